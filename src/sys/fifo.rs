@@ -1,0 +1,378 @@
+//! A FIFO that is read and never at its end.
+//!
+//! Owns: the read end, a write end of its own, and the place of the FIFO. The
+//! write end is never written to; as long as it is open, the last writer
+//! leaving is no end of file, and poll(2) does not report a hangup for ever.
+//!
+//! Invariants: both ends are nonblocking and belong to the very inode at the
+//! path when it was created; its mode and owner are as configured. The pipe is
+//! as large as the system lets it be, because every writer that finds it full
+//! loses a record or blocks a mail process.
+//!
+//! Must not: interpret bytes. A FIFO that is reused may still hold what its
+//! writers wrote for a reader that died: its first line can be a part of one.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{fchown, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::cerr;
+use super::place::{c_path, look, Access, Found, Kind, Place, PlaceError};
+
+/// A FIFO of ours, open for reading.
+#[derive(Debug)]
+pub struct Fifo {
+    /// What records are read from.
+    reader: File,
+    /// Keeps the FIFO from being at its end; see above.
+    _writer: File,
+    /// Where it lies, for its removal.
+    place: Place,
+    /// How much the pipe holds; `None` where the system does not tell.
+    capacity_bytes: Option<usize>,
+}
+
+impl Fifo {
+    /// Creates the FIFO at `path`, or takes over one of ours that nobody reads
+    /// any more, with its inode, so that writers which have it open go on.
+    ///
+    /// An ordinary user cannot take over a FIFO whose mode denies the user
+    /// reading or writing.
+    pub fn create(path: &Path, access: Access) -> Result<Fifo, PlaceError> {
+        let is_new = match make_fifo(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => {
+                return Err(PlaceError::Io {
+                    step: "create FIFO",
+                    error,
+                })
+            }
+        };
+        let found = look(path)
+            .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(PlaceError::during("look at FIFO"))?;
+        if found.kind != Kind::Fifo {
+            return Err(PlaceError::WrongKind(found.kind));
+        }
+        match is_read(path) {
+            Ok(true) => return Err(PlaceError::InUse),
+            // Of another user's, "permission denied" would tell less.
+            _ if !access.is_ours(found.uid) => {
+                return Err(PlaceError::Foreign {
+                    kind: found.kind,
+                    uid: found.uid,
+                })
+            }
+            Ok(false) => {}
+            Err(error) => {
+                return Err(PlaceError::Io {
+                    step: "probe FIFO",
+                    error,
+                })
+            }
+        }
+        let fifo = Fifo::open(path, found).and_then(|fifo| {
+            fifo.mend(access)?;
+            Ok(fifo)
+        });
+        if fifo.is_err() && is_new {
+            let _ = Place {
+                path: path.into(),
+                inode: found.inode,
+            }
+            .remove();
+        }
+        fifo
+    }
+
+    /// Opens both ends of what was found at `path`.
+    fn open(path: &Path, found: Found) -> Result<Fifo, PlaceError> {
+        // The reader first: without one, a writer cannot be opened.
+        let reader = open_end(path, File::options().read(true), found)?;
+        let writer = open_end(path, File::options().write(true), found)?;
+        Ok(Fifo {
+            capacity_bytes: enlarge(reader.as_fd()),
+            reader,
+            _writer: writer,
+            place: Place {
+                path: path.into(),
+                inode: found.inode,
+            },
+        })
+    }
+
+    /// Sets owner and mode, in this order: a change of owner may drop bits of
+    /// the mode.
+    fn mend(&self, access: Access) -> Result<(), PlaceError> {
+        fchown(&self.reader, access.uid, access.gid).map_err(PlaceError::during("set owner"))?;
+        self.reader
+            .set_permissions(Permissions::from_mode(access.mode))
+            .map_err(PlaceError::during("set mode"))
+    }
+
+    /// Reads what is there; `WouldBlock` when nothing is. Never an end of
+    /// file.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.reader).read(buffer)
+    }
+
+    /// How much the pipe holds before writers block; `None` where the system
+    /// does not tell.
+    pub fn capacity_bytes(&self) -> Option<usize> {
+        self.capacity_bytes
+    }
+
+    /// Where it lies, for its removal on a clean shutdown.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl AsFd for Fifo {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// mkfifo(3), usable by its owner only for now.
+fn make_fifo(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    cerr(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })?;
+    Ok(())
+}
+
+/// Whether somebody has the FIFO at `path` open for reading: without a reader,
+/// opening it for writing fails with ENXIO.
+fn is_read(path: &Path) -> io::Result<bool> {
+    let mut options = File::options();
+    match options
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path)
+    {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens one end and makes sure that it is the FIFO that was found.
+fn open_end(path: &Path, options: &mut fs::OpenOptions, found: Found) -> Result<File, PlaceError> {
+    let during = || PlaceError::during("open FIFO");
+    let end = options
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(during())?;
+    let opened = Found::from(&end.metadata().map_err(during())?);
+    if opened != found {
+        return Err(during()(io::Error::other("replaced while being opened")));
+    }
+    Ok(end)
+}
+
+/// Makes a pipe as large as an ordinary user may, never smaller, and gives
+/// what it holds then.
+#[cfg(target_os = "linux")]
+fn enlarge(pipe: BorrowedFd<'_>) -> Option<usize> {
+    use std::os::fd::AsRawFd;
+    // The kernel's own default, pipe(7), for when /proc is not there.
+    const DEFAULT_MAX_BYTES: libc::c_int = 1 << 20;
+    let mut wanted_bytes = fs::read_to_string("/proc/sys/fs/pipe-max-size")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT_MAX_BYTES);
+    let fd = pipe.as_raw_fd();
+    // SAFETY: no pointers; the descriptor is borrowed for the call.
+    let had_bytes = cerr(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) }).ok()?;
+    // Refused where the system's or the user's share of pipes is used up.
+    while wanted_bytes > had_bytes {
+        // SAFETY: no pointers; the descriptor is borrowed for the call.
+        let result = cerr(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, wanted_bytes) });
+        if let Ok(got_bytes) = result {
+            return usize::try_from(got_bytes).ok();
+        }
+        wanted_bytes /= 2;
+    }
+    usize::try_from(had_bytes).ok()
+}
+
+/// Pipes of other systems grow by themselves.
+#[cfg(not(target_os = "linux"))]
+fn enlarge(_pipe: BorrowedFd<'_>) -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::process::set_umask;
+    use crate::sys::scratch::{alone, is_root, Scratch};
+    use std::io::Write;
+    #[cfg(target_os = "linux")]
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+
+    const PRIVATE: Access = Access {
+        mode: 0o600,
+        uid: None,
+        gid: None,
+    };
+
+    fn open_writer(path: &Path) -> io::Result<File> {
+        File::options()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_last_writer_leaving_is_no_end() {
+        let dir = Scratch::new("fifo-end");
+        let path = dir.join("fifo");
+        let fifo = Fifo::create(&path, PRIVATE).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(
+            fifo.read(&mut buffer).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        let mut writer = open_writer(&path).unwrap();
+        writer.write_all(b"line\n").unwrap();
+        drop(writer);
+        assert_eq!(fifo.read(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"line\n");
+        assert_eq!(
+            fifo.read(&mut buffer).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert!(fifo.place().remove().unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_living_one_is_refused_and_a_dead_one_reused() {
+        let dir = Scratch::new("fifo-alive");
+        let path = dir.join("fifo");
+        let first = Fifo::create(&path, PRIVATE).unwrap();
+        let inode = first.place().inode;
+        assert!(matches!(
+            Fifo::create(&path, PRIVATE),
+            Err(PlaceError::InUse)
+        ));
+        let writer = open_writer(&path).unwrap();
+        drop(first);
+        let second = Fifo::create(
+            &path,
+            Access {
+                mode: 0o620,
+                ..PRIVATE
+            },
+        )
+        .unwrap();
+        assert_eq!(second.place().inode, inode);
+        assert_eq!(mode(&path), 0o620);
+        (&writer).write_all(b"x").unwrap();
+        assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_else_lies_there_stays() {
+        let dir = Scratch::new("fifo-others");
+        let other = dir.join("other");
+        make_fifo(&other).unwrap();
+        fs::write(dir.join("file"), "content").unwrap();
+        fs::create_dir(dir.join("directory")).unwrap();
+        std::os::unix::fs::symlink(&other, dir.join("link")).unwrap();
+        std::os::unix::fs::symlink("missing", dir.join("dangling")).unwrap();
+        for (name, kind) in [
+            ("file", Kind::File),
+            ("directory", Kind::Directory),
+            ("link", Kind::Symlink),
+            ("dangling", Kind::Symlink),
+        ] {
+            match Fifo::create(&dir.join(name), PRIVATE) {
+                Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
+                result => panic!("{name}: {result:?}"),
+            }
+            assert_eq!(look(&dir.join(name)).unwrap().unwrap().kind, kind);
+        }
+        assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
+        assert!(!dir.join("missing").exists());
+        assert!(matches!(
+            Fifo::create(&dir.join("nowhere/fifo"), PRIVATE),
+            Err(PlaceError::Io {
+                step: "create FIFO",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn owners_are_set_kept_and_told_apart() {
+        if !is_root() {
+            return;
+        }
+        let dir = Scratch::new("fifo-owner");
+        let path = dir.join("fifo");
+        let access = Access {
+            mode: 0o660,
+            uid: Some(12345),
+            gid: Some(12346),
+        };
+        drop(Fifo::create(&path, access).unwrap());
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
+        assert!(matches!(
+            Fifo::create(&path, PRIVATE),
+            Err(PlaceError::Foreign {
+                kind: Kind::Fifo,
+                uid: 12345
+            })
+        ));
+        assert_eq!(mode(&path), 0o660);
+        drop(Fifo::create(&path, access).unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_pipe_is_enlarged() {
+        let dir = Scratch::new("fifo-size");
+        let fifo = Fifo::create(&dir.join("fifo"), PRIVATE).unwrap();
+        // SAFETY: no pointers; the descriptor is owned by `fifo`.
+        let size = cerr(unsafe { libc::fcntl(fifo.as_fd().as_raw_fd(), libc::F_GETPIPE_SZ) });
+        assert_eq!(fifo.capacity_bytes(), usize::try_from(size.unwrap()).ok());
+        let max = fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap();
+        if is_root() {
+            assert_eq!(fifo.capacity_bytes(), Some(max.trim().parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn modes_are_exact() {
+        alone(module_path!(), "modes_are_exact", || {
+            let dir = Scratch::new("fifo-mode");
+            for umask in [0, 0o022, 0o077] {
+                set_umask(umask);
+                for wanted in [0o600, 0o622, 0o666, 0o222] {
+                    let fifo = Fifo::create(
+                        &dir.join("fifo"),
+                        Access {
+                            mode: wanted,
+                            ..PRIVATE
+                        },
+                    )
+                    .unwrap();
+                    assert_eq!(mode(&dir.join("fifo")), wanted, "umask {umask:o}");
+                    fifo.place().remove().unwrap();
+                }
+            }
+        });
+    }
+}

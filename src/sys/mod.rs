@@ -1,0 +1,56 @@
+//! The room of the operating system: the only home of unsafe code.
+//!
+//! Owns: every call to libc, and the small safe types around descriptors,
+//! paths, signals and identities that come of them. Where std already has the
+//! call, std is used and there is no wrapper here.
+//!
+//! Invariants: one system call per unsafe block, each with its reason; every
+//! descriptor is close-on-exec, and nonblocking where it takes part in the
+//! loop; -1 becomes an [`io::Error`] in one place, `cerr`.
+//!
+//! Must not: decide anything (sizes, retries over time, exit codes, what to
+//! log), log, or keep state that its caller cannot see. The one exception is
+//! [`signal`], because a handler can reach nothing but statics.
+//!
+//! The map:
+//!
+//! | module         | noun                                                   |
+//! |----------------|--------------------------------------------------------|
+//! | [`poll`]       | the poll set, rebuilt every turn of the loop           |
+//! | [`place`]      | what lies at a path, and whether it may be taken       |
+//! | [`fifo`]       | a FIFO that is read and never at its end               |
+//! | [`socket`]     | listeners: UNIX and TCP                                |
+//! | [`lock`]       | a directory held by one process                        |
+//! | [`signal`]     | signals as something poll(2) can wait for              |
+//! | [`user`]       | users, groups, giving up root                          |
+//! | [`process`]    | daemonizing, limits, host name                         |
+//! | [`local_time`] | a wall clock instant in local time                     |
+//! | [`syslog`]     | a log socket that never blocks                         |
+//! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
+
+use std::io;
+
+pub mod fifo;
+pub mod local_time;
+pub mod lock;
+pub mod output;
+pub mod place;
+pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod syslog;
+pub mod user;
+
+#[cfg(test)]
+pub(crate) mod scratch;
+
+/// The bridge from libc's -1 to [`io::Error`]: `result` itself unless it is
+/// -1, else what errno says.
+pub(crate) fn cerr<T: From<i8> + PartialEq>(result: T) -> io::Result<T> {
+    if result == T::from(-1) {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
