@@ -1,0 +1,353 @@
+//! The statistics themselves: which fields there are, how mail processes put
+//! them on the wire, and the arithmetic of totals.
+//!
+//! Owns [`FIELDS`], the one table that makes the decoder, the header lines of
+//! replies and whatever else lists statistics by name. A [`Stats`] is one value
+//! per field in the order of that table, which is the order of the columns.
+//!
+//! Invariants: every value is at most [`MAX_VALUE`] when it comes from a peer;
+//! sums saturate, they never wrap; times are whole microseconds.
+//!
+//! Must not: know who reported a value, or where it is kept.
+
+mod wire_struct;
+
+use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES};
+
+/// How a field's value is meant, and so how it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds, printed as `seconds.microseconds` with six digits.
+    Time,
+    /// A plain number of events.
+    Count,
+    /// A number of bytes.
+    Bytes,
+}
+
+/// The item of a stats field that carries a statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// `mail`: what a mail process used and did.
+    Mail,
+    /// `auth`: what the auth process counted.
+    Auth,
+}
+
+/// One statistics field.
+#[derive(Debug)]
+pub struct Field {
+    /// The column's name in replies.
+    pub name: &'static str,
+    /// The unit of the value.
+    pub unit: Unit,
+    /// The item that carries it.
+    pub item: Item,
+    /// Where in the item's struct it lies, in bytes.
+    offset: usize,
+    /// How wide it is there.
+    width: Width,
+}
+
+/// The number of statistics fields.
+pub const FIELD_COUNT: usize = 24;
+
+/// The largest value taken from a peer: 2^53, about 9 PB of bytes or 285 years
+/// of microseconds, and the largest whole number every reader that uses double
+/// precision floats can hold. Larger ones are refused as insane.
+pub const MAX_VALUE: u64 = 1 << 53;
+
+/// A 32-bit counter that seems to shrink has wrapped when it moved on by less
+/// than this many steps past 2^32: no process counts 2^30 events between two
+/// reports, which are at most five minutes apart.
+const WRAP_STEPS: u64 = 1 << 30;
+
+macro_rules! fields {
+    ($($name:ident $unit:ident $item:ident;)*) => {
+        /// All statistics fields, in column order.
+        pub static FIELDS: [Field; FIELD_COUNT] = [$(Field {
+            name: stringify!($name),
+            unit: Unit::$unit,
+            item: Item::$item,
+            offset: wire_struct::$item::$name.0,
+            width: wire_struct::$item::$name.1,
+        }),*];
+    };
+}
+
+fields! {
+    user_cpu Time Mail;
+    sys_cpu Time Mail;
+    clock_time Time Mail;
+    min_faults Count Mail;
+    maj_faults Count Mail;
+    vol_cs Count Mail;
+    invol_cs Count Mail;
+    disk_input Bytes Mail;
+    disk_output Bytes Mail;
+    read_count Count Mail;
+    read_bytes Bytes Mail;
+    write_count Count Mail;
+    write_bytes Bytes Mail;
+    mail_lookup_path Count Mail;
+    mail_lookup_attr Count Mail;
+    mail_read_count Count Mail;
+    mail_read_bytes Bytes Mail;
+    mail_cache_hits Count Mail;
+    auth_successes Count Auth;
+    auth_master_successes Count Auth;
+    auth_failures Count Auth;
+    auth_db_tempfails Count Auth;
+    auth_cache_hits Count Auth;
+    auth_cache_misses Count Auth;
+}
+
+/// One value for each of [`FIELDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The values in column order: microseconds, events or bytes.
+    pub values: [u64; FIELD_COUNT],
+}
+
+impl Stats {
+    /// Adds every value of `other`. A sum that would pass 2^64 stays there.
+    pub fn add(&mut self, other: &Stats) {
+        for (sum, value) in self.values.iter_mut().zip(other.values) {
+            *sum = sum.saturating_add(value);
+        }
+    }
+
+    /// True when every value is zero.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        self.values.iter().all(|&value| value == 0)
+    }
+}
+
+/// Why a stats field was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsError {
+    /// An item's name has no NUL at its end, or its struct is cut short.
+    Truncated,
+    /// An item with a name that is neither `mail` nor `auth`.
+    UnknownItem,
+    /// A value that is negative or larger than [`MAX_VALUE`].
+    Insane,
+}
+
+/// What one record's stats field said: the values of the items it held.
+///
+/// An item that was not there says nothing about its fields: they keep the
+/// totals they had. A field with no item at all is a valid refresh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The values; zero where the item was absent.
+    pub stats: Stats,
+    /// Whether the `mail` item was there.
+    pub has_mail: bool,
+    /// Whether the `auth` item was there.
+    pub has_auth: bool,
+}
+
+impl Report {
+    /// Reads the items of a stats field, already decoded from base64: for each
+    /// its name, a NUL and the writer's C struct. An item given twice counts
+    /// as given last.
+    ///
+    /// # Errors
+    /// Any item that is not whole, known and sane refuses all of them.
+    pub fn decode(mut bytes: &[u8]) -> Result<Report, StatsError> {
+        let mut report = Report::default();
+        while !bytes.is_empty() {
+            let item;
+            (item, bytes) = if let Some(rest) = bytes.strip_prefix(b"mail\0") {
+                (Item::Mail, rest)
+            } else if let Some(rest) = bytes.strip_prefix(b"auth\0") {
+                (Item::Auth, rest)
+            } else if bytes.contains(&0) {
+                return Err(StatsError::UnknownItem);
+            } else {
+                return Err(StatsError::Truncated);
+            };
+            let length = match item {
+                Item::Mail => MAIL_BYTES,
+                Item::Auth => AUTH_BYTES,
+            };
+            let body;
+            (body, bytes) = bytes
+                .split_at_checked(length)
+                .ok_or(StatsError::Truncated)?;
+            for (value, field) in report.stats.values.iter_mut().zip(&FIELDS) {
+                if field.item == item {
+                    *value = wire_struct::read(body, field.offset, field.width)
+                        .filter(|&value| value <= MAX_VALUE)
+                        .ok_or(StatsError::Insane)?;
+                }
+            }
+            match item {
+                Item::Mail => report.has_mail = true,
+                Item::Auth => report.has_auth = true,
+            }
+        }
+        Ok(report)
+    }
+
+    /// Takes the report as the new total of what `total` counted so far, moves
+    /// `total` there and returns the difference to add to the levels above.
+    ///
+    /// A total that shrank becomes the new one and differs by nothing, except
+    /// for a 32-bit counter a small step past 2^32, which is counted on. The
+    /// second value tells whether anything shrank.
+    pub fn advance(&self, total: &mut Stats) -> (Stats, bool) {
+        let mut difference = Stats::default();
+        let mut shrank = false;
+        for (index, field) in FIELDS.iter().enumerate() {
+            let present = match field.item {
+                Item::Mail => self.has_mail,
+                Item::Auth => self.has_auth,
+            };
+            if !present {
+                continue;
+            }
+            let (old, new) = (&mut total.values[index], self.stats.values[index]);
+            match step(*old, new, field.width) {
+                Some(steps) => {
+                    difference.values[index] = steps;
+                    *old = old.saturating_add(steps);
+                }
+                None => {
+                    shrank = true;
+                    *old = new;
+                }
+            }
+        }
+        (difference, shrank)
+    }
+}
+
+/// How far a counter moved on from the total `old` to the reported `new`;
+/// `None` when it shrank. A 32-bit counter reports its total modulo 2^32.
+fn step(old: u64, new: u64, width: Width) -> Option<u64> {
+    const SPAN: u64 = 1 << 32;
+    match width {
+        Width::U32 => {
+            let old = old % SPAN;
+            match new.checked_sub(old) {
+                Some(steps) => Some(steps),
+                None => Some(new + SPAN - old).filter(|&steps| steps < WRAP_STEPS),
+            }
+        }
+        Width::U64 | Width::Timeval => new.checked_sub(old),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(name: &str) -> usize {
+        FIELDS.iter().position(|field| field.name == name).unwrap()
+    }
+
+    #[test]
+    fn the_structs_have_the_sizes_seen_on_the_wire() {
+        if cfg!(all(target_pointer_width = "64", target_os = "linux")) {
+            assert_eq!(MAIL_BYTES, 136);
+        }
+        assert_eq!(AUTH_BYTES, 24);
+    }
+
+    #[test]
+    fn decodes_both_items_in_any_order_and_none() {
+        let mut mail = vec![0; MAIL_BYTES];
+        wire_struct::put(&mut mail, wire_struct::Mail::read_count, 7);
+        wire_struct::put(&mut mail, wire_struct::Mail::write_bytes, 9_000_000_000);
+        wire_struct::put(&mut mail, wire_struct::Mail::sys_cpu, 12_345_678);
+        let mut auth = vec![0; AUTH_BYTES];
+        wire_struct::put(&mut auth, wire_struct::Auth::auth_failures, 3);
+        let bytes = [b"auth\0", &auth[..], b"mail\0", &mail[..]].concat();
+        let report = Report::decode(&bytes).unwrap();
+        assert!(report.has_mail && report.has_auth);
+        assert_eq!(report.stats.values[index("read_count")], 7);
+        assert_eq!(report.stats.values[index("write_bytes")], 9_000_000_000);
+        assert_eq!(report.stats.values[index("sys_cpu")], 12_345_678);
+        assert_eq!(report.stats.values[index("auth_failures")], 3);
+        assert_eq!(Report::decode(b""), Ok(Report::default()));
+    }
+
+    #[test]
+    fn refuses_what_is_not_whole_known_and_sane() {
+        let mail = vec![0; MAIL_BYTES];
+        let whole = [b"mail\0", &mail[..]].concat();
+        assert!(Report::decode(&whole).is_ok());
+        assert_eq!(
+            Report::decode(&whole[..whole.len() - 1]),
+            Err(StatsError::Truncated)
+        );
+        assert_eq!(
+            Report::decode(&[&whole[..], b"x"].concat()),
+            Err(StatsError::Truncated)
+        );
+        assert_eq!(Report::decode(b"male\0"), Err(StatsError::UnknownItem));
+        for (place, bad) in [
+            (wire_struct::Mail::disk_input, MAX_VALUE + 1),
+            (wire_struct::Mail::disk_input, u64::MAX),
+            (wire_struct::Mail::user_cpu, u64::MAX),
+        ] {
+            let mut mail = mail.clone();
+            wire_struct::put(&mut mail, place, bad);
+            let bytes = [b"mail\0", &mail[..]].concat();
+            assert_eq!(
+                Report::decode(&bytes),
+                Err(StatsError::Insane),
+                "{place:?} {bad}"
+            );
+        }
+        let mut limit = mail.clone();
+        wire_struct::put(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
+        assert!(Report::decode(&[b"mail\0", &limit[..]].concat()).is_ok());
+    }
+
+    #[test]
+    fn microseconds_carry_on_input_and_negative_ones_are_refused() {
+        let mut mail = vec![0; MAIL_BYTES];
+        wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, 1_000_000);
+        let bytes = [b"mail\0", &mail[..]].concat();
+        let report = Report::decode(&bytes).unwrap();
+        assert_eq!(report.stats.values[index("user_cpu")], 5_000_000);
+        wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, -1);
+        let bytes = [b"mail\0", &mail[..]].concat();
+        assert_eq!(Report::decode(&bytes), Err(StatsError::Insane));
+    }
+
+    #[test]
+    fn totals_step_wrap_and_shrink() {
+        const SPAN: u64 = 1 << 32;
+        assert_eq!(step(5, 9, Width::U64), Some(4));
+        assert_eq!(step(9, 5, Width::U64), None);
+        assert_eq!(step(3, 2, Width::U32), None);
+        assert_eq!(step(SPAN - 1, 0, Width::U32), Some(1));
+        assert_eq!(step(3 * SPAN - 10, 20, Width::U32), Some(30));
+        assert_eq!(
+            step(SPAN - WRAP_STEPS + 1, 0, Width::U32),
+            Some(WRAP_STEPS - 1)
+        );
+        assert_eq!(step(SPAN - WRAP_STEPS, 0, Width::U32), None);
+    }
+
+    #[test]
+    fn an_absent_item_keeps_its_totals() {
+        let mut total = Stats::default();
+        total.values[index("read_count")] = 10;
+        total.values[index("auth_failures")] = 10;
+        let report = Report {
+            stats: Stats::default(),
+            has_mail: false,
+            has_auth: true,
+        };
+        let (difference, shrank) = report.advance(&mut total);
+        assert!(shrank && difference.is_zero());
+        assert_eq!(total.values[index("read_count")], 10);
+        assert_eq!(total.values[index("auth_failures")], 0);
+    }
+}

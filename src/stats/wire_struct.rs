@@ -1,0 +1,145 @@
+//! The C structs that mail processes send, as this machine lays them out.
+//!
+//! A writer dumps its own struct, and it runs on the same machine, so offsets
+//! and widths are asked of the compiler for the same declarations; nothing is
+//! cast. Must not: decide whether a value makes sense beyond its sign.
+
+use std::mem::{offset_of, size_of};
+
+/// What kind of value lies at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// A `struct timeval`.
+    Timeval,
+    /// A 32-bit counter, which its writer lets wrap.
+    U32,
+    /// A 64-bit counter.
+    U64,
+}
+
+/// A field's offset in bytes, and what lies there.
+pub type Place = (usize, Width);
+
+macro_rules! wire_struct {
+    ($(#[$doc:meta])* $module:ident, $bytes:ident: $($name:ident $type:ty => $width:ident,)*) => {
+        $(#[$doc])*
+        #[allow(non_snake_case, non_upper_case_globals)]
+        pub mod $module {
+            use super::*;
+
+            /// The declaration whose layout counts; never instantiated.
+            #[repr(C)]
+            pub struct Layout {
+                $(/// Dovecot 2.3: a member of this name and width.
+                pub $name: $type,)*
+            }
+
+            $(/// Where this member lies.
+            pub const $name: Place = (offset_of!(Layout, $name), Width::$width);)*
+        }
+
+        /// The size of the struct in bytes.
+        pub const $bytes: usize = size_of::<$module::Layout>();
+    };
+}
+
+wire_struct! {
+    /// The `mail` item.
+    Mail, MAIL_BYTES:
+    user_cpu libc::timeval => Timeval,
+    sys_cpu libc::timeval => Timeval,
+    clock_time libc::timeval => Timeval,
+    min_faults u32 => U32,
+    maj_faults u32 => U32,
+    vol_cs u32 => U32,
+    invol_cs u32 => U32,
+    disk_input u64 => U64,
+    disk_output u64 => U64,
+    read_count u32 => U32,
+    write_count u32 => U32,
+    read_bytes u64 => U64,
+    write_bytes u64 => U64,
+    mail_lookup_path u32 => U32,
+    mail_lookup_attr u32 => U32,
+    mail_read_count u32 => U32,
+    mail_read_bytes u64 => U64,
+    mail_cache_hits u64 => U64,
+}
+
+wire_struct! {
+    /// The `auth` item.
+    Auth, AUTH_BYTES:
+    auth_successes u32 => U32,
+    auth_master_successes u32 => U32,
+    auth_failures u32 => U32,
+    auth_db_tempfails u32 => U32,
+    auth_cache_hits u32 => U32,
+    auth_cache_misses u32 => U32,
+}
+
+/// Where the members of a `struct timeval` lie in it, and how wide they are.
+const TIMEVAL: [(usize, usize); 2] = [
+    (offset_of!(libc::timeval, tv_sec), size_of::<libc::time_t>()),
+    (
+        offset_of!(libc::timeval, tv_usec),
+        size_of::<libc::suseconds_t>(),
+    ),
+];
+
+/// Reads the value at `offset` of a whole struct: a counter, or a time in
+/// microseconds, in which a full million of microseconds carries. `None` for a
+/// negative time and one that no 64-bit number of microseconds holds.
+pub fn read(body: &[u8], offset: usize, width: Width) -> Option<u64> {
+    match width {
+        Width::U32 => Some(u64::from(u32::from_ne_bytes(array(body, offset)))),
+        Width::U64 => Some(u64::from_ne_bytes(array(body, offset))),
+        Width::Timeval => {
+            let [secs, usecs] = TIMEVAL.map(|(inner, bytes)| match bytes {
+                4 => i64::from(i32::from_ne_bytes(array(body, offset + inner))),
+                _ => i64::from_ne_bytes(array(body, offset + inner)),
+            });
+            let usecs = u64::try_from(usecs).ok()?;
+            u64::try_from(secs)
+                .ok()?
+                .checked_mul(1_000_000)?
+                .checked_add(usecs)
+        }
+    }
+}
+
+/// The `N` bytes at `offset`.
+fn array<const N: usize>(body: &[u8], offset: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&body[offset..offset + N]);
+    bytes
+}
+
+/// Writes a value as a mail process would: a counter, or microseconds.
+#[cfg(test)]
+pub fn put(body: &mut [u8], (offset, width): Place, value: u64) {
+    match width {
+        Width::U32 => {
+            let value = u32::try_from(value).unwrap();
+            body[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        Width::U64 => body[offset..offset + 8].copy_from_slice(&value.to_ne_bytes()),
+        Width::Timeval => put_timeval(
+            body,
+            (offset, width),
+            (value / 1_000_000) as i64,
+            (value % 1_000_000) as i64,
+        ),
+    }
+}
+
+/// Writes a `struct timeval` as it is, sane or not.
+#[cfg(test)]
+pub fn put_timeval(body: &mut [u8], (offset, _): Place, secs: i64, usecs: i64) {
+    for ((inner, bytes), value) in TIMEVAL.into_iter().zip([secs, usecs]) {
+        let at = offset + inner;
+        match bytes {
+            4 => body[at..at + 4].copy_from_slice(&(value as i32).to_ne_bytes()),
+            _ => body[at..at + 8].copy_from_slice(&value.to_ne_bytes()),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Records applied: what each of the five changes, counted upwards.
+//!
+//! A record is applied as a whole. What could refuse it is looked at before
+//! anything changes; after that only memory can run out, and then the record
+//! still counts at every level that has an entry for it, global always.
+
+use super::arena::Link;
+use super::entry::{Now, Session, WallTime};
+use super::level::key;
+use super::making::Parents;
+use super::{CommandUpdate, Counters, Note, Record, Store};
+use crate::stats::{Report, Stats};
+use std::net::IpAddr;
+
+/// A session that sent nothing for so long has lost its process. Dovecot's
+/// writers refresh at least every five minutes.
+pub const SILENCE_SECS: u32 = 15 * 60;
+
+impl Store {
+    /// Applies a record. The answer is what was remarkable about it, if
+    /// anything.
+    pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
+        match *record {
+            Record::Connect {
+                session,
+                user,
+                service,
+                pid,
+                ip,
+            } => self.connect(session, user, (service, pid), ip, now),
+            Record::UpdateSession { session, report } => {
+                match self.session_for_update(session, now) {
+                    Ok((link, note)) => self.update_session(link, &report, now).or(note),
+                    Err(note) => Some(note),
+                }
+            }
+            Record::UpdateCommand {
+                session,
+                ref update,
+            } => match self.session_for_update(session, now) {
+                Ok((link, note)) => self.update_command(link, update, now).or(note),
+                Err(note) => Some(note),
+            },
+            Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
+            Record::Disconnect { session } => match self.find_session(session) {
+                None => Some(Note::UnknownSession),
+                Some(link) if !self.sessions.arena[link].connected => Some(Note::Disconnected),
+                Some(link) => {
+                    self.disconnect(link, now);
+                    None
+                }
+            },
+        }
+    }
+
+    /// When the longest silent session will have been silent for
+    /// [`SILENCE_SECS`], by the clock of [`Now::uptime_secs`].
+    pub fn next_silence_secs(&self) -> Option<u32> {
+        let longest = self.connected.head?;
+        Some(self.sessions.arena[longest].common.touched_secs + SILENCE_SECS)
+    }
+
+    /// Disconnects one session that has been silent too long, if there is one,
+    /// and hands its id and user to `tell`.
+    pub fn disconnect_silent(&mut self, now: Now, tell: impl FnOnce(&[u8], &[u8])) -> bool {
+        match (self.next_silence_secs(), self.connected.head) {
+            (Some(due_secs), Some(link)) if due_secs <= now.uptime_secs => {
+                let session = &self.sessions.arena[link];
+                tell(
+                    key(&self.memory.heap, session),
+                    key(&self.memory.heap, &self.users.arena[session.user]),
+                );
+                self.disconnect(link, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Clears the totals. Sessions connected now stay counted.
+    pub fn reset(&mut self, now: Now) {
+        self.global.counters = Counters::default();
+        self.global.reset_secs = now.wall.secs;
+        self.global.last_update = WallTime::default();
+    }
+
+    /// CONNECT.
+    fn connect(
+        &mut self,
+        id: &[u8],
+        user: &[u8],
+        (service, pid): (&[u8], u32),
+        ip: Option<IpAddr>,
+        now: Now,
+    ) -> Option<Note> {
+        let live = self
+            .find_session(id)
+            .filter(|&link| self.sessions.arena[link].connected);
+        if live.is_some_and(|link| !self.sessions.arena[link].placeholder) {
+            return Some(Note::DuplicateSession);
+        }
+        let mut parents = self.hold_user(user, now);
+        parents.ip = ip.and_then(|ip| self.hold_ip(ip, now));
+        let session = match live {
+            _ if parents.ip.is_none() && ip.is_some() => None,
+            Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
+            None => self.make_session((id, service), parents, now, |session| session.pid = pid),
+        };
+        let login = Counters {
+            num_logins: 1,
+            ..Counters::default()
+        };
+        let counted = self.count_upwards(parents, &login, now);
+        if session.is_none() {
+            self.let_go(parents, now);
+        }
+        (session.is_none() || !counted).then_some(Note::NoRoom)
+    }
+
+    /// Makes a placeholder the session that it stands for, below parents that
+    /// are held for it. Its totals so far stay where they were counted.
+    fn adopt(
+        &mut self,
+        link: Link<Session>,
+        (id, service): (&[u8], &[u8]),
+        pid: u32,
+        parents: Parents,
+        now: Now,
+    ) -> Option<Link<Session>> {
+        let user = parents.user?;
+        self.with_room(now, |store| {
+            store
+                .sessions
+                .rename(&mut store.memory, link, (id, service))
+        })?;
+        let before = self.parents(link);
+        self.leave_parents(link);
+        let session = &mut self.sessions.arena[link];
+        session.placeholder = false;
+        session.pid = pid;
+        session.user = user;
+        session.ip = parents.ip;
+        self.join_parents(link);
+        self.let_go(before, now);
+        self.touch_session(link, now);
+        Some(link)
+    }
+
+    /// UPDATE-SESSION.
+    fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
+        let parents = self.parents(link);
+        let mut total = self
+            .memory
+            .counters(self.sessions.arena[link].common.counters);
+        let (stats, shrank) = report.advance(&mut total.stats);
+        self.touch_session(link, now);
+        let difference = Counters {
+            stats,
+            ..Counters::default()
+        };
+        let counted = self.count_upwards(parents, &difference, now);
+        let stored = self.set_session(link, &total, now);
+        match counted && stored {
+            false => Some(Note::NoRoom),
+            true => shrank.then_some(Note::Shrank),
+        }
+    }
+
+    /// UPDATE-CMD.
+    fn update_command(
+        &mut self,
+        session: Link<Session>,
+        update: &CommandUpdate,
+        now: Now,
+    ) -> Option<Note> {
+        let running = self.find_running(session, update.number);
+        let parents = self.parents(session);
+        if let Some(texts) = update.begins {
+            if running.is_some() {
+                return Some(Note::DuplicateCommand);
+            }
+            return self.begin_command(session, parents, texts, update, now);
+        }
+        self.touch_session(session, now);
+        self.count_upwards(parents, &Counters::default(), now);
+        let Some(link) = running else {
+            return Some(Note::UnknownCommand);
+        };
+        let mut total = self
+            .memory
+            .counters(self.commands.arena[link].common.counters);
+        let (_, shrank) = update.report.advance(&mut total.stats);
+        self.commands.touch(link, now);
+        let stored = self.with_room(now, |store| {
+            store.commands.set(&mut store.memory, link, &total)
+        });
+        if update.done {
+            self.end_command(link, now);
+        }
+        match stored {
+            None => Some(Note::NoRoom),
+            Some(()) => shrank.then_some(Note::Shrank),
+        }
+    }
+
+    /// The first record of a command. Without room for the command it is still
+    /// counted.
+    fn begin_command(
+        &mut self,
+        session: Link<Session>,
+        parents: Parents,
+        texts: (&[u8], &[u8]),
+        update: &CommandUpdate,
+        now: Now,
+    ) -> Option<Note> {
+        let counters = Counters {
+            stats: update.report.stats,
+            ..Counters::default()
+        };
+        let running = (!update.done).then_some(update.number);
+        let made = self.make_command(session, texts, running, &counters, now);
+        let difference = Counters {
+            num_cmds: 1,
+            ..Counters::default()
+        };
+        self.touch_session(session, now);
+        let counted = self.count_upwards(parents, &difference, now);
+        let mut total = self
+            .memory
+            .counters(self.sessions.arena[session].common.counters);
+        total.add(&difference);
+        let stored = self.set_session(session, &total, now);
+        (made.is_none() || !counted || !stored).then_some(Note::NoRoom)
+    }
+
+    /// ADD-USER.
+    fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
+        let parents = self.hold_user(name, now);
+        let difference = Counters {
+            stats: *stats,
+            ..Counters::default()
+        };
+        let counted = self.count_upwards(parents, &difference, now);
+        self.let_go(parents, now);
+        (parents.user.is_none() || !counted).then_some(Note::NoRoom)
+    }
+
+    /// Notes that a record reached a session.
+    fn touch_session(&mut self, link: Link<Session>, now: Now) {
+        self.sessions.touch(link, now);
+        self.connected
+            .move_to_back(&mut self.sessions.arena, link, |session| {
+                &mut session.common.in_age
+            });
+    }
+
+    /// Adds to the entries above a session, which are held, and to the totals.
+    /// False when one of them has no room for its counters.
+    fn count_upwards(&mut self, parents: Parents, difference: &Counters, now: Now) -> bool {
+        self.global.counters.add(difference);
+        self.global.last_update = now.wall;
+        let mut had_room = true;
+        if let Some(user) = parents.user {
+            self.users.touch(user, now);
+            had_room &= self
+                .with_room(now, |store| {
+                    store.users.add(&mut store.memory, user, difference)
+                })
+                .is_some();
+        }
+        if let Some(domain) = parents.domain {
+            self.domains.touch(domain, now);
+            had_room &= self
+                .with_room(now, |store| {
+                    store.domains.add(&mut store.memory, domain, difference)
+                })
+                .is_some();
+        }
+        if let Some(ip) = parents.ip {
+            self.ips.touch(ip, now);
+            had_room &= self
+                .with_room(now, |store| {
+                    store.ips.add(&mut store.memory, ip, difference)
+                })
+                .is_some();
+        }
+        had_room
+    }
+
+    /// Sets a connected session's counters. Without room for them the session
+    /// is tracked no longer: a base that cannot move would count twice.
+    fn set_session(&mut self, link: Link<Session>, counters: &Counters, now: Now) -> bool {
+        let stored = self.with_room(now, |store| {
+            store.sessions.set(&mut store.memory, link, counters)
+        });
+        if stored.is_none() {
+            self.disconnect(link, now);
+            self.unindex_session(link);
+        }
+        stored.is_some()
+    }
+}

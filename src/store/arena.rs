@@ -1,0 +1,215 @@
+//! Typed entries in a slab: links inside the store, versioned ids outside.
+//!
+//! A [`Link`] is the number of an entry's slot, four bytes, and four also as an
+//! `Option`: entries refer to each other by links, and whoever frees an entry
+//! has unlinked it first. An [`Id`] adds a version, unique to the entry, and may
+//! be kept by anybody for any time: once the entry is gone it finds nothing,
+//! whatever took its slot.
+//!
+//! Invariants: a link is to a used slot of its own arena. A version is taken
+//! from a counter of 32 bits when an entry is made; an id would find a foreign
+//! entry only if kept over exactly 2^32 creations and the same slot.
+//!
+//! Must not: follow links; that is for lists, indexes and levels.
+
+use super::budget::{Budget, Full, Purpose};
+use super::slab::Slab;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::ops::{Index, IndexMut};
+
+/// A reference from one entry to another: the slot's number plus one.
+pub struct Link<T>(NonZeroU32, PhantomData<fn() -> T>);
+
+impl<T> Clone for Link<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Link<T> {}
+
+impl<T> PartialEq for Link<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Eq for Link<T> {}
+
+impl<T> std::fmt::Debug for Link<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl<T> Link<T> {
+    /// The link to a slot.
+    fn to(slot: u32) -> Link<T> {
+        Link(
+            NonZeroU32::new(slot + 1).expect("slot numbers stay below u32::MAX"),
+            PhantomData,
+        )
+    }
+
+    /// The slot's number.
+    fn slot(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    /// The link as a number, for hashing and tables of links.
+    pub fn number(self) -> NonZeroU32 {
+        self.0
+    }
+
+    /// The link that [`Link::number`] gave.
+    pub const fn from_number(number: NonZeroU32) -> Link<T> {
+        Link(number, PhantomData)
+    }
+}
+
+/// A reference to an entry that may be kept outside of the store.
+pub struct Id<T> {
+    /// The slot.
+    link: Link<T>,
+    /// The version the entry had when the id was made.
+    version: u32,
+}
+
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Id<T> {}
+
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.link, self.version) == (other.link, other.version)
+    }
+}
+
+impl<T> Eq for Id<T> {}
+
+impl<T> std::fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}v{}", self.link, self.version)
+    }
+}
+
+/// A slot: the entry and its version.
+#[derive(Clone, Copy, Debug)]
+struct Slot<T> {
+    /// Unique to the entry.
+    version: u32,
+    /// The entry.
+    entry: T,
+}
+
+/// The entries of one level.
+#[derive(Debug)]
+pub struct Arena<T: Copy> {
+    /// Where they lie, one element to a slot.
+    slab: Slab<Slot<T>>,
+    /// The version of the next entry.
+    next_version: u32,
+}
+
+impl<T: Copy> Arena<T> {
+    /// An arena without entries; `blank` fills fresh pages.
+    pub fn new(blank: T, page_bytes: usize) -> Arena<T> {
+        let blank = Slot {
+            version: 0,
+            entry: blank,
+        };
+        Arena {
+            slab: Slab::new(blank, 1, page_bytes),
+            next_version: 0,
+        }
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Puts an entry into a slot.
+    ///
+    /// # Errors
+    /// [`Full`] when the budget has no room for it.
+    pub fn insert(&mut self, entry: T, budget: &mut Budget) -> Result<Link<T>, Full> {
+        let slot = self.slab.take(budget, Purpose::Create)?;
+        let version = self.next_version;
+        self.next_version = version.wrapping_add(1);
+        self.slab.slot_mut(slot)[0] = Slot { version, entry };
+        Ok(Link::to(slot))
+    }
+
+    /// Takes an entry out. Nothing may link to it any more.
+    pub fn remove(&mut self, link: Link<T>, budget: &mut Budget) -> T {
+        let entry = self[link];
+        self.slab.free(link.slot(), budget);
+        entry
+    }
+
+    /// The id of an entry, for use outside.
+    pub fn id(&self, link: Link<T>) -> Id<T> {
+        Id {
+            link,
+            version: self.slab.slot(link.slot())[0].version,
+        }
+    }
+
+    /// How many entries were made since the one of an id: larger is older.
+    pub fn age(&self, id: Id<T>) -> u32 {
+        self.next_version.wrapping_sub(id.version)
+    }
+
+    /// The entry an id was made for, while it exists.
+    pub fn find(&self, id: Id<T>) -> Option<Link<T>> {
+        let alive = self.slab.is_used(id.link.slot())
+            && self.slab.slot(id.link.slot())[0].version == id.version;
+        alive.then_some(id.link)
+    }
+}
+
+impl<T: Copy> Index<Link<T>> for Arena<T> {
+    type Output = T;
+
+    fn index(&self, link: Link<T>) -> &T {
+        &self.slab.slot(link.slot())[0].entry
+    }
+}
+
+impl<T: Copy> IndexMut<Link<T>> for Arena<T> {
+    fn index_mut(&mut self, link: Link<T>) -> &mut T {
+        &mut self.slab.slot_mut(link.slot())[0].entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outlives_its_entry_and_finds_no_other() {
+        let mut budget = Budget::new(1 << 20);
+        let mut arena = Arena::new(0u64, 4096);
+        let a = arena.insert(1, &mut budget).unwrap();
+        let id = arena.id(a);
+        assert_eq!(arena.find(id), Some(a));
+        arena.remove(a, &mut budget);
+        assert_eq!(arena.find(id), None, "the page itself is gone");
+        let b = arena.insert(2, &mut budget).unwrap();
+        assert_eq!(a, b, "the slot is used again");
+        assert_eq!(arena.find(id), None);
+        assert_eq!(arena[arena.find(arena.id(b)).unwrap()], 2);
+    }
+
+    #[test]
+    fn links_cost_four_bytes_with_or_without_one() {
+        assert_eq!(size_of::<Link<u64>>(), 4);
+        assert_eq!(size_of::<Option<Link<u64>>>(), 4);
+    }
+}

@@ -1,0 +1,386 @@
+//! Walking a level for a reply, in slices, while the store goes on changing.
+//!
+//! A cursor stands at the node it will look at next. Whoever frees a node first
+//! moves the cursors that stand there on, so a cursor neither keeps an entry
+//! alive nor is left behind by one. An entry has a flag that a cursor may stand
+//! there; only then are the cursors looked through, and there are at most as
+//! many as clients.
+//!
+//! A walk lists what existed when it began. New sessions, users, domains and
+//! ips come before all others of their lists, where a walk that began does not
+//! look; for commands, which come last, the cursor also keeps the last one of
+//! the beginning, and whoever frees that one moves this end back.
+//!
+//! Which entries fit: terms about an entry or what it belongs to are looked at
+//! in the entry; a term about what belongs to it holds if *one* of its sessions
+//! (for user= at the domain level, of its users) fits the whole filter, so the
+//! walk goes down into the entry until it has found such a witness.
+//!
+//! Work is counted in steps: one for each node looked at, and more where a long
+//! pattern is compared with a long name.
+
+use super::arena::{Id, Link};
+use super::entry::{Command, Domain, Node, Session, User, WallTime};
+use super::filter::Filter;
+use super::level::key;
+use super::{Row, Store, Zoom};
+
+/// A cursor of a store, to be given back by [`Store::close`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct CursorId(pub(super) usize);
+
+/// Where a walk goes from one row's entry to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Along the whole level.
+    Level,
+    /// Along the list of its parent: a session's commands, a user's sessions, a
+    /// domain's users.
+    Parent,
+    /// Along the sessions of an ip.
+    Ip,
+    /// Nowhere: there is only one, or the others are picked.
+    One,
+}
+
+/// Entries picked when the walk began, the last one to be looked at first. Those
+/// that are gone by then are passed over.
+#[derive(Debug)]
+pub(super) enum Picks {
+    /// None.
+    None,
+    /// Commands.
+    Commands(Vec<Id<Command>>),
+    /// Sessions.
+    Sessions(Vec<Id<Session>>),
+}
+
+impl Picks {
+    /// Whether there is one still to be looked at.
+    fn is_left(&self) -> bool {
+        match self {
+            Picks::None => false,
+            Picks::Commands(ids) => !ids.is_empty(),
+            Picks::Sessions(ids) => !ids.is_empty(),
+        }
+    }
+}
+
+/// A walk. See the module.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The level of the rows.
+    pub zoom: Zoom,
+    /// What fits.
+    pub filter: Filter,
+    /// Where rows come from.
+    pub scope: Scope,
+    /// The node to look at next: an entry of the level, or one below it while
+    /// a witness is sought. `None` at the end.
+    pub at: Option<Node>,
+    /// The last command to look at.
+    pub end: Option<Link<Command>>,
+    /// Entries to look at when there is no such node.
+    pub picks: Picks,
+    /// Whether the global row is still to come.
+    pub global: bool,
+}
+
+/// How far a slice came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There may be more.
+    More,
+    /// That was all.
+    Done,
+}
+
+impl Store {
+    /// Ends a walk.
+    pub fn close(&mut self, cursor: CursorId) {
+        self.cursors[cursor.0] = None;
+    }
+
+    /// Goes on with a walk until `steps` are used up, which are taken off, handing
+    /// out rows until `sink` answers that it wants no more for now.
+    pub fn read(
+        &mut self,
+        cursor: &CursorId,
+        steps: &mut usize,
+        mut sink: impl FnMut(&Row) -> bool,
+    ) -> Progress {
+        let mut walk = self.cursors[cursor.0]
+            .take()
+            .expect("an id is of an open cursor");
+        if std::mem::take(&mut walk.global) {
+            sink(&Row::Global(self.totals_of_everything()));
+        }
+        while *steps > 0 {
+            let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk.picks)) else {
+                break;
+            };
+            let mut work = 1;
+            let found;
+            (found, walk.at) = self.step(&walk, node, &mut work);
+            *steps = steps.saturating_sub(work);
+            if found.is_some_and(|found| !sink(&self.row(found))) {
+                break;
+            }
+        }
+        self.watch(&walk);
+        let progress = match walk.at.is_some() || walk.picks.is_left() {
+            true => Progress::More,
+            false => Progress::Done,
+        };
+        self.cursors[cursor.0] = Some(walk);
+        progress
+    }
+
+    /// The next entry that was picked and still exists.
+    fn next_pick(&self, picks: &mut Picks) -> Option<Node> {
+        match picks {
+            Picks::None => None,
+            Picks::Commands(ids) => loop {
+                if let Some(link) = self.commands.arena.find(ids.pop()?) {
+                    return Some(Node::Command(link));
+                }
+            },
+            Picks::Sessions(ids) => loop {
+                if let Some(link) = self.sessions.arena.find(ids.pop()?) {
+                    return Some(Node::Session(link));
+                }
+            },
+        }
+    }
+
+    /// Moves all cursors that stand at a node on, before it is freed or moved.
+    pub(super) fn move_cursors_on(&mut self, node: Node) {
+        if !*self.watched(node) {
+            return;
+        }
+        for index in 0..self.cursors.len() {
+            let Some(mut walk) = self.cursors[index].take() else {
+                continue;
+            };
+            if walk.at == Some(node) {
+                walk.at = self.behind(&walk, node);
+            }
+            if walk.end.map(Node::Command) == Some(node) {
+                walk.end = self.before_end(&walk);
+            }
+            self.watch(&walk);
+            self.cursors[index] = Some(walk);
+        }
+    }
+
+    /// Notes where a cursor stands.
+    pub(super) fn watch(&mut self, walk: &Cursor) {
+        for node in [walk.at, walk.end.map(Node::Command)].into_iter().flatten() {
+            *self.watched(node) = true;
+        }
+    }
+
+    /// The flag of a node that a cursor may stand there.
+    fn watched(&mut self, node: Node) -> &mut bool {
+        match node {
+            Node::Command(link) => &mut self.commands.arena[link].common.watched,
+            Node::Session(link) => &mut self.sessions.arena[link].common.watched,
+            Node::User(link) => &mut self.users.arena[link].common.watched,
+            Node::Domain(link) => &mut self.domains.arena[link].common.watched,
+            Node::Ip(link) => &mut self.ips.arena[link].common.watched,
+        }
+    }
+
+    /// Looks at a node: the entry of a row found there, and the next node.
+    fn step(&self, walk: &Cursor, node: Node, work: &mut usize) -> (Option<Node>, Option<Node>) {
+        let filter = &walk.filter;
+        let behind = |node| self.behind(walk, node);
+        let (fits, row, child) = match (walk.zoom, node) {
+            (_, Node::Command(link)) => {
+                let command = &self.commands.arena[link];
+                let fits = is_since(filter, &command.common.last_update)
+                    && self.session_fits(filter, command.session, work);
+                (fits, node, None)
+            }
+            (Zoom::Session, Node::Session(link)) => {
+                let fits = is_since(filter, &self.sessions.arena[link].common.last_update)
+                    && self.session_fits(filter, link, work);
+                (fits, node, None)
+            }
+            (zoom, Node::Session(link)) => {
+                let session = &self.sessions.arena[link];
+                let row = match (zoom, session.ip) {
+                    (Zoom::Ip, Some(ip)) => Node::Ip(ip),
+                    (Zoom::Domain, _) => Node::Domain(self.users.arena[session.user].domain),
+                    _ => Node::User(session.user),
+                };
+                (self.session_fits(filter, link, work), row, None)
+            }
+            (Zoom::User, Node::User(link)) => {
+                let user = &self.users.arena[link];
+                let fits = is_since(filter, &user.common.last_update)
+                    && (!filter.connected || user.connected > 0)
+                    && self.user_fits(filter, link, work);
+                let inside = filter.session.is_some() || filter.ip.is_some();
+                let child = inside.then_some(user.sessions.head.map(Node::Session));
+                (fits, node, child)
+            }
+            (_, Node::User(link)) => {
+                let user = &self.users.arena[link];
+                let fits =
+                    (!filter.connected || user.connected > 0) && self.user_fits(filter, link, work);
+                let inside = filter.session.is_some() || filter.ip.is_some();
+                let child = inside.then_some(user.sessions.head.map(Node::Session));
+                (fits, Node::Domain(user.domain), child)
+            }
+            (_, Node::Domain(link)) => {
+                let domain = &self.domains.arena[link];
+                let fits = is_since(filter, &domain.common.last_update)
+                    && (!filter.connected || domain.connected > 0)
+                    && self.domain_fits(filter, link, work);
+                let inside =
+                    filter.session.is_some() || filter.ip.is_some() || filter.user.is_some();
+                let child = inside.then_some(domain.users.head.map(Node::User));
+                (fits, node, child)
+            }
+            (_, Node::Ip(link)) => {
+                let ip = &self.ips.arena[link];
+                let fits = is_since(filter, &ip.common.last_update)
+                    && (!filter.connected || ip.connected > 0)
+                    && filter
+                        .ip
+                        .is_none_or(|network| network.contains(key(&self.memory.heap, ip)));
+                let inside =
+                    filter.session.is_some() || filter.user.is_some() || filter.domain.is_some();
+                let child = inside.then_some(ip.sessions.head.map(Node::Session));
+                (fits, node, child)
+            }
+        };
+        match (fits, child) {
+            // A row or a witness of one: on behind the row.
+            (true, None) => (Some(row), behind(row)),
+            // A witness has to be found below.
+            (true, Some(Some(child))) => (None, Some(child)),
+            (true, Some(None)) | (false, _) => (None, behind(node)),
+        }
+    }
+
+    /// Whether a session fits all terms but that of time.
+    fn session_fits(&self, filter: &Filter, link: Link<Session>, work: &mut usize) -> bool {
+        let session = &self.sessions.arena[link];
+        (!filter.connected || session.connected)
+            && filter
+                .session
+                .as_ref()
+                .is_none_or(|id| id == key(&self.memory.heap, session))
+            && filter.ip.is_none_or(|network| {
+                session
+                    .ip
+                    .is_some_and(|ip| network.contains(key(&self.memory.heap, &self.ips.arena[ip])))
+            })
+            && self.user_fits(filter, session.user, work)
+    }
+
+    /// Whether a user fits the terms user= and domain=.
+    fn user_fits(&self, filter: &Filter, link: Link<User>, work: &mut usize) -> bool {
+        let user = &self.users.arena[link];
+        filter
+            .user
+            .as_ref()
+            .is_none_or(|pattern| pattern.matches(key(&self.memory.heap, user), work))
+            && self.domain_fits(filter, user.domain, work)
+    }
+
+    /// Whether a domain fits the term domain=.
+    fn domain_fits(&self, filter: &Filter, link: Link<Domain>, work: &mut usize) -> bool {
+        filter.domain.as_ref().is_none_or(|pattern| {
+            pattern.matches(key(&self.memory.heap, &self.domains.arena[link]), work)
+        })
+    }
+
+    /// The node behind a node, not below it.
+    fn behind(&self, walk: &Cursor, node: Node) -> Option<Node> {
+        let next = match (node, walk.zoom, walk.scope) {
+            (Node::Command(link), _, scope) => {
+                let command = &self.commands.arena[link];
+                let next = match scope {
+                    Scope::One => None,
+                    Scope::Parent => command.in_session.next,
+                    _ => command.common.in_level.next,
+                };
+                return next.filter(|_| walk.end != Some(link)).map(Node::Command);
+            }
+            (_, Zoom::Session, Scope::One)
+            | (Node::User(_), Zoom::User, Scope::One)
+            | (Node::Domain(_) | Node::Ip(_), _, Scope::One) => return None,
+            (Node::Session(link), Zoom::Session, scope) => {
+                let session = &self.sessions.arena[link];
+                let next = match scope {
+                    Scope::Parent => session.in_user.next,
+                    Scope::Ip => session.in_ip.next,
+                    _ => session.common.in_level.next,
+                };
+                return next.map(Node::Session);
+            }
+            (Node::Session(link), Zoom::Ip, _) => {
+                let session = &self.sessions.arena[link];
+                (
+                    session.in_ip.next.map(Node::Session),
+                    session.ip.map(Node::Ip),
+                )
+            }
+            (Node::Session(link), _, _) => {
+                let session = &self.sessions.arena[link];
+                (
+                    session.in_user.next.map(Node::Session),
+                    Some(Node::User(session.user)),
+                )
+            }
+            (Node::User(link), Zoom::User, scope) => {
+                let user = &self.users.arena[link];
+                let next = match scope {
+                    Scope::Parent => user.in_domain.next,
+                    _ => user.common.in_level.next,
+                };
+                return next.map(Node::User);
+            }
+            (Node::User(link), _, _) => {
+                let user = &self.users.arena[link];
+                (
+                    user.in_domain.next.map(Node::User),
+                    Some(Node::Domain(user.domain)),
+                )
+            }
+            (Node::Domain(link), _, _) => {
+                return self.domains.arena[link]
+                    .common
+                    .in_level
+                    .next
+                    .map(Node::Domain);
+            }
+            (Node::Ip(link), _, _) => {
+                return self.ips.arena[link].common.in_level.next.map(Node::Ip);
+            }
+        };
+        // Below an entry of the level: the next there, or behind what it is below.
+        match next {
+            (Some(sibling), _) => Some(sibling),
+            (None, above) => above.and_then(|above| self.behind(walk, above)),
+        }
+    }
+
+    /// The command before the last one of a walk.
+    fn before_end(&self, walk: &Cursor) -> Option<Link<Command>> {
+        let command = &self.commands.arena[walk.end?];
+        match walk.scope {
+            Scope::Parent => command.in_session.prev,
+            _ => command.common.in_level.prev,
+        }
+    }
+}
+
+/// Whether an entry's last update is not before the time of the filter.
+fn is_since(filter: &Filter, last_update: &WallTime) -> bool {
+    u64::from(last_update.secs) >= filter.since_secs
+}

@@ -1,0 +1,265 @@
+//! The entries of the five levels below global, and what they have in common.
+//!
+//! A command belongs to a session; a session to a user and, when its client has
+//! an address, to an ip; a user to a domain. Parents know their children by
+//! lists. All references are links of four bytes, see [`arena`](super::arena).
+//!
+//! An entry of any level is *held* while something forbids freeing it: a session
+//! while connected, a command while running, the others while at least one of
+//! their sessions is connected. One that is not held is in its level's idle
+//! list, longest untouched first; [`evict`](super::evict) takes from there.
+//! Connected sessions are in a list of the same hook, longest silent first.
+
+use super::arena::Link;
+use super::heap::Blob;
+use super::list::{Hook, List};
+use std::num::NonZeroU32;
+
+/// A moment of the wall clock, for showing. Lasts until 2106.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime {
+    /// Seconds since 1970.
+    pub secs: u32,
+    /// Microseconds within the second.
+    pub usecs: u32,
+}
+
+/// The instant at which something is applied, read once by whoever owns the
+/// clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Seconds by a monotonic clock, from any start: what ages are made of.
+    pub uptime_secs: u32,
+    /// The wall clock: what is shown.
+    pub wall: WallTime,
+}
+
+/// The fields that entries of all levels have.
+#[derive(Debug)]
+pub struct Common<T> {
+    /// Place in the list of the whole level, by creation.
+    pub in_level: Hook<T>,
+    /// Place in the idle list, or in that of connected sessions.
+    pub in_age: Hook<T>,
+    /// The key and what else is text, one behind the other.
+    pub text: Blob,
+    /// Bytes of the key: command name, session id, user or domain name, or the
+    /// 4 or 16 bytes of an address.
+    pub key_len: u16,
+    /// Bytes of the other text: a command's arguments, a session's service.
+    pub rest_len: u16,
+    /// The packed counters.
+    pub counters: Blob,
+    /// When a record last reached the entry, or it ceased to be held.
+    pub touched_secs: u32,
+    /// When a record last reached the entry, as shown.
+    pub last_update: WallTime,
+    /// Set when a cursor may stand here. It stays set when the cursor moves on.
+    pub watched: bool,
+}
+
+impl<T> Clone for Common<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Common<T> {}
+
+impl<T> Common<T> {
+    /// Fields of an entry that is not made yet.
+    pub const BLANK: Common<T> = Common {
+        in_level: Hook::NONE,
+        in_age: Hook::NONE,
+        text: Blob::EMPTY,
+        key_len: 0,
+        rest_len: 0,
+        counters: Blob::EMPTY,
+        touched_secs: 0,
+        last_update: WallTime { secs: 0, usecs: 0 },
+        watched: false,
+    };
+}
+
+/// A reference to an entry of any level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A command.
+    Command(Link<Command>),
+    /// A session.
+    Session(Link<Session>),
+    /// A user.
+    User(Link<User>),
+    /// A domain.
+    Domain(Link<Domain>),
+    /// An ip.
+    Ip(Link<Ip>),
+}
+
+/// An entry of any level.
+pub trait Entry: Copy {
+    /// What vacant slots of fresh pages hold.
+    const BLANK: Self;
+    /// The reference to the entry at a link.
+    fn node(link: Link<Self>) -> Node;
+    /// What it shares with the others.
+    fn common(&self) -> &Common<Self>;
+    /// The same, to be changed.
+    fn common_mut(&mut self) -> &mut Common<Self>;
+    /// The next entry of its bucket in the level's index.
+    fn chain(&mut self) -> &mut Option<Link<Self>>;
+}
+
+/// A command.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// What all entries have.
+    pub common: Common<Command>,
+    /// The session that issued it.
+    pub session: Link<Session>,
+    /// Place in the session's list, by creation.
+    pub in_session: Hook<Command>,
+    /// The next entry of the index's bucket, while it runs.
+    pub chain: Option<Link<Command>>,
+    /// Its number within the session, while it runs.
+    pub running: Option<NonZeroU32>,
+}
+
+/// A session.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// What all entries have.
+    pub common: Common<Session>,
+    /// Whose it is.
+    pub user: Link<User>,
+    /// Where it comes from.
+    pub ip: Option<Link<Ip>>,
+    /// Place in the user's list, newest first.
+    pub in_user: Hook<Session>,
+    /// Place in the ip's list, newest first.
+    pub in_ip: Hook<Session>,
+    /// The next entry of the index's bucket.
+    pub chain: Option<Link<Session>>,
+    /// Its commands, oldest first.
+    pub commands: List<Command>,
+    /// The process, 0 when unknown.
+    pub pid: u32,
+    /// Not yet disconnected.
+    pub connected: bool,
+    /// Made for an UPDATE of a session that nobody announced.
+    pub placeholder: bool,
+    /// To be found by its id: no newer session has the same.
+    pub indexed: bool,
+    /// An older session with the same id existed when this one was made.
+    pub reuses_id: bool,
+}
+
+/// A user.
+#[derive(Clone, Copy, Debug)]
+pub struct User {
+    /// What all entries have.
+    pub common: Common<User>,
+    /// The part of the name behind the first `@`.
+    pub domain: Link<Domain>,
+    /// Place in the domain's list, newest first.
+    pub in_domain: Hook<User>,
+    /// The next entry of the index's bucket.
+    pub chain: Option<Link<User>>,
+    /// Sessions, newest first.
+    pub sessions: List<Session>,
+    /// How many of them are connected.
+    pub connected: u32,
+    /// When the entry was made, in seconds since 1970.
+    pub created_secs: u32,
+}
+
+/// A domain.
+#[derive(Clone, Copy, Debug)]
+pub struct Domain {
+    /// What all entries have.
+    pub common: Common<Domain>,
+    /// The next entry of the index's bucket.
+    pub chain: Option<Link<Domain>>,
+    /// Users, newest first.
+    pub users: List<User>,
+    /// How many of their sessions are connected.
+    pub connected: u32,
+    /// When the entry was made, in seconds since 1970.
+    pub created_secs: u32,
+}
+
+/// A remote address.
+#[derive(Clone, Copy, Debug)]
+pub struct Ip {
+    /// What all entries have.
+    pub common: Common<Ip>,
+    /// The next entry of the index's bucket.
+    pub chain: Option<Link<Ip>>,
+    /// Sessions, newest first.
+    pub sessions: List<Session>,
+    /// How many of them are connected.
+    pub connected: u32,
+    /// When the entry was made, in seconds since 1970.
+    pub created_secs: u32,
+}
+
+/// An entry that connected sessions hold.
+pub trait Parent: Entry {
+    /// How many there are; others may hold it for as long as a record lasts.
+    fn connected_mut(&mut self) -> &mut u32;
+}
+
+/// A link for entries that are not made yet; it is never followed.
+const fn nowhere<T>() -> Link<T> {
+    Link::from_number(NonZeroU32::MIN)
+}
+
+macro_rules! entries {
+    ($($name:ident { $($field:ident: $blank:expr),* };)*) => {$(
+        impl Entry for $name {
+            const BLANK: $name = $name {
+                common: Common::BLANK,
+                chain: None,
+                $($field: $blank),*
+            };
+            fn node(link: Link<Self>) -> Node {
+                Node::$name(link)
+            }
+            fn common(&self) -> &Common<Self> {
+                &self.common
+            }
+            fn common_mut(&mut self) -> &mut Common<Self> {
+                &mut self.common
+            }
+            fn chain(&mut self) -> &mut Option<Link<Self>> {
+                &mut self.chain
+            }
+        }
+    )*};
+}
+
+entries! {
+    Command { session: nowhere(), in_session: Hook::NONE, running: None };
+    Session {
+        user: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE, commands: List::EMPTY,
+        pid: 0, connected: false, placeholder: false, indexed: false, reuses_id: false
+    };
+    User {
+        domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, connected: 0,
+        created_secs: 0
+    };
+    Domain { users: List::EMPTY, connected: 0, created_secs: 0 };
+    Ip { sessions: List::EMPTY, connected: 0, created_secs: 0 };
+}
+
+macro_rules! parents {
+    ($($name:ident)*) => {$(
+        impl Parent for $name {
+            fn connected_mut(&mut self) -> &mut u32 {
+                &mut self.connected
+            }
+        }
+    )*};
+}
+
+parents! { User Domain Ip }

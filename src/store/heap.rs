@@ -1,0 +1,166 @@
+//! Variable-length bytes: names, ids, arguments and packed numbers.
+//!
+//! A blob lies in one slot of a slab of its size class; classes are multiples
+//! of eight bytes up to 64, then four to each doubling, so that at most a fifth
+//! of a blob is slack. A [`Blob`] is a handle of four bytes, class and slot
+//! number; how many bytes of the slot mean something is for its owner to know.
+//!
+//! Must not: outlive or share blobs; each has one owner, who frees it.
+
+use super::budget::{Budget, Full, Purpose};
+use super::slab::Slab;
+
+/// The unit of slots in bytes.
+const GRANULE_BYTES: usize = 8;
+
+/// The largest blob in bytes. The wire takes no longer line, so no text is.
+pub const MAX_BLOB_BYTES: usize = 8192;
+
+/// The sizes of the classes in granules.
+const CLASSES: [u16; 36] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160,
+    192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+];
+
+/// Bits of a handle that number the slot.
+const SLOT_BITS: u32 = 26;
+
+/// Handle of bytes in the heap; the empty blob is a handle to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob(u32);
+
+impl Blob {
+    /// No bytes; costs none.
+    pub const EMPTY: Blob = Blob(u32::MAX);
+
+    /// Class and slot number.
+    fn split(self) -> (usize, u32) {
+        (
+            (self.0 >> SLOT_BITS) as usize,
+            self.0 & ((1 << SLOT_BITS) - 1),
+        )
+    }
+}
+
+/// All blobs.
+#[derive(Debug)]
+pub struct Heap {
+    /// The slabs by class.
+    classes: [Slab<[u8; GRANULE_BYTES]>; CLASSES.len()],
+}
+
+impl Heap {
+    /// A heap without blobs.
+    pub fn new(page_bytes: usize) -> Heap {
+        Heap {
+            classes: CLASSES
+                .map(|granules| Slab::new([0; GRANULE_BYTES], granules.into(), page_bytes)),
+        }
+    }
+
+    /// The smallest class for so many bytes; they are not zero.
+    fn class(bytes: usize) -> usize {
+        let granules = bytes.div_ceil(GRANULE_BYTES);
+        CLASSES.partition_point(|&size| usize::from(size) < granules)
+    }
+
+    /// What a blob of so many bytes occupies, in bytes.
+    #[cfg(test)]
+    pub fn slot_bytes(bytes: usize) -> usize {
+        match bytes {
+            0 => 0,
+            bytes => usize::from(CLASSES[Self::class(bytes)]) * GRANULE_BYTES,
+        }
+    }
+
+    /// Takes room for `bytes`, at most [`MAX_BLOB_BYTES`].
+    ///
+    /// # Errors
+    /// [`Full`] when the budget has no room.
+    pub fn take(
+        &mut self,
+        bytes: usize,
+        budget: &mut Budget,
+        purpose: Purpose,
+    ) -> Result<Blob, Full> {
+        if bytes == 0 {
+            return Ok(Blob::EMPTY);
+        }
+        let class = Self::class(bytes);
+        let slot = self.classes[class].take(budget, purpose)?;
+        if slot >> SLOT_BITS != 0 {
+            self.classes[class].free(slot, budget);
+            return Err(Full);
+        }
+        Ok(Blob(((class as u32) << SLOT_BITS) | slot))
+    }
+
+    /// Frees a blob.
+    pub fn free(&mut self, blob: Blob, budget: &mut Budget) {
+        if blob != Blob::EMPTY {
+            let (class, slot) = blob.split();
+            self.classes[class].free(slot, budget);
+        }
+    }
+
+    /// A blob's slot, slack included.
+    pub fn bytes(&self, blob: Blob) -> &[u8] {
+        if blob == Blob::EMPTY {
+            return &[];
+        }
+        let (class, slot) = blob.split();
+        self.classes[class].slot(slot).as_flattened()
+    }
+
+    /// A blob's slot, slack included, to be changed.
+    pub fn bytes_mut(&mut self, blob: Blob) -> &mut [u8] {
+        if blob == Blob::EMPTY {
+            return &mut [];
+        }
+        let (class, slot) = blob.split();
+        self.classes[class].slot_mut(slot).as_flattened_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_waste_at_most_a_fifth() {
+        for bytes in 1..=MAX_BLOB_BYTES {
+            let slot = Heap::slot_bytes(bytes);
+            assert!(slot >= bytes);
+            assert!(
+                slot - bytes < 8 || (slot - bytes) * 5 <= slot,
+                "{bytes} in {slot}"
+            );
+        }
+        assert_eq!(Heap::slot_bytes(MAX_BLOB_BYTES), MAX_BLOB_BYTES);
+    }
+
+    #[test]
+    fn blobs_of_all_sizes_keep_their_bytes() {
+        let mut budget = Budget::new(64 << 20);
+        let mut heap = Heap::new(4096);
+        let sizes = || {
+            (0..=MAX_BLOB_BYTES)
+                .step_by(61)
+                .chain([1, 8, 9, MAX_BLOB_BYTES])
+        };
+        let blobs: Vec<_> = sizes()
+            .map(|bytes| {
+                let blob = heap.take(bytes, &mut budget, Purpose::Create).unwrap();
+                heap.bytes_mut(blob)[..bytes].fill(bytes as u8);
+                blob
+            })
+            .collect();
+        for (bytes, blob) in sizes().zip(blobs) {
+            assert!(heap.bytes(blob)[..bytes]
+                .iter()
+                .all(|&byte| byte == bytes as u8));
+            heap.free(blob, &mut budget);
+        }
+        assert!(heap.classes.iter().all(|class| class.len() == 0));
+    }
+}

@@ -1,0 +1,197 @@
+//! Hash indexes: from a key to an entry in constant time.
+//!
+//! An index is one table of buckets whose size follows from the memory limit
+//! ([`INDEX_SHARE`]) and whose bytes are charged once and for all. Only a front
+//! part of it is in use, as many buckets as there are entries: a new entry splits
+//! one bucket, the next in line, into itself and one behind the part in use
+//! (linear hashing; Litwin, 1980). So nothing ever waits for a table to be
+//! copied, and the kernel, which provides pages when they are first written to,
+//! provides no more than the entries need.
+//!
+//! Entries of a bucket are chained through the entries themselves. Hashes are
+//! keyed by the system's randomness: nobody who chooses ids can aim at a bucket.
+//!
+//! Invariants: an entry is in its index at most once, in the bucket of its key;
+//! no two entries of an index have equal keys.
+//!
+//! Must not: know what a key is; the caller hashes and compares.
+
+use super::arena::{Arena, Link};
+use super::budget::{Budget, Charge, Full, Purpose};
+use super::entry::Entry;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+
+/// Bytes of the limit to one bucket of an index. An entry costs about 150 bytes,
+/// so even a limit filled by one level alone has few entries to a bucket, and
+/// the five indexes take less than a twenty-fifth of the limit.
+pub const INDEX_SHARE: usize = 512;
+
+/// An index of the entries of one arena.
+#[derive(Debug)]
+pub struct Index<T> {
+    /// The first entry of each bucket, as a link's number, zero for none: the
+    /// allocator hands out zeroed pages untouched. A power of two of them.
+    buckets: Vec<u32>,
+    /// How many of them are in use, at least one.
+    used: usize,
+    /// The number of entries.
+    len: usize,
+    /// What they cost, held as long as the store.
+    _charge: Charge,
+    /// The kind of entry.
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T: Entry> Index<T> {
+    /// An empty index for a store with this budget.
+    ///
+    /// # Errors
+    /// [`Full`] when the budget has no room for it.
+    pub fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
+        let count = (budget.limit_bytes() / INDEX_SHARE)
+            .max(1)
+            .next_power_of_two();
+        let charge = budget.charge(count * size_of::<u32>(), Purpose::Create)?;
+        Ok(Index {
+            buckets: vec![0; count],
+            used: 1,
+            len: 0,
+            _charge: charge,
+            kind: PhantomData,
+        })
+    }
+
+    /// The place of a hash's bucket: by as many bits as number the used part
+    /// rounded up, by one less where that bucket is not in use yet.
+    fn bucket(&self, hash: u64) -> usize {
+        let rounded_up = self.used.next_power_of_two();
+        let bucket = hash as usize & (rounded_up - 1);
+        match bucket < self.used {
+            true => bucket,
+            false => bucket & (rounded_up / 2 - 1),
+        }
+    }
+
+    /// A bucket's first entry.
+    fn first(&self, bucket: usize) -> Option<Link<T>> {
+        NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
+    }
+
+    /// The entry of that hash for which `matches` holds.
+    pub fn find(
+        &self,
+        arena: &mut Arena<T>,
+        hash: u64,
+        mut matches: impl FnMut(&T) -> bool,
+    ) -> Option<Link<T>> {
+        let mut at = self.first(self.bucket(hash));
+        while let Some(link) = at {
+            let entry = &mut arena[link];
+            if matches(entry) {
+                break;
+            }
+            at = *T::chain(entry);
+        }
+        at
+    }
+
+    /// Adds an entry. `hash_of` gives the hash of any entry.
+    pub fn insert(&mut self, arena: &mut Arena<T>, link: Link<T>, hash_of: impl Fn(&T) -> u64) {
+        if self.len >= self.used && self.used < self.buckets.len() {
+            self.split(arena, &hash_of);
+        }
+        let hash = hash_of(&arena[link]);
+        self.push(arena, hash, link);
+        self.len += 1;
+    }
+
+    /// Puts an entry before the others of its bucket.
+    fn push(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
+        let bucket = self.bucket(hash);
+        *T::chain(&mut arena[link]) = self.first(bucket);
+        self.buckets[bucket] = link.number().get();
+    }
+
+    /// Takes one more bucket into use and moves there what belongs there.
+    fn split(&mut self, arena: &mut Arena<T>, hash_of: &impl Fn(&T) -> u64) {
+        let bucket = self.used - (1 << self.used.ilog2());
+        let mut at = self.first(bucket);
+        self.buckets[bucket] = 0;
+        self.used += 1;
+        while let Some(link) = at {
+            at = *T::chain(&mut arena[link]);
+            let hash = hash_of(&arena[link]);
+            self.push(arena, hash, link);
+        }
+    }
+
+    /// Takes an entry out that is in the bucket of `hash`.
+    pub fn remove(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
+        let next = T::chain(&mut arena[link]).take();
+        self.len -= 1;
+        let bucket = self.bucket(hash);
+        if self.first(bucket) == Some(link) {
+            self.buckets[bucket] = next.map_or(0, |next| next.number().get());
+            return;
+        }
+        let mut at = self.first(bucket);
+        while let Some(before) = at {
+            let chain = T::chain(&mut arena[before]);
+            if *chain == Some(link) {
+                *chain = next;
+                return;
+            }
+            at = *chain;
+        }
+        unreachable!("an indexed entry is in its bucket");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::entry::Ip;
+    use crate::store::testing::Random;
+    use std::collections::HashMap;
+
+    /// Spreads a number over 64 bits.
+    fn hash(number: u32) -> u64 {
+        u64::from(number)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    }
+
+    #[test]
+    fn agrees_with_a_hash_map_while_it_grows() {
+        let mut random = Random::seeded("index against HashMap");
+        let mut budget = Budget::new(1 << 20);
+        let mut index = Index::<Ip>::new(&mut budget).unwrap();
+        let mut arena = Arena::new(Ip::BLANK, 4096);
+        let mut model: HashMap<u32, Link<Ip>> = HashMap::new();
+        for _ in 0..20_000 {
+            let number = random.below(4000) as u32;
+            let found = index.find(&mut arena, hash(number), |ip| ip.created_secs == number);
+            assert_eq!(found, model.get(&number).copied(), "{number}");
+            match found {
+                Some(link) if random.below(3) == 0 => {
+                    index.remove(&mut arena, hash(number), link);
+                    arena.remove(link, &mut budget);
+                    model.remove(&number);
+                }
+                Some(_) => {}
+                None => {
+                    let ip = Ip {
+                        created_secs: number,
+                        ..Ip::BLANK
+                    };
+                    let link = arena.insert(ip, &mut budget).unwrap();
+                    index.insert(&mut arena, link, |ip| hash(ip.created_secs));
+                    model.insert(number, link);
+                }
+            }
+            assert_eq!(index.len, model.len());
+        }
+        assert_eq!(index.used, index.buckets.len(), "all buckets came into use");
+    }
+}

@@ -1,0 +1,300 @@
+//! A level: all entries of one kind, in order of creation, by key and by age.
+//!
+//! Owns the entries' slots, texts and counters from creation to release. It
+//! knows nothing of other levels: who frees an entry has taken it out of its
+//! parents' lists and out of the index, and has freed its children.
+
+use super::arena::{Arena, Link};
+use super::budget::{Budget, Full, Purpose};
+use super::entry::{Common, Entry, Now, Parent};
+use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
+use super::index::Index;
+use super::list::List;
+use super::packed::{Counters, MAX_PACKED_BYTES};
+use std::hash::{BuildHasher, RandomState};
+
+/// What levels share: the budget, all bytes that are not an entry's slot, and
+/// the keys of the hashes of keys.
+#[derive(Debug)]
+pub struct Memory {
+    /// The byte budget of all.
+    pub budget: Budget,
+    /// Texts and counters.
+    pub heap: Heap,
+    /// Makes hashes that nobody outside can foresee.
+    pub hasher: RandomState,
+}
+
+impl Memory {
+    /// The hash of an entry's key.
+    fn hash_of<T: Entry>(&self, entry: &T) -> u64 {
+        self.hasher.hash_one(key(&self.heap, entry))
+    }
+
+    /// Puts counters where `blob` is, or somewhere else if they have outgrown
+    /// it.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then the old counters stand.
+    pub fn store(
+        &mut self,
+        blob: &mut Blob,
+        counters: &Counters,
+        purpose: Purpose,
+    ) -> Result<(), Full> {
+        let mut packed = [0; MAX_PACKED_BYTES];
+        let length = counters.pack(&mut packed);
+        if length > self.heap.bytes(*blob).len() {
+            let new = self.heap.take(length, &mut self.budget, purpose)?;
+            let old = std::mem::replace(blob, new);
+            self.heap.free(old, &mut self.budget);
+        }
+        self.heap.bytes_mut(*blob)[..length].copy_from_slice(&packed[..length]);
+        Ok(())
+    }
+
+    /// The counters at `blob`.
+    pub fn counters(&self, blob: Blob) -> Counters {
+        Counters::unpack(self.heap.bytes(blob))
+    }
+}
+
+impl<T> Common<T> {
+    /// Puts texts into the heap and refers to them; what was there before stays
+    /// and is for the caller to free.
+    fn set_texts(&mut self, memory: &mut Memory, (key, rest): (&[u8], &[u8])) -> Result<(), Full> {
+        let length = key.len() + rest.len();
+        if length > MAX_BLOB_BYTES {
+            return Err(Full);
+        }
+        self.text = memory
+            .heap
+            .take(length, &mut memory.budget, Purpose::Create)?;
+        (self.key_len, self.rest_len) = (key.len() as u16, rest.len() as u16);
+        let text = memory.heap.bytes_mut(self.text);
+        text[..key.len()].copy_from_slice(key);
+        text[key.len()..length].copy_from_slice(rest);
+        Ok(())
+    }
+}
+
+/// The entries of one level.
+#[derive(Debug)]
+pub struct Level<T: Copy> {
+    /// Where they lie.
+    pub arena: Arena<T>,
+    /// From key to entry.
+    pub index: Index<T>,
+    /// All of them in order of creation: commands oldest first, others newest
+    /// first.
+    pub all: List<T>,
+    /// Those not held, longest untouched first.
+    pub idle: List<T>,
+    /// How long an entry is kept untouched if memory allows, in seconds.
+    pub min_time_secs: u32,
+    /// How many were freed to make room.
+    pub evictions: u64,
+}
+
+impl<T: Entry> Level<T> {
+    /// A level without entries.
+    ///
+    /// # Errors
+    /// [`Full`] when the budget has no room for the index.
+    pub fn new(
+        min_time_secs: u32,
+        page_bytes: usize,
+        budget: &mut Budget,
+    ) -> Result<Level<T>, Full> {
+        Ok(Level {
+            arena: Arena::new(T::BLANK, page_bytes),
+            index: Index::new(budget)?,
+            all: List::EMPTY,
+            idle: List::EMPTY,
+            min_time_secs,
+            evictions: 0,
+        })
+    }
+
+    /// Makes an entry with these texts and counters. It is in none of the lists
+    /// and not in the index.
+    ///
+    /// # Errors
+    /// [`Full`] when something of it has no room; then nothing has changed.
+    pub fn create(
+        &mut self,
+        memory: &mut Memory,
+        texts: (&[u8], &[u8]),
+        counters: &Counters,
+        now: Now,
+        make: impl FnOnce(Common<T>) -> T,
+    ) -> Result<Link<T>, Full> {
+        let mut common = Common {
+            touched_secs: now.uptime_secs,
+            last_update: now.wall,
+            ..Common::BLANK
+        };
+        common.set_texts(memory, texts)?;
+        let made = memory
+            .store(&mut common.counters, counters, Purpose::Create)
+            .and_then(|()| self.arena.insert(make(common), &mut memory.budget));
+        if made.is_err() {
+            memory.heap.free(common.text, &mut memory.budget);
+            memory.heap.free(common.counters, &mut memory.budget);
+        }
+        made
+    }
+
+    /// Gives an entry's slot, texts and counters back.
+    pub fn release(&mut self, memory: &mut Memory, link: Link<T>) -> T {
+        let entry = self.arena.remove(link, &mut memory.budget);
+        memory.heap.free(entry.common().text, &mut memory.budget);
+        memory
+            .heap
+            .free(entry.common().counters, &mut memory.budget);
+        entry
+    }
+
+    /// Notes that a record reached an entry.
+    pub fn touch(&mut self, link: Link<T>, now: Now) {
+        let common = self.arena[link].common_mut();
+        common.touched_secs = now.uptime_secs;
+        common.last_update = now.wall;
+    }
+
+    /// The entry with that key.
+    pub fn find(&mut self, memory: &Memory, wanted: &[u8]) -> Option<Link<T>> {
+        let hash = memory.hasher.hash_one(wanted);
+        self.index.find(&mut self.arena, hash, |entry| {
+            key(&memory.heap, entry) == wanted
+        })
+    }
+
+    /// Puts an entry into the index by its key.
+    pub fn enter(&mut self, memory: &Memory, link: Link<T>) {
+        self.index
+            .insert(&mut self.arena, link, |entry| memory.hash_of(entry));
+    }
+
+    /// Takes an entry out of the index.
+    pub fn strike(&mut self, memory: &Memory, link: Link<T>) {
+        let hash = memory.hash_of(&self.arena[link]);
+        self.index.remove(&mut self.arena, hash, link);
+    }
+
+    /// Puts a new entry that nothing holds yet before all others, into the index
+    /// and into the idle list.
+    pub fn enlist(&mut self, memory: &Memory, link: Link<T>, now: Now) {
+        self.all.push_front(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_level
+        });
+        self.enter(memory, link);
+        self.make_idle(link, now);
+    }
+
+    /// Undoes [`enlist`](Level::enlist) and releases the entry.
+    pub fn delist(&mut self, memory: &mut Memory, link: Link<T>) {
+        self.stop_idling(link);
+        self.strike(memory, link);
+        self.all.remove(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_level
+        });
+        self.release(memory, link);
+    }
+
+    /// Puts an entry that is no longer held behind all idle ones.
+    pub fn make_idle(&mut self, link: Link<T>, now: Now) {
+        self.arena[link].common_mut().touched_secs = now.uptime_secs;
+        self.idle.push_back(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_age
+        });
+    }
+
+    /// Takes an entry out of the idle list.
+    pub fn stop_idling(&mut self, link: Link<T>) {
+        self.idle.remove(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_age
+        });
+    }
+
+    /// Replaces an entry's texts.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then the old texts stand.
+    pub fn rename(
+        &mut self,
+        memory: &mut Memory,
+        link: Link<T>,
+        texts: (&[u8], &[u8]),
+    ) -> Result<(), Full> {
+        let common = self.arena[link].common_mut();
+        let old = common.text;
+        common.set_texts(memory, texts)?;
+        memory.heap.free(old, &mut memory.budget);
+        Ok(())
+    }
+
+    /// Sets an entry's counters.
+    ///
+    /// # Errors
+    /// [`Full`] when they need more room and there is none; then the old stand.
+    pub fn set(
+        &mut self,
+        memory: &mut Memory,
+        link: Link<T>,
+        counters: &Counters,
+    ) -> Result<(), Full> {
+        let blob = &mut self.arena[link].common_mut().counters;
+        memory.store(blob, counters, Purpose::Grow)
+    }
+
+    /// Adds to an entry's counters.
+    ///
+    /// # Errors
+    /// [`Full`] when they need more room and there is none; then the old stand.
+    pub fn add(
+        &mut self,
+        memory: &mut Memory,
+        link: Link<T>,
+        difference: &Counters,
+    ) -> Result<(), Full> {
+        if *difference == Counters::default() {
+            return Ok(());
+        }
+        let mut counters = memory.counters(self.arena[link].common().counters);
+        counters.add(difference);
+        self.set(memory, link, &counters)
+    }
+}
+
+impl<T: Parent> Level<T> {
+    /// Holds an entry once more.
+    pub fn hold(&mut self, link: Link<T>) {
+        let connected = self.arena[link].connected_mut();
+        *connected += 1;
+        if *connected == 1 {
+            self.stop_idling(link);
+        }
+    }
+
+    /// Ends one hold on an entry.
+    pub fn let_go(&mut self, link: Link<T>, now: Now) {
+        let connected = self.arena[link].connected_mut();
+        *connected -= 1;
+        if *connected == 0 {
+            self.make_idle(link, now);
+        }
+    }
+}
+
+/// An entry's key.
+pub fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
+    let common = entry.common();
+    &heap.bytes(common.text)[..common.key_len.into()]
+}
+
+/// An entry's other text.
+pub fn rest<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
+    let common = entry.common();
+    &heap.bytes(common.text)[common.key_len.into()..][..common.rest_len.into()]
+}

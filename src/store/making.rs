@@ -1,0 +1,457 @@
+//! Entries found, made, held and taken out again.
+//!
+//! Whatever puts an entry into a list or an index is here, and so is what takes
+//! it out: each has one counterpart. While a record makes entries, those it has
+//! already are held like those of a connected session, so that making room for
+//! the next never frees them.
+//!
+//! Must not: count anything; that is for [`apply`](super::apply).
+
+use super::arena::Link;
+use super::entry::{Command, Domain, Entry, Ip, Node, Now, Session, User};
+use super::level::Memory;
+use super::{Counters, Full, Note, Store};
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+/// The entries above a command or session, as far as there is room for them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Parents {
+    /// The user.
+    pub(super) user: Option<Link<User>>,
+    /// The user's domain.
+    pub(super) domain: Option<Link<Domain>>,
+    /// The session's address.
+    pub(super) ip: Option<Link<Ip>>,
+}
+
+/// The 4 or 16 bytes of an address. One mapped into IPv6 is that IPv4 address.
+#[derive(Clone, Copy, Debug)]
+pub struct Octets {
+    /// The bytes, at the front.
+    bytes: [u8; 16],
+    /// How many.
+    len: usize,
+}
+
+impl Octets {
+    /// Of an address.
+    pub fn of(ip: IpAddr) -> Octets {
+        let mut bytes = [0; 16];
+        let len = match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                bytes[..4].copy_from_slice(&ip.octets());
+                4
+            }
+            IpAddr::V6(ip) => {
+                bytes = ip.octets();
+                16
+            }
+        };
+        Octets { bytes, len }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The domain of a user: what follows the first `@`, nothing without one.
+pub fn domain_of(user: &[u8]) -> &[u8] {
+    match user.iter().position(|&byte| byte == b'@') {
+        Some(at) => &user[at + 1..],
+        None => &[],
+    }
+}
+
+impl Store {
+    /// The newest session with that id.
+    pub(super) fn find_session(&mut self, id: &[u8]) -> Option<Link<Session>> {
+        self.sessions.find(&self.memory, id)
+    }
+
+    /// The user with that name.
+    pub(super) fn find_user(&mut self, name: &[u8]) -> Option<Link<User>> {
+        self.users.find(&self.memory, name)
+    }
+
+    /// The domain with that name.
+    pub(super) fn find_domain(&mut self, name: &[u8]) -> Option<Link<Domain>> {
+        self.domains.find(&self.memory, name)
+    }
+
+    /// The ip with that address.
+    pub(super) fn find_ip(&mut self, ip: IpAddr) -> Option<Link<Ip>> {
+        self.ips.find(&self.memory, Octets::of(ip).as_slice())
+    }
+
+    /// The command of that number that runs in a session.
+    pub(super) fn find_running(
+        &mut self,
+        session: Link<Session>,
+        number: NonZeroU32,
+    ) -> Option<Link<Command>> {
+        let hash = command_hash(&self.memory, session, number);
+        self.commands
+            .index
+            .find(&mut self.commands.arena, hash, |command| {
+                command.session == session && command.running == Some(number)
+            })
+    }
+
+    /// Tries until it succeeds or nothing is left to free.
+    pub(super) fn with_room<T>(
+        &mut self,
+        now: Now,
+        mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
+    ) -> Option<T> {
+        loop {
+            match attempt(self) {
+                Ok(made) => return Some(made),
+                Err(Full) if self.evict(now) => {}
+                Err(Full) => return None,
+            }
+        }
+    }
+
+    /// Finds or makes a user and its domain, and holds both.
+    pub(super) fn hold_user(&mut self, name: &[u8], now: Now) -> Parents {
+        let mut parents = Parents {
+            domain: self.hold_domain(domain_of(name), now),
+            ..Parents::default()
+        };
+        let Some(domain) = parents.domain else {
+            return parents;
+        };
+        parents.user = self.users.find(&self.memory, name).or_else(|| {
+            let link = self.with_room(now, |store| {
+                store.users.create(
+                    &mut store.memory,
+                    (name, b""),
+                    &Counters::default(),
+                    now,
+                    |common| User {
+                        common,
+                        domain,
+                        created_secs: now.wall.secs,
+                        ..User::BLANK
+                    },
+                )
+            })?;
+            self.users.enlist(&self.memory, link, now);
+            let users = &mut self.domains.arena[domain].users;
+            users.push_front(&mut self.users.arena, link, |user| &mut user.in_domain);
+            Some(link)
+        });
+        if let Some(user) = parents.user {
+            self.users.hold(user);
+        }
+        parents
+    }
+
+    /// Finds or makes a domain, and holds it.
+    fn hold_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
+        let found = self.domains.find(&self.memory, name);
+        let link = found.or_else(|| {
+            let link = self.with_room(now, |store| {
+                store.domains.create(
+                    &mut store.memory,
+                    (name, b""),
+                    &Counters::default(),
+                    now,
+                    |common| Domain {
+                        common,
+                        created_secs: now.wall.secs,
+                        ..Domain::BLANK
+                    },
+                )
+            })?;
+            self.domains.enlist(&self.memory, link, now);
+            Some(link)
+        })?;
+        self.domains.hold(link);
+        Some(link)
+    }
+
+    /// Finds or makes an ip, and holds it.
+    pub(super) fn hold_ip(&mut self, ip: IpAddr, now: Now) -> Option<Link<Ip>> {
+        let octets = Octets::of(ip);
+        let octets = octets.as_slice();
+        let found = self.ips.find(&self.memory, octets);
+        let link = found.or_else(|| {
+            let link = self.with_room(now, |store| {
+                store.ips.create(
+                    &mut store.memory,
+                    (octets, b""),
+                    &Counters::default(),
+                    now,
+                    |common| Ip {
+                        common,
+                        created_secs: now.wall.secs,
+                        ..Ip::BLANK
+                    },
+                )
+            })?;
+            self.ips.enlist(&self.memory, link, now);
+            Some(link)
+        })?;
+        self.ips.hold(link);
+        Some(link)
+    }
+
+    /// Ends one hold on each of the entries.
+    pub(super) fn let_go(&mut self, parents: Parents, now: Now) {
+        if let Some(user) = parents.user {
+            self.users.let_go(user, now);
+        }
+        if let Some(domain) = parents.domain {
+            self.domains.let_go(domain, now);
+        }
+        if let Some(ip) = parents.ip {
+            self.ips.let_go(ip, now);
+        }
+    }
+
+    /// The entries above a session.
+    pub(super) fn parents(&self, link: Link<Session>) -> Parents {
+        let session = &self.sessions.arena[link];
+        Parents {
+            user: Some(session.user),
+            domain: Some(self.users.arena[session.user].domain),
+            ip: session.ip,
+        }
+    }
+
+    /// Makes a connected session below parents that are held for it.
+    pub(super) fn make_session(
+        &mut self,
+        (id, service): (&[u8], &[u8]),
+        parents: Parents,
+        now: Now,
+        make: impl Fn(&mut Session),
+    ) -> Option<Link<Session>> {
+        let user = parents.user?;
+        let link = self.with_room(now, |store| {
+            store.sessions.create(
+                &mut store.memory,
+                (id, service),
+                &Counters::default(),
+                now,
+                |common| {
+                    let mut session = Session {
+                        common,
+                        user,
+                        ip: parents.ip,
+                        connected: true,
+                        indexed: true,
+                        ..Session::BLANK
+                    };
+                    make(&mut session);
+                    session
+                },
+            )
+        })?;
+        if let Some(older) = self.sessions.find(&self.memory, id) {
+            self.sessions.strike(&self.memory, older);
+            self.sessions.arena[older].indexed = false;
+            self.sessions.arena[link].reuses_id = true;
+        }
+        self.sessions.enter(&self.memory, link);
+        let arena = &mut self.sessions.arena;
+        self.sessions
+            .all
+            .push_front(arena, link, |session| &mut session.common.in_level);
+        self.connected
+            .push_back(arena, link, |session| &mut session.common.in_age);
+        self.join_parents(link);
+        self.global.connected += 1;
+        Some(link)
+    }
+
+    /// Puts a session into the lists of its user and ip.
+    pub(super) fn join_parents(&mut self, link: Link<Session>) {
+        let arena = &mut self.sessions.arena;
+        let Session { user, ip, .. } = arena[link];
+        let sessions = &mut self.users.arena[user].sessions;
+        sessions.push_front(arena, link, |session| &mut session.in_user);
+        if let Some(ip) = ip {
+            let sessions = &mut self.ips.arena[ip].sessions;
+            sessions.push_front(arena, link, |session| &mut session.in_ip);
+        }
+    }
+
+    /// The connected session of that id, or a placeholder made for it.
+    pub(super) fn session_for_update(
+        &mut self,
+        id: &[u8],
+        now: Now,
+    ) -> Result<(Link<Session>, Option<Note>), Note> {
+        if let Some(link) = self.find_session(id) {
+            return match self.sessions.arena[link].connected {
+                true => Ok((link, None)),
+                false => Err(Note::Disconnected),
+            };
+        }
+        let parents = self.hold_user(b"", now);
+        match self.make_session((id, b""), parents, now, |session| {
+            session.placeholder = true
+        }) {
+            Some(link) => Ok((link, Some(Note::Placeholder))),
+            None => {
+                self.let_go(parents, now);
+                Err(Note::Untracked)
+            }
+        }
+    }
+
+    /// Takes a session out of the index if it is there.
+    pub(super) fn unindex_session(&mut self, link: Link<Session>) {
+        if self.sessions.arena[link].indexed {
+            self.sessions.strike(&self.memory, link);
+            self.sessions.arena[link].indexed = false;
+        }
+    }
+
+    /// Takes a session out of the lists of its user and ip, and moves the
+    /// cursors that stand there on.
+    pub(super) fn leave_parents(&mut self, link: Link<Session>) {
+        self.move_cursors_on(Node::Session(link));
+        let arena = &mut self.sessions.arena;
+        let Session { user, ip, .. } = arena[link];
+        let sessions = &mut self.users.arena[user].sessions;
+        sessions.remove(arena, link, |session| &mut session.in_user);
+        if let Some(ip) = ip {
+            let sessions = &mut self.ips.arena[ip].sessions;
+            sessions.remove(arena, link, |session| &mut session.in_ip);
+        }
+    }
+
+    /// Makes a command of a connected session; it runs if it has a number.
+    pub(super) fn make_command(
+        &mut self,
+        session: Link<Session>,
+        texts: (&[u8], &[u8]),
+        running: Option<NonZeroU32>,
+        counters: &Counters,
+        now: Now,
+    ) -> Option<Link<Command>> {
+        let link = self.with_room(now, |store| {
+            store
+                .commands
+                .create(&mut store.memory, texts, counters, now, |common| Command {
+                    common,
+                    session,
+                    running,
+                    ..Command::BLANK
+                })
+        })?;
+        let arena = &mut self.commands.arena;
+        self.commands
+            .all
+            .push_back(arena, link, |command| &mut command.common.in_level);
+        let commands = &mut self.sessions.arena[session].commands;
+        commands.push_back(arena, link, |command| &mut command.in_session);
+        match running {
+            Some(number) => {
+                debug_assert!(self.find_running(session, number).is_none());
+                let memory = &self.memory;
+                let hash_of = |command: &Command| {
+                    let number = command.running.expect("an indexed command runs");
+                    command_hash(memory, command.session, number)
+                };
+                self.commands
+                    .index
+                    .insert(&mut self.commands.arena, link, hash_of);
+            }
+            None => self.commands.make_idle(link, now),
+        }
+        Some(link)
+    }
+
+    /// Ends a running command.
+    pub(super) fn end_command(&mut self, link: Link<Command>, now: Now) {
+        self.unindex_command(link);
+        self.commands.make_idle(link, now);
+    }
+
+    /// Takes a command out of the index of running ones if it is there. True
+    /// when it was.
+    fn unindex_command(&mut self, link: Link<Command>) -> bool {
+        let command = &mut self.commands.arena[link];
+        let (session, running) = (command.session, command.running.take());
+        if let Some(number) = running {
+            let hash = command_hash(&self.memory, session, number);
+            self.commands
+                .index
+                .remove(&mut self.commands.arena, hash, link);
+        }
+        running.is_some()
+    }
+
+    /// Ends a session. Its commands that still run end when it is freed.
+    pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
+        let parents = self.parents(link);
+        let arena = &mut self.sessions.arena;
+        arena[link].connected = false;
+        self.connected
+            .remove(arena, link, |session| &mut session.common.in_age);
+        self.sessions.make_idle(link, now);
+        self.let_go(parents, now);
+        self.global.connected -= 1;
+    }
+
+    /// Frees a command.
+    pub(super) fn free_command(&mut self, link: Link<Command>) {
+        self.move_cursors_on(Node::Command(link));
+        if !self.unindex_command(link) {
+            self.commands.stop_idling(link);
+        }
+        let arena = &mut self.commands.arena;
+        self.commands
+            .all
+            .remove(arena, link, |command| &mut command.common.in_level);
+        let commands = &mut self.sessions.arena[arena[link].session].commands;
+        commands.remove(arena, link, |command| &mut command.in_session);
+        self.commands.release(&mut self.memory, link);
+    }
+
+    /// Frees a disconnected session that has no commands.
+    pub(super) fn free_session(&mut self, link: Link<Session>) {
+        self.leave_parents(link);
+        self.unindex_session(link);
+        self.sessions.stop_idling(link);
+        let arena = &mut self.sessions.arena;
+        self.sessions
+            .all
+            .remove(arena, link, |session| &mut session.common.in_level);
+        self.sessions.release(&mut self.memory, link);
+    }
+
+    /// Frees a user that is not held and has no sessions.
+    pub(super) fn free_user(&mut self, link: Link<User>) {
+        self.move_cursors_on(Node::User(link));
+        let domain = self.users.arena[link].domain;
+        let users = &mut self.domains.arena[domain].users;
+        users.remove(&mut self.users.arena, link, |user| &mut user.in_domain);
+        self.users.delist(&mut self.memory, link);
+    }
+
+    /// Frees a domain that is not held and has no users.
+    pub(super) fn free_domain(&mut self, link: Link<Domain>) {
+        self.move_cursors_on(Node::Domain(link));
+        self.domains.delist(&mut self.memory, link);
+    }
+
+    /// Frees an ip that is not held and has no sessions.
+    pub(super) fn free_ip(&mut self, link: Link<Ip>) {
+        self.move_cursors_on(Node::Ip(link));
+        self.ips.delist(&mut self.memory, link);
+    }
+}
+
+/// The hash by which a running command is found.
+fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u64 {
+    memory.hasher.hash_one((session.number(), number))
+}

@@ -1,0 +1,214 @@
+//! The statistics of everything that happened, in a bounded memory.
+//!
+//! The way of the data: a [`Record`] is applied ([`Store::apply`]) at one
+//! instant [`Now`], which finds or makes the entries it is about and counts
+//! upwards from them; a cursor ([`Store::open`], [`Store::read`]) walks a level
+//! in slices and hands out [`Row`]s. Between the two lie, from the bottom up:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `budget` | the byte budget everything is charged to |
+//! | `slab` | slots of one size in pages |
+//! | `arena`, `list`, `index` | typed entries, lists through them, hashes to them |
+//! | `heap`, `packed` | texts of any length, counters in few bytes |
+//! | `entry`, `level` | the five kinds of entries; one level of them |
+//! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
+//!
+//! Invariants, beside those of the modules:
+//! - A level's counters are what records added to it; parents are never
+//!   computed from children, so freeing a child changes no sum.
+//! - `connected` of a user, domain or ip is the number of its connected
+//!   sessions; an entry is in the idle list of its level exactly when nothing
+//!   holds it.
+//! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
+//!   caller's monotonic clock, shown times are the caller's wall clock.
+
+mod apply;
+mod arena;
+mod budget;
+mod cursor;
+mod entry;
+mod evict;
+mod filter;
+mod heap;
+mod index;
+mod level;
+mod list;
+mod making;
+mod opening;
+mod packed;
+mod record;
+mod row;
+mod slab;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use apply::SILENCE_SECS;
+pub use budget::Full;
+pub use cursor::{CursorId, Progress};
+pub use entry::{Now, WallTime};
+pub use filter::{wildcard_match, Filter, Network, Pattern};
+pub use heap::MAX_BLOB_BYTES as MAX_TEXT_BYTES;
+pub use opening::Opening;
+pub use packed::Counters;
+pub use record::{CommandUpdate, Note, Record};
+pub use row::{Row, Totals};
+
+use budget::Budget;
+use cursor::Cursor;
+use entry::{Command, Domain, Ip, Session, User};
+use heap::Heap;
+use level::{Level, Memory};
+use list::List;
+use std::hash::RandomState;
+
+/// A zoom level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zoom {
+    /// One row a command.
+    Command,
+    /// One row a session.
+    Session,
+    /// One row a user.
+    User,
+    /// One row a domain.
+    Domain,
+    /// One row a remote address.
+    Ip,
+    /// One row in all.
+    Global,
+}
+
+/// What the administrator decides about the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// All memory for statistics, in bytes.
+    pub memory_bytes: usize,
+    /// How long a finished command is kept untouched if memory allows.
+    pub command_min_time_secs: u32,
+    /// The same for a disconnected session.
+    pub session_min_time_secs: u32,
+    /// The same for a user without connected sessions.
+    pub user_min_time_secs: u32,
+    /// The same for a domain.
+    pub domain_min_time_secs: u32,
+    /// The same for an address.
+    pub ip_min_time_secs: u32,
+}
+
+/// Numbers about the store itself, for status lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes in use.
+    pub used_bytes: usize,
+    /// The limit in bytes.
+    pub limit_bytes: usize,
+    /// Entries of the levels command, session, user, domain and ip.
+    pub entries: [usize; 5],
+    /// Entries of the same levels freed to make room.
+    pub evictions: [u64; 5],
+}
+
+/// The totals of everything.
+#[derive(Debug)]
+struct Global {
+    /// Since `reset_secs`.
+    counters: Counters,
+    /// Sessions connected now.
+    connected: u64,
+    /// When counting began, in seconds since 1970.
+    reset_secs: u32,
+    /// When a record last added to the totals; zero if none did.
+    last_update: WallTime,
+}
+
+/// All statistics. See the module.
+#[derive(Debug)]
+pub struct Store {
+    /// What the levels share.
+    memory: Memory,
+    /// The commands; the index has the running ones.
+    commands: Level<Command>,
+    /// The sessions.
+    sessions: Level<Session>,
+    /// The connected ones, longest silent first.
+    connected: List<Session>,
+    /// The users.
+    users: Level<User>,
+    /// The domains.
+    domains: Level<Domain>,
+    /// The addresses.
+    ips: Level<Ip>,
+    /// The totals.
+    global: Global,
+    /// The cursors in use.
+    cursors: Vec<Option<Cursor>>,
+}
+
+impl Store {
+    /// A store without entries.
+    ///
+    /// # Errors
+    /// [`Full`] when the limit is too small for the indexes alone.
+    pub fn new(limits: &Limits, now: Now) -> Result<Store, Full> {
+        let mut budget = Budget::new(limits.memory_bytes);
+        let page_bytes = (limits.memory_bytes / 512)
+            .next_power_of_two()
+            .clamp(4096, 65536);
+        Ok(Store {
+            commands: Level::new(limits.command_min_time_secs, page_bytes, &mut budget)?,
+            sessions: Level::new(limits.session_min_time_secs, page_bytes, &mut budget)?,
+            connected: List::EMPTY,
+            users: Level::new(limits.user_min_time_secs, page_bytes, &mut budget)?,
+            domains: Level::new(limits.domain_min_time_secs, page_bytes, &mut budget)?,
+            ips: Level::new(limits.ip_min_time_secs, page_bytes, &mut budget)?,
+            memory: Memory {
+                budget,
+                heap: Heap::new(page_bytes),
+                hasher: RandomState::new(),
+            },
+            global: Global {
+                counters: Counters::default(),
+                connected: 0,
+                reset_secs: now.wall.secs,
+                last_update: WallTime::default(),
+            },
+            cursors: Vec::new(),
+        })
+    }
+
+    /// Sets the min_times anew; the memory limit is decided once.
+    pub fn set_min_times(&mut self, limits: &Limits) {
+        self.commands.min_time_secs = limits.command_min_time_secs;
+        self.sessions.min_time_secs = limits.session_min_time_secs;
+        self.users.min_time_secs = limits.user_min_time_secs;
+        self.domains.min_time_secs = limits.domain_min_time_secs;
+        self.ips.min_time_secs = limits.ip_min_time_secs;
+    }
+
+    /// Numbers about the store itself.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            used_bytes: self.memory.budget.used_bytes(),
+            limit_bytes: self.memory.budget.limit_bytes(),
+            entries: [
+                self.commands.arena.len(),
+                self.sessions.arena.len(),
+                self.users.arena.len(),
+                self.domains.arena.len(),
+                self.ips.arena.len(),
+            ],
+            evictions: [
+                self.commands.evictions,
+                self.sessions.evictions,
+                self.users.evictions,
+                self.domains.evictions,
+                self.ips.evictions,
+            ],
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Where walks begin.
+//!
+//! A filter that names one entry exactly starts there, or at its list of
+//! children, instead of at the whole level, wherever the order of rows is the
+//! same. Where it is not (a user's commands belong to several sessions), the
+//! entries are picked and sorted by age, as long as they are few; else the walk
+//! is along the level.
+
+use super::arena::{Id, Link};
+use super::cursor::{Cursor, CursorId, Picks, Scope};
+use super::entry::{Command, Domain, Ip, Node, Session, User};
+use super::filter::Filter;
+use super::{Store, Zoom};
+use std::cmp::Reverse;
+
+/// The most entries that are picked, and looked at for that, when a walk begins.
+const MAX_PICKS: usize = 1024;
+
+/// A filter names somebody who is not known.
+struct Nobody;
+
+/// How a walk begins.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// There is nothing to list, not even a header: the level is empty, or the
+    /// entry that was named is not known.
+    Nothing,
+    /// There may be rows.
+    Rows(CursorId),
+}
+
+impl Store {
+    /// Begins a walk of the entries of a level that fit the filter.
+    pub fn open(&mut self, zoom: Zoom, filter: Filter) -> Opening {
+        let mut cursor = Cursor {
+            zoom,
+            filter,
+            scope: Scope::Level,
+            at: None,
+            end: None,
+            picks: Picks::None,
+            global: zoom == Zoom::Global,
+        };
+        let somewhere = match zoom {
+            Zoom::Command => self.open_commands(&mut cursor),
+            Zoom::Session => self.open_sessions(&mut cursor),
+            Zoom::User => self.open_users(&mut cursor),
+            Zoom::Domain => self.open_domains(&mut cursor),
+            Zoom::Ip => self.open_ips(&mut cursor),
+            Zoom::Global => true,
+        };
+        if !somewhere {
+            return Opening::Nothing;
+        }
+        self.watch(&cursor);
+        let free = self.cursors.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.cursors.len());
+        if free.is_none() {
+            self.cursors.push(None);
+        }
+        self.cursors[index] = Some(cursor);
+        Opening::Rows(CursorId(index))
+    }
+
+    /// Where a walk of commands begins. False when there is nothing to list.
+    fn open_commands(&mut self, walk: &mut Cursor) -> bool {
+        (walk.at, walk.end) = (
+            self.commands.all.head.map(Node::Command),
+            self.commands.all.tail,
+        );
+        if walk.at.is_none() {
+            return false;
+        }
+        match self.named_session(&walk.filter) {
+            Named::Not => {}
+            Named::Unknown => (walk.at, walk.end) = (None, None),
+            Named::Known(session) => {
+                let commands = self.sessions.arena[session].commands;
+                (walk.at, walk.end) = (commands.head.map(Node::Command), commands.tail);
+                walk.scope = Scope::Parent;
+                return true;
+            }
+        }
+        let holder = match self.named_holder(&walk.filter) {
+            Ok(Some(holder)) => holder,
+            Ok(None) => return true,
+            Err(Nobody) => {
+                (walk.at, walk.end) = (None, None);
+                return true;
+            }
+        };
+        if let Some(mut picks) = self.commands_below(holder) {
+            // Taken from the end: oldest first.
+            picks.sort_unstable_by_key(|&id| self.commands.arena.age(id));
+            (walk.at, walk.end) = (None, None);
+            (walk.scope, walk.picks) = (Scope::One, Picks::Commands(picks));
+        }
+        true
+    }
+
+    /// The same for sessions.
+    fn open_sessions(&mut self, walk: &mut Cursor) -> bool {
+        let user = self.named_user(&walk.filter);
+        let ip = self.named_ip(&walk.filter);
+        let head = self.sessions.all.head;
+        if head.is_none() || user.is_unknown() || ip.is_unknown() {
+            return false;
+        }
+        let first;
+        (walk.scope, first) = match (self.named_session(&walk.filter), user, ip) {
+            (Named::Known(session), _, _) => (Scope::One, Some(session)),
+            (Named::Unknown, _, _) => (Scope::One, None),
+            (_, Named::Known(user), _) => (Scope::Parent, self.users.arena[user].sessions.head),
+            (_, _, Named::Known(ip)) => (Scope::Ip, self.ips.arena[ip].sessions.head),
+            _ => match self.named_domain(&walk.filter) {
+                Named::Not => (Scope::Level, head),
+                Named::Unknown => (Scope::One, None),
+                Named::Known(domain) => match self.sessions_below(Node::Domain(domain)) {
+                    None => (Scope::Level, head),
+                    Some(sessions) => {
+                        let ids = sessions
+                            .into_iter()
+                            .map(|link| self.sessions.arena.id(link));
+                        let mut picks: Vec<_> = ids.collect();
+                        // Taken from the end: newest first.
+                        picks.sort_unstable_by_key(|&id| Reverse(self.sessions.arena.age(id)));
+                        walk.picks = Picks::Sessions(picks);
+                        (Scope::One, None)
+                    }
+                },
+            },
+        };
+        walk.at = first.map(Node::Session);
+        true
+    }
+
+    /// The same for users.
+    fn open_users(&mut self, walk: &mut Cursor) -> bool {
+        let user = self.named_user(&walk.filter);
+        let domain = self.named_domain(&walk.filter);
+        let head = self.users.all.head;
+        if head.is_none() || user.is_unknown() || domain.is_unknown() {
+            return false;
+        }
+        let first;
+        (walk.scope, first) = match (user, self.named_session(&walk.filter), domain) {
+            (Named::Known(user), _, _) => (Scope::One, Some(user)),
+            (_, Named::Known(session), _) => (Scope::One, Some(self.sessions.arena[session].user)),
+            (_, Named::Unknown, _) => (Scope::One, None),
+            (_, _, Named::Known(domain)) => (Scope::Parent, self.domains.arena[domain].users.head),
+            _ => (Scope::Level, head),
+        };
+        walk.at = first.map(Node::User);
+        true
+    }
+
+    /// The same for domains.
+    fn open_domains(&mut self, walk: &mut Cursor) -> bool {
+        let domain = self.named_domain(&walk.filter);
+        let head = self.domains.all.head;
+        if head.is_none() || domain.is_unknown() {
+            return false;
+        }
+        let user = match self.named_session(&walk.filter) {
+            Named::Known(session) => Named::Known(self.sessions.arena[session].user),
+            Named::Unknown => Named::Unknown,
+            Named::Not => self.named_user(&walk.filter),
+        };
+        let first;
+        (walk.scope, first) = match (domain, user) {
+            (Named::Known(domain), _) => (Scope::One, Some(domain)),
+            (_, Named::Known(user)) => (Scope::One, Some(self.users.arena[user].domain)),
+            (_, Named::Unknown) => (Scope::One, None),
+            _ => (Scope::Level, head),
+        };
+        walk.at = first.map(Node::Domain);
+        true
+    }
+
+    /// The same for ips.
+    fn open_ips(&mut self, walk: &mut Cursor) -> bool {
+        let ip = self.named_ip(&walk.filter);
+        let head = self.ips.all.head;
+        if head.is_none() || ip.is_unknown() {
+            return false;
+        }
+        let first;
+        (walk.scope, first) = match (ip, self.named_session(&walk.filter)) {
+            (Named::Known(ip), _) => (Scope::One, Some(ip)),
+            (_, Named::Known(session)) => (Scope::One, self.sessions.arena[session].ip),
+            (_, Named::Unknown) => (Scope::One, None),
+            _ => (Scope::Level, head),
+        };
+        walk.at = first.map(Node::Ip);
+        true
+    }
+
+    /// The user, ip or domain that a filter names, the one with the fewest
+    /// sessions first.
+    fn named_holder(&mut self, filter: &Filter) -> Result<Option<Node>, Nobody> {
+        let user = self.named_user(filter);
+        let ip = self.named_ip(filter);
+        let domain = self.named_domain(filter);
+        if user.is_unknown() || ip.is_unknown() || domain.is_unknown() {
+            return Err(Nobody);
+        }
+        Ok(match (user, ip, domain) {
+            (Named::Known(user), _, _) => Some(Node::User(user)),
+            (_, Named::Known(ip), _) => Some(Node::Ip(ip)),
+            (_, _, Named::Known(domain)) => Some(Node::Domain(domain)),
+            _ => None,
+        })
+    }
+
+    /// The sessions below a user, ip or domain; `None` when that takes more than
+    /// [`MAX_PICKS`] looks.
+    fn sessions_below(&self, holder: Node) -> Option<Vec<Link<Session>>> {
+        let (mut user, mut session) = match holder {
+            Node::User(link) => (None, self.users.arena[link].sessions.head),
+            Node::Ip(link) => (None, self.ips.arena[link].sessions.head),
+            Node::Domain(link) => (self.domains.arena[link].users.head, None),
+            Node::Session(_) | Node::Command(_) => (None, None),
+        };
+        let mut found = Vec::new();
+        for _ in 0..MAX_PICKS {
+            if let Some(link) = session {
+                found.push(link);
+                let entry = &self.sessions.arena[link];
+                session = match holder {
+                    Node::Ip(_) => entry.in_ip.next,
+                    _ => entry.in_user.next,
+                };
+            } else if let Some(link) = user {
+                let entry = &self.users.arena[link];
+                (user, session) = (entry.in_domain.next, entry.sessions.head);
+            } else {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The commands below a user, ip or domain; `None` when they are more than
+    /// [`MAX_PICKS`].
+    fn commands_below(&self, holder: Node) -> Option<Vec<Id<Command>>> {
+        let mut found = Vec::new();
+        for session in self.sessions_below(holder)? {
+            let mut at = self.sessions.arena[session].commands.head;
+            while let Some(link) = at {
+                if found.len() == MAX_PICKS {
+                    return None;
+                }
+                found.push(self.commands.arena.id(link));
+                at = self.commands.arena[link].in_session.next;
+            }
+        }
+        Some(found)
+    }
+
+    /// The session that a filter names. Several sessions with the same id are
+    /// not named by it: the walk has to look for them.
+    fn named_session(&mut self, filter: &Filter) -> Named<Session> {
+        let named = Named::of(filter.session.as_deref(), |id| self.find_session(id));
+        match named {
+            Named::Known(session) if self.sessions.arena[session].reuses_id => Named::Not,
+            named => named,
+        }
+    }
+
+    /// The user that a filter names.
+    fn named_user(&mut self, filter: &Filter) -> Named<User> {
+        let name = filter.user.as_ref().and_then(|pattern| pattern.exact());
+        Named::of(name, |name| self.find_user(name))
+    }
+
+    /// The domain that a filter names.
+    fn named_domain(&mut self, filter: &Filter) -> Named<Domain> {
+        let name = filter.domain.as_ref().and_then(|pattern| pattern.exact());
+        Named::of(name, |name| self.find_domain(name))
+    }
+
+    /// The ip that a filter names.
+    fn named_ip(&mut self, filter: &Filter) -> Named<Ip> {
+        let address = filter.ip.and_then(|network| network.exact());
+        Named::of(address, |address| self.find_ip(address))
+    }
+}
+
+/// What a filter says about an entry by its name.
+enum Named<T> {
+    /// It names none, or not exactly one.
+    Not,
+    /// It names one that is not known.
+    Unknown,
+    /// It names this one.
+    Known(Link<T>),
+}
+
+impl<T> Named<T> {
+    /// By the name, if there is one.
+    fn of<N>(name: Option<N>, find: impl FnOnce(N) -> Option<Link<T>>) -> Named<T> {
+        match name.map(find) {
+            None => Named::Not,
+            Some(None) => Named::Unknown,
+            Some(Some(link)) => Named::Known(link),
+        }
+    }
+
+    /// Whether it names an entry that does not exist.
+    fn is_unknown(&self) -> bool {
+        matches!(self, Named::Unknown)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a mail process reports, once read and found sound: the store's input.
+
+use crate::stats::Report;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+/// One record. Texts are the bytes the writer meant, without escapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A session begins.
+    Connect {
+        /// The session's id.
+        session: &'a [u8],
+        /// Whose session.
+        user: &'a [u8],
+        /// The kind of server: `imap`, `pop3`, `lmtp`...
+        service: &'a [u8],
+        /// The process.
+        pid: u32,
+        /// The client's address.
+        ip: Option<IpAddr>,
+    },
+    /// A session's totals so far.
+    UpdateSession {
+        /// The session's id.
+        session: &'a [u8],
+        /// The totals.
+        report: Report,
+    },
+    /// A command's totals so far.
+    UpdateCommand {
+        /// The id of its session.
+        session: &'a [u8],
+        /// What is said of the command.
+        update: CommandUpdate<'a>,
+    },
+    /// Something to add to a user.
+    AddUser {
+        /// The user.
+        user: &'a [u8],
+        /// The difference.
+        report: Report,
+    },
+    /// A session ends.
+    Disconnect {
+        /// The session's id.
+        session: &'a [u8],
+    },
+}
+
+impl<'a> Record<'a> {
+    /// The id of the session it is about, or the user's name.
+    pub fn subject(&self) -> &'a [u8] {
+        match *self {
+            Record::Connect { session, .. }
+            | Record::UpdateSession { session, .. }
+            | Record::UpdateCommand { session, .. }
+            | Record::Disconnect { session } => session,
+            Record::AddUser { user, .. } => user,
+        }
+    }
+}
+
+/// A command's totals so far, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandUpdate<'a> {
+    /// Its number within the session.
+    pub number: NonZeroU32,
+    /// Name and arguments when this is the command's first record.
+    pub begins: Option<(&'a [u8], &'a [u8])>,
+    /// Whether it is the last.
+    pub done: bool,
+    /// The totals.
+    pub report: Report,
+}
+
+/// What was remarkable about a record that the store got. All but the last
+/// four mean that the record changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A CONNECT with the id of a session that is connected.
+    DuplicateSession,
+    /// A command begins with the number of one that runs.
+    DuplicateCommand,
+    /// An UPDATE or DISCONNECT of a session that is disconnected.
+    Disconnected,
+    /// A DISCONNECT of a session that is not known.
+    UnknownSession,
+    /// There is no room for the session that an UPDATE is about.
+    Untracked,
+    /// A command goes on that is not known (any more); its session is refreshed.
+    UnknownCommand,
+    /// A total shrank and is the base of what follows.
+    Shrank,
+    /// An UPDATE of a session that is not known: a placeholder was made.
+    Placeholder,
+    /// No room for a new entry or a larger number, and nothing to free: the
+    /// levels above were counted.
+    NoRoom,
+}

@@ -1,0 +1,149 @@
+//! Rows: an entry as it is listed, with what belongs to it looked up.
+
+use super::entry::{Entry, Node, WallTime};
+use super::level::{key, rest};
+use super::packed::Counters;
+use super::Store;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What rows of the levels above command have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// When counting began, in seconds since 1970.
+    pub reset_secs: u32,
+    /// When a record last reached the entry.
+    pub last_update: WallTime,
+    /// What was counted.
+    pub counters: Counters,
+    /// How many sessions are connected.
+    pub connected: u64,
+}
+
+/// One row of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row<'a> {
+    /// A command.
+    Command {
+        /// Its name.
+        name: &'a [u8],
+        /// Its arguments.
+        args: &'a [u8],
+        /// The id of its session.
+        session: &'a [u8],
+        /// The session's user.
+        user: &'a [u8],
+        /// When a record last reached it.
+        last_update: WallTime,
+        /// What it used; commands count no logins and no commands.
+        counters: Counters,
+    },
+    /// A session.
+    Session {
+        /// Its id.
+        session: &'a [u8],
+        /// Its user.
+        user: &'a [u8],
+        /// Where it comes from.
+        ip: Option<IpAddr>,
+        /// The kind of server.
+        service: &'a [u8],
+        /// The process.
+        pid: u32,
+        /// Whether it is connected.
+        connected: bool,
+        /// When a record last reached it.
+        last_update: WallTime,
+        /// What it used; sessions count no logins.
+        counters: Counters,
+    },
+    /// A user.
+    User(&'a [u8], Totals),
+    /// A domain.
+    Domain(&'a [u8], Totals),
+    /// A remote address.
+    Ip(IpAddr, Totals),
+    /// Everything.
+    Global(Totals),
+}
+
+impl Store {
+    /// The row of an entry.
+    pub(super) fn row(&self, node: Node) -> Row<'_> {
+        let heap = &self.memory.heap;
+        match node {
+            Node::Command(link) => {
+                let command = &self.commands.arena[link];
+                let session = &self.sessions.arena[command.session];
+                Row::Command {
+                    name: key(heap, command),
+                    args: rest(heap, command),
+                    session: key(heap, session),
+                    user: key(heap, &self.users.arena[session.user]),
+                    last_update: command.common.last_update,
+                    counters: self.memory.counters(command.common.counters),
+                }
+            }
+            Node::Session(link) => {
+                let session = &self.sessions.arena[link];
+                Row::Session {
+                    session: key(heap, session),
+                    user: key(heap, &self.users.arena[session.user]),
+                    ip: session.ip.map(|ip| address(key(heap, &self.ips.arena[ip]))),
+                    service: rest(heap, session),
+                    pid: session.pid,
+                    connected: session.connected,
+                    last_update: session.common.last_update,
+                    counters: self.memory.counters(session.common.counters),
+                }
+            }
+            Node::User(link) => {
+                let user = &self.users.arena[link];
+                Row::User(
+                    key(heap, user),
+                    self.totals(user, user.created_secs, user.connected),
+                )
+            }
+            Node::Domain(link) => {
+                let domain = &self.domains.arena[link];
+                let totals = self.totals(domain, domain.created_secs, domain.connected);
+                Row::Domain(key(heap, domain), totals)
+            }
+            Node::Ip(link) => {
+                let ip = &self.ips.arena[link];
+                let totals = self.totals(ip, ip.created_secs, ip.connected);
+                Row::Ip(address(key(heap, ip)), totals)
+            }
+        }
+    }
+
+    /// The totals of a user, domain or ip.
+    fn totals<T: Entry>(&self, entry: &T, reset_secs: u32, connected: u32) -> Totals {
+        Totals {
+            reset_secs,
+            last_update: entry.common().last_update,
+            counters: self.memory.counters(entry.common().counters),
+            connected: connected.into(),
+        }
+    }
+
+    /// The totals of everything.
+    pub fn totals_of_everything(&self) -> Totals {
+        Totals {
+            reset_secs: self.global.reset_secs,
+            last_update: self.global.last_update,
+            counters: self.global.counters,
+            connected: self.global.connected,
+        }
+    }
+}
+
+/// The address of 4 or 16 bytes.
+fn address(octets: &[u8]) -> IpAddr {
+    match <[u8; 4]>::try_from(octets) {
+        Ok(octets) => Ipv4Addr::from(octets).into(),
+        Err(_) => {
+            let octets = <[u8; 16]>::try_from(octets).expect("an address has 4 or 16 bytes");
+            Ipv6Addr::from(octets).into()
+        }
+    }
+}

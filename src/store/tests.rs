@@ -1,0 +1,726 @@
+//! Tests of the whole store: against a naive model while memory suffices,
+//! against its own invariants while it does not.
+
+use super::entry::{Entry, Node};
+use super::level::{key, Level};
+use super::testing::Random;
+use super::*;
+use crate::stats::{Report, Stats};
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+const LIMITS: Limits = Limits {
+    memory_bytes: 64 << 20,
+    command_min_time_secs: 60,
+    session_min_time_secs: 900,
+    user_min_time_secs: 3600,
+    domain_min_time_secs: 43200,
+    ip_min_time_secs: 43200,
+};
+
+/// The instant so many seconds after the start.
+fn at(secs: u32) -> Now {
+    Now {
+        uptime_secs: secs,
+        wall: WallTime {
+            secs: 1_000_000 + secs,
+            usecs: 0,
+        },
+    }
+}
+
+fn store(memory_bytes: usize) -> Store {
+    let limits = Limits {
+        memory_bytes,
+        ..LIMITS
+    };
+    Store::new(&limits, at(0)).unwrap()
+}
+
+/// A report of `mail` whose first field is `value`.
+fn report(value: u64) -> Report {
+    let mut report = Report {
+        has_mail: true,
+        ..Report::default()
+    };
+    report.stats.values[0] = value;
+    report
+}
+
+fn connect<'a>(session: &'a str, user: &'a str, ip: Option<&str>) -> Record<'a> {
+    Record::Connect {
+        session: session.as_bytes(),
+        user: user.as_bytes(),
+        service: b"imap",
+        pid: 1,
+        ip: ip.map(|ip| ip.parse().unwrap()),
+    }
+}
+
+fn update(session: &str, value: u64) -> Record<'_> {
+    Record::UpdateSession {
+        session: session.as_bytes(),
+        report: report(value),
+    }
+}
+
+fn command<'a>(session: &'a str, number: u32, name: Option<&'a str>, done: bool) -> Record<'a> {
+    Record::UpdateCommand {
+        session: session.as_bytes(),
+        update: CommandUpdate {
+            number: number.try_into().unwrap(),
+            begins: name.map(|name| (name.as_bytes(), &b"args"[..])),
+            done,
+            report: report(1),
+        },
+    }
+}
+
+fn disconnect(session: &str) -> Record<'_> {
+    Record::Disconnect {
+        session: session.as_bytes(),
+    }
+}
+
+/// The keys of the rows of a reply, `None` when there is nothing to list.
+fn list(store: &mut Store, zoom: Zoom, filter: Filter) -> Option<Vec<String>> {
+    let mut keys = Vec::new();
+    walk(store, zoom, filter, |row| keys.push(row_key(row))).then_some(keys)
+}
+
+/// Walks in slices of one step; false when there is nothing to list.
+fn walk(store: &mut Store, zoom: Zoom, filter: Filter, mut take: impl FnMut(&Row)) -> bool {
+    let Opening::Rows(cursor) = store.open(zoom, filter) else {
+        return false;
+    };
+    loop {
+        let progress = store.read(&cursor, &mut 1, |row| {
+            take(row);
+            true
+        });
+        if progress == Progress::Done {
+            break;
+        }
+    }
+    store.close(cursor);
+    true
+}
+
+fn row_key(row: &Row) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    match row {
+        Row::Command { name, .. } => text(name),
+        Row::Session { session, .. } => text(session),
+        Row::User(name, _) | Row::Domain(name, _) => text(name),
+        Row::Ip(ip, _) => ip.to_string(),
+        Row::Global(_) => "global".to_owned(),
+    }
+}
+
+fn totals(store: &mut Store, zoom: Zoom, name: &str) -> Totals {
+    let mut found = None;
+    walk(store, zoom, Filter::default(), |row| match row {
+        Row::User(_, totals) | Row::Domain(_, totals) | Row::Ip(_, totals)
+            if row_key(row) == name =>
+        {
+            found = Some(*totals);
+        }
+        _ => {}
+    });
+    found.unwrap_or_else(|| panic!("{zoom:?} {name} is listed"))
+}
+
+/// All invariants that entries and lists have to each other, recounted.
+fn check(store: &Store) {
+    let memory = &store.memory;
+    let links = |node: fn(&Store) -> Vec<Node>| node(store);
+    let sessions: Vec<_> = links(|store| chain(&store.sessions, store.sessions.all.head));
+    let users = links(|store| chain(&store.users, store.users.all.head));
+    let domains = links(|store| chain(&store.domains, store.domains.all.head));
+    let ips = links(|store| chain(&store.ips, store.ips.all.head));
+    let commands = links(|store| chain(&store.commands, store.commands.all.head));
+    for (level, (listed, len)) in [
+        (commands.len(), store.commands.arena.len()),
+        (sessions.len(), store.sessions.arena.len()),
+        (users.len(), store.users.arena.len()),
+        (domains.len(), store.domains.arena.len()),
+        (ips.len(), store.ips.arena.len()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(listed, len, "all entries of level {level} are listed");
+    }
+    let mut connected = 0;
+    let mut below: BTreeMap<String, u32> = BTreeMap::new();
+    for node in &sessions {
+        let Node::Session(link) = *node else {
+            unreachable!()
+        };
+        let session = &store.sessions.arena[link];
+        let user = &store.users.arena[session.user];
+        for parent in [
+            Some(Node::User(session.user)),
+            Some(Node::Domain(user.domain)),
+            session.ip.map(Node::Ip),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *below.entry(format!("{parent:?}")).or_default() += u32::from(session.connected);
+        }
+        connected += u64::from(session.connected);
+        assert_eq!(
+            making::domain_of(key(&memory.heap, user)),
+            key(&memory.heap, &store.domains.arena[user.domain])
+        );
+    }
+    assert_eq!(store.global.connected, connected);
+    let held = |node: &Node| below.get(&format!("{node:?}")).copied().unwrap_or(0);
+    let mut idle = HashSet::new();
+    let mut last = 0;
+    let mut count_idle = |nodes: Vec<Node>, touched: &dyn Fn(&Node) -> u32| {
+        last = 0;
+        for node in nodes {
+            assert!(touched(&node) >= last, "idle entries are in order of age");
+            last = touched(&node);
+            assert!(idle.insert(format!("{node:?}")));
+        }
+    };
+    let touched = |node: &Node| match *node {
+        Node::Command(link) => store.commands.arena[link].common.touched_secs,
+        Node::Session(link) => store.sessions.arena[link].common.touched_secs,
+        Node::User(link) => store.users.arena[link].common.touched_secs,
+        Node::Domain(link) => store.domains.arena[link].common.touched_secs,
+        Node::Ip(link) => store.ips.arena[link].common.touched_secs,
+    };
+    count_idle(aged(&store.commands, store.commands.idle.head), &touched);
+    count_idle(aged(&store.sessions, store.sessions.idle.head), &touched);
+    count_idle(aged(&store.users, store.users.idle.head), &touched);
+    count_idle(aged(&store.domains, store.domains.idle.head), &touched);
+    count_idle(aged(&store.ips, store.ips.idle.head), &touched);
+    for node in users.iter().chain(&domains).chain(&ips) {
+        let counted = match *node {
+            Node::User(link) => store.users.arena[link].connected,
+            Node::Domain(link) => store.domains.arena[link].connected,
+            Node::Ip(link) => store.ips.arena[link].connected,
+            _ => unreachable!(),
+        };
+        assert_eq!(counted, held(node), "connected sessions of {node:?}");
+        assert_eq!(idle.contains(&format!("{node:?}")), counted == 0);
+    }
+    for node in &sessions {
+        let Node::Session(link) = *node else {
+            unreachable!()
+        };
+        let is_idle = idle.contains(&format!("{node:?}"));
+        assert_eq!(is_idle, !store.sessions.arena[link].connected);
+    }
+    for node in &commands {
+        let Node::Command(link) = *node else {
+            unreachable!()
+        };
+        let is_idle = idle.contains(&format!("{node:?}"));
+        assert_eq!(is_idle, store.commands.arena[link].running.is_none());
+    }
+    assert!(memory.budget.used_bytes() <= memory.budget.limit_bytes());
+}
+
+/// The nodes of a level from one on.
+fn chain<T: Entry>(level: &Level<T>, mut at: Option<arena::Link<T>>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    while let Some(link) = at {
+        nodes.push(T::node(link));
+        at = level.arena[link].common().in_level.next;
+    }
+    nodes
+}
+
+/// The idle nodes of a level from one on.
+fn aged<T: Entry>(level: &Level<T>, mut at: Option<arena::Link<T>>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    while let Some(link) = at {
+        nodes.push(T::node(link));
+        at = level.arena[link].common().in_age.next;
+    }
+    nodes
+}
+
+#[test]
+fn a_session_counts_at_every_level_and_leaves() {
+    let mut store = store(1 << 20);
+    assert_eq!(
+        store.apply(&connect("s", "u@d", Some("10.0.0.1")), at(1)),
+        None
+    );
+    assert_eq!(store.apply(&update("s", 5), at(2)), None);
+    assert_eq!(store.apply(&update("s", 8), at(3)), None);
+    for (zoom, name) in [
+        (Zoom::User, "u@d"),
+        (Zoom::Domain, "d"),
+        (Zoom::Ip, "10.0.0.1"),
+    ] {
+        let totals = totals(&mut store, zoom, name);
+        assert_eq!(totals.counters.stats.values[0], 8, "{zoom:?}");
+        assert_eq!((totals.counters.num_logins, totals.connected), (1, 1));
+        assert_eq!(totals.last_update, at(3).wall);
+        assert_eq!(totals.reset_secs, at(1).wall.secs);
+    }
+    store.apply(&disconnect("s"), at(4));
+    let totals = totals(&mut store, Zoom::Domain, "d");
+    assert_eq!((totals.connected, totals.last_update), (0, at(3).wall));
+    check(&store);
+}
+
+#[test]
+fn refused_records_change_nothing() {
+    let mut store = store(1 << 20);
+    store.apply(&connect("s", "u", None), at(1));
+    store.apply(&command("s", 1, Some("NOOP"), false), at(1));
+    let before = format!("{:?}", store.usage());
+    for (record, note) in [
+        (
+            connect("s", "other@new", Some("10.0.0.1")),
+            Note::DuplicateSession,
+        ),
+        (
+            command("s", 1, Some("OTHER"), false),
+            Note::DuplicateCommand,
+        ),
+        (disconnect("nobody"), Note::UnknownSession),
+    ] {
+        assert_eq!(store.apply(&record, at(9)), Some(note));
+    }
+    assert_eq!(format!("{:?}", store.usage()), before);
+    assert_eq!(store.totals_of_everything().last_update, at(1).wall);
+    store.apply(&disconnect("s"), at(2));
+    for record in [
+        update("s", 3),
+        disconnect("s"),
+        command("s", 2, Some("X"), true),
+    ] {
+        assert_eq!(store.apply(&record, at(9)), Some(Note::Disconnected));
+    }
+    assert_eq!(store.totals_of_everything().last_update, at(1).wall);
+    check(&store);
+}
+
+#[test]
+fn a_placeholder_becomes_the_session_and_keeps_its_base() {
+    let mut store = store(1 << 20);
+    assert_eq!(store.apply(&update("s", 5), at(1)), Some(Note::Placeholder));
+    let totals_then = store.totals_of_everything();
+    assert_eq!(
+        (totals_then.connected, totals_then.counters.num_logins),
+        (1, 0)
+    );
+    assert_eq!(totals_then.counters.stats.values[0], 5);
+    assert_eq!(store.apply(&connect("s", "u@d", Some("::1")), at(2)), None);
+    check(&store);
+    store.apply(&update("s", 7), at(3));
+    assert_eq!(
+        totals(&mut store, Zoom::User, "u@d").counters.stats.values[0],
+        2
+    );
+    assert_eq!(
+        totals(&mut store, Zoom::User, "").counters.stats.values[0],
+        5
+    );
+    let totals_now = store.totals_of_everything();
+    assert_eq!(
+        (totals_now.connected, totals_now.counters.num_logins),
+        (1, 1)
+    );
+    assert_eq!(totals_now.counters.stats.values[0], 7);
+    assert_eq!(
+        store.apply(&connect("s", "u@d", None), at(4)),
+        Some(Note::DuplicateSession)
+    );
+}
+
+#[test]
+fn an_id_used_again_is_a_new_session_beside_the_old() {
+    let mut store = store(1 << 20);
+    for secs in 1..4 {
+        store.apply(&connect("s", "u", None), at(secs));
+        store.apply(&disconnect("s"), at(secs));
+    }
+    store.apply(&connect("s", "u", None), at(9));
+    let filter = Filter {
+        session: Some(b"s".to_vec()),
+        ..Filter::default()
+    };
+    assert_eq!(list(&mut store, Zoom::Session, filter).unwrap().len(), 4);
+    check(&store);
+}
+
+#[test]
+fn silence_of_15_minutes_disconnects_to_the_second() {
+    let mut store = store(1 << 20);
+    store.apply(&connect("quiet", "u", None), at(0));
+    store.apply(&connect("busy", "u", None), at(0));
+    store.apply(&update("busy", 1), at(10));
+    assert_eq!(store.next_silence_secs(), Some(900));
+    assert!(!store.disconnect_silent(at(899), |_, _| panic!("nobody is silent yet")));
+    let mut told = Vec::new();
+    assert!(store.disconnect_silent(at(900), |session, user| {
+        told.push((session.to_vec(), user.to_vec()));
+    }));
+    assert_eq!(told, [(b"quiet".to_vec(), b"u".to_vec())]);
+    assert!(!store.disconnect_silent(at(909), |_, _| panic!("busy is not silent")));
+    assert_eq!(store.next_silence_secs(), Some(910));
+    check(&store);
+}
+
+#[test]
+fn nothing_to_list_is_told_from_nothing_that_fits() {
+    let mut store = store(1 << 20);
+    for zoom in [
+        Zoom::Command,
+        Zoom::Session,
+        Zoom::User,
+        Zoom::Domain,
+        Zoom::Ip,
+    ] {
+        assert_eq!(list(&mut store, zoom, Filter::default()), None, "{zoom:?}");
+    }
+    assert_eq!(
+        list(&mut store, Zoom::Global, Filter::default())
+            .unwrap()
+            .len(),
+        1
+    );
+    store.apply(&connect("s", "u@d", Some("10.0.0.1")), at(1));
+    store.apply(&command("s", 1, Some("NOOP"), true), at(1));
+    let user = |name: &str| Filter {
+        user: Some(Pattern::new(name.as_bytes())),
+        ..Filter::default()
+    };
+    let domain = |name: &str| Filter {
+        domain: Some(Pattern::new(name.as_bytes())),
+        ..Filter::default()
+    };
+    let ip = |ip: &str, bits| Filter {
+        ip: Network::new(ip.parse().unwrap(), bits),
+        ..Filter::default()
+    };
+    for (zoom, filter, expected) in [
+        (Zoom::Session, user("x"), None),
+        (Zoom::User, user("x"), None),
+        (Zoom::Command, user("x"), Some(0)),
+        (Zoom::Domain, user("x"), Some(0)),
+        (Zoom::Ip, user("x"), Some(0)),
+        (Zoom::User, user("x*"), Some(0)),
+        (Zoom::User, user("u?d"), Some(1)),
+        (Zoom::User, domain("x"), None),
+        (Zoom::Domain, domain("x"), None),
+        (Zoom::Session, domain("x"), Some(0)),
+        (Zoom::Session, domain("d"), Some(1)),
+        (Zoom::Session, ip("10.0.0.2", None), None),
+        (Zoom::Ip, ip("10.0.0.2", None), None),
+        (Zoom::User, ip("10.0.0.2", None), Some(0)),
+        (Zoom::Ip, ip("10.0.0.2", Some(31)), Some(0)),
+        (Zoom::Ip, ip("10.0.0.0", Some(31)), Some(1)),
+        (Zoom::Command, user("u@d"), Some(1)),
+        (Zoom::Command, domain("d"), Some(1)),
+    ] {
+        let found = list(&mut store, zoom, filter.clone()).map(|keys| keys.len());
+        assert_eq!(found, expected, "{zoom:?} {filter:?}");
+    }
+}
+
+#[test]
+fn a_cursor_lists_what_existed_whatever_happens_meanwhile() {
+    let mut random = Random::seeded("cursors under change");
+    for _ in 0..200 {
+        let mut store = store(1 << 20);
+        let names: Vec<String> = (0..12).map(|number| format!("s{number}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            store.apply(
+                &connect(
+                    name,
+                    &format!("u{}@d{}", number % 4, number % 2),
+                    Some("::1"),
+                ),
+                at(1),
+            );
+            store.apply(&command(name, 1, Some(name), true), at(1));
+            store.apply(&disconnect(name), at(1));
+        }
+        for zoom in [Zoom::Command, Zoom::Session, Zoom::User, Zoom::Domain] {
+            // A network that no session is in makes the walk go down everywhere.
+            let nowhere = Network::new(Ipv4Addr::LOCALHOST.into(), Some(8));
+            let filter = Filter {
+                ip: nowhere.filter(|_| random.below(2) == 0),
+                user: Some(Pattern::new(b"u*")),
+                ..Filter::default()
+            };
+            let Opening::Rows(cursor) = store.open(zoom, filter.clone()) else {
+                continue;
+            };
+            let before: HashSet<String> = list(&mut store, zoom, Filter::default())
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
+            let mut seen = HashSet::new();
+            let mut steps = 0;
+            loop {
+                let progress = store.read(&cursor, &mut 1, |row| {
+                    assert!(seen.insert(row_key(row)), "{} listed twice", row_key(row));
+                    true
+                });
+                if progress == Progress::Done {
+                    break;
+                }
+                steps += 1;
+                assert!(steps < 1000, "the walk ends");
+                match random.below(3) {
+                    0 => {
+                        store.evict(at(2));
+                    }
+                    1 => {
+                        let name = format!("new{steps}");
+                        store.apply(&connect(&name, "u1@d1", None), at(2));
+                        store.apply(&command(&name, 1, Some(&name), true), at(2));
+                    }
+                    _ => {}
+                }
+                check(&store);
+            }
+            store.close(cursor);
+            assert!(
+                seen.is_subset(&before),
+                "{zoom:?} listed {seen:?} of {before:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn frees_by_the_largest_share_of_min_time() {
+    let mut store = store(1 << 20);
+    store.apply(&connect("s", "u@d", None), at(0));
+    store.apply(&command("s", 1, Some("DONE"), true), at(0));
+    store.apply(&command("s", 2, Some("RUNS"), false), at(0));
+    store.apply(&connect("gone", "v@e", None), at(0));
+    store.apply(&disconnect("gone"), at(0));
+    let freed = |store: &mut Store, secs| {
+        let before = store.usage().entries;
+        assert!(store.evict(at(secs)));
+        let after = store.usage().entries;
+        (0..5).find(|&level| after[level] < before[level]).unwrap()
+    };
+    // Shares at 30 s: command 30/60, session 30/900, user 30/3600.
+    assert_eq!(freed(&mut store, 30), 0, "the finished command");
+    assert_eq!(freed(&mut store, 30), 1, "the disconnected session");
+    assert_eq!(freed(&mut store, 30), 2, "its user");
+    assert_eq!(freed(&mut store, 30), 3, "its domain");
+    assert!(
+        !store.evict(at(1_000_000)),
+        "what is connected or runs is not freed"
+    );
+    check(&store);
+}
+
+/// The naive model: everything is kept in plain maps and added up by hand.
+#[derive(Default)]
+struct Model {
+    /// Counters of users, domains and ips by kind and name.
+    totals: BTreeMap<(char, String), (u64, u64, u64)>,
+    /// Last totals of sessions: value, user, ip, commands, connected.
+    sessions: BTreeMap<String, (u64, String, Option<String>, u64, bool)>,
+    /// Numbers of running commands.
+    running: HashSet<(String, u32)>,
+}
+
+impl Model {
+    /// Adds value, logins and commands to everything a session belongs to.
+    fn add(&mut self, user: &str, ip: Option<&str>, difference: (u64, u64, u64)) {
+        let domain = user.split_once('@').map_or("", |(_, domain)| domain);
+        let mut names = vec![
+            ('u', user.to_owned()),
+            ('d', domain.to_owned()),
+            ('g', String::new()),
+        ];
+        names.extend(ip.map(|ip| ('i', ip.to_owned())));
+        for name in names {
+            let sum = self.totals.entry(name).or_default();
+            sum.0 += difference.0;
+            sum.1 += difference.1;
+            sum.2 += difference.2;
+        }
+    }
+}
+
+#[test]
+fn totals_agree_with_a_naive_recount() {
+    let mut random = Random::seeded("store against a naive recount");
+    let mut store = store(64 << 20);
+    let mut model = Model::default();
+    for step in 0..30_000u32 {
+        let now = at(step / 100);
+        let number = random.below(300);
+        let session = format!("session-{number}");
+        let user = format!("user{}@domain{}", random.below(40), random.below(7));
+        let ip = (random.below(4) > 0).then(|| format!("10.0.0.{}", random.below(30)));
+        match random.below(10) {
+            0 | 1 => {
+                store.apply(&connect(&session, &user, ip.as_deref()), now);
+                let known = model.sessions.get(&session);
+                if known.is_none_or(|known| !known.4) {
+                    model.add(&user, ip.as_deref(), (0, 1, 0));
+                    model.running.retain(|(of, _)| *of != session);
+                    model.sessions.insert(session, (0, user, ip, 0, true));
+                }
+            }
+            2..=4 => {
+                let Some(known) = model.sessions.get_mut(&session).filter(|known| known.4) else {
+                    continue;
+                };
+                let difference = random.bits() >> random.below(64).max(20);
+                known.0 += difference;
+                let (value, user, ip) = (known.0, known.1.clone(), known.2.clone());
+                model.add(&user, ip.as_deref(), (difference, 0, 0));
+                store.apply(&update(&session, value), now);
+            }
+            5..=7 => {
+                let Some(known) = model.sessions.get_mut(&session).filter(|known| known.4) else {
+                    continue;
+                };
+                let number = 1 + random.below(3) as u32;
+                let done = random.below(2) == 0;
+                let is_running = model.running.contains(&(session.clone(), number));
+                if random.below(2) == 0 {
+                    store.apply(&command(&session, number, Some("FETCH"), done), now);
+                    if is_running {
+                        continue;
+                    }
+                    known.3 += 1;
+                    let (user, ip) = (known.1.clone(), known.2.clone());
+                    model.add(&user, ip.as_deref(), (0, 0, 1));
+                } else {
+                    store.apply(&command(&session, number, None, done), now);
+                    if !is_running {
+                        continue;
+                    }
+                }
+                if done {
+                    model.running.remove(&(session, number));
+                } else {
+                    model.running.insert((session, number));
+                }
+            }
+            8 => {
+                let record = Record::AddUser {
+                    user: user.as_bytes(),
+                    report: report(3),
+                };
+                store.apply(&record, now);
+                model.add(&user, None, (3, 0, 0));
+            }
+            _ => {
+                store.apply(&disconnect(&session), now);
+                if let Some(known) = model.sessions.get_mut(&session) {
+                    known.4 = false;
+                }
+            }
+        }
+    }
+    check(&store);
+    for ((kind, name), expected) in &model.totals {
+        let found = match kind {
+            'u' => totals(&mut store, Zoom::User, name),
+            'd' => totals(&mut store, Zoom::Domain, name),
+            'i' => totals(&mut store, Zoom::Ip, name),
+            _ => store.totals_of_everything(),
+        };
+        let counters = found.counters;
+        let found = (
+            counters.stats.values[0],
+            counters.num_logins,
+            counters.num_cmds,
+        );
+        assert_eq!(found, *expected, "{kind} {name}");
+    }
+    let live: BTreeMap<String, (u64, u64)> = model
+        .sessions
+        .iter()
+        .filter(|(_, known)| known.4)
+        .map(|(name, known)| (name.clone(), (known.0, known.3)))
+        .collect();
+    let mut listed = BTreeMap::new();
+    let filter = Filter {
+        connected: true,
+        ..Filter::default()
+    };
+    walk(&mut store, Zoom::Session, filter, |row| {
+        if let Row::Session { counters, .. } = row {
+            listed.insert(row_key(row), (counters.stats.values[0], counters.num_cmds));
+        }
+    });
+    assert_eq!(listed, live);
+}
+
+#[test]
+fn invariants_and_totals_hold_while_memory_is_short() {
+    let mut random = Random::seeded("a store at its limit");
+    for memory_bytes in [256 << 10, 1 << 20] {
+        let mut store = store(memory_bytes);
+        let mut expected = Stats::default();
+        let mut logins = 0;
+        let long = "x".repeat(4000);
+        for step in 0..60_000u32 {
+            let now = at(step / 20);
+            let number = random.below(20_000);
+            let session = match random.below(50) {
+                0 => format!("{number}-{long}"),
+                _ => format!("session-{number}"),
+            };
+            let user = format!("user{}@domain{}", random.below(5000), random.below(500));
+            match random.below(8) {
+                0..=2 => {
+                    let octets = Ipv4Addr::from(random.below(5000) as u32);
+                    let record = Record::Connect {
+                        session: session.as_bytes(),
+                        user: user.as_bytes(),
+                        service: b"imap",
+                        pid: 7,
+                        ip: Some(IpAddr::V4(octets)),
+                    };
+                    if store.apply(&record, now) != Some(Note::DuplicateSession) {
+                        logins += 1;
+                    }
+                }
+                3 => {
+                    let record = Record::AddUser {
+                        user: user.as_bytes(),
+                        report: report(random.below(1000)),
+                    };
+                    if let Record::AddUser { report, .. } = &record {
+                        expected.add(&report.stats);
+                    }
+                    store.apply(&record, now);
+                }
+                4 | 5 => {
+                    let number = 1 + random.below(4) as u32;
+                    let begins = (random.below(2) == 0).then_some("FETCH");
+                    store.apply(&command(&session, number, begins, random.below(4) > 0), now);
+                }
+                _ => {
+                    store.apply(&disconnect(&session), now);
+                }
+            }
+            let usage = store.usage();
+            assert!(usage.used_bytes <= usage.limit_bytes);
+            if step % 500 == 0 {
+                check(&store);
+            }
+        }
+        check(&store);
+        assert!(store.usage().evictions.iter().sum::<u64>() > 1000);
+        let totals = store.totals_of_everything();
+        assert_eq!(totals.counters.num_logins, logins);
+        // Commands' totals are not counted upwards, so ADD-USER is all there is.
+        assert_eq!(totals.counters.stats, expected);
+    }
+}
