@@ -1,0 +1,41 @@
+//! Bytes to values and back: the protocols, without a byte of input or output.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `escape`, `base64` | fields and stats fields as bytes |
+//! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
+//! | `request` | a line of a client to a [`Request`] |
+//! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
+//!
+//! Fields are separated by TAB and lines ended by LF everywhere. Everything
+//! here is a function of its arguments; nothing panics whatever the bytes.
+
+mod base64;
+mod escape;
+mod record;
+mod reply;
+mod request;
+
+pub use record::{parse_record, Refusal};
+pub use reply::{write_header, write_row, ColumnOrder};
+pub use request::{parse_request, Request, RequestError};
+
+/// Takes the bytes up to the first TAB off the front of `rest`, which becomes
+/// `None` when there was no TAB. `None` when there is nothing to take from.
+fn take_field<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
+    let bytes = rest.take()?;
+    match bytes.iter().position(|&byte| byte == b'\t') {
+        Some(at) => {
+            let (field, behind) = bytes.split_at_mut(at);
+            *rest = Some(&mut behind[1..]);
+            Some(field)
+        }
+        None => Some(bytes),
+    }
+}
+
+/// A decimal number without sign or blanks.
+fn parse_number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
+    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+}

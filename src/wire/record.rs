@@ -1,0 +1,244 @@
+//! A line that a mail process wrote to a FIFO.
+//!
+//! A record is read as a whole before anything is done about it. Fields beyond
+//! those of its kind are ignored, as by Dovecot's service.
+
+use super::escape::unescape;
+use super::{base64, parse_number, take_field};
+use crate::stats::{Report, StatsError};
+use crate::store::{CommandUpdate, Record};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+/// Why a line is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The first field is no kind of record.
+    UnknownKind,
+    /// A field is missing.
+    MissingField,
+    /// The pid is not a number.
+    BadPid,
+    /// The command-id is not a number from 1 to 2^32 - 1.
+    BadCommandId,
+    /// A flag other than `c` and `d`.
+    BadFlags,
+    /// What `rip=` says is not an address.
+    BadAddress,
+    /// The stats field is not base64.
+    BadBase64,
+    /// The stats field is base64 of something else.
+    BadStats(StatsError),
+}
+
+/// The most bytes that a stats field may decode to: thrice what both items take.
+/// A longer one is taken for no base64 at all.
+const MAX_STATS_BYTES: usize = 512;
+
+/// Reads a record from a line without its LF. Escapes are undone within `line`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn parse_record(line: &mut [u8]) -> Result<Record<'_>, Refusal> {
+    let mut rest = Some(line);
+    let kind = take_field(&mut rest).unwrap_or_default();
+    match &*kind {
+        b"CONNECT" => connect(rest),
+        b"UPDATE-SESSION" => Ok(Record::UpdateSession {
+            session: text(&mut rest)?,
+            report: report(&mut rest)?,
+        }),
+        b"UPDATE-CMD" => update_command(rest),
+        b"ADD-USER" => {
+            let user = text(&mut rest)?;
+            let _service = text(&mut rest)?;
+            let report = report(&mut rest)?;
+            Ok(Record::AddUser { user, report })
+        }
+        b"DISCONNECT" => Ok(Record::Disconnect {
+            session: text(&mut rest)?,
+        }),
+        _ => Err(Refusal::UnknownKind),
+    }
+}
+
+/// The next field, without its escapes.
+fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
+    take_field(rest).map(unescape).ok_or(Refusal::MissingField)
+}
+
+/// The next field as a stats field.
+fn report(rest: &mut Option<&mut [u8]>) -> Result<Report, Refusal> {
+    decode_report(text(rest)?)
+}
+
+/// What a stats field says.
+fn decode_report(field: &[u8]) -> Result<Report, Refusal> {
+    let mut bytes = [0; MAX_STATS_BYTES];
+    let bytes = base64::decode(field, &mut bytes).ok_or(Refusal::BadBase64)?;
+    Report::decode(bytes).map_err(Refusal::BadStats)
+}
+
+/// The fields of CONNECT.
+fn connect(mut rest: Option<&mut [u8]>) -> Result<Record<'_>, Refusal> {
+    let session = text(&mut rest)?;
+    let user = text(&mut rest)?;
+    let service = text(&mut rest)?;
+    let pid = parse_number(text(&mut rest)?).ok_or(Refusal::BadPid)?;
+    let mut ip = None;
+    while let Ok(field) = text(&mut rest) {
+        if let Some(address) = field.strip_prefix(b"rip=") {
+            ip = Some(parse_address(address).ok_or(Refusal::BadAddress)?);
+        }
+    }
+    Ok(Record::Connect {
+        session,
+        user,
+        service,
+        pid,
+        ip,
+    })
+}
+
+/// An address of either family.
+pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The fields of UPDATE-CMD.
+fn update_command(mut rest: Option<&mut [u8]>) -> Result<Record<'_>, Refusal> {
+    let session = text(&mut rest)?;
+    let number = parse_number::<NonZeroU32>(text(&mut rest)?).ok_or(Refusal::BadCommandId)?;
+    let flags = text(&mut rest)?;
+    if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
+        return Err(Refusal::BadFlags);
+    }
+    let mut begins = None;
+    if !flags.contains(&b'c') {
+        let name = text(&mut rest)?;
+        // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all
+        // but the last field are arguments.
+        let fields = rest.take().ok_or(Refusal::MissingField)?;
+        let at = fields.iter().rposition(|&byte| byte == b'\t');
+        let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
+        begins = Some((name, unescape(args)));
+        rest = Some(&mut stats[1..]);
+    }
+    Ok(Record::UpdateCommand {
+        session,
+        update: CommandUpdate {
+            number,
+            begins,
+            done: flags.contains(&b'd'),
+            report: report(&mut rest)?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Record<'static>, Refusal> {
+        parse_record(line.as_bytes().to_vec().leak())
+    }
+
+    #[test]
+    fn reads_the_five_records() {
+        assert_eq!(
+            parse("CONNECT\tid\tu@d\timap\t24391\tlip=127.0.0.1\trip=::1\tother"),
+            Ok(Record::Connect {
+                session: b"id",
+                user: b"u@d",
+                service: b"imap",
+                pid: 24391,
+                ip: Some("::1".parse().unwrap()),
+            })
+        );
+        assert_eq!(
+            parse("UPDATE-SESSION\tid\t"),
+            Ok(Record::UpdateSession {
+                session: b"id",
+                report: Report::default(),
+            })
+        );
+        assert_eq!(
+            parse("ADD-USER\tu\tauth\t"),
+            Ok(Record::AddUser {
+                user: b"u",
+                report: Report::default(),
+            })
+        );
+        assert_eq!(
+            parse("DISCONNECT\tid"),
+            Ok(Record::Disconnect { session: b"id" })
+        );
+    }
+
+    fn command(line: &str) -> CommandUpdate<'static> {
+        match parse(line) {
+            Ok(Record::UpdateCommand { update, .. }) => update,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_commands_with_every_combination_of_flags() {
+        let update = command("UPDATE-CMD\tid\t7\t\tSELECT\tINBOX\t");
+        assert_eq!(update.number.get(), 7);
+        assert_eq!(
+            (update.begins, update.done),
+            (Some((&b"SELECT"[..], &b"INBOX"[..])), false)
+        );
+        assert!(command("UPDATE-CMD\tid\t7\td\tNOOP\t\t").done);
+        for flags in ["c", "cd", "dc"] {
+            let update = command(&format!("UPDATE-CMD\tid\t7\t{flags}\t"));
+            assert_eq!((update.begins, update.done), (None, flags.len() == 2));
+        }
+    }
+
+    #[test]
+    fn takes_tabs_in_arguments_as_arguments() {
+        let update = command("UPDATE-CMD\tid\t7\td\tSEARCH\tTEXT \"a\tb\"\tx\x01ty\t");
+        assert_eq!(
+            update.begins,
+            Some((&b"SEARCH"[..], &b"TEXT \"a\tb\"\tx\ty"[..]))
+        );
+    }
+
+    #[test]
+    fn refuses_with_the_first_thing_that_is_wrong() {
+        for (line, refusal) in [
+            ("", Refusal::UnknownKind),
+            ("connect\tid\tu\ti\t1", Refusal::UnknownKind),
+            ("CONNECT", Refusal::MissingField),
+            ("CONNECT\tid\tu\timap", Refusal::MissingField),
+            ("CONNECT\tid\tu\timap\t", Refusal::BadPid),
+            ("CONNECT\tid\tu\timap\t-1", Refusal::BadPid),
+            ("CONNECT\tid\tu\timap\t4294967296", Refusal::BadPid),
+            ("CONNECT\tid\tu\timap\t1\trip=1.2.3", Refusal::BadAddress),
+            ("CONNECT\tid\tu\timap\t1\trip=", Refusal::BadAddress),
+            ("UPDATE-SESSION\tid", Refusal::MissingField),
+            ("UPDATE-SESSION\tid\t!", Refusal::BadBase64),
+            (
+                "UPDATE-SESSION\tid\tAAAA",
+                Refusal::BadStats(StatsError::UnknownItem),
+            ),
+            (
+                "UPDATE-SESSION\tid\tbWFpbA==",
+                Refusal::BadStats(StatsError::Truncated),
+            ),
+            ("UPDATE-CMD\tid\t0\tc\t", Refusal::BadCommandId),
+            ("UPDATE-CMD\tid\t4294967296\tc\t", Refusal::BadCommandId),
+            ("UPDATE-CMD\tid\t+1\tc\t", Refusal::BadCommandId),
+            ("UPDATE-CMD\tid\t1\tx\t", Refusal::BadFlags),
+            ("UPDATE-CMD\tid\t1\t\tNOOP", Refusal::MissingField),
+            ("UPDATE-CMD\tid\t1\t\tNOOP\t", Refusal::MissingField),
+            ("UPDATE-CMD\tid\t1\tc", Refusal::MissingField),
+            ("ADD-USER\tu\t", Refusal::MissingField),
+            ("DISCONNECT", Refusal::MissingField),
+        ] {
+            assert_eq!(parse(line), Err(refusal), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A line that a client sent.
+
+use super::escape::unescape;
+use super::record::parse_address;
+use super::{parse_number, take_field};
+use crate::store::{Filter, Network, Pattern, Zoom};
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The entries of a level that fit a filter.
+    Export(Zoom, Filter),
+    /// The totals cleared.
+    Reset,
+}
+
+/// Why a line is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// An empty line. Telegraf up to 0.12 ends its round by it.
+    Empty,
+    /// The first field is no kind of request.
+    UnknownCommand,
+    /// EXPORT without a level or of one that does not exist.
+    BadLevel,
+    /// `ip=` without an address, or with more bits than it has.
+    BadNetwork,
+    /// `since=` without a number.
+    BadTime,
+}
+
+/// Reads a request from a line without its LF; a CR at its end is ignored.
+/// Escapes are undone within `line`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn parse_request(mut line: &mut [u8]) -> Result<Request, RequestError> {
+    if let [before @ .., b'\r'] = line {
+        line = before;
+    }
+    if line.is_empty() {
+        return Err(RequestError::Empty);
+    }
+    let mut rest = Some(line);
+    match &*take_field(&mut rest).unwrap_or_default() {
+        b"EXPORT" => export(rest),
+        b"RESET" => Ok(Request::Reset),
+        _ => Err(RequestError::UnknownCommand),
+    }
+}
+
+/// The fields of EXPORT.
+fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
+    let zoom = match &*take_field(&mut rest).unwrap_or_default() {
+        b"command" => Zoom::Command,
+        b"session" => Zoom::Session,
+        b"user" => Zoom::User,
+        b"domain" => Zoom::Domain,
+        b"ip" => Zoom::Ip,
+        b"global" => Zoom::Global,
+        _ => return Err(RequestError::BadLevel),
+    };
+    let mut filter = Filter::default();
+    while let Some(field) = take_field(&mut rest) {
+        let field = unescape(field);
+        if field == b"connected" {
+            filter.connected = true;
+        } else if let Some(value) = field.strip_prefix(b"user=") {
+            filter.user = Some(Pattern::new(value));
+        } else if let Some(value) = field.strip_prefix(b"domain=") {
+            filter.domain = Some(Pattern::new(value));
+        } else if let Some(value) = field.strip_prefix(b"session=") {
+            filter.session = Some(value.to_vec());
+        } else if let Some(value) = field.strip_prefix(b"ip=") {
+            filter.ip = Some(parse_network(value).ok_or(RequestError::BadNetwork)?);
+        } else if let Some(value) = field.strip_prefix(b"since=") {
+            filter.since_secs = parse_number(value).ok_or(RequestError::BadTime)?;
+        }
+    }
+    Ok(Request::Export(zoom, filter))
+}
+
+/// `ADDR` or `ADDR/BITS`.
+fn parse_network(text: &[u8]) -> Option<Network> {
+    let slash = text.iter().position(|&byte| byte == b'/');
+    let (address, bits) = match slash {
+        Some(at) => (&text[..at], Some(parse_number(&text[at + 1..])?)),
+        None => (text, None),
+    };
+    Network::new(parse_address(address)?, bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, RequestError> {
+        parse_request(&mut line.as_bytes().to_vec())
+    }
+
+    fn filter(line: &str) -> Filter {
+        match parse(line) {
+            Ok(Request::Export(_, filter)) => filter,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_requests_ended_by_lf_or_cr_lf() {
+        for (name, zoom) in [
+            ("command", Zoom::Command),
+            ("session", Zoom::Session),
+            ("user", Zoom::User),
+            ("domain", Zoom::Domain),
+            ("ip", Zoom::Ip),
+            ("global", Zoom::Global),
+        ] {
+            let request = Request::Export(zoom, Filter::default());
+            assert_eq!(parse(&format!("EXPORT\t{name}")), Ok(request.clone()));
+            assert_eq!(parse(&format!("EXPORT\t{name}\r")), Ok(request));
+        }
+        assert_eq!(parse("RESET"), Ok(Request::Reset));
+        assert_eq!(parse("RESET\r"), Ok(Request::Reset));
+    }
+
+    #[test]
+    fn reads_all_filters_and_ignores_others() {
+        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
+        assert_eq!(
+            filter(all),
+            Filter {
+                user: Some(Pattern::new(b"a*")),
+                domain: Some(Pattern::new(b"d?")),
+                session: Some(b"i\td".to_vec()),
+                ip: Network::new("10.0.0.0".parse().unwrap(), Some(8)),
+                since_secs: 12,
+                connected: true,
+            }
+        );
+        assert_eq!(
+            filter("EXPORT\tuser\tuser=a\tuser=b").user,
+            Some(Pattern::new(b"b")),
+            "the last one holds"
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_wrong() {
+        for (line, error) in [
+            ("", RequestError::Empty),
+            ("\r", RequestError::Empty),
+            ("EXPORT", RequestError::BadLevel),
+            ("EXPORT\t", RequestError::BadLevel),
+            ("EXPORT\tsessions", RequestError::BadLevel),
+            ("export\tsession", RequestError::UnknownCommand),
+            ("\tEXPORT", RequestError::UnknownCommand),
+            ("EXPORT\tip\tip=", RequestError::BadNetwork),
+            ("EXPORT\tip\tip=10.0.0.0/", RequestError::BadNetwork),
+            ("EXPORT\tip\tip=10.0.0.0/33", RequestError::BadNetwork),
+            ("EXPORT\tip\tip=10.0.0.0/+8", RequestError::BadNetwork),
+            ("EXPORT\tip\tip=10.0.0.0/300", RequestError::BadNetwork),
+            ("EXPORT\tip\tsince=", RequestError::BadTime),
+            ("EXPORT\tip\tsince=-1", RequestError::BadTime),
+            ("EXPORT\tip\tsince=1.5", RequestError::BadTime),
+            (
+                "EXPORT\tip\tsince=99999999999999999999",
+                RequestError::BadTime,
+            ),
+        ] {
+            assert_eq!(parse(line), Err(error), "{line:?}");
+        }
+    }
+}
