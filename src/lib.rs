@@ -12,7 +12,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | `daemon` | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
-//! | `config` | one table of settings; the parser; printing them back |
+//! | [`config`] | one table of settings; the parser; printing them back |
 //! | [`wire`] | bytes to values and back, pure |
 //! | [`store`] | the statistics themselves, pure: memory, levels, cursors |
 //! | [`stats`] | one table of statistics fields, and their arithmetic |
@@ -20,6 +20,8 @@
 //!
 //! `dovestatd` is `daemon::main`.
 
+#[forbid(unsafe_code)]
+pub mod config;
 #[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]

@@ -1,0 +1,294 @@
+//! The settings as the rest of the daemon sees them: typed, checked, complete.
+//!
+//! Plain data and the few questions asked of it. Every field's meaning, default
+//! and syntax is a row of [`super::table`]; names and addresses are kept as they
+//! were given, and nothing here finds out whether users, hosts or paths exist.
+
+use super::{table, Defaults};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory that relative names of listeners start from; absolute.
+    pub base_dir: PathBuf,
+    /// Where the log goes.
+    pub log_path: LogPath,
+    /// Most memory that statistics may use.
+    pub stats_memory_limit_bytes: u64,
+    /// How long a finished command is kept at least, memory permitting.
+    pub stats_command_min_time_secs: u32,
+    /// The same of a disconnected session.
+    pub stats_session_min_time_secs: u32,
+    /// The same of a user not seen any more.
+    pub stats_user_min_time_secs: u32,
+    /// The same of a domain.
+    pub stats_domain_min_time_secs: u32,
+    /// The same of an IP address.
+    pub stats_ip_min_time_secs: u32,
+    /// The carbon receiver; none: nothing is sent.
+    pub carbon_server: Option<HostPort>,
+    /// This host's name in carbon paths; empty: the host name up to its first dot.
+    pub carbon_name: String,
+    /// Time between two carbon reports, at least 1.
+    pub carbon_interval_secs: u32,
+    /// The `service stats` section without its listeners.
+    pub service: Service,
+    /// FIFOs that records come from, the default ones first; switched off included.
+    pub fifo_listeners: Vec<FileListener>,
+    /// UNIX sockets that clients connect to, the default one first; switched off
+    /// included.
+    pub unix_listeners: Vec<UnixListener>,
+    /// TCP ports that clients connect to; switched off included.
+    pub inet_listeners: Vec<InetListener>,
+}
+
+impl Settings {
+    /// The settings of an empty configuration.
+    pub fn new(defaults: &Defaults) -> Settings {
+        let blank = Settings {
+            base_dir: PathBuf::new(),
+            log_path: LogPath::Syslog,
+            stats_memory_limit_bytes: 0,
+            stats_command_min_time_secs: 0,
+            stats_session_min_time_secs: 0,
+            stats_user_min_time_secs: 0,
+            stats_domain_min_time_secs: 0,
+            stats_ip_min_time_secs: 0,
+            carbon_server: None,
+            carbon_name: String::new(),
+            carbon_interval_secs: 0,
+            service: Service::new(),
+            fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
+            unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
+            inet_listeners: Vec::new(),
+        };
+        Settings {
+            base_dir: defaults.base_dir.clone(),
+            ..table::with_defaults(blank, table::TOP)
+        }
+    }
+
+    /// The FIFOs to open.
+    pub fn enabled_fifos(&self) -> impl Iterator<Item = &FileListener> {
+        self.fifo_listeners.iter().filter(|fifo| fifo.is_enabled())
+    }
+
+    /// The UNIX sockets to listen on.
+    pub fn enabled_unix(&self) -> impl Iterator<Item = &UnixListener> {
+        self.unix_listeners
+            .iter()
+            .filter(|unix| unix.file.is_enabled())
+    }
+
+    /// The TCP ports to listen on.
+    pub fn enabled_inet(&self) -> impl Iterator<Item = &InetListener> {
+        self.inet_listeners.iter().filter(|inet| inet.port != 0)
+    }
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPath {
+    /// The system's log.
+    Syslog,
+    /// Standard error.
+    Stderr,
+    /// Lines appended to a file; an absolute path.
+    File(PathBuf),
+}
+
+/// How the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// User to run as: a name or a number.
+    pub user: String,
+    /// Group to run as; none: the user's own.
+    pub group: Option<String>,
+    /// Directory to confine itself to, relative to `base_dir` unless absolute.
+    pub chroot: Option<PathBuf>,
+    /// Most clients at a time; at least 1.
+    pub client_limit: u32,
+}
+
+impl Service {
+    /// A section without settings.
+    pub(super) fn new() -> Service {
+        let blank = Service {
+            user: String::new(),
+            group: None,
+            chroot: None,
+            client_limit: 0,
+        };
+        table::with_defaults(blank, table::SERVICE)
+    }
+
+    /// Whether somebody asked for another user than the default one.
+    pub fn user_given(&self) -> bool {
+        self.user != table::DEFAULT_USER
+    }
+
+    /// The effective path of `chroot`.
+    pub fn chroot_in(&self, base_dir: &Path) -> Option<PathBuf> {
+        self.chroot.as_ref().map(|dir| base_dir.join(dir))
+    }
+}
+
+/// A FIFO, or what a UNIX socket has in common with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileListener {
+    /// The name as given: a path, relative to `base_dir` unless absolute.
+    pub name: String,
+    /// The file's owner; none: the user the daemon was started by.
+    pub user: Option<String>,
+    /// The file's group; none: the owner's.
+    pub group: Option<String>,
+    /// The file's permissions; 0: the listener is switched off.
+    pub mode: u32,
+}
+
+impl FileListener {
+    /// A section without settings.
+    pub(super) fn new(name: &str) -> FileListener {
+        let blank = FileListener {
+            name: name.to_owned(),
+            user: None,
+            group: None,
+            mode: 0,
+        };
+        table::with_defaults(blank, table::FILE)
+    }
+
+    /// The effective path.
+    pub fn path_in(&self, base_dir: &Path) -> PathBuf {
+        base_dir.join(&self.name)
+    }
+
+    /// Whether the listener is not switched off.
+    pub fn is_enabled(&self) -> bool {
+        self.mode != 0
+    }
+}
+
+/// A UNIX socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixListener {
+    /// The socket's file.
+    pub file: FileListener,
+    /// How its clients are served.
+    pub options: ListenerOptions,
+}
+
+impl UnixListener {
+    /// A section without settings.
+    pub(super) fn new(name: &str) -> UnixListener {
+        UnixListener {
+            file: FileListener::new(name),
+            options: ListenerOptions {
+                reset: true,
+                ..ListenerOptions::new()
+            },
+        }
+    }
+}
+
+/// A TCP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InetListener {
+    /// The section's name, if it has one; it means nothing.
+    pub name: Option<String>,
+    /// Addresses to listen on; empty: all of IPv4 and all of IPv6.
+    pub addresses: Vec<Address>,
+    /// The port; 0: the listener is switched off.
+    pub port: u16,
+    /// How its clients are served.
+    pub options: ListenerOptions,
+}
+
+impl InetListener {
+    /// A section without settings.
+    pub(super) fn new(name: Option<String>) -> InetListener {
+        let blank = InetListener {
+            name,
+            addresses: Vec::new(),
+            port: 0,
+            options: ListenerOptions::new(),
+        };
+        table::with_defaults(blank, table::INET)
+    }
+}
+
+/// How the clients of a listener are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerOptions {
+    /// Whether they may reset the global totals.
+    pub reset: bool,
+    /// Whether the connection is closed after each reply.
+    pub close_after_reply: bool,
+    /// The order of the columns they see.
+    pub column_order: ColumnOrder,
+    /// Whether a list of nothing has a header, too.
+    pub header_always: bool,
+}
+
+impl ListenerOptions {
+    /// The options of a TCP port without settings.
+    fn new() -> ListenerOptions {
+        let blank = ListenerOptions {
+            reset: false,
+            close_after_reply: false,
+            column_order: ColumnOrder::V2_3,
+            header_always: false,
+        };
+        table::with_defaults(blank, table::OPTIONS)
+    }
+}
+
+/// Whose order the columns of a list have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnOrder {
+    /// Dovecot 2.2's.
+    V2_2,
+    /// Dovecot 2.3's.
+    V2_3,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A numeric one; `0.0.0.0` and `::` are all of their family.
+    Ip(IpAddr),
+    /// A well-formed host name, to be resolved by who binds it.
+    Host(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(IpAddr::V4(ip)) if ip.is_unspecified() => f.write_str("*"),
+            Address::Ip(ip) => ip.fmt(f),
+            Address::Host(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A host and a port of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A host name or an address, IPv6 without brackets but perhaps with a zone.
+    pub host: String,
+    /// The port; never 0.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The one table of settings.
+//!
+//! Each setting is one row: its name, its default in configuration syntax, what
+//! it is for, and how it gets into and out of the typed settings. The parser, the
+//! defaults, the `-n` and `-a` listings, the sample file and the check of the
+//! manual all go through these rows; a setting exists nowhere else. There is one
+//! list of rows per kind of section.
+//!
+//! Two defaults are not a row's: `base_dir` depends on who starts the daemon, and
+//! `reset` is `yes` on UNIX sockets.
+//!
+//! Beside it stand the names that only a copied Dovecot configuration has.
+
+use super::settings::{FileListener, InetListener, ListenerOptions, Service, Settings};
+use super::value;
+use std::path::PathBuf;
+
+/// A setting of a section whose typed form is `T`.
+pub struct Setting<T> {
+    /// The name.
+    pub name: &'static str,
+    /// The default in configuration syntax; none: every section must say it.
+    pub default: Option<&'static str>,
+    /// What it is for: a phrase for the sample file.
+    pub about: &'static str,
+    /// Reads a value, failing with what would be right.
+    pub(super) set: fn(&mut T, &str) -> Result<(), String>,
+    /// The value as text that `set` reads back.
+    pub(super) get: fn(&T) -> String,
+}
+
+/// The user the daemon runs as when nothing else is said.
+pub const DEFAULT_USER: &str = "dovestat";
+/// The FIFOs there are when nothing else is said.
+pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
+/// The UNIX sockets there are when nothing else is said.
+pub const UNIX_NAMES: [&str; 1] = ["stats"];
+/// The least `stats_memory_limit`.
+pub const MEMORY_LIMIT_MIN_BYTES: u64 = 256 * 1024;
+/// carbon's own port.
+pub const CARBON_PORT: u16 = 2003;
+/// What `client_limit = 0` means, in Dovecot and here.
+const DEFAULT_CLIENT_LIMIT: u32 = 1000;
+
+/// Settings outside sections.
+pub const TOP: &[Setting<Settings>] = &[
+    Setting {
+        name: "base_dir",
+        default: Some("/run/dovestat"),
+        about: "directory of the FIFOs and sockets; an ordinary user has another default",
+        set: |s, v| put(&mut s.base_dir, value::absolute_path(v)),
+        get: |s| s.base_dir.to_string_lossy().into_owned(),
+    },
+    Setting {
+        name: "log_path",
+        default: Some("syslog"),
+        about: "syslog, stderr or a file",
+        set: |s, v| put(&mut s.log_path, value::log_path(v)),
+        get: |s| value::show_log_path(&s.log_path),
+    },
+    Setting {
+        name: "stats_memory_limit",
+        default: Some("16 M"),
+        about: "most memory used for statistics, at least 256 K",
+        set: |s, v| {
+            let bytes = value::size(v, MEMORY_LIMIT_MIN_BYTES);
+            put(&mut s.stats_memory_limit_bytes, bytes)
+        },
+        get: |s| value::show_size(s.stats_memory_limit_bytes),
+    },
+    Setting {
+        name: "stats_command_min_time",
+        default: Some("1 mins"),
+        about: "how long a finished command is kept, memory permitting",
+        set: |s, v| put(&mut s.stats_command_min_time_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_command_min_time_secs),
+    },
+    Setting {
+        name: "stats_session_min_time",
+        default: Some("15 mins"),
+        about: "how long a disconnected session is kept, memory permitting",
+        set: |s, v| put(&mut s.stats_session_min_time_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_session_min_time_secs),
+    },
+    Setting {
+        name: "stats_user_min_time",
+        default: Some("1 hours"),
+        about: "how long a user without sessions is kept, memory permitting",
+        set: |s, v| put(&mut s.stats_user_min_time_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_user_min_time_secs),
+    },
+    Setting {
+        name: "stats_domain_min_time",
+        default: Some("12 hours"),
+        about: "how long a domain without users is kept, memory permitting",
+        set: |s, v| put(&mut s.stats_domain_min_time_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_domain_min_time_secs),
+    },
+    Setting {
+        name: "stats_ip_min_time",
+        default: Some("12 hours"),
+        about: "how long an IP address without sessions is kept, memory permitting",
+        set: |s, v| put(&mut s.stats_ip_min_time_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_ip_min_time_secs),
+    },
+    Setting {
+        name: "stats_carbon_server",
+        default: Some(""),
+        about: "carbon receiver: host, host:port or [ipv6]:port (port 2003); empty: off",
+        set: |s, v| put(&mut s.carbon_server, value::host_port(v, CARBON_PORT)),
+        get: |s| {
+            let server = s.carbon_server.as_ref();
+            server.map_or(String::new(), ToString::to_string)
+        },
+    },
+    Setting {
+        name: "stats_carbon_name",
+        default: Some(""),
+        about: "this host's name in carbon; empty: the host name up to its first dot",
+        set: |s, v| put(&mut s.carbon_name, Ok(v.to_owned())),
+        get: |s| s.carbon_name.clone(),
+    },
+    Setting {
+        name: "stats_carbon_interval",
+        default: Some("30 secs"),
+        about: "time between two carbon reports, at least 1 secs",
+        set: |s, v| put(&mut s.carbon_interval_secs, value::time(v, 1)),
+        get: |s| value::show_time(s.carbon_interval_secs),
+    },
+];
+
+/// Settings of `service stats`.
+pub const SERVICE: &[Setting<Service>] = &[
+    Setting {
+        name: "user",
+        default: Some(DEFAULT_USER),
+        about: "user to run as",
+        set: |s, v| {
+            let user = if v.is_empty() { DEFAULT_USER } else { v };
+            put(&mut s.user, Ok(user.to_owned()))
+        },
+        get: |s| s.user.clone(),
+    },
+    Setting {
+        name: "group",
+        default: Some(""),
+        about: "group to run as; empty: the user's group",
+        set: |s, v| put(&mut s.group, Ok(value::optional(v))),
+        get: |s| s.group.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "chroot",
+        default: Some(""),
+        about: "directory to be confined to, relative to base_dir; empty: none",
+        set: |s, v| put(&mut s.chroot, Ok(value::optional(v).map(PathBuf::from))),
+        get: |s| {
+            let dir = s.chroot.as_ref();
+            dir.map_or(String::new(), |dir| dir.to_string_lossy().into_owned())
+        },
+    },
+    Setting {
+        name: "client_limit",
+        default: Some("1000"),
+        about: "most clients at a time; 0: 1000",
+        set: |s, v| {
+            let limit = value::number(v, u32::MAX).map(|limit| match limit {
+                0 => DEFAULT_CLIENT_LIMIT,
+                limit => limit,
+            });
+            put(&mut s.client_limit, limit)
+        },
+        get: |s| s.client_limit.to_string(),
+    },
+];
+
+/// Settings of `fifo_listener` and `unix_listener`.
+pub const FILE: &[Setting<FileListener>] = &[
+    Setting {
+        name: "user",
+        default: Some(""),
+        about: "owner of the file; empty: the user who starts the daemon",
+        set: |l, v| put(&mut l.user, Ok(value::optional(v))),
+        get: |l| l.user.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "group",
+        default: Some(""),
+        about: "group of the file; empty: its owner's group",
+        set: |l, v| put(&mut l.group, Ok(value::optional(v))),
+        get: |l| l.group.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "mode",
+        default: Some("0600"),
+        about: "permissions of the file; 0: no such listener",
+        set: |l, v| put(&mut l.mode, value::mode(v)),
+        get: |l| value::show_mode(l.mode),
+    },
+];
+
+/// Settings of `inet_listener`.
+pub const INET: &[Setting<InetListener>] = &[
+    Setting {
+        name: "address",
+        default: Some(""),
+        about: "addresses to listen on, * is all IPv4, :: all IPv6; empty: both",
+        set: |l, v| put(&mut l.addresses, value::addresses(v)),
+        get: |l| value::show_addresses(&l.addresses),
+    },
+    Setting {
+        name: "port",
+        default: None,
+        about: "port to listen on; 0: no such listener",
+        set: |l, v| put(&mut l.port, value::port(v)),
+        get: |l| l.port.to_string(),
+    },
+];
+
+/// Further settings of `unix_listener` and `inet_listener`.
+pub const OPTIONS: &[Setting<ListenerOptions>] = &[
+    Setting {
+        name: "reset",
+        default: Some("no"),
+        about: "whether clients may RESET; the default is yes in a unix_listener",
+        set: |l, v| put(&mut l.reset, value::boolean(v)),
+        get: |l| value::show_boolean(l.reset),
+    },
+    Setting {
+        name: "close_after_reply",
+        default: Some("no"),
+        about: "whether the connection is closed after each reply",
+        set: |l, v| put(&mut l.close_after_reply, value::boolean(v)),
+        get: |l| value::show_boolean(l.close_after_reply),
+    },
+    Setting {
+        name: "column_order",
+        default: Some("2.3"),
+        about: "order of the columns: that of Dovecot 2.2 or 2.3",
+        set: |l, v| put(&mut l.column_order, value::column_order(v)),
+        get: |l| value::show_column_order(l.column_order),
+    },
+    Setting {
+        name: "header_always",
+        default: Some("no"),
+        about: "whether a list of nothing has a header, too",
+        set: |l, v| put(&mut l.header_always, value::boolean(v)),
+        get: |l| value::show_boolean(l.header_always),
+    },
+];
+
+/// Settings of a copied `service` section that have no meaning for one process
+/// with one job.
+pub const SERVICE_IGNORED: &[&str] = &[
+    "drop_priv_before_exec",
+    "executable",
+    "extra_groups",
+    "idle_kill",
+    "privileged_group",
+    "process_limit",
+    "process_min_avail",
+    "protocol",
+    "service_count",
+    "type",
+    "vsz_limit",
+];
+
+/// Settings of a copied `inet_listener` that have no meaning here.
+pub const INET_IGNORED: &[&str] = &["reuse_port"];
+
+/// Settings of a copied `inet_listener` that may only say `no`: ignoring their
+/// `yes` would be a promise of encryption, or of true addresses, not kept.
+pub const INET_ONLY_NO: &[&str] = &["haproxy", "ssl"];
+
+/// Dovecot's settings that copied listeners refer to as `$name`, with Dovecot's
+/// defaults; they may be set outside sections and do nothing else.
+pub const VARIABLES: [(&str, &str); 3] = [
+    ("default_internal_group", "dovecot"),
+    ("default_internal_user", "dovecot"),
+    ("default_login_user", "dovenull"),
+];
+
+/// Stores a value that was read.
+fn put<V>(field: &mut V, value: Result<V, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+/// `section` with the defaults of `rows`.
+pub(super) fn with_defaults<T>(mut section: T, rows: &[Setting<T>]) -> T {
+    for row in rows {
+        if let Some(text) = row.default {
+            (row.set)(&mut section, text).expect("the table's defaults are valid");
+        }
+    }
+    section
+}
+
+/// Sets `name` in `section` if `rows` have it.
+pub(super) fn set<T>(
+    rows: &[Setting<T>],
+    section: &mut T,
+    name: &str,
+    text: &str,
+) -> Option<Result<(), String>> {
+    let row = rows.iter().find(|row| row.name == name)?;
+    Some((row.set)(section, text))
+}
+
+/// The names of `rows`.
+pub(super) fn names<T>(rows: &'static [Setting<T>]) -> impl Iterator<Item = &'static str> {
+    rows.iter().map(|row| row.name)
+}

@@ -1,0 +1,202 @@
+//! What is printed is read back.
+
+use super::*;
+
+/// A configuration without a single default left.
+const EVERYTHING: &str = r#"
+base_dir = "/run/x # y"
+log_path = '/var/log/a"b\\c'
+stats_memory_limit = 262145
+stats_command_min_time = 0
+stats_session_min_time = 61 s
+stats_user_min_time = 7 days
+stats_domain_min_time = 36 hours
+stats_ip_min_time = 4294967295 s
+stats_carbon_server = [2001:db8::1]:2004
+stats_carbon_name = "  $base_dir <x  "
+stats_carbon_interval = 1 s
+service stats {
+  user = vmail
+  group = mail
+  chroot = empty
+  client_limit = 4294967295
+  fifo_listener stats-mail {
+    mode = 0
+  }
+  fifo_listener stats-user {
+    user = vmail
+    group = "a b"
+    mode = 07777
+  }
+  fifo_listener "it's {" {
+  }
+  unix_listener stats {
+    mode = 0660
+    reset = no
+    close_after_reply = yes
+    column_order = 2.2
+    header_always = yes
+  }
+  unix_listener /run/y/stats {
+  }
+  inet_listener {
+    port = 0
+  }
+  inet_listener {
+    port = 24242
+    address = * :: 127.0.0.1 localhost
+    reset = yes
+  }
+  inet_listener "web \"1\"" {
+    port = 80
+    close_after_reply = yes
+    column_order = 2.2
+    header_always = yes
+  }
+}
+"#;
+
+/// Checks that both listings of `settings` are read back.
+#[track_caller]
+fn round_trip(settings: &Settings) {
+    for shown in [Shown::Changed, Shown::All] {
+        let text = settings.print(shown, &defaults());
+        assert_eq!(&good(&text), settings, "{text}");
+        assert_eq!(good(&text).print(shown, &defaults()), text);
+    }
+}
+
+#[test]
+fn round_trips() {
+    round_trip(&untouched());
+    round_trip(&good(EVERYTHING));
+    for line in EVERYTHING.lines().filter(|line| line.starts_with("stats")) {
+        round_trip(&good(line));
+    }
+    round_trip(&good("service stats {\nunix_listener new {\n}\n}"));
+}
+
+#[test]
+fn everything_is_in_everything() {
+    let (changed, plain) = (good(EVERYTHING), untouched());
+    let text = |settings: &Settings| settings.print(Shown::All, &defaults());
+    let count = |text: &str, name: &str| {
+        let is = |line: &&str| line.trim_start().split(" = ").next() == Some(name);
+        text.lines().filter(is).count()
+    };
+    for row in table::TOP {
+        assert_ne!((row.get)(&changed), (row.get)(&plain), "{}", row.name);
+        assert_eq!(count(&text(&plain), row.name), 1, "{}", row.name);
+    }
+    for row in table::SERVICE {
+        assert_ne!(
+            (row.get)(&changed.service),
+            (row.get)(&plain.service),
+            "{}",
+            row.name
+        );
+    }
+    assert_eq!(count(&text(&plain), "mode"), 3);
+    assert_eq!(count(&text(&plain), "reset"), 1);
+    assert_eq!(count(&text(&changed), "reset"), 5);
+}
+
+#[test]
+fn only_the_changes() {
+    let print = |settings: &Settings| settings.print(Shown::Changed, &defaults());
+    assert_eq!(print(&untouched()), "");
+    let settings = good(
+        "stats_memory_limit = 1024k\nstats_user_min_time = 60 min\nservice old-stats {\n\
+         fifo_listener stats-mail {\nmode = 666\n}\ninet_listener {\nport = 0\n}\n}\n",
+    );
+    let expected = "\
+stats_memory_limit = 1 M
+service stats {
+  fifo_listener stats-mail {
+    mode = 0666
+  }
+  inet_listener {
+    port = 0
+  }
+}
+";
+    assert_eq!(print(&settings), expected);
+    let own = Defaults {
+        base_dir: "/home/me".into(),
+    };
+    assert_eq!(Settings::new(&own).print(Shown::Changed, &own), "");
+    let moved = "base_dir = /home/me\n";
+    assert_eq!(
+        Settings::new(&own).print(Shown::Changed, &defaults()),
+        moved
+    );
+}
+
+#[test]
+fn everything_looks_like_this() {
+    let expected = "\
+base_dir = /run/dovestat
+log_path = syslog
+stats_memory_limit = 16 M
+stats_command_min_time = 1 mins
+stats_session_min_time = 15 mins
+stats_user_min_time = 1 hours
+stats_domain_min_time = 12 hours
+stats_ip_min_time = 12 hours
+stats_carbon_server = 
+stats_carbon_name = 
+stats_carbon_interval = 30 secs
+service stats {
+  user = dovestat
+  group = 
+  chroot = 
+  client_limit = 1000
+  fifo_listener stats-mail {
+    user = 
+    group = 
+    mode = 0600
+  }
+  fifo_listener stats-user {
+    user = 
+    group = 
+    mode = 0600
+  }
+  unix_listener stats {
+    user = 
+    group = 
+    mode = 0600
+    reset = yes
+    close_after_reply = no
+    column_order = 2.3
+    header_always = no
+  }
+}
+";
+    assert_eq!(untouched().print(Shown::All, &defaults()), expected);
+}
+
+#[test]
+fn the_table_is_tidy() {
+    fn check<T>(rows: &[table::Setting<T>]) {
+        for row in rows {
+            assert!(row
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(
+                !row.about.is_empty() && !row.about.ends_with('.'),
+                "{}",
+                row.name
+            );
+        }
+        let mut names: Vec<_> = rows.iter().map(|row| row.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), rows.len());
+    }
+    check(table::TOP);
+    check(table::SERVICE);
+    check(table::FILE);
+    check(table::INET);
+    check(table::OPTIONS);
+}

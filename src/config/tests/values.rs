@@ -1,0 +1,276 @@
+//! Every setting outside sections and its kind of value, at the limits.
+
+use super::*;
+
+#[test]
+fn defaults_are_those_of_the_manual() {
+    let s = untouched();
+    assert_eq!(s.base_dir, Path::new("/run/dovestat"));
+    assert_eq!(s.log_path, LogPath::Syslog);
+    assert_eq!(s.stats_memory_limit_bytes, 16 << 20);
+    assert_eq!(s.stats_command_min_time_secs, 60);
+    assert_eq!(s.stats_session_min_time_secs, 15 * 60);
+    assert_eq!(s.stats_user_min_time_secs, 3600);
+    assert_eq!(s.stats_domain_min_time_secs, 12 * 3600);
+    assert_eq!(s.stats_ip_min_time_secs, 12 * 3600);
+    assert_eq!((s.carbon_server, s.carbon_name), (None, String::new()));
+    assert_eq!(s.carbon_interval_secs, 30);
+    assert!(!s.service.user_given());
+    assert_eq!(s.service.user, "dovestat");
+    assert_eq!((s.service.group, s.service.chroot), (None, None));
+    assert_eq!(s.service.client_limit, 1000);
+    let fifos: Vec<_> = s
+        .fifo_listeners
+        .iter()
+        .map(|l| (&*l.name, l.mode))
+        .collect();
+    assert_eq!(fifos, [("stats-mail", 0o600), ("stats-user", 0o600)]);
+    assert_eq!(s.unix_listeners.len(), 1);
+    let unix = &s.unix_listeners[0];
+    assert_eq!((&*unix.file.name, unix.file.mode), ("stats", 0o600));
+    let options = ListenerOptions {
+        reset: true,
+        close_after_reply: false,
+        column_order: ColumnOrder::V2_3,
+        header_always: false,
+    };
+    assert_eq!(unix.options, options);
+    assert!(s.inet_listeners.is_empty());
+    let other = Defaults {
+        base_dir: "/home/me/run".into(),
+    };
+    assert_eq!(Settings::new(&other).base_dir, Path::new("/home/me/run"));
+    assert_eq!(table::TOP[0].default, defaults().base_dir.to_str());
+}
+
+#[test]
+fn sizes() {
+    let size =
+        |text: &str| set(&format!("stats_memory_limit={text}")).map(|s| s.stats_memory_limit_bytes);
+    for (text, bytes) in [
+        ("16 M", 16 << 20),
+        ("16M", 16 << 20),
+        ("16  m", 16 << 20),
+        ("1 G", 1 << 30),
+        ("1T", 1 << 40),
+        ("300 k", 300 << 10),
+        ("300 KB", 300 << 10),
+        ("300 KiB", 300 << 10),
+        ("262144", 256 << 10),
+        ("262144 B", 256 << 10),
+        ("262144b", 256 << 10),
+        ("262145", (256 << 10) + 1),
+        ("16777215 T", 16_777_215 << 40),
+        ("18446744073709551614", u64::MAX - 1),
+    ] {
+        assert_eq!(size(text), Ok(bytes), "{text}");
+    }
+    assert_eq!(
+        size("262143"),
+        Err("stats_memory_limit: \"262143\" is too small: at least 256 K".into())
+    );
+    for text in [
+        "16777216 T",
+        "18446744073709551615",
+        "99999999999999999999999",
+    ] {
+        let message = format!("stats_memory_limit: \"{text}\" is too large: below 16777216 T");
+        assert_eq!(size(text), Err(message));
+    }
+    for text in [
+        "",
+        "M",
+        "-1",
+        "1.5 M",
+        "16 Mx",
+        "16 megs",
+        "0x10",
+        "unlimited",
+        "16 BB",
+        "1 iB",
+    ] {
+        let message =
+            format!("stats_memory_limit: {text:?} is not a size: a number with B, K, M, G or T");
+        assert_eq!(size(text), Err(message));
+    }
+}
+
+#[test]
+fn times() {
+    let time = |text: &str| {
+        set(&format!("stats_user_min_time={text}")).map(|s| s.stats_user_min_time_secs)
+    };
+    for (text, secs) in [
+        ("0", 0),
+        ("0 s", 0),
+        ("30s", 30),
+        ("30 secs", 30),
+        ("1 second", 1),
+        ("1 m", 60),
+        ("1 mi", 60),
+        ("1 mins", 60),
+        ("2 minutes", 120),
+        ("1  H", 3600),
+        ("12 hours", 43_200),
+        ("2 days", 172_800),
+        ("1 w", 604_800),
+        ("1 wee", 604_800),
+        ("4294967294 s", u32::MAX - 1),
+        ("4294967295 s", u32::MAX),
+    ] {
+        assert_eq!(time(text), Ok(secs), "{text}");
+    }
+    for text in ["4294967296 s", "7102 weeks", "99999999999999999999 weeks"] {
+        let message =
+            format!("stats_user_min_time: \"{text}\" is too long: at most 4294967295 secs");
+        assert_eq!(time(text), Err(message));
+    }
+    for text in ["500 ms", "500 msecs", "1 msec", "5000 milliseconds"] {
+        let message = format!("stats_user_min_time: \"{text}\" is too fine: whole seconds only");
+        assert_eq!(time(text), Err(message));
+    }
+    for text in [
+        "",
+        "5",
+        "5 x",
+        "1 month",
+        "-5 s",
+        "1.5 hours",
+        "12 hoursx",
+        "secs",
+    ] {
+        let message = format!(
+            "stats_user_min_time: {text:?} is not a time: \
+             a number with secs, mins, hours, days or weeks"
+        );
+        assert_eq!(time(text), Err(message));
+    }
+}
+
+#[test]
+fn every_time_is_its_own() {
+    type Get = fn(&Settings) -> u32;
+    let all: [(&str, Get); 6] = [
+        ("stats_command_min_time", |s| s.stats_command_min_time_secs),
+        ("stats_session_min_time", |s| s.stats_session_min_time_secs),
+        ("stats_user_min_time", |s| s.stats_user_min_time_secs),
+        ("stats_domain_min_time", |s| s.stats_domain_min_time_secs),
+        ("stats_ip_min_time", |s| s.stats_ip_min_time_secs),
+        ("stats_carbon_interval", |s| s.carbon_interval_secs),
+    ];
+    for (name, get) in all {
+        for name in [name.to_owned(), format!("old_{name}")] {
+            assert_eq!(get(&set(&format!("{name}=77 secs")).unwrap()), 77);
+        }
+        let unchanged = set(&format!("{name}=77 secs")).unwrap();
+        for (_, other) in all.iter().filter(|(other, _)| *other != name) {
+            assert_eq!(other(&unchanged), other(&untouched()));
+        }
+    }
+    assert_eq!(
+        set("stats_carbon_interval=1s")
+            .unwrap()
+            .carbon_interval_secs,
+        1
+    );
+    assert_eq!(
+        set("stats_carbon_interval=0"),
+        Err("stats_carbon_interval: \"0\" is too short: at least 1 secs".into())
+    );
+}
+
+#[test]
+fn paths_and_texts() {
+    assert_eq!(set("base_dir=/x").unwrap().base_dir, Path::new("/x"));
+    for text in ["", "x/y"] {
+        let message = format!("base_dir: {text:?} is not an absolute path");
+        assert_eq!(set(&format!("base_dir={text}")), Err(message));
+    }
+    let log = |text: &str| set(&format!("log_path={text}")).map(|s| s.log_path);
+    assert_eq!(log("syslog"), Ok(LogPath::Syslog));
+    assert_eq!(log("stderr"), Ok(LogPath::Stderr));
+    assert_eq!(log("/dev/stderr"), Ok(LogPath::Stderr));
+    assert_eq!(
+        log("/var/log/x y"),
+        Ok(LogPath::File("/var/log/x y".into()))
+    );
+    assert_eq!(
+        log("x.log"),
+        Err("log_path: \"x.log\" is neither syslog nor stderr nor an absolute path".into())
+    );
+    assert_eq!(set("stats_carbon_name=mx 1").unwrap().carbon_name, "mx 1");
+}
+
+#[test]
+fn carbon_server() {
+    let server = |text: &str| {
+        set(&format!("stats_carbon_server={text}")).map(|s| {
+            let server = s.carbon_server?;
+            Some((server.host.clone(), server.port, server.to_string()))
+        })
+    };
+    assert_eq!(server(""), Ok(None));
+    for (text, host, port, printed) in [
+        ("10.0.0.1", "10.0.0.1", 2003, "10.0.0.1:2003"),
+        (
+            "mx-1.example.org",
+            "mx-1.example.org",
+            2003,
+            "mx-1.example.org:2003",
+        ),
+        ("carbon.:1", "carbon.", 1, "carbon.:1"),
+        ("localhost:65535", "localhost", 65535, "localhost:65535"),
+        ("::1", "::1", 2003, "[::1]:2003"),
+        ("[::1]", "::1", 2003, "[::1]:2003"),
+        (
+            "[2001:db8::2]:2004",
+            "2001:db8::2",
+            2004,
+            "[2001:db8::2]:2004",
+        ),
+        ("fe80::1%eth0", "fe80::1%eth0", 2003, "[fe80::1%eth0]:2003"),
+    ] {
+        assert_eq!(
+            server(text),
+            Ok(Some((host.into(), port, printed.into()))),
+            "{text}"
+        );
+    }
+    for text in [
+        "host:0",
+        "host:65536",
+        "host:",
+        "host:x",
+        "[::1]2003",
+        "[::1]:0",
+        "host:1:2",
+    ] {
+        let message =
+            format!("stats_carbon_server: \"{text}\" does not end in a port from 1 to 65535");
+        assert_eq!(server(text), Err(message));
+    }
+    for text in ["[::1", "[10.0.0.1]", "[]:2003", "[fe80::1%]"] {
+        let message = format!("stats_carbon_server: \"{text}\" is not an IPv6 address in []");
+        assert_eq!(server(text), Err(message));
+    }
+    let label = "a".repeat(64);
+    for text in [
+        "300.1.1.1",
+        "1.2.3",
+        "-a.b",
+        "a-.b",
+        "a..b",
+        "a b",
+        "ä",
+        ".",
+        &label,
+    ] {
+        let message =
+            format!("stats_carbon_server: {text:?} is neither an IP address nor a host name");
+        assert!(
+            server(text).unwrap_err().starts_with(&message[..30]),
+            "{text}"
+        );
+    }
+    assert!(server(&label[1..]).is_ok());
+}
