@@ -5,23 +5,25 @@
 //! are cut into lines and decoded to records ([`wire`]), applied at one instant
 //! ([`store`]), counted upwards ([`stats`]); a request is parsed to a level and
 //! a filter ([`wire`]), a cursor walks the level in slices ([`store`]), rows are
-//! formatted ([`wire`]) and written out by the loop (`daemon`).
+//! formatted ([`wire`]) and written out by the loop ([`daemon`]).
 //!
 //! The rooms, in layer order; each imports only what stands below it:
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `daemon` | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
+//! | [`daemon`] | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
 //! | [`config`] | one table of settings; the parser; printing them back |
 //! | [`wire`] | bytes to values and back, pure |
 //! | [`store`] | the statistics themselves, pure: memory, levels, cursors |
 //! | [`stats`] | one table of statistics fields, and their arithmetic |
 //! | [`sys`] | the operating system, and the only unsafe code |
 //!
-//! `dovestatd` is `daemon::main`.
+//! `dovestatd` is [`daemon::main`].
 
 #[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
+pub mod daemon;
 #[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]

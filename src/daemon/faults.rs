@@ -1,0 +1,177 @@
+//! What peers do wrong or unexpectedly: counted by kind, logged at a limited
+//! rate.
+//!
+//! Each kind may log [`BURST_LINES`] lines in [`WINDOW_SECS`]; further ones are
+//! counted, and the next line of the kind tells how many it stands for. So a
+//! flood of one kind costs a few lines and hides no other.
+
+use super::log::{Log, Severity};
+use crate::stats::StatsError;
+use crate::store::Note;
+use crate::wire::{Refusal, RequestError};
+
+/// Lines of one kind in one window.
+const BURST_LINES: u32 = 5;
+
+/// The length of a window in seconds.
+const WINDOW_SECS: u32 = 60;
+
+macro_rules! faults {
+    ($($name:ident $severity:ident $text:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault {
+            $(#[doc = $text] $name,)*
+        }
+
+        /// How grave each kind is, and what is said of it.
+        const KINDS: &[(Severity, &str)] = &[$((Severity::$severity, $text),)*];
+    };
+}
+
+faults! {
+    LineTooLong Warning "line of more than 8192 bytes dropped";
+    UnknownKind Warning "line dropped: not a kind of record";
+    MissingField Warning "record refused: a field is missing";
+    BadPid Warning "record refused: the pid is not a number";
+    BadCommandId Warning "record refused: the command-id is not a number from 1 to 4294967295";
+    BadFlags Warning "record refused: flags other than c and d";
+    BadAddress Warning "record refused: rip= is not an address";
+    BadBase64 Warning "record refused: the stats field is not base64";
+    BadStats Warning "record refused: the stats field is not whole items named mail or auth";
+    InsaneStats Warning "record refused: a statistic is negative or larger than 2^53";
+    DuplicateSession Warning "CONNECT refused: the session is connected already";
+    DuplicateCommand Warning "UPDATE-CMD refused: a command of that id is running already";
+    Disconnected Warning "record ignored: its session is disconnected";
+    UnknownSession Warning "DISCONNECT ignored: its session is not known";
+    Untracked Warning "UPDATE ignored: no room for its session under stats_memory_limit";
+    UnknownCommand Info "UPDATE-CMD goes on with a command that is not known";
+    Shrank Info "totals shrank and are the base of what follows";
+    Placeholder Info "UPDATE of a session that was not announced, as after a restart: placeholder made";
+    NoRoom Warning "nothing can be freed under stats_memory_limit: only counted at the levels above";
+    SilentSession Info "session sent nothing for 15 minutes: disconnected";
+    UnknownCommandWord Warning "connection closed: not a request";
+    BadLevel Warning "connection closed: EXPORT of no known level";
+    BadNetwork Warning "connection closed: ip= is not an address or network";
+    BadTime Warning "connection closed: since= is not a number of seconds";
+    RequestTooLong Warning "connection closed: request of more than 4096 bytes";
+    ResetRefused Warning "connection closed: RESET is not allowed on this listener";
+    ClientLimit Warning "connection closed: client_limit reached";
+    AcceptFailed Warning "connection not accepted";
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        match refusal {
+            Refusal::UnknownKind => Fault::UnknownKind,
+            Refusal::MissingField => Fault::MissingField,
+            Refusal::BadPid => Fault::BadPid,
+            Refusal::BadCommandId => Fault::BadCommandId,
+            Refusal::BadFlags => Fault::BadFlags,
+            Refusal::BadAddress => Fault::BadAddress,
+            Refusal::BadBase64 => Fault::BadBase64,
+            Refusal::BadStats(StatsError::Insane) => Fault::InsaneStats,
+            Refusal::BadStats(StatsError::Truncated | StatsError::UnknownItem) => Fault::BadStats,
+        }
+    }
+}
+
+impl From<Note> for Fault {
+    fn from(note: Note) -> Fault {
+        match note {
+            Note::DuplicateSession => Fault::DuplicateSession,
+            Note::DuplicateCommand => Fault::DuplicateCommand,
+            Note::Disconnected => Fault::Disconnected,
+            Note::UnknownSession => Fault::UnknownSession,
+            Note::Untracked => Fault::Untracked,
+            Note::UnknownCommand => Fault::UnknownCommand,
+            Note::Shrank => Fault::Shrank,
+            Note::Placeholder => Fault::Placeholder,
+            Note::NoRoom => Fault::NoRoom,
+        }
+    }
+}
+
+impl Fault {
+    /// Of a request that closes its connection; none for an empty line, by
+    /// which some clients say that they are done.
+    pub fn of_request(error: RequestError) -> Option<Fault> {
+        match error {
+            RequestError::Empty => None,
+            RequestError::UnknownCommand => Some(Fault::UnknownCommandWord),
+            RequestError::BadLevel => Some(Fault::BadLevel),
+            RequestError::BadNetwork => Some(Fault::BadNetwork),
+            RequestError::BadTime => Some(Fault::BadTime),
+        }
+    }
+}
+
+/// How often a kind occurred and what was said of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// How often in all.
+    count: u64,
+    /// How often since the last line.
+    unsaid: u64,
+    /// When the window began.
+    window_secs: u32,
+    /// Lines in it.
+    lines: u32,
+}
+
+/// The tallies of all kinds.
+#[derive(Debug)]
+pub struct Faults {
+    /// In the order of [`KINDS`].
+    tallies: [Tally; KINDS.len()],
+}
+
+impl Faults {
+    /// Nothing happened yet.
+    pub fn new() -> Faults {
+        Faults {
+            tallies: [Tally::default(); KINDS.len()],
+        }
+    }
+
+    /// Counts a fault, and logs it with what `detail` says if that is not too
+    /// much by now. What peers sent must be [`visible`](super::log::visible).
+    pub fn report(
+        &mut self,
+        log: &mut Log,
+        fault: Fault,
+        uptime_secs: u32,
+        detail: impl FnOnce() -> String,
+    ) {
+        let tally = &mut self.tallies[fault as usize];
+        tally.count += 1;
+        if uptime_secs.wrapping_sub(tally.window_secs) >= WINDOW_SECS {
+            (tally.window_secs, tally.lines) = (uptime_secs, 0);
+        }
+        if tally.lines == BURST_LINES {
+            tally.unsaid += 1;
+            return;
+        }
+        tally.lines += 1;
+        let more = match std::mem::take(&mut tally.unsaid) {
+            0 => String::new(),
+            count => format!(" ({count} more since the last such line)"),
+        };
+        let (severity, text) = KINDS[fault as usize];
+        log.write(severity, &format!("{text}: {}{more}", detail()));
+    }
+
+    /// The kinds that occurred, and how often.
+    pub fn summary(&self) -> String {
+        let occurred: Vec<String> = KINDS
+            .iter()
+            .zip(&self.tallies)
+            .filter(|(_, tally)| tally.count > 0)
+            .map(|((_, text), tally)| format!("{} times {text}", tally.count))
+            .collect();
+        match occurred.is_empty() {
+            true => "none".to_owned(),
+            false => occurred.join("; "),
+        }
+    }
+}

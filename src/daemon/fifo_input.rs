@@ -1,0 +1,186 @@
+//! The bytes of a FIFO, cut into lines.
+//!
+//! Writers send a record by one write(2) of at most PIPE_BUF bytes, so lines of
+//! different writers do not mix, and one buffer serves them all. A line of more
+//! than [`MAX_LINE_BYTES`] is dropped up to its LF, whatever comes in it. A
+//! writer that died in the middle of a line spoils that line and the one it runs
+//! into, no other.
+//!
+//! One call reads once, at most [`READ_BYTES`].
+
+use crate::sys::fifo::Fifo;
+use std::io;
+use std::rc::Rc;
+
+/// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
+/// Real writers stay below PIPE_BUF.
+pub const MAX_LINE_BYTES: usize = 8192;
+
+/// The most bytes read in one turn: as much as an ordinary pipe holds, some 200
+/// records.
+const READ_BYTES: usize = 65536;
+
+/// A line, without its LF.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// All of it.
+    Whole(&'a mut [u8]),
+    /// The beginning of one that is too long.
+    TooLong(&'a [u8]),
+}
+
+/// A FIFO and the line that is not complete yet.
+#[derive(Debug)]
+pub struct FifoInput {
+    /// What is read.
+    pub fifo: Fifo,
+    /// The listener's name, for the log.
+    pub name: Rc<str>,
+    /// The lines read.
+    lines: LineBuffer,
+}
+
+impl FifoInput {
+    /// Of a FIFO just made.
+    pub fn new(fifo: Fifo, name: Rc<str>) -> FifoInput {
+        FifoInput {
+            fifo,
+            name,
+            lines: LineBuffer::new(),
+        }
+    }
+
+    /// Reads once and hands out the lines that are complete.
+    ///
+    /// # Errors
+    /// Those of read(2); nothing to read is none.
+    pub fn read(&mut self, take: impl FnMut(Line)) -> io::Result<()> {
+        match self.fifo.read(self.lines.room()) {
+            Ok(count) => {
+                self.lines.filled(count, take);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Bytes on their way to lines.
+#[derive(Debug)]
+struct LineBuffer {
+    /// An incomplete line of at most [`MAX_LINE_BYTES`], then room.
+    bytes: Box<[u8]>,
+    /// The bytes of the incomplete line.
+    partial: usize,
+    /// A line that is too long has been handed out; its end is still to come.
+    skipping: bool,
+}
+
+impl LineBuffer {
+    /// An empty buffer.
+    fn new() -> LineBuffer {
+        LineBuffer {
+            bytes: vec![0; MAX_LINE_BYTES + READ_BYTES].into(),
+            partial: 0,
+            skipping: false,
+        }
+    }
+
+    /// Where to read to.
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.partial..][..READ_BYTES]
+    }
+
+    /// Hands out the lines that `count` more bytes complete.
+    fn filled(&mut self, count: usize, mut take: impl FnMut(Line)) {
+        let end = self.partial + count;
+        let mut begin = 0;
+        let mut searched = self.partial;
+        while let Some(at) = self.bytes[searched..end]
+            .iter()
+            .position(|&byte| byte == b'\n')
+        {
+            let line = &mut self.bytes[begin..searched + at];
+            begin = searched + at + 1;
+            searched = begin;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            match line.len() {
+                0..=MAX_LINE_BYTES => take(Line::Whole(line)),
+                _ => take(Line::TooLong(line)),
+            }
+        }
+        if !self.skipping && end - begin > MAX_LINE_BYTES {
+            take(Line::TooLong(&self.bytes[begin..end]));
+            self.skipping = true;
+        }
+        self.partial = 0;
+        if !self.skipping {
+            self.bytes.copy_within(begin..end, 0);
+            self.partial = end - begin;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a stream read in pieces of `size`; too long ones by length.
+    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
+        let mut buffer = LineBuffer::new();
+        let mut found = Vec::new();
+        for piece in stream.chunks(size) {
+            buffer.room()[..piece.len()].copy_from_slice(piece);
+            buffer.filled(piece.len(), |line| {
+                found.push(match line {
+                    Line::Whole(line) => Ok(line.to_vec()),
+                    Line::TooLong(_) => Err(()),
+                });
+            });
+        }
+        found
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_read() {
+        let stream = b"one\n\ntwo\nand the third\nnot complete";
+        let expected: Vec<Result<Vec<u8>, ()>> = [&b"one"[..], b"", b"two", b"and the third"]
+            .into_iter()
+            .map(|line| Ok(line.to_vec()))
+            .collect();
+        for size in 1..=stream.len() {
+            assert_eq!(lines(stream, size), expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_costs_that_line_only() {
+        for (length, fits) in [
+            (MAX_LINE_BYTES - 1, true),
+            (MAX_LINE_BYTES, true),
+            (MAX_LINE_BYTES + 1, false),
+            (3 * READ_BYTES, false),
+        ] {
+            let long = vec![b'x'; length];
+            let stream = [b"before\n", &long[..], b"\nafter\n", &long, b"\nlast\n"].concat();
+            let middle = if fits { Ok(long) } else { Err(()) };
+            let expected = [
+                Ok(b"before".to_vec()),
+                middle.clone(),
+                Ok(b"after".to_vec()),
+                middle,
+                Ok(b"last".to_vec()),
+            ];
+            for size in [1, 1000, MAX_LINE_BYTES, READ_BYTES] {
+                assert_eq!(
+                    lines(&stream, size),
+                    expected,
+                    "{length} in pieces of {size}"
+                );
+            }
+        }
+    }
+}

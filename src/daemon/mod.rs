@@ -1,0 +1,54 @@
+//! The daemon: one thread, one poll(2) loop, and what it takes to get there.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `options` | the command line |
+//! | `fatal` | what ends the program, as one line and an exit code |
+//! | `log` | lines to syslog, standard error or a file, never blocking |
+//! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
+//! | `startup` | from settings to open listeners and dropped privileges |
+//! | `fifo_input` | bytes of a FIFO to records |
+//! | `client` | bytes of a connection to requests, replies back |
+//! | `turn` | the loop |
+//!
+//! Must not: end, stall or spin whatever its peers send. Input is theirs;
+//! assertions are for bugs of our own.
+
+mod client;
+mod fatal;
+mod faults;
+mod fifo_input;
+mod log;
+mod options;
+mod startup;
+mod turn;
+
+use fatal::Fatal;
+use options::{Command, Options};
+use std::process::ExitCode;
+
+/// Runs the program with the arguments behind its name.
+pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            fatal.print();
+            fatal.exit_code()
+        }
+    }
+}
+
+/// Does what the arguments say.
+fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
+    let (command, options) = Options::parse(args)?;
+    match command {
+        Command::Help => options::print(&options::help()),
+        Command::Version => options::print(&options::version()),
+        Command::Check => options.load().map(drop),
+        Command::Print(shown) => {
+            let settings = options.load()?;
+            options::print(&settings.print(shown, &options.defaults()))
+        }
+        Command::Serve => startup::serve(&options),
+    }
+}

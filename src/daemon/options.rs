@@ -1,0 +1,252 @@
+//! The command line of `dovestatd`.
+//!
+//! [`TABLE`] is the one table of options; parser and help are made from it.
+
+use super::fatal::Fatal;
+use crate::config::{self, Defaults, Settings, Shown, Source};
+use crate::sys;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// The configuration read when none is named.
+const DEFAULT_FILE: &str = "/etc/dovestat/dovestatd.conf";
+
+/// The directory of a daemon that the system starts.
+const SYSTEM_BASE_DIR: &str = "/run/dovestat";
+
+/// One option.
+struct OptionRow {
+    /// Its letter, or nothing.
+    short: &'static str,
+    /// Its long name, or nothing.
+    long: &'static str,
+    /// What its argument is called; empty when it has none.
+    argument: &'static str,
+    /// What it does.
+    help: &'static str,
+}
+
+/// All options.
+const TABLE: [OptionRow; 8] = [
+    OptionRow {
+        short: "c",
+        long: "",
+        argument: "FILE",
+        help: "read this configuration instead of /etc/dovestat/dovestatd.conf",
+    },
+    OptionRow {
+        short: "o",
+        long: "",
+        argument: "NAME=VALUE",
+        help: "override one setting (may be repeated)",
+    },
+    OptionRow {
+        short: "F",
+        long: "",
+        argument: "",
+        help: "stay in the foreground and log to standard error",
+    },
+    OptionRow {
+        short: "t",
+        long: "",
+        argument: "",
+        help: "check the configuration and exit",
+    },
+    OptionRow {
+        short: "n",
+        long: "",
+        argument: "",
+        help: "print the settings that differ from the defaults and exit",
+    },
+    OptionRow {
+        short: "a",
+        long: "",
+        argument: "",
+        help: "print all settings and exit",
+    },
+    OptionRow {
+        short: "h",
+        long: "help",
+        argument: "",
+        help: "print this help and exit",
+    },
+    OptionRow {
+        short: "V",
+        long: "version",
+        argument: "",
+        help: "print the version and exit",
+    },
+];
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+    /// Look for mistakes in the configuration.
+    Check,
+    /// Print settings.
+    Print(Shown),
+    /// Be the daemon.
+    Serve,
+}
+
+/// What the command line says beyond that.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub source: Source,
+    /// `NAME=VALUE` of every `-o`.
+    pub overrides: Vec<String>,
+    /// Stay in the foreground.
+    pub foreground: bool,
+}
+
+impl Options {
+    /// Reads the arguments behind the program's name.
+    ///
+    /// # Errors
+    /// [`Fatal::Usage`] for what is not in the table.
+    pub fn parse(args: impl Iterator<Item = OsString>) -> Result<(Command, Options), Fatal> {
+        let usage = |text: String| Fatal::Usage(format!("{text}; see dovestatd --help"));
+        let mut parser = getopts::Options::new();
+        for row in &TABLE {
+            match row.argument {
+                "" => parser.optflagmulti(row.short, row.long, row.help),
+                argument => parser.optmulti(row.short, row.long, row.help, argument),
+            };
+        }
+        let matches = parser
+            .parse(args)
+            .map_err(|error| usage(error.to_string()))?;
+        if let Some(extra) = matches.free.first() {
+            return Err(usage(format!("unexpected argument {extra:?}")));
+        }
+        let source = match matches.opt_strs("c").pop() {
+            Some(file) => Source::Named(PathBuf::from(file)),
+            None => Source::Default(PathBuf::from(DEFAULT_FILE)),
+        };
+        let commands = [
+            ("h", Command::Help),
+            ("V", Command::Version),
+            ("t", Command::Check),
+            ("a", Command::Print(Shown::All)),
+            ("n", Command::Print(Shown::Changed)),
+        ];
+        let command = commands
+            .into_iter()
+            .find(|(short, _)| matches.opt_present(short))
+            .map_or(Command::Serve, |(_, command)| command);
+        let options = Options {
+            source,
+            overrides: matches.opt_strs("o"),
+            foreground: matches.opt_present("F"),
+        };
+        Ok((command, options))
+    }
+
+    /// What an ordinary user's daemon has otherwise than the system's.
+    pub fn defaults(&self) -> Defaults {
+        let base_dir = match (sys::user::effective_uid(), runtime_dir()) {
+            (0, _) => PathBuf::from(SYSTEM_BASE_DIR),
+            (_, Some(dir)) => dir.join("dovestat"),
+            (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
+        };
+        Defaults { base_dir }
+    }
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// [`Fatal::Configuration`] with all mistakes.
+    pub fn load(&self) -> Result<Settings, Fatal> {
+        config::load(&self.source, &self.overrides, &self.defaults()).map_err(Fatal::Configuration)
+    }
+}
+
+/// The directory that the login session provides for sockets.
+fn runtime_dir() -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
+    (dir.is_absolute() && dir.is_dir()).then_some(dir)
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "usage: dovestatd [-F] [-c FILE] [-o NAME=VALUE]...\n\
+         \x20      dovestatd -t | -n | -a [-c FILE] [-o NAME=VALUE]...\n\
+         \n\
+         Keeps the statistics of Dovecot's mail processes and answers who asks for them.\n\
+         \n",
+    );
+    for row in &TABLE {
+        let names = match row.long {
+            "" => format!("-{} {}", row.short, row.argument),
+            long => format!("-{}, --{long}", row.short),
+        };
+        text += &format!("  {names:15} {}\n", row.help);
+    }
+    text
+}
+
+/// The text of `--version`.
+pub fn version() -> String {
+    format!("dovestatd {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// Prints to standard output. Whoever closed it has seen enough.
+pub fn print(text: &str) -> Result<(), Fatal> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Fatal::Io("standard output".to_owned(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<(Command, Options), Fatal> {
+        Options::parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn reads_every_option() {
+        let (command, options) = parse(&["-F", "-o", "a=1", "-oa=2", "-c", "f"]).unwrap();
+        assert_eq!(command, Command::Serve);
+        assert!(options.foreground);
+        assert_eq!(options.overrides, ["a=1", "a=2"]);
+        assert_eq!(options.source, Source::Named("f".into()));
+        for (args, expected) in [
+            (&["-h"][..], Command::Help),
+            (&["--help"], Command::Help),
+            (&["-V"], Command::Version),
+            (&["--version"], Command::Version),
+            (&["-t"], Command::Check),
+            (&["-n"], Command::Print(Shown::Changed)),
+            (&["-a", "-n"], Command::Print(Shown::All)),
+        ] {
+            assert_eq!(parse(args).unwrap().0, expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for args in [&["-x"][..], &["--nothing"], &["-c"], &["-o"], &["file"]] {
+            assert_eq!(parse(args).unwrap_err().code(), 64, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn helps_with_every_option() {
+        for row in &TABLE {
+            assert!(help().contains(&format!("-{}", row.short)));
+            assert!(help().contains(row.help));
+        }
+    }
+}

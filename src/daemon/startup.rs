@@ -1,0 +1,357 @@
+//! From settings to a daemon that serves: directories, listeners, privileges.
+//!
+//! The order matters: the directory is locked before anything in it is touched;
+//! everything that needs root is opened before root is given up; the starter is
+//! told that all is well only when clients and writers are served. What was put
+//! into the file system is taken away again when this ends, however it ends.
+
+use super::fatal::Fatal;
+use super::fifo_input::FifoInput;
+use super::log::Log;
+use super::options::Options;
+use super::turn::{Daemon, Listener, Socket};
+use crate::config::{Address, FileListener, LogPath, Service, Settings};
+use crate::store::Limits;
+use crate::sys::fifo::Fifo;
+use crate::sys::lock::lock_directory;
+use crate::sys::place::{look, Access, Kind, Place, PlaceError};
+use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
+use crate::sys::signal::Signals;
+use crate::sys::socket::{bind_tcp, bind_unix};
+use crate::sys::user::{chroot, drop_privileges, effective_uid, find_group, User};
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+/// Descriptors needed beside those of clients.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Who stands in for the default user where that was not created: nobody has no
+/// files anywhere.
+const FALLBACK_USER: &str = "nobody";
+
+/// The user and group to run as.
+struct Identity {
+    /// The user.
+    user: User,
+    /// The group.
+    gid: u32,
+    /// What the administrator should know about it.
+    remark: Option<String>,
+}
+
+/// Something put into the file system, taken away when dropped.
+struct Placed(Place);
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        // In a directory that is no longer ours to change it stays; the next
+        // start finds it dead and takes it over.
+        let _ = self.0.remove();
+    }
+}
+
+/// Everything the daemon listens on.
+#[derive(Default)]
+struct Opened {
+    /// Where records come from.
+    fifos: Vec<FifoInput>,
+    /// Where clients come from.
+    listeners: Vec<Listener>,
+    /// Their files.
+    places: Vec<Placed>,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// Whatever keeps it from starting, or poll(2) failing.
+pub fn serve(options: &Options) -> Result<(), Fatal> {
+    let mut settings = options.load()?;
+    if options.foreground {
+        settings.log_path = LogPath::Stderr;
+    }
+    set_umask(0o027);
+    let identity = match effective_uid() {
+        0 => Some(identity(&settings.service)?),
+        _ => None,
+    };
+    let base_dir = settings.base_dir.clone();
+    make_base_dir(&base_dir, &options.defaults().base_dir, identity.as_ref())?;
+    let _lock = lock_directory(&base_dir)
+        .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
+        .ok_or_else(|| {
+            let base_dir = base_dir.display();
+            Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
+        })?;
+    let readiness = match options.foreground {
+        true => None,
+        false => Some(daemonize().map_err(Fatal::io("daemonize"))?),
+    };
+    let mut log = Log::open(&settings.log_path)
+        .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
+    let opened = open_listeners(&settings, &mut log)?;
+    let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
+    let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
+    if got < wanted {
+        log.warning(&format!(
+            "client_limit {} needs {wanted} descriptors, the system allows {got}",
+            settings.service.client_limit
+        ));
+    }
+    let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
+    if let Some(identity) = &identity {
+        become_user(identity, &settings, &mut log)?;
+    }
+    let limit = settings.stats_memory_limit_bytes;
+    let carbon = settings.carbon_server.clone();
+    let places = opened.places;
+    let mut daemon = Daemon::new(
+        options,
+        settings,
+        log,
+        opened.fifos,
+        opened.listeners,
+        signals,
+    )?;
+    daemon.log_info(&format!(
+        "dovestatd {} serving in {}, memory limit {limit} bytes",
+        env!("CARGO_PKG_VERSION"),
+        base_dir.display(),
+    ));
+    if carbon.is_some() {
+        daemon.log_warning("stats_carbon_server: this version does not send to carbon yet");
+    }
+    if let Some(readiness) = readiness {
+        readiness
+            .report(0)
+            .map_err(Fatal::io("detach from the starter"))?;
+    }
+    let result = daemon.run();
+    daemon.log_goodbye(&result);
+    drop(places);
+    result
+}
+
+/// What the store is to keep to.
+pub fn store_limits(settings: &Settings) -> Limits {
+    Limits {
+        memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
+        command_min_time_secs: settings.stats_command_min_time_secs,
+        session_min_time_secs: settings.stats_session_min_time_secs,
+        user_min_time_secs: settings.stats_user_min_time_secs,
+        domain_min_time_secs: settings.stats_domain_min_time_secs,
+        ip_min_time_secs: settings.stats_ip_min_time_secs,
+    }
+}
+
+/// The log's name, for messages.
+fn log_name(settings: &Settings) -> String {
+    match &settings.log_path {
+        LogPath::Syslog => "syslog".to_owned(),
+        LogPath::Stderr => "stderr".to_owned(),
+        LogPath::File(path) => path.display().to_string(),
+    }
+}
+
+/// A user by name, or the setting that names one who does not exist.
+fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
+    User::find(name)
+        .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
+        .ok_or_else(|| Fatal::Setting(format!("{setting}: no user {name} on this system")))
+}
+
+/// A group by name, likewise.
+fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
+    find_group(name)
+        .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
+        .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))
+}
+
+/// Who the daemon is to be when it has given up root.
+fn identity(service: &Service) -> Result<Identity, Fatal> {
+    let mut remark = None;
+    let user = match find_user("service stats: user", &service.user) {
+        Err(Fatal::Setting(missing)) if !service.user_given() => {
+            remark = Some(format!("{missing}: running as {FALLBACK_USER}"));
+            find_user("service stats: user", FALLBACK_USER)?
+        }
+        found => found?,
+    };
+    let gid = match (&service.group, user.gid) {
+        (Some(group), _) => find_gid("service stats: group", group)?,
+        (None, Some(gid)) => gid,
+        (None, None) => {
+            let user = &service.user;
+            let text = format!("service stats: user {user} has no group; set group");
+            return Err(Fatal::Setting(text));
+        }
+    };
+    Ok(Identity { user, gid, remark })
+}
+
+/// Makes base_dir if it is not there. The one that an ordinary user has by
+/// default lies where others may write too, so it must be that user's alone.
+fn make_base_dir(dir: &Path, default: &Path, identity: Option<&Identity>) -> Result<(), Fatal> {
+    let failed = || Fatal::io(format!("base_dir {}", dir.display()));
+    let is_private = identity.is_none() && dir == default;
+    let found = look(dir).map_err(failed())?;
+    if found.is_none() {
+        let mode = if is_private { 0o700 } else { 0o755 };
+        let mut builder = DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(mode)
+            .create(dir)
+            .map_err(failed())?;
+        fs::set_permissions(dir, PermissionsExt::from_mode(mode)).map_err(failed())?;
+        if let Some(identity) = identity {
+            chown(dir, Some(identity.user.uid), Some(identity.gid)).map_err(failed())?;
+        }
+    }
+    if is_private {
+        let metadata = fs::symlink_metadata(dir).map_err(failed())?;
+        let found = crate::sys::place::Found::from(&metadata);
+        let mode = metadata.permissions().mode() & 0o7777;
+        if found.kind != Kind::Directory || found.uid != effective_uid() || mode & 0o022 != 0 {
+            let dir = dir.display();
+            return Err(Fatal::Permission(format!(
+                "base_dir {dir}: not a directory of yours alone; remove it or set base_dir"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Opens all FIFOs and sockets of the settings.
+fn open_listeners(settings: &Settings, log: &mut Log) -> Result<Opened, Fatal> {
+    let mut opened = Opened::default();
+    for listener in settings.enabled_fifos() {
+        let path = listener.path_in(&settings.base_dir);
+        let access = access("fifo_listener", listener)?;
+        let fifo = Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?;
+        opened.places.push(Placed(fifo.place().clone()));
+        opened
+            .fifos
+            .push(FifoInput::new(fifo, listener.name.as_str().into()));
+    }
+    for listener in settings.enabled_unix() {
+        let path = listener.file.path_in(&settings.base_dir);
+        let access = access("unix_listener", &listener.file)?;
+        let (socket, place) = bind_unix(&path, access).map_err(occupied("unix_listener", &path))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(Fatal::io(format!("unix_listener {}", path.display())))?;
+        opened.places.push(Placed(place));
+        opened.listeners.push(Listener {
+            socket: Socket::Unix(socket),
+            options: Rc::new(listener.options.clone()),
+            name: listener.file.name.as_str().into(),
+            rests_until: None,
+        });
+    }
+    for listener in settings.enabled_inet() {
+        let options = Rc::new(listener.options.clone());
+        for address in addresses(&listener.addresses, listener.port)? {
+            let name = format!("inet_listener {address}");
+            match bind_tcp(address) {
+                Ok(socket) => opened.listeners.push(Listener {
+                    socket: Socket::Tcp(socket),
+                    options: Rc::clone(&options),
+                    name: name.into(),
+                    rests_until: None,
+                }),
+                // Nobody asked for IPv6 on a machine without it.
+                Err(error)
+                    if listener.addresses.is_empty() && address.is_ipv6() && !is_taken(&error) =>
+                {
+                    log.info(&format!("{name}: {error}; listening on IPv4 only"));
+                }
+                Err(error) if is_taken(&error) => {
+                    return Err(Fatal::Unavailable(format!("{name}: {error}")));
+                }
+                Err(error) => return Err(Fatal::Io(name, error)),
+            }
+        }
+    }
+    Ok(opened)
+}
+
+/// Whether another process listens there.
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Who may use a FIFO or UNIX socket.
+fn access(kind: &str, listener: &FileListener) -> Result<Access, Fatal> {
+    let setting = format!("{kind} {}", listener.name);
+    let user = match &listener.user {
+        Some(name) => Some(find_user(&setting, name)?),
+        None => None,
+    };
+    let gid = match &listener.group {
+        Some(name) => Some(find_gid(&setting, name)?),
+        None => user.as_ref().and_then(|user| user.gid),
+    };
+    Ok(Access {
+        mode: listener.mode,
+        uid: user.map(|user| user.uid),
+        gid,
+    })
+}
+
+/// For `map_err`: why a place cannot be taken.
+fn occupied(kind: &'static str, path: &Path) -> impl FnOnce(PlaceError) -> Fatal {
+    let name = format!("{kind} {}", path.display());
+    move |error| match error {
+        PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
+        PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {
+            Fatal::Permission(format!("{name}: {error}; not touched"))
+        }
+        PlaceError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
+        PlaceError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
+    }
+}
+
+/// The socket addresses of an inet_listener.
+fn addresses(given: &[Address], port: u16) -> Result<Vec<SocketAddr>, Fatal> {
+    if given.is_empty() {
+        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        return Ok(all.map(|ip| SocketAddr::new(ip, port)).into());
+    }
+    let mut found = Vec::new();
+    for address in given {
+        match address {
+            Address::Ip(ip) => found.push(SocketAddr::new(*ip, port)),
+            Address::Host(name) => {
+                let resolved = (name.as_str(), port).to_socket_addrs();
+                found
+                    .extend(resolved.map_err(Fatal::io(format!("inet_listener: address {name}")))?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Gives up root: into the chroot if there is one, then to the user and group.
+fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
+    if let Some(file) = log.file() {
+        // So that it can be opened anew after a rotation.
+        fchown(file, Some(identity.user.uid), Some(identity.gid)).map_err(Fatal::io(format!(
+            "log_path {}: set owner",
+            log_name(settings)
+        )))?;
+    }
+    if let Some(dir) = settings.service.chroot_in(&settings.base_dir) {
+        chroot(&dir).map_err(Fatal::io(format!("chroot {}", dir.display())))?;
+    }
+    drop_privileges(&identity.user, identity.gid).map_err(Fatal::io("give up root"))?;
+    if let Some(remark) = &identity.remark {
+        log.warning(remark);
+    }
+    Ok(())
+}

@@ -1,0 +1,517 @@
+//! The loop: one turn after the other, until a signal ends it.
+//!
+//! A turn rebuilds the poll set from what there is, waits until something is
+//! ready or due, reads the clocks once, and then works in one fixed order:
+//! signals, sessions that fell silent, FIFOs, clients, new connections. Work in
+//! a turn is bounded for everyone ([`READ_BYTES`](super::fifo_input) a FIFO,
+//! [`STEPS_A_TURN`] for all clients together, [`ACCEPTS_A_TURN`] a listener), so
+//! nobody starves the others; who is not finished is polled without waiting.
+
+use super::client::{Client, Context, Stream};
+use super::fatal::Fatal;
+use super::faults::{Fault, Faults};
+use super::fifo_input::{FifoInput, Line};
+use super::log::{visible, Log};
+use super::options::Options;
+use super::startup::store_limits;
+use crate::config::{ListenerOptions, Settings};
+use crate::store::{Now, Store, WallTime};
+use crate::sys::poll::{Interest, PollSet};
+use crate::sys::signal::Signals;
+use crate::wire::parse_record;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Nodes that cursors may look at in one turn, for all clients together.
+const STEPS_A_TURN: usize = 1024;
+
+/// Connections that a listener may accept in one turn.
+const ACCEPTS_A_TURN: usize = 16;
+
+/// Sessions that may be found silent in one turn.
+const SILENCES_A_TURN: usize = 256;
+
+/// How long a listener rests after accept(2) failed, as it does while there are
+/// no descriptors left.
+const REST: Duration = Duration::from_millis(200);
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// UNIX.
+    Unix(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// What clients connect to.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: Socket,
+    /// How its clients are served.
+    pub options: Rc<ListenerOptions>,
+    /// Its name, for the log.
+    pub name: Rc<str>,
+    /// Not polled before this instant.
+    pub rests_until: Option<Instant>,
+}
+
+impl Listener {
+    /// accept(2), nonblocking.
+    fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Socket::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Stream::Unix(stream))
+            }
+            Socket::Tcp(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                // Replies are whole writes; nothing is gained by holding back.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Unix(socket) => socket.as_fd(),
+            Socket::Tcp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// Both clocks.
+#[derive(Debug)]
+struct Clocks {
+    /// When the daemon started.
+    started: Instant,
+}
+
+impl Clocks {
+    /// Reads them.
+    fn read(&self) -> (Instant, Now) {
+        let instant = Instant::now();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now = Now {
+            uptime_secs: (instant - self.started).as_secs() as u32,
+            wall: WallTime {
+                secs: u32::try_from(wall.as_secs()).unwrap_or(u32::MAX),
+                usecs: wall.subsec_micros(),
+            },
+        };
+        (instant, now)
+    }
+}
+
+/// The running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The command line, for reading the settings again.
+    options: Options,
+    /// The settings in force.
+    settings: Settings,
+    /// The statistics.
+    store: Store,
+    /// The log.
+    log: Log,
+    /// What peers did wrong.
+    faults: Faults,
+    /// Lines read from FIFOs.
+    lines: u64,
+    /// Where records come from.
+    fifos: Vec<FifoInput>,
+    /// Where clients come from.
+    listeners: Vec<Listener>,
+    /// Who is connected.
+    clients: Vec<Client>,
+    /// Who is served first in the next turn.
+    first_client: usize,
+    /// The signals.
+    signals: Signals,
+    /// The clocks.
+    clocks: Clocks,
+}
+
+impl Daemon {
+    /// A daemon that has everything it needs.
+    ///
+    /// # Errors
+    /// When the memory limit does not hold an empty store.
+    pub fn new(
+        options: &Options,
+        settings: Settings,
+        log: Log,
+        fifos: Vec<FifoInput>,
+        listeners: Vec<Listener>,
+        signals: Signals,
+    ) -> Result<Daemon, Fatal> {
+        let clocks = Clocks {
+            started: Instant::now(),
+        };
+        let store = Store::new(&store_limits(&settings), clocks.read().1).map_err(|_| {
+            Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
+        })?;
+        Ok(Daemon {
+            options: options.clone(),
+            settings,
+            store,
+            log,
+            faults: Faults::new(),
+            lines: 0,
+            fifos,
+            listeners,
+            clients: Vec::new(),
+            first_client: 0,
+            signals,
+            clocks,
+        })
+    }
+
+    /// Serves until TERM or INT.
+    ///
+    /// # Errors
+    /// When poll(2) fails for another reason than a signal.
+    pub fn run(&mut self) -> Result<(), Fatal> {
+        let mut poll = PollSet::new();
+        loop {
+            self.fill_poll_set(&mut poll);
+            let timeout = self.timeout();
+            poll.wait(timeout).map_err(Fatal::io("poll"))?;
+            let (instant, now) = self.clocks.read();
+            if !self.handle_signals() {
+                return Ok(());
+            }
+            self.disconnect_silent(now);
+            let mut slot = 1;
+            for index in 0..self.fifos.len() {
+                if poll.ready(slot).readable {
+                    self.read_fifo(index, now);
+                }
+                slot += 1;
+            }
+            let first_slot = slot;
+            slot += self.clients.len();
+            self.serve_clients(now, |index| {
+                let ready = poll.ready(first_slot + index);
+                ready.readable || ready.writable
+            });
+            for index in 0..self.listeners.len() {
+                let listener = &mut self.listeners[index];
+                if let Some(until) = listener.rests_until {
+                    if until <= instant {
+                        listener.rests_until = None;
+                    }
+                    continue;
+                }
+                if poll.ready(slot).readable {
+                    self.accept(index, instant, now);
+                }
+                slot += 1;
+            }
+        }
+    }
+
+    /// Logs what is worth knowing about the start.
+    pub fn log_info(&mut self, message: &str) {
+        self.log.info(message);
+    }
+
+    /// Logs what may be wrong about the start.
+    pub fn log_warning(&mut self, message: &str) {
+        self.log.warning(message);
+    }
+
+    /// Logs how it ended.
+    pub fn log_goodbye(&mut self, result: &Result<(), Fatal>) {
+        if let Err(fatal) = result {
+            self.log.error(&fatal.to_string());
+        }
+        self.log_status("shutting down");
+    }
+
+    /// Everything that is waited for: signals, FIFOs, clients, and the listeners
+    /// that do not rest.
+    fn fill_poll_set(&self, poll: &mut PollSet) {
+        poll.clear();
+        poll.push(self.signals.as_fd(), Interest::READ);
+        for input in &self.fifos {
+            poll.push(input.fifo.as_fd(), Interest::READ);
+        }
+        for client in &self.clients {
+            poll.push(client.as_fd(), client.interest());
+        }
+        for listener in &self.listeners {
+            if listener.rests_until.is_none() {
+                poll.push(listener.as_fd(), Interest::READ);
+            }
+        }
+    }
+
+    /// How long nothing has to be done by itself.
+    fn timeout(&self) -> Option<Duration> {
+        if self.clients.iter().any(Client::can_go_on) {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let silence = self.store.next_silence_secs().map(|due_secs| {
+            let due = self.clocks.started + Duration::from_secs(due_secs.into());
+            due.saturating_duration_since(now)
+        });
+        let rests = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.rests_until)
+            .map(|until| until.saturating_duration_since(now));
+        rests.chain(silence).min()
+    }
+
+    /// Does what signals ask for. False when that is to end.
+    fn handle_signals(&mut self) -> bool {
+        let pending = self.signals.take();
+        if pending.hup {
+            self.reload();
+        }
+        if pending.usr1 {
+            self.log_status("status");
+            let faults = self.faults.summary();
+            self.log.info(&format!("faults of peers so far: {faults}"));
+        }
+        !(pending.term || pending.int)
+    }
+
+    /// Logs numbers about the daemon itself.
+    fn log_status(&mut self, title: &str) {
+        let usage = self.store.usage();
+        let [commands, sessions, users, domains, ips] = usage.entries;
+        let evictions = usage.evictions.map(|count| count.to_string()).join(", ");
+        self.log.info(&format!(
+            "{title}: {} of {} bytes of memory used; {commands} commands, {sessions} sessions, \
+             {users} users, {domains} domains, {ips} ips; freed of these to make room: {evictions}; \
+             {} records read; {} clients connected",
+            usage.used_bytes,
+            usage.limit_bytes,
+            self.lines,
+            self.clients.len(),
+        ));
+    }
+
+    /// Reads the settings again, takes over what can change and says what
+    /// cannot; opens the log anew.
+    fn reload(&mut self) {
+        if let Err((path, error)) = self.log.reopen() {
+            let path = path.display();
+            self.log.error(&format!(
+                "log_path {path}: {error}; logging to the old file"
+            ));
+        }
+        let mut new = match self.options.load() {
+            Ok(settings) => settings,
+            Err(fatal) => {
+                for line in fatal.to_string().lines() {
+                    self.log.error(line);
+                }
+                self.log.error("the settings stay as they were");
+                return;
+            }
+        };
+        self.store.set_min_times(&store_limits(&new));
+        let old = &self.settings;
+        let restart = [
+            ("base_dir", new.base_dir != old.base_dir),
+            ("log_path", new.log_path != old.log_path),
+            (
+                "stats_memory_limit",
+                new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
+            ),
+            (
+                "service stats",
+                (&new.service.user, &new.service.group, &new.service.chroot)
+                    != (&old.service.user, &old.service.group, &old.service.chroot),
+            ),
+            (
+                "listeners",
+                (
+                    &new.fifo_listeners,
+                    &new.unix_listeners,
+                    &new.inet_listeners,
+                ) != (
+                    &old.fifo_listeners,
+                    &old.unix_listeners,
+                    &old.inet_listeners,
+                ),
+            ),
+        ];
+        let restart: Vec<&str> = restart
+            .into_iter()
+            .filter_map(|(name, differs)| differs.then_some(name))
+            .collect();
+        // What needs a restart stays as it is until then.
+        new.base_dir = old.base_dir.clone();
+        new.log_path = old.log_path.clone();
+        new.stats_memory_limit_bytes = old.stats_memory_limit_bytes;
+        new.service = crate::config::Service {
+            client_limit: new.service.client_limit,
+            ..old.service.clone()
+        };
+        new.fifo_listeners = old.fifo_listeners.clone();
+        new.unix_listeners = old.unix_listeners.clone();
+        new.inet_listeners = old.inet_listeners.clone();
+        self.settings = new;
+        match restart.is_empty() {
+            true => self.log.info("settings read again"),
+            false => self.log.warning(&format!(
+                "settings read again; changes of these need a restart: {}",
+                restart.join(", ")
+            )),
+        }
+    }
+
+    /// Disconnects sessions whose processes seem to be gone.
+    fn disconnect_silent(&mut self, now: Now) {
+        let (faults, log) = (&mut self.faults, &mut self.log);
+        for _ in 0..SILENCES_A_TURN {
+            let found = self.store.disconnect_silent(now, |session, user| {
+                faults.report(log, Fault::SilentSession, now.uptime_secs, || {
+                    format!("session {} of user {}", visible(session), visible(user))
+                });
+            });
+            if !found {
+                break;
+            }
+        }
+    }
+
+    /// Reads a FIFO once and applies the records.
+    fn read_fifo(&mut self, index: usize, now: Now) {
+        let Daemon {
+            fifos,
+            store,
+            log,
+            faults,
+            lines,
+            ..
+        } = self;
+        let name = Rc::clone(&fifos[index].name);
+        let mut report = |fault: Fault, line: &[u8]| {
+            faults.report(log, fault, now.uptime_secs, || {
+                format!("{name}: {}", visible(line))
+            });
+        };
+        let result = fifos[index].read(|line| {
+            *lines += 1;
+            match line {
+                Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
+                Line::Whole(line) => match parse_record(line) {
+                    Ok(record) => {
+                        if let Some(note) = store.apply(&record, now) {
+                            report(note.into(), record.subject());
+                        }
+                    }
+                    Err(refusal) => report(refusal.into(), line),
+                },
+            }
+        });
+        if let Err(error) = result {
+            log.error(&format!("read {name}: {error}"));
+        }
+    }
+
+    /// Accepts connections that wait.
+    fn accept(&mut self, index: usize, instant: Instant, now: Now) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let listener = &self.listeners[index];
+            let stream = match listener.accept() {
+                Ok(stream) => stream,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    // The peer went away again.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
+                    _ => {
+                        let name = Rc::clone(&listener.name);
+                        let report = || format!("{name}: {error}");
+                        self.faults.report(
+                            &mut self.log,
+                            Fault::AcceptFailed,
+                            now.uptime_secs,
+                            report,
+                        );
+                        self.listeners[index].rests_until = Some(instant + REST);
+                        return;
+                    }
+                },
+            };
+            let client = Client::new(stream, &listener.options, &listener.name, now);
+            let name = Rc::clone(&listener.name);
+            if self.make_room_for_client() {
+                self.clients.push(client);
+            } else {
+                let report = || format!("{name}: all of them are being served");
+                self.faults
+                    .report(&mut self.log, Fault::ClientLimit, now.uptime_secs, report);
+                client.end(&mut self.store);
+            }
+        }
+    }
+
+    /// Closes the client that has been idle longest if there are as many as may
+    /// be. False when none is idle.
+    fn make_room_for_client(&mut self) -> bool {
+        if self.clients.len() < self.settings.service.client_limit as usize {
+            return true;
+        }
+        let idle = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(index, client)| Some((client.idle_since_secs()?, index)))
+            .min();
+        if let Some((_, index)) = idle {
+            self.clients.remove(index).end(&mut self.store);
+        }
+        idle.is_some()
+    }
+
+    /// Serves the clients that are ready or can go on by themselves, and ends
+    /// those that are done. Who was not reached comes first in the next turn.
+    fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
+        let mut context = Context {
+            store: &mut self.store,
+            faults: &mut self.faults,
+            log: &mut self.log,
+            now,
+        };
+        let count = self.clients.len();
+        let mut steps = STEPS_A_TURN;
+        let mut done = Vec::new();
+        for offset in 0..count {
+            let index = (self.first_client + offset) % count;
+            let client = &mut self.clients[index];
+            if !is_ready(index) && !client.can_go_on() {
+                continue;
+            }
+            if steps == 0 {
+                self.first_client = index;
+                break;
+            }
+            if !client.serve(&mut context, &mut steps) {
+                done.push(index);
+            }
+        }
+        done.sort_unstable();
+        for index in done.into_iter().rev() {
+            self.clients.swap_remove(index).end(&mut self.store);
+        }
+    }
+}
