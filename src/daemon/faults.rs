@@ -33,10 +33,9 @@ faults! {
     LineTooLong Warning "line of more than 8192 bytes dropped";
     UnknownKind Warning "line dropped: not a kind of record";
     MissingField Warning "record refused: a field is missing";
-    BadPid Warning "record refused: the pid is not a number";
+    BadPid Warning "record refused: the pid is not a number from 0 to 2147483647";
     BadCommandId Warning "record refused: the command-id is not a number from 1 to 4294967295";
     BadFlags Warning "record refused: flags other than c and d";
-    BadAddress Warning "record refused: rip= is not an address";
     BadBase64 Warning "record refused: the stats field is not base64";
     BadStats Warning "record refused: the stats field is not whole items named mail or auth";
     InsaneStats Warning "record refused: a statistic is negative or larger than 2^53";
@@ -68,7 +67,6 @@ impl From<Refusal> for Fault {
             Refusal::BadPid => Fault::BadPid,
             Refusal::BadCommandId => Fault::BadCommandId,
             Refusal::BadFlags => Fault::BadFlags,
-            Refusal::BadAddress => Fault::BadAddress,
             Refusal::BadBase64 => Fault::BadBase64,
             Refusal::BadStats(StatsError::Insane) => Fault::InsaneStats,
             Refusal::BadStats(StatsError::Truncated | StatsError::UnknownItem) => Fault::BadStats,

@@ -1,0 +1,26 @@
+//! The integration tests: the daemon from outside, by its FIFOs, sockets,
+//! options and signals; real Dovecot processes against it; and the original
+//! statistics service beside it, fed the same bytes.
+//!
+//! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
+//! tools; `protocol`, `damage`, `requests`, `listeners`, `robust`, `program`,
+//! `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
+//! what `compare` compares with.
+
+mod compare;
+mod damage;
+mod dovecot;
+mod harness;
+mod link;
+mod listeners;
+mod mail;
+mod model;
+mod original;
+mod peers;
+mod program;
+mod protocol;
+mod reading;
+mod records;
+mod requests;
+mod robust;
+mod streams;

@@ -1,0 +1,466 @@
+//! The rules once more, simply: an independent, obviously right service in
+//! memory, made of HashMaps and vectors that only grow. It shares nothing with
+//! the product. `compare` measures both the product and, where they should
+//! agree, the original against it.
+//!
+//! It frees nothing and knows no time: instead of last_update it keeps the
+//! number of the last record that touched an entry.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::reading::{parse, Record, Report};
+
+/// Values of the 24 statistics columns in their order; times in microseconds.
+pub type Stats = [u64; 24];
+
+/// Columns whose writers' fields have 32 bits.
+pub const NARROW: [usize; 15] = [3, 4, 5, 6, 9, 11, 13, 14, 15, 18, 19, 20, 21, 22, 23];
+
+/// A 32-bit total that fell may have wrapped if it went on by less than this.
+const WRAP: u64 = 1 << 30;
+
+/// Counts of an entry of a level.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// What it is called; text of the key column.
+    pub key: Vec<u8>,
+    logins: u64,
+    cmds: u64,
+    connected: u64,
+    stats: Stats,
+    /// The number of the last record that moved last_update; 0 for none.
+    touched: u64,
+}
+
+/// A level of named entries, in order of creation.
+#[derive(Debug, Default)]
+struct Level {
+    entries: Vec<Entry>,
+    by_key: HashMap<Vec<u8>, usize>,
+}
+
+impl Level {
+    fn get(&mut self, key: &[u8]) -> usize {
+        if let Some(&at) = self.by_key.get(key) {
+            return at;
+        }
+        self.by_key.insert(key.to_vec(), self.entries.len());
+        self.entries.push(Entry {
+            key: key.to_vec(),
+            ..Entry::default()
+        });
+        self.entries.len() - 1
+    }
+}
+
+#[derive(Debug)]
+struct Session {
+    id: Vec<u8>,
+    user: Vec<u8>,
+    service: Vec<u8>,
+    pid: u32,
+    ip: Option<IpAddr>,
+    connected: bool,
+    placeholder: bool,
+    entry: Entry,
+    /// Running commands by number.
+    running: HashMap<u32, usize>,
+}
+
+#[derive(Debug)]
+struct Command {
+    name: Vec<u8>,
+    args: Vec<u8>,
+    session: usize,
+    stats: Stats,
+    touched: u64,
+}
+
+/// The service.
+#[derive(Debug, Default)]
+pub struct Model {
+    records: u64,
+    sessions: Vec<Session>,
+    /// The newest session of an id, connected or not.
+    by_id: HashMap<Vec<u8>, usize>,
+    commands: Vec<Command>,
+    users: Level,
+    domains: Level,
+    ips: Level,
+    global: Entry,
+}
+
+fn domain(user: &[u8]) -> &[u8] {
+    user.iter()
+        .position(|&b| b == b'@')
+        .map_or(b"", |at| &user[at + 1..])
+}
+
+fn add(sum: &mut Stats, difference: &Stats) {
+    for (s, d) in sum.iter_mut().zip(difference) {
+        *s += d;
+    }
+}
+
+/// Moves `total` to what was reported: the difference to count upwards, and
+/// whether something fell, and whether something wrapped.
+fn advance(total: &mut Stats, report: &Report) -> (Stats, bool, bool) {
+    let mut difference = [0; 24];
+    let (mut fell, mut wrapped) = (false, false);
+    let mail = report
+        .mail
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, v)| (i, *v));
+    let auth = report
+        .auth
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, v)| (18 + i, *v));
+    for (i, new) in mail.chain(auth) {
+        let narrow = NARROW.contains(&i);
+        let old = if narrow {
+            total[i] % (1 << 32)
+        } else {
+            total[i]
+        };
+        if new >= old {
+            difference[i] = new - old;
+            total[i] += new - old;
+        } else if narrow && new + (1 << 32) - old < WRAP {
+            difference[i] = new + (1 << 32) - old;
+            total[i] += difference[i];
+            wrapped = true;
+        } else {
+            total[i] = new;
+            fell = true;
+        }
+    }
+    (difference, fell, wrapped)
+}
+
+impl Model {
+    /// Whether a session with this id is connected.
+    pub fn live(&self, id: &[u8]) -> bool {
+        self.by_id
+            .get(id)
+            .is_some_and(|&at| self.sessions[at].connected)
+    }
+
+    /// Whether that command runs in a connected session.
+    pub fn runs(&self, id: &[u8], number: u32) -> bool {
+        self.live(id) && self.sessions[self.by_id[id]].running.contains_key(&number)
+    }
+
+    /// Whether the record's totals (fell, wrapped) against those known.
+    pub fn steps_back(&self, record: &Record) -> (bool, bool) {
+        let (mut total, report) = match record {
+            Record::Update { id, report } if self.live(id) => {
+                (self.sessions[self.by_id[id]].entry.stats, report)
+            }
+            Record::Continue {
+                id, number, report, ..
+            } if self.runs(id, *number) => {
+                let command = self.sessions[self.by_id[id]].running[number];
+                (self.commands[command].stats, report)
+            }
+            _ => return (false, false),
+        };
+        let (_, fell, wrapped) = advance(&mut total, report);
+        (fell, wrapped)
+    }
+
+    /// Clears the global totals; what is connected stays counted.
+    pub fn reset(&mut self) {
+        let connected = self.global.connected;
+        self.global = Entry {
+            connected,
+            ..Entry::default()
+        };
+    }
+
+    /// Takes one line.
+    pub fn line(&mut self, line: &[u8]) {
+        if let Ok(record) = parse(line) {
+            self.apply(&record);
+        }
+    }
+
+    /// Takes one sound record.
+    pub fn apply(&mut self, record: &Record) {
+        self.records += 1;
+        match record {
+            Record::Connect {
+                id,
+                user,
+                service,
+                pid,
+                ip,
+            } => {
+                self.connect(id, user, service, *pid, *ip);
+            }
+            Record::Update { id, report } => {
+                let Some(at) = self.session_of(id) else {
+                    return;
+                };
+                let (difference, _, _) = advance(&mut self.sessions[at].entry.stats, report);
+                self.above(at, true, |e| add(&mut e.stats, &difference));
+                self.sessions[at].entry.touched = self.records;
+            }
+            Record::Begin {
+                id,
+                number,
+                done,
+                name,
+                args,
+                report,
+            } => {
+                if self.runs(id, *number) {
+                    return;
+                }
+                let Some(session) = self.session_of(id) else {
+                    return;
+                };
+                let mut stats = [0; 24];
+                advance(&mut stats, report);
+                let touched = self.records;
+                let (name, args) = (name.clone(), args.clone());
+                self.commands.push(Command {
+                    name,
+                    args,
+                    session,
+                    stats,
+                    touched,
+                });
+                if !done {
+                    let command = self.commands.len() - 1;
+                    self.sessions[session].running.insert(*number, command);
+                }
+                self.sessions[session].entry.cmds += 1;
+                self.sessions[session].entry.touched = self.records;
+                self.above(session, true, |e| e.cmds += 1);
+            }
+            Record::Continue {
+                id,
+                number,
+                done,
+                report,
+            } => {
+                let Some(session) = self.session_of(id) else {
+                    return;
+                };
+                if let Some(&command) = self.sessions[session].running.get(number) {
+                    let command = &mut self.commands[command];
+                    advance(&mut command.stats, report);
+                    command.touched = self.records;
+                    if *done {
+                        self.sessions[session].running.remove(number);
+                    }
+                }
+                self.sessions[session].entry.touched = self.records;
+                self.above(session, true, |_| ());
+            }
+            Record::AddUser { user, report } => {
+                let mut difference = [0; 24];
+                advance(&mut difference, report);
+                let records = self.records;
+                let user_at = self.users.get(user);
+                let domain_at = self.domains.get(domain(user));
+                let user = &mut self.users.entries[user_at];
+                let domain = &mut self.domains.entries[domain_at];
+                for entry in [user, domain, &mut self.global] {
+                    add(&mut entry.stats, &difference);
+                    entry.touched = records;
+                }
+            }
+            Record::Disconnect { id } => {
+                if self.live(id) {
+                    let at = self.by_id[id];
+                    self.above(at, false, |e| e.connected -= 1);
+                    self.sessions[at].connected = false;
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, id: &[u8], user: &[u8], service: &[u8], pid: u32, ip: Option<IpAddr>) {
+        let known = self
+            .by_id
+            .get(id)
+            .copied()
+            .filter(|&at| self.sessions[at].connected);
+        let at = match known {
+            Some(at) if !self.sessions[at].placeholder => return,
+            Some(at) => {
+                self.above(at, false, |e| e.connected -= 1);
+                at
+            }
+            None => self.make(id),
+        };
+        let session = &mut self.sessions[at];
+        session.user = user.to_vec();
+        session.service = service.to_vec();
+        (session.pid, session.ip, session.placeholder) = (pid, ip, false);
+        session.entry.touched = self.records;
+        self.above(at, true, |e| {
+            e.logins += 1;
+            e.connected += 1;
+        });
+    }
+
+    /// A new session that counts nowhere yet.
+    fn make(&mut self, id: &[u8]) -> usize {
+        self.by_id.insert(id.to_vec(), self.sessions.len());
+        self.sessions.push(Session {
+            id: id.to_vec(),
+            user: Vec::new(),
+            service: Vec::new(),
+            pid: 0,
+            ip: None,
+            connected: true,
+            placeholder: true,
+            entry: Entry {
+                touched: self.records,
+                ..Entry::default()
+            },
+            running: HashMap::new(),
+        });
+        self.sessions.len() - 1
+    }
+
+    /// The connected session an UPDATE is about: a placeholder when nobody knows
+    /// the id, none when it was disconnected.
+    fn session_of(&mut self, id: &[u8]) -> Option<usize> {
+        match self.by_id.get(id) {
+            Some(&at) if self.sessions[at].connected => Some(at),
+            Some(_) => None,
+            None => {
+                let at = self.make(id);
+                self.above(at, true, |e| e.connected += 1);
+                Some(at)
+            }
+        }
+    }
+
+    /// Changes the entries above a session, global included.
+    fn above(&mut self, session: usize, touch: bool, change: impl Fn(&mut Entry)) {
+        let session = &self.sessions[session];
+        let user = self.users.get(&session.user);
+        let domain = self.domains.get(domain(&session.user));
+        let ip = session.ip.map(|ip| self.ips.get(ip.to_string().as_bytes()));
+        let mut entries = vec![
+            &mut self.users.entries[user],
+            &mut self.domains.entries[domain],
+        ];
+        entries.extend(ip.map(|ip| &mut self.ips.entries[ip]));
+        entries.push(&mut self.global);
+        for entry in entries {
+            change(entry);
+            if touch {
+                entry.touched = self.records;
+            }
+        }
+    }
+}
+
+/// One line of a level as it should be: the fields in order, last_update and
+/// reset_timestamp empty, and the number of the record that touched it last.
+pub struct Expected {
+    /// The fields.
+    pub fields: Vec<String>,
+    /// Orders last_update.
+    pub touched: u64,
+}
+
+impl Model {
+    /// A whole level in the reply's order.
+    pub fn export(&self, level: &str) -> Vec<Expected> {
+        match level {
+            "command" => self.commands.iter().map(|c| self.command_row(c)).collect(),
+            "session" => self.sessions.iter().rev().map(session_row).collect(),
+            "user" => self
+                .users
+                .entries
+                .iter()
+                .rev()
+                .map(|e| entry_row(e, true, false))
+                .collect(),
+            "domain" => self
+                .domains
+                .entries
+                .iter()
+                .rev()
+                .map(|e| entry_row(e, true, true))
+                .collect(),
+            "ip" => self
+                .ips
+                .entries
+                .iter()
+                .rev()
+                .map(|e| entry_row(e, true, true))
+                .collect(),
+            _ => vec![entry_row(&self.global, false, true)],
+        }
+    }
+
+    fn command_row(&self, command: &Command) -> Expected {
+        let session = &self.sessions[command.session];
+        let keys = [&command.name, &command.args, &session.id, &session.user];
+        let mut fields: Vec<String> = keys.iter().map(|k| shown(k)).collect();
+        fields.push(String::new());
+        fields.extend(numbers(&command.stats));
+        Expected {
+            fields,
+            touched: command.touched,
+        }
+    }
+}
+
+fn session_row(session: &Session) -> Expected {
+    let mut fields = vec![
+        shown(&session.id),
+        shown(&session.user),
+        session.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        shown(&session.service),
+        session.pid.to_string(),
+        u8::from(session.connected).to_string(),
+        String::new(),
+        session.entry.cmds.to_string(),
+    ];
+    fields.extend(numbers(&session.entry.stats));
+    Expected {
+        fields,
+        touched: session.entry.touched,
+    }
+}
+
+fn entry_row(entry: &Entry, named: bool, connected: bool) -> Expected {
+    let mut fields = Vec::new();
+    if named {
+        fields.push(shown(&entry.key));
+    }
+    fields.extend([String::new(), String::new()]);
+    fields.extend([entry.logins.to_string(), entry.cmds.to_string()]);
+    if connected {
+        fields.push(entry.connected.to_string());
+    }
+    fields.extend(numbers(&entry.stats));
+    Expected {
+        fields,
+        touched: entry.touched,
+    }
+}
+
+fn shown(key: &[u8]) -> String {
+    crate::link::latin1(&crate::records::escape(key))
+}
+
+fn numbers(stats: &Stats) -> impl Iterator<Item = String> + '_ {
+    stats.iter().enumerate().map(|(i, &v)| match i {
+        0..=2 => format!("{}.{:06}", v / 1_000_000, v % 1_000_000),
+        _ => v.to_string(),
+    })
+}
