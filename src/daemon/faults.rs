@@ -1,7 +1,7 @@
 //! What peers do wrong or unexpectedly: counted by kind, logged at a limited
 //! rate.
 //!
-//! Each kind may log [`BURST_LINES`] lines in [`WINDOW_SECS`]; further ones are
+//! Each kind may log a few lines in a while ([`SOME`], [`ONCE`]); further ones are
 //! counted, and the next line of the kind tells how many it stands for. So a
 //! flood of one kind costs a few lines and hides no other.
 
@@ -10,53 +10,67 @@ use crate::stats::StatsError;
 use crate::store::Note;
 use crate::wire::{Refusal, RequestError};
 
-/// Lines of one kind in one window.
-const BURST_LINES: u32 = 5;
+/// How many lines of one kind may be logged in how many seconds.
+struct Rate {
+    /// Lines.
+    lines: u32,
+    /// Seconds.
+    window_secs: u32,
+}
 
-/// The length of a window in seconds.
-const WINDOW_SECS: u32 = 60;
+/// For what differs from case to case.
+const SOME: Rate = Rate {
+    lines: 5,
+    window_secs: 60,
+};
+
+/// For a state of affairs, which one line tells.
+const ONCE: Rate = Rate {
+    lines: 1,
+    window_secs: 3600,
+};
 
 macro_rules! faults {
-    ($($name:ident $severity:ident $text:literal;)*) => {
+    ($($name:ident $severity:ident $rate:ident $text:literal;)*) => {
         /// A kind of fault.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fault {
             $(#[doc = $text] $name,)*
         }
 
-        /// How grave each kind is, and what is said of it.
-        const KINDS: &[(Severity, &str)] = &[$((Severity::$severity, $text),)*];
+        /// How grave each kind is, how often it is logged, and what is said of it.
+        const KINDS: &[(Severity, Rate, &str)] = &[$((Severity::$severity, $rate, $text),)*];
     };
 }
 
 faults! {
-    LineTooLong Warning "line of more than 8192 bytes dropped";
-    UnknownKind Warning "line dropped: not a kind of record";
-    MissingField Warning "record refused: a field is missing";
-    BadPid Warning "record refused: the pid is not a number from 0 to 2147483647";
-    BadCommandId Warning "record refused: the command-id is not a number from 1 to 4294967295";
-    BadFlags Warning "record refused: flags other than c and d";
-    BadBase64 Warning "record refused: the stats field is not base64";
-    BadStats Warning "record refused: the stats field is not whole items named mail or auth";
-    InsaneStats Warning "record refused: a statistic is negative or larger than 2^53";
-    DuplicateSession Warning "CONNECT refused: the session is connected already";
-    DuplicateCommand Warning "UPDATE-CMD refused: a command of that id is running already";
-    Disconnected Warning "record ignored: its session is disconnected";
-    UnknownSession Warning "DISCONNECT ignored: its session is not known";
-    Untracked Warning "UPDATE ignored: no room for its session under stats_memory_limit";
-    UnknownCommand Info "UPDATE-CMD goes on with a command that is not known";
-    Shrank Info "totals shrank and are the base of what follows";
-    Placeholder Info "UPDATE of a session that was not announced, as after a restart: placeholder made";
-    NoRoom Warning "nothing can be freed under stats_memory_limit: only counted at the levels above";
-    SilentSession Info "session sent nothing for 15 minutes: disconnected";
-    UnknownCommandWord Warning "connection closed: not a request";
-    BadLevel Warning "connection closed: EXPORT of no known level";
-    BadNetwork Warning "connection closed: ip= is not an address or network";
-    BadTime Warning "connection closed: since= is not a number of seconds";
-    RequestTooLong Warning "connection closed: request of more than 4096 bytes";
-    ResetRefused Warning "connection closed: RESET is not allowed on this listener";
-    ClientLimit Warning "connection closed: client_limit reached";
-    AcceptFailed Warning "connection not accepted";
+    LineTooLong Warning SOME "line of more than 8192 bytes dropped";
+    UnknownKind Warning SOME "line dropped: not a kind of record";
+    MissingField Warning SOME "record refused: a field is missing";
+    BadPid Warning SOME "record refused: the pid is not a number from 0 to 2147483647";
+    BadCommandId Warning SOME "record refused: the command-id is not a number from 1 to 4294967295";
+    BadFlags Warning SOME "record refused: flags other than c and d";
+    BadBase64 Warning SOME "record refused: the stats field is not base64";
+    BadStats Warning SOME "record refused: the stats field is not whole items named mail or auth";
+    InsaneStats Warning SOME "record refused: a statistic is negative or larger than 2^53";
+    DuplicateSession Warning SOME "CONNECT refused: the session is connected already";
+    DuplicateCommand Warning SOME "UPDATE-CMD refused: a command of that id is running already";
+    Disconnected Warning SOME "record ignored: its session is disconnected";
+    UnknownSession Warning SOME "DISCONNECT ignored: its session is not known";
+    Untracked Warning ONCE "UPDATE ignored: no room for its session under stats_memory_limit";
+    UnknownCommand Info SOME "UPDATE-CMD goes on with a command that is not known";
+    Shrank Info SOME "totals shrank and are the base of what follows";
+    Placeholder Info SOME "UPDATE of a session that was not announced, as after a restart: placeholder made";
+    NoRoom Warning ONCE "nothing can be freed under stats_memory_limit: only counted at the levels above";
+    SilentSession Info SOME "session sent nothing for 15 minutes: disconnected";
+    UnknownCommandWord Warning SOME "connection closed: not a request";
+    BadLevel Warning SOME "connection closed: EXPORT of no known level";
+    BadNetwork Warning SOME "connection closed: ip= is not an address or network";
+    BadTime Warning SOME "connection closed: since= is not a number of seconds";
+    RequestTooLong Warning SOME "connection closed: request of more than 4096 bytes";
+    ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
+    ClientLimit Warning ONCE "connection closed: client_limit reached";
+    AcceptFailed Warning SOME "connection not accepted";
 }
 
 impl From<Refusal> for Fault {
@@ -141,12 +155,13 @@ impl Faults {
         uptime_secs: u32,
         detail: impl FnOnce() -> String,
     ) {
+        let (severity, rate, text) = &KINDS[fault as usize];
         let tally = &mut self.tallies[fault as usize];
         tally.count += 1;
-        if uptime_secs.wrapping_sub(tally.window_secs) >= WINDOW_SECS {
+        if uptime_secs.wrapping_sub(tally.window_secs) >= rate.window_secs {
             (tally.window_secs, tally.lines) = (uptime_secs, 0);
         }
-        if tally.lines == BURST_LINES {
+        if tally.lines == rate.lines {
             tally.unsaid += 1;
             return;
         }
@@ -155,8 +170,7 @@ impl Faults {
             0 => String::new(),
             count => format!(" ({count} more since the last such line)"),
         };
-        let (severity, text) = KINDS[fault as usize];
-        log.write(severity, &format!("{text}: {}{more}", detail()));
+        log.write(*severity, &format!("{text}: {}{more}", detail()));
     }
 
     /// The kinds that occurred, and how often.
@@ -165,7 +179,7 @@ impl Faults {
             .iter()
             .zip(&self.tallies)
             .filter(|(_, tally)| tally.count > 0)
-            .map(|((_, text), tally)| format!("{} times {text}", tally.count))
+            .map(|((_, _, text), tally)| format!("{} times {text}", tally.count))
             .collect();
         match occurred.is_empty() {
             true => "none".to_owned(),

@@ -94,6 +94,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
+    log_panics(settings.log_path.clone());
     let opened = open_listeners(&settings, &mut log)?;
     let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
     let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
@@ -135,6 +136,17 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     daemon.log_goodbye(&result);
     drop(places);
     result
+}
+
+/// Has a bug's message logged where everything else is: standard error is gone
+/// when the daemon is in the background.
+fn log_panics(path: LogPath) {
+    std::panic::set_hook(Box::new(move |info| {
+        if let Ok(mut log) = Log::open(&path) {
+            let text = info.to_string().replace('\n', " ");
+            log.error(&format!("internal error, please report it: {text}"));
+        }
+    }));
 }
 
 /// What the store is to keep to.

@@ -294,14 +294,19 @@ impl Daemon {
     /// Logs numbers about the daemon itself.
     fn log_status(&mut self, title: &str) {
         let usage = self.store.usage();
-        let [commands, sessions, users, domains, ips] = usage.entries;
-        let evictions = usage.evictions.map(|count| count.to_string()).join(", ");
+        let by_level = |counts: [String; 5]| {
+            let [commands, sessions, users, domains, ips] = counts;
+            format!(
+                "{commands} commands, {sessions} sessions, {users} users, {domains} domains, {ips} ips"
+            )
+        };
         self.log.info(&format!(
-            "{title}: {} of {} bytes of memory used; {commands} commands, {sessions} sessions, \
-             {users} users, {domains} domains, {ips} ips; freed of these to make room: {evictions}; \
-             {} records read; {} clients connected",
+            "{title}: {} of {} bytes of memory used; kept: {}; freed to make room: {}; \
+             {} lines read; {} clients connected",
             usage.used_bytes,
             usage.limit_bytes,
+            by_level(usage.entries.map(|count| count.to_string())),
+            by_level(usage.evictions.map(|count| count.to_string())),
             self.lines,
             self.clients.len(),
         ));

@@ -8,6 +8,7 @@ use super::arena::Link;
 use super::entry::{Now, Session, WallTime};
 use super::level::key;
 use super::making::Parents;
+use super::packed::Difference;
 use super::{CommandUpdate, Counters, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
@@ -256,35 +257,41 @@ impl Store {
 
     /// Adds to the entries above a session, which are held, and to the totals.
     /// False when one of them has no room for its counters.
-    fn count_upwards(&mut self, parents: Parents, difference: &Counters, now: Now) -> bool {
-        self.global.counters.add(difference);
+    fn count_upwards(&mut self, parents: Parents, counters: &Counters, now: Now) -> bool {
         self.global.last_update = now.wall;
-        let mut had_room = true;
         if let Some(user) = parents.user {
             self.users.touch(user, now);
-            had_room &= self
-                .with_room(now, |store| {
-                    store.users.add(&mut store.memory, user, difference)
-                })
-                .is_some();
         }
         if let Some(domain) = parents.domain {
             self.domains.touch(domain, now);
-            had_room &= self
-                .with_room(now, |store| {
-                    store.domains.add(&mut store.memory, domain, difference)
-                })
-                .is_some();
         }
         if let Some(ip) = parents.ip {
             self.ips.touch(ip, now);
-            had_room &= self
-                .with_room(now, |store| {
-                    store.ips.add(&mut store.memory, ip, difference)
-                })
-                .is_some();
         }
-        had_room
+        let difference = Difference::of(counters);
+        if difference.is_zero() {
+            return true;
+        }
+        self.global.counters.add(counters);
+        let user = parents.user.is_none_or(|link| {
+            self.with_room(now, |store| {
+                store.users.add(&mut store.memory, link, &difference)
+            })
+            .is_some()
+        });
+        let domain = parents.domain.is_none_or(|link| {
+            self.with_room(now, |store| {
+                store.domains.add(&mut store.memory, link, &difference)
+            })
+            .is_some()
+        });
+        let ip = parents.ip.is_none_or(|link| {
+            self.with_room(now, |store| {
+                store.ips.add(&mut store.memory, link, &difference)
+            })
+            .is_some()
+        });
+        user && domain && ip
     }
 
     /// Sets a connected session's counters. Without room for them the session

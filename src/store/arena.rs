@@ -129,6 +129,18 @@ impl<T: Copy> Arena<T> {
         }
     }
 
+    /// What the slot of an entry costs in bytes.
+    #[cfg(test)]
+    pub const fn slot_bytes() -> usize {
+        size_of::<Slot<T>>()
+    }
+
+    /// What the kernel has given for slots, in bytes.
+    #[cfg(test)]
+    pub fn mapped_bytes(&self) -> usize {
+        self.slab.mapped_bytes()
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.slab.len()
@@ -151,6 +163,12 @@ impl<T: Copy> Arena<T> {
         let entry = self[link];
         self.slab.free(link.slot(), budget);
         entry
+    }
+
+    /// Whether a link is still to an entry.
+    #[cfg(test)]
+    pub fn is_used(&self, link: Link<T>) -> bool {
+        self.slab.is_used(link.slot())
     }
 
     /// The id of an entry, for use outside.

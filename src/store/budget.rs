@@ -4,7 +4,7 @@
 //! through a [`Charge`]: pages of the slabs, the tables that find pages, hash
 //! indexes. A charge remembers its bytes, so that giving it back cannot
 //! disagree with taking it. What an allocator adds to a block is part of the
-//! charge ([`BLOCK_OVERHEAD_BYTES`]).
+//! charge ([`BLOCK_OVERHEAD_BYTES`]); pages come from the kernel as they are.
 //!
 //! New entries stop a sixteenth short of the limit: that reserve is for
 //! statistics that grow in entries which already exist, so that a full store
@@ -68,12 +68,24 @@ impl Budget {
         self.used_bytes
     }
 
-    /// Takes `bytes` for one block, and what the allocator adds to it.
+    /// Takes `bytes` for blocks of the allocator, and what it adds to them.
     ///
     /// # Errors
     /// [`Full`] when they would pass what `purpose` may use.
-    pub fn charge(&mut self, bytes: usize, purpose: Purpose) -> Result<Charge, Full> {
-        let bytes = bytes + BLOCK_OVERHEAD_BYTES;
+    pub fn charge_blocks(
+        &mut self,
+        bytes: usize,
+        blocks: usize,
+        purpose: Purpose,
+    ) -> Result<Charge, Full> {
+        self.charge_pages(bytes + blocks * BLOCK_OVERHEAD_BYTES, purpose)
+    }
+
+    /// Takes `bytes` of the kernel's pages.
+    ///
+    /// # Errors
+    /// [`Full`] when they would pass what `purpose` may use.
+    pub fn charge_pages(&mut self, bytes: usize, purpose: Purpose) -> Result<Charge, Full> {
         let most = match purpose {
             Purpose::Create => self.limit_bytes - self.limit_bytes / RESERVE_SHARE,
             Purpose::Grow => self.limit_bytes,
@@ -97,27 +109,36 @@ mod tests {
 
     #[test]
     fn charges_up_to_the_limit_and_not_a_byte_further() {
-        let block = 1600 - BLOCK_OVERHEAD_BYTES;
         let mut budget = Budget::new(1600);
-        assert_eq!(budget.charge(block + 1, Purpose::Grow).unwrap_err(), Full);
-        let charge = budget.charge(block, Purpose::Grow).unwrap();
+        assert_eq!(budget.charge_pages(1601, Purpose::Grow).unwrap_err(), Full);
+        let charge = budget.charge_pages(1600, Purpose::Grow).unwrap();
         assert_eq!(budget.used_bytes(), 1600);
-        assert_eq!(budget.charge(0, Purpose::Grow).unwrap_err(), Full);
+        assert_eq!(budget.charge_pages(1, Purpose::Grow).unwrap_err(), Full);
         budget.release(charge);
-        let charge = budget.charge(block - 1, Purpose::Grow).unwrap();
+        let charge = budget.charge_pages(1599, Purpose::Grow).unwrap();
         assert_eq!(budget.used_bytes(), 1599);
+        let rest = budget.charge_pages(1, Purpose::Grow).unwrap();
         budget.release(charge);
+        budget.release(rest);
         assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]
     fn new_entries_leave_the_reserve_alone() {
         let mut budget = Budget::new(1600);
-        let most = 1500 - BLOCK_OVERHEAD_BYTES;
-        assert_eq!(budget.charge(most + 1, Purpose::Create).unwrap_err(), Full);
-        let _create = budget.charge(most, Purpose::Create).unwrap();
-        let _grow = budget
-            .charge(100 - BLOCK_OVERHEAD_BYTES, Purpose::Grow)
-            .unwrap();
+        assert_eq!(
+            budget.charge_pages(1501, Purpose::Create).unwrap_err(),
+            Full
+        );
+        let _create = budget.charge_pages(1500, Purpose::Create).unwrap();
+        assert_eq!(budget.charge_pages(1, Purpose::Create).unwrap_err(), Full);
+        let _grow = budget.charge_pages(100, Purpose::Grow).unwrap();
+    }
+
+    #[test]
+    fn blocks_cost_what_the_allocator_adds() {
+        let mut budget = Budget::new(1600);
+        let _blocks = budget.charge_blocks(100, 3, Purpose::Create).unwrap();
+        assert_eq!(budget.used_bytes(), 100 + 3 * BLOCK_OVERHEAD_BYTES);
     }
 }

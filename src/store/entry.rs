@@ -9,6 +9,19 @@
 //! their sessions is connected. One that is not held is in its level's idle
 //! list, longest untouched first; [`evict`](super::evict) takes from there.
 //! Connected sessions are in a list of the same hook, longest silent first.
+//!
+//! What an entry costs, in bytes: its slot; its text, in a multiple of eight; its
+//! counters, packed (see [`packed`](super::packed)), which for a typical one take
+//! what stands here. Beside them come four bytes of an index, and a bit of a
+//! table for each of the three.
+//!
+//! | level | slot | text | counters |
+//! |---|---|---|---|
+//! | command | 68 | name and arguments | 32 |
+//! | session | 92 | id and service | 48 |
+//! | user | 80 | name | 48 |
+//! | domain | 68 | name | 48 |
+//! | ip | 68 | 8 or 16 | 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
@@ -100,6 +113,10 @@ pub enum Node {
 pub trait Entry: Copy {
     /// What vacant slots of fresh pages hold.
     const BLANK: Self;
+    /// Room for packed counters that a new entry has from the beginning, in
+    /// bytes: what most entries that live on come to need. So a limit that is
+    /// full of entries which may not be freed does not keep them from counting.
+    const COUNTER_BYTES: usize;
     /// The reference to the entry at a link.
     fn node(link: Link<Self>) -> Node;
     /// What it shares with the others.
@@ -215,8 +232,9 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $counter_bytes:literal { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
+            const COUNTER_BYTES: usize = $counter_bytes;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 chain: None,
@@ -239,17 +257,17 @@ macro_rules! entries {
 }
 
 entries! {
-    Command { session: nowhere(), in_session: Hook::NONE, running: None };
-    Session {
+    Command 0 { session: nowhere(), in_session: Hook::NONE, running: None };
+    Session 48 {
         user: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE, commands: List::EMPTY,
         pid: 0, connected: false, placeholder: false, indexed: false, reuses_id: false
     };
-    User {
+    User 48 {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, connected: 0,
         created_secs: 0
     };
-    Domain { users: List::EMPTY, connected: 0, created_secs: 0 };
-    Ip { sessions: List::EMPTY, connected: 0, created_secs: 0 };
+    Domain 48 { users: List::EMPTY, connected: 0, created_secs: 0 };
+    Ip 48 { sessions: List::EMPTY, connected: 0, created_secs: 0 };
 }
 
 macro_rules! parents {

@@ -73,6 +73,12 @@ impl Heap {
         }
     }
 
+    /// What the kernel has given for blobs, in bytes.
+    #[cfg(test)]
+    pub fn mapped_bytes(&self) -> usize {
+        self.classes.iter().map(Slab::mapped_bytes).sum()
+    }
+
     /// Takes room for `bytes`, at most [`MAX_BLOB_BYTES`].
     ///
     /// # Errors

@@ -52,7 +52,7 @@ impl<T: Entry> Index<T> {
         let count = (budget.limit_bytes() / INDEX_SHARE)
             .max(1)
             .next_power_of_two();
-        let charge = budget.charge(count * size_of::<u32>(), Purpose::Create)?;
+        let charge = budget.charge_blocks(count * size_of::<u32>(), 1, Purpose::Create)?;
         Ok(Index {
             buckets: vec![0; count],
             used: 1,

@@ -10,7 +10,7 @@ use super::entry::{Common, Entry, Now, Parent};
 use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use super::index::Index;
 use super::list::List;
-use super::packed::{Counters, MAX_PACKED_BYTES};
+use super::packed::{Counters, Difference, BUFFER};
 use std::hash::{BuildHasher, RandomState};
 
 /// What levels share: the budget, all bytes that are not an entry's slot, and
@@ -31,8 +31,8 @@ impl Memory {
         self.hasher.hash_one(key(&self.heap, entry))
     }
 
-    /// Puts counters where `blob` is, or somewhere else if they have outgrown
-    /// it.
+    /// Puts counters where `blob` is, or somewhere else, with room for at least
+    /// `room` bytes, if they have outgrown it.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then the old counters stand.
@@ -40,12 +40,15 @@ impl Memory {
         &mut self,
         blob: &mut Blob,
         counters: &Counters,
+        room: usize,
         purpose: Purpose,
     ) -> Result<(), Full> {
-        let mut packed = [0; MAX_PACKED_BYTES];
+        let mut packed = BUFFER;
         let length = counters.pack(&mut packed);
         if length > self.heap.bytes(*blob).len() {
-            let new = self.heap.take(length, &mut self.budget, purpose)?;
+            let new = self
+                .heap
+                .take(length.max(room), &mut self.budget, purpose)?;
             let old = std::mem::replace(blob, new);
             self.heap.free(old, &mut self.budget);
         }
@@ -136,7 +139,12 @@ impl<T: Entry> Level<T> {
         };
         common.set_texts(memory, texts)?;
         let made = memory
-            .store(&mut common.counters, counters, Purpose::Create)
+            .store(
+                &mut common.counters,
+                counters,
+                T::COUNTER_BYTES,
+                Purpose::Create,
+            )
             .and_then(|()| self.arena.insert(make(common), &mut memory.budget));
         if made.is_err() {
             memory.heap.free(common.text, &mut memory.budget);
@@ -245,7 +253,7 @@ impl<T: Entry> Level<T> {
         counters: &Counters,
     ) -> Result<(), Full> {
         let blob = &mut self.arena[link].common_mut().counters;
-        memory.store(blob, counters, Purpose::Grow)
+        memory.store(blob, counters, 0, Purpose::Grow)
     }
 
     /// Adds to an entry's counters.
@@ -256,14 +264,15 @@ impl<T: Entry> Level<T> {
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        difference: &Counters,
+        difference: &Difference,
     ) -> Result<(), Full> {
-        if *difference == Counters::default() {
+        let blob = &mut self.arena[link].common_mut().counters;
+        if difference.add_in_place(memory.heap.bytes_mut(*blob)) {
             return Ok(());
         }
-        let mut counters = memory.counters(self.arena[link].common().counters);
-        counters.add(difference);
-        self.set(memory, link, &counters)
+        let mut counters = memory.counters(*blob);
+        counters.add(&difference.counters());
+        memory.store(blob, &counters, 0, Purpose::Grow)
     }
 }
 

@@ -15,6 +15,10 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+/// The most entries that are freed to make one. Enough to empty several of the
+/// largest pages, few enough for one turn of the loop.
+const MAX_EVICTIONS: usize = 10_000;
+
 /// The entries above a command or session, as far as there is room for them.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Parents {
@@ -101,19 +105,22 @@ impl Store {
             })
     }
 
-    /// Tries until it succeeds or nothing is left to free.
+    /// Tries, freeing one entry after the other, until it succeeds, or nothing is
+    /// left to free, or [`MAX_EVICTIONS`] have been freed for it: then the next
+    /// record goes on.
     pub(super) fn with_room<T>(
         &mut self,
         now: Now,
         mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
     ) -> Option<T> {
-        loop {
+        for _ in 0..MAX_EVICTIONS {
             match attempt(self) {
                 Ok(made) => return Some(made),
                 Err(Full) if self.evict(now) => {}
                 Err(Full) => return None,
             }
         }
+        None
     }
 
     /// Finds or makes a user and its domain, and holds both.

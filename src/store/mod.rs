@@ -149,6 +149,16 @@ pub struct Store {
     cursors: Vec<Option<Cursor>>,
 }
 
+/// The size of slabs' pages under a memory limit: as small as the kernel's where
+/// the limit is small, because every kind of slot has a page that is not full,
+/// some thirty in all; never more than 32,768 of them, because each is a mapping
+/// and the kernel has some 65,000 for a process.
+fn page_bytes(limit_bytes: usize) -> usize {
+    let power = |bytes: usize| 1 << bytes.max(1).ilog2();
+    let few_mappings: usize = power(limit_bytes / 32768);
+    few_mappings.max(power(limit_bytes / 1024).clamp(4096, 65536))
+}
+
 impl Store {
     /// A store without entries.
     ///
@@ -156,9 +166,7 @@ impl Store {
     /// [`Full`] when the limit is too small for the indexes alone.
     pub fn new(limits: &Limits, now: Now) -> Result<Store, Full> {
         let mut budget = Budget::new(limits.memory_bytes);
-        let page_bytes = (limits.memory_bytes / 512)
-            .next_power_of_two()
-            .clamp(4096, 65536);
+        let page_bytes = page_bytes(limits.memory_bytes);
         Ok(Store {
             commands: Level::new(limits.command_min_time_secs, page_bytes, &mut budget)?,
             sessions: Level::new(limits.session_min_time_secs, page_bytes, &mut budget)?,

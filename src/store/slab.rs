@@ -2,14 +2,14 @@
 //!
 //! A slot is `stride` consecutive elements of `T`; a slab of entries has stride
 //! one, a slab of text or packed numbers has some granules to a slot. Slots are
-//! known by their number. Each page keeps a bitmap of its vacant slots, so that
-//! a vacant slot costs one bit and needs no link inside; pages with a vacant
-//! slot form a list, taken from at its head. A page whose last slot was freed
-//! is given back to the allocator at once, where the next page of any slab
-//! finds it: pages of all slabs have the same size.
+//! known by their number. A vacant slot costs one bit in a table beside the
+//! pages and needs no link inside; pages with a vacant slot form a list, taken
+//! from at its head. A page whose last slot was freed goes back to the kernel at
+//! once, and what it was charged serves the next page of any slab: when the
+//! workload shifts from one kind of entry to another, so does the memory.
 //!
-//! All bytes are charged to the [`Budget`]: pages, bitmaps, and the table of
-//! pages with its spare room.
+//! All bytes are charged to the [`Budget`]: pages, and the table of pages and
+//! vacant slots with its spare room.
 //!
 //! Invariants: a page in the table has at least one used slot; a page is in the
 //! list exactly when it has a vacant slot; `len` is the sum of used slots.
@@ -18,6 +18,8 @@
 //! Must not: know what is in a slot, or free anything by itself.
 
 use super::budget::{Budget, Charge, Full, Purpose};
+use crate::sys::page::{system_page_bytes, Page};
+use std::num::NonZeroUsize;
 
 /// Number of a slot: the page in the upper bits, the slot in the lower.
 pub type SlotNumber = u32;
@@ -32,30 +34,31 @@ pub struct Slab<T: Copy> {
     blank: T,
     /// Elements to a slot.
     stride: usize,
+    /// The size of a page.
+    page_bytes: NonZeroUsize,
     /// Slots to a page.
     slots_per_page: usize,
     /// Bits of a slot number that count slots within a page.
     shift: u32,
     /// The pages by number; `None` where one was given back.
-    pages: Vec<Option<Page<T>>>,
-    /// What `pages` itself costs.
+    pages: Vec<Option<SlabPage<T>>>,
+    /// For each page as many words as its slots need bits, set where vacant.
+    vacant: Vec<u64>,
+    /// Numbers of pages that are not there.
+    absent: Vec<u32>,
+    /// What these three tables cost.
     table_charge: Option<Charge>,
     /// Head of the list of pages with a vacant slot, or [`NONE`].
     open_head: u32,
-    /// Numbers of `None` pages, to be used again; never longer than `pages`,
-    /// and charged with it.
-    absent: Vec<u32>,
     /// Used slots.
     len: usize,
 }
 
 /// One page.
 #[derive(Debug)]
-struct Page<T> {
+struct SlabPage<T: Copy> {
     /// The slots, one after the other.
-    elements: Box<[T]>,
-    /// One bit a slot, set where vacant.
-    vacant: Box<[u64]>,
+    elements: Page<T>,
     /// Used slots.
     used: usize,
     /// The previous page in the list of those with a vacant slot.
@@ -63,24 +66,29 @@ struct Page<T> {
     /// The next one.
     open_next: u32,
     /// What the page costs.
-    charges: [Charge; 2],
+    charge: Charge,
 }
 
 impl<T: Copy> Slab<T> {
-    /// A slab without pages. `page_bytes` is the size of its pages, unless one
-    /// slot needs more.
+    /// A slab without pages. `page_bytes` is the size of its pages, rounded up
+    /// to whole pages of the system, unless one slot needs more.
     pub fn new(blank: T, stride: usize, page_bytes: usize) -> Slab<T> {
         let slot_bytes = size_of::<T>() * stride;
-        let slots_per_page = (page_bytes / slot_bytes).max(1);
+        let page_bytes = page_bytes
+            .max(slot_bytes)
+            .next_multiple_of(system_page_bytes());
+        let slots_per_page = page_bytes / slot_bytes;
         Slab {
             blank,
             stride,
+            page_bytes: NonZeroUsize::new(page_bytes).expect("slots have bytes"),
             slots_per_page,
             shift: slots_per_page.next_power_of_two().trailing_zeros(),
             pages: Vec::new(),
+            vacant: Vec::new(),
+            absent: Vec::new(),
             table_charge: None,
             open_head: NONE,
-            absent: Vec::new(),
             len: 0,
         }
     }
@@ -88,6 +96,12 @@ impl<T: Copy> Slab<T> {
     /// The number of used slots.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// What the kernel has given for pages, in bytes.
+    #[cfg(test)]
+    pub fn mapped_bytes(&self) -> usize {
+        self.pages.iter().flatten().count() * self.page_bytes.get()
     }
 
     /// Takes a vacant slot. What it holds is unspecified.
@@ -100,16 +114,18 @@ impl<T: Copy> Slab<T> {
             self.add_page(budget, purpose)?;
         }
         let page_number = self.open_head;
-        let page = self.page_mut(page_number);
-        let word = page
-            .vacant
+        let words = self.words_of(page_number);
+        let words = &mut self.vacant[words];
+        let word = words
             .iter()
             .position(|&bits| bits != 0)
             .expect("a page in the open list has a vacant slot");
-        let bit = page.vacant[word].trailing_zeros();
-        page.vacant[word] &= page.vacant[word] - 1;
+        let bit = words[word].trailing_zeros();
+        words[word] &= words[word] - 1;
+        let slots_per_page = self.slots_per_page;
+        let page = self.page_mut(page_number);
         page.used += 1;
-        if page.used == self.slots_per_page {
+        if page.used == slots_per_page {
             self.close(page_number);
         }
         self.len += 1;
@@ -119,11 +135,12 @@ impl<T: Copy> Slab<T> {
     /// Makes a slot vacant, and gives its page back if it was the last one.
     pub fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
         let (page_number, slot) = self.split(slot);
+        let words = self.words_of(page_number);
+        let (word, bit) = (&mut self.vacant[words][slot / 64], 1 << (slot % 64));
+        assert_eq!(*word & bit, 0, "a slot is freed once");
+        *word |= bit;
         let slots_per_page = self.slots_per_page;
         let page = self.page_mut(page_number);
-        let (word, bit) = (slot / 64, 1 << (slot % 64));
-        assert_eq!(page.vacant[word] & bit, 0, "a slot is freed once");
-        page.vacant[word] |= bit;
         page.used -= 1;
         let (was_full, is_empty) = (page.used + 1 == slots_per_page, page.used == 0);
         self.len -= 1;
@@ -157,8 +174,15 @@ impl<T: Copy> Slab<T> {
     pub fn is_used(&self, slot: SlotNumber) -> bool {
         let (page, slot) = self.split(slot);
         slot < self.slots_per_page
-            && matches!(self.pages.get(page as usize), Some(Some(page))
-                if page.vacant[slot / 64] & (1 << (slot % 64)) == 0)
+            && matches!(self.pages.get(page as usize), Some(Some(_)))
+            && self.vacant[self.words_of(page)][slot / 64] & (1 << (slot % 64)) == 0
+    }
+
+    /// Where the bits of a page are in the table.
+    fn words_of(&self, page: u32) -> std::ops::Range<usize> {
+        let count = self.slots_per_page.div_ceil(64);
+        let begin = page as usize * count;
+        begin..begin + count
     }
 
     /// Page and slot within it.
@@ -170,7 +194,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// A page that is there.
-    fn page_mut(&mut self, number: u32) -> &mut Page<T> {
+    fn page_mut(&mut self, number: u32) -> &mut SlabPage<T> {
         self.pages[number as usize]
             .as_mut()
             .expect("a listed page is there")
@@ -181,32 +205,33 @@ impl<T: Copy> Slab<T> {
         if self.absent.is_empty() {
             self.grow_table(budget, purpose)?;
         }
-        let number = *self
-            .absent
-            .last()
-            .expect("the table has a page number to spare");
-        let elements = self.slots_per_page * self.stride;
-        let words = self.slots_per_page.div_ceil(64);
-        let element_charge = budget.charge(elements * size_of::<T>(), purpose)?;
-        let bitmap_charge = match budget.charge(words * size_of::<u64>(), purpose) {
-            Ok(charge) => charge,
-            Err(full) => {
-                budget.release(element_charge);
-                return Err(full);
+        let charge = budget.charge_pages(self.page_bytes.get(), purpose)?;
+        let elements = match Page::new(self.page_bytes, self.blank) {
+            Ok(elements) => elements,
+            // The kernel has less than the limit promises.
+            Err(_) => {
+                budget.release(charge);
+                return Err(Full);
             }
         };
-        let mut vacant = vec![u64::MAX; words].into_boxed_slice();
-        let beyond = words * 64 - self.slots_per_page;
-        vacant[words - 1] >>= beyond;
-        self.pages[number as usize] = Some(Page {
-            elements: vec![self.blank; elements].into_boxed_slice(),
-            vacant,
+        let number = self
+            .absent
+            .pop()
+            .expect("the table has a page number to spare");
+        let words = self.words_of(number);
+        let words = &mut self.vacant[words];
+        words.fill(u64::MAX);
+        let beyond = words.len() * 64 - self.slots_per_page;
+        if let Some(last) = words.last_mut() {
+            *last >>= beyond;
+        }
+        self.pages[number as usize] = Some(SlabPage {
+            elements,
             used: 0,
             open_prev: NONE,
             open_next: NONE,
-            charges: [element_charge, bitmap_charge],
+            charge,
         });
-        self.absent.pop();
         self.open(number);
         Ok(())
     }
@@ -216,26 +241,27 @@ impl<T: Copy> Slab<T> {
         let page = self.pages[number as usize]
             .take()
             .expect("an empty page is there");
-        for charge in page.charges {
-            budget.release(charge);
-        }
+        budget.release(page.charge);
         self.absent.push(number);
     }
 
-    /// Makes room in the table for as many pages again.
+    /// Makes room in the tables for half as many pages again.
     fn grow_table(&mut self, budget: &mut Budget, purpose: Purpose) -> Result<(), Full> {
         let old = self.pages.len();
-        let new = (old * 2).max(8).min((NONE >> self.shift) as usize);
+        let new = (old + old / 2 + 4).min((NONE >> self.shift) as usize);
         if new == old {
             return Err(Full);
         }
-        let bytes = new * (size_of::<Option<Page<T>>>() + size_of::<u32>());
-        let charge = budget.charge(bytes, purpose)?;
+        let words = self.slots_per_page.div_ceil(64);
+        let bytes = size_of::<Option<SlabPage<T>>>() + size_of::<u32>() + words * size_of::<u64>();
+        let charge = budget.charge_blocks(new * bytes, 3, purpose)?;
         if let Some(charge) = self.table_charge.replace(charge) {
             budget.release(charge);
         }
         self.pages.reserve_exact(new - old);
         self.pages.resize_with(new, || None);
+        self.vacant.reserve_exact((new - old) * words);
+        self.vacant.resize(new * words, 0);
         self.absent.reserve_exact(new);
         self.absent.extend((old as u32..new as u32).rev());
         Ok(())
@@ -277,13 +303,14 @@ mod tests {
         let mut slab = Slab::new(0u64, 1, 4096);
         let first = slab.take(&mut budget, Purpose::Create).unwrap();
         let one_page = budget.used_bytes();
+        // The table has room for some pages more.
         assert!(one_page > 4096 && one_page < 4096 + 1024, "{one_page}");
         let rest: Vec<_> = (1..512)
             .map(|_| slab.take(&mut budget, Purpose::Create).unwrap())
             .collect();
         assert_eq!(budget.used_bytes(), one_page);
         let next = slab.take(&mut budget, Purpose::Create).unwrap();
-        assert!(budget.used_bytes() > one_page + 4096);
+        assert_eq!(budget.used_bytes(), one_page + 4096);
         slab.free(next, &mut budget);
         assert_eq!(budget.used_bytes(), one_page);
         for slot in rest.into_iter().chain([first]) {

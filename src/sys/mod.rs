@@ -26,6 +26,7 @@
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
+//! | [`page`]       | memory straight from the kernel                        |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
 
 use std::io;
@@ -34,6 +35,7 @@ pub mod fifo;
 pub mod local_time;
 pub mod lock;
 pub mod output;
+pub mod page;
 pub mod place;
 pub mod poll;
 pub mod process;
@@ -42,6 +44,8 @@ pub mod socket;
 pub mod syslog;
 pub mod user;
 
+#[cfg(test)]
+pub(crate) mod counting;
 #[cfg(test)]
 pub(crate) mod scratch;
 

@@ -14,6 +14,7 @@ mod harness;
 mod link;
 mod listeners;
 mod mail;
+mod memory;
 mod model;
 mod original;
 mod peers;

@@ -1,0 +1,308 @@
+//! The memory limit: what is charged, what is freed, what goes on regardless.
+
+use super::*;
+use crate::store::arena::Arena;
+use crate::store::entry::{Command, Domain, Entry, Ip, Node, Session, User};
+use crate::store::level::Level;
+
+#[test]
+fn invariants_and_totals_hold_while_memory_is_short() {
+    let mut random = Random::seeded("a store at its limit");
+    for memory_bytes in [256 << 10, 1 << 20] {
+        let mut store = store(memory_bytes);
+        let mut expected = Stats::default();
+        let mut logins = 0;
+        let long = "x".repeat(4000);
+        for step in 0..60_000u32 {
+            let now = at(step / 20);
+            let number = random.below(20_000);
+            let session = match random.below(50) {
+                0 => format!("{number}-{long}"),
+                _ => format!("session-{number}"),
+            };
+            let user = format!("user{}@domain{}", random.below(5000), random.below(500));
+            match random.below(8) {
+                0..=2 => {
+                    let octets = Ipv4Addr::from(random.below(5000) as u32);
+                    let record = Record::Connect {
+                        session: session.as_bytes(),
+                        user: user.as_bytes(),
+                        service: b"imap",
+                        pid: 7,
+                        ip: Some(IpAddr::V4(octets)),
+                    };
+                    if store.apply(&record, now) != Some(Note::DuplicateSession) {
+                        logins += 1;
+                    }
+                }
+                3 => {
+                    let record = Record::AddUser {
+                        user: user.as_bytes(),
+                        report: report(random.below(1000)),
+                    };
+                    if let Record::AddUser { report, .. } = &record {
+                        expected.add(&report.stats);
+                    }
+                    store.apply(&record, now);
+                }
+                4 | 5 => {
+                    let number = 1 + random.below(4) as u32;
+                    let begins = (random.below(2) == 0).then_some("FETCH");
+                    store.apply(&command(&session, number, begins, random.below(4) > 0), now);
+                }
+                _ => {
+                    store.apply(&disconnect(&session), now);
+                }
+            }
+            let usage = store.usage();
+            assert!(usage.used_bytes <= usage.limit_bytes);
+            if step % 500 == 0 {
+                check(&store);
+            }
+        }
+        check(&store);
+        assert!(store.usage().evictions.iter().sum::<u64>() > 1000);
+        let totals = store.totals_of_everything();
+        assert_eq!(totals.counters.num_logins, logins);
+        // Commands' totals are not counted upwards, so ADD-USER is all there is.
+        assert_eq!(totals.counters.stats, expected);
+    }
+}
+
+#[test]
+fn entries_cost_what_their_module_says() {
+    assert_eq!(Arena::<Command>::slot_bytes(), 68);
+    assert_eq!(Arena::<Session>::slot_bytes(), 92);
+    assert_eq!(Arena::<User>::slot_bytes(), 80);
+    assert_eq!(Arena::<Domain>::slot_bytes(), 68);
+    assert_eq!(Arena::<Ip>::slot_bytes(), 68);
+    // And all together: a session of its own user and ip, with two commands.
+    let mut store = store(64 << 20);
+    let empty_bytes = store.usage().used_bytes;
+    let mut stats = Report {
+        has_mail: true,
+        ..Report::default()
+    };
+    // As the recorded IMAP sessions end.
+    stats.stats.values = [
+        3375, 18112, 898, 400, 0, 170, 40, 12288, 372736, 382, 166853, 320, 119651, 120, 0, 120,
+        182160, 120, 0, 0, 0, 0, 0, 0,
+    ];
+    let count = 20_000;
+    for number in 0..count {
+        let id = format!("yR+mHvJgZoB/{number:04}");
+        let user = format!("user{number}@example.org");
+        let octets = Ipv4Addr::from(number);
+        store.apply(&connect(&id, &user, Some(&octets.to_string())), at(1));
+        let record = Record::UpdateSession {
+            session: id.as_bytes(),
+            report: stats,
+        };
+        store.apply(&record, at(1));
+        for command_number in 1..3 {
+            let record = Record::UpdateCommand {
+                session: id.as_bytes(),
+                update: CommandUpdate {
+                    number: command_number.try_into().unwrap(),
+                    begins: Some((b"FETCH", b"1:* (FLAGS)")),
+                    done: true,
+                    report: Report {
+                        stats: Stats {
+                            values: [
+                                797, 0, 820, 87, 0, 2, 0, 0, 4096, 2, 17168, 1, 43, 0, 0, 0, 0, 0,
+                                0, 0, 0, 0, 0, 0,
+                            ],
+                        },
+                        ..stats
+                    },
+                },
+            };
+            store.apply(&record, at(1));
+        }
+    }
+    let used_bytes = store.usage().used_bytes - empty_bytes;
+    let each = used_bytes / count as usize;
+    // Slots 92 + 80 + 68 + 2 * 68, texts 24 + 24 + 8 + 2 * 16, counters
+    // 3 * 48 + 2 * 32; the rest is pages that are not full, and their tables.
+    let expected = 376 + 88 + 208;
+    assert!(
+        (expected..expected * 103 / 100).contains(&each),
+        "{each} bytes, not {expected}"
+    );
+}
+
+#[test]
+fn the_budget_is_what_the_allocator_counts() {
+    let mut random = Random::seeded("budget against allocator");
+    let before_bytes = crate::sys::counting::live_bytes();
+    let mut store = store(4 << 20);
+    for step in 0..40_000u32 {
+        {
+            let number = random.below(3000);
+            let session = format!(
+                "session-{number}-{}",
+                "x".repeat(random.below(300) as usize)
+            );
+            let user = format!("user{}@domain{}", random.below(3000), random.below(300));
+            let now = at(step / 10);
+            match random.below(4) {
+                0 => store.apply(&connect(&session, &user, Some("192.0.2.1")), now),
+                1 => store.apply(&disconnect(&session), now),
+                2 => store.apply(&command(&session, 1, Some("FETCH"), step % 3 > 0), now),
+                _ => store.apply(&update(&session, random.bits() >> 20), now),
+            };
+        }
+        if step % 1000 != 0 {
+            continue;
+        }
+        let allocated = (crate::sys::counting::live_bytes() - before_bytes) as usize;
+        let mapped = store.memory.heap.mapped_bytes()
+            + store.commands.arena.mapped_bytes()
+            + store.sessions.arena.mapped_bytes()
+            + store.users.arena.mapped_bytes()
+            + store.domains.arena.mapped_bytes()
+            + store.ips.arena.mapped_bytes();
+        let used = store.usage().used_bytes;
+        // What is charged for the allocator's own needs: five indexes, and three
+        // tables for each of 41 slabs at most.
+        let overhead = (5 + 3 * 41) * budget::BLOCK_OVERHEAD_BYTES;
+        let real = allocated + mapped;
+        assert!(
+            real <= used && used <= real + overhead,
+            "{real} used as {used}"
+        );
+    }
+}
+
+#[test]
+fn what_is_freed_has_the_largest_share_of_its_min_time() {
+    let mut random = Random::seeded("shares of min_time");
+    let mut store = store(8 << 20);
+    let mut secs = 0;
+    for step in 0..3000u32 {
+        // Now and then nothing happens for half a day.
+        secs += match random.below(100) {
+            0 => 43_200,
+            _ => random.below(3) as u32,
+        };
+        let now = at(secs);
+        let session = format!("s{}", random.below(400));
+        let user = format!("u{}@d{}", random.below(200), random.below(40));
+        let user_alone = format!("u@d{step}");
+        let ip = Ipv4Addr::from(random.below(3000) as u32).to_string();
+        match random.below(8) {
+            0 | 1 => store.apply(&connect(&session, &user, Some(&ip)), now),
+            2..=4 => store.apply(&disconnect(&session), now),
+            5 => {
+                let record = Record::AddUser {
+                    user: user_alone.as_bytes(),
+                    report: report(1),
+                };
+                store.apply(&record, now)
+            }
+            _ => store.apply(&command(&session, step + 1, Some("X"), step % 10 > 0), now),
+        };
+        if step < 1000 || random.below(4) == 0 {
+            continue;
+        }
+        check_eviction(&mut store, now);
+    }
+    check(&store);
+    // And so on to the last entry that may be freed.
+    while check_eviction(&mut store, at(secs + 100_000)) {}
+    check(&store);
+    let freed = store.usage().evictions;
+    assert!(
+        freed.iter().all(|&count| count > 0),
+        "freed by level: {freed:?}"
+    );
+}
+
+/// Frees an entry and checks that none had outlived more of its min_time. False
+/// when there is none to free.
+fn check_eviction(store: &mut Store, now: Now) -> bool {
+    let shares = idle_shares(store, now);
+    let largest = shares.iter().map(|&(_, share)| share).fold(0.0, f64::max);
+    let before = store.usage().evictions;
+    if !store.evict(now) {
+        assert!(shares.is_empty());
+        return false;
+    }
+    let after = store.usage().evictions;
+    let gone = shares
+        .iter()
+        .filter(|&&(node, share)| share >= largest - 1e-9 && !is_alive(store, node))
+        .count();
+    // A command that ran when its session ended is in no idle list; it goes
+    // before its session.
+    let is_command = after[0] > before[0];
+    assert!(
+        gone == 1 || (gone == 0 && is_command),
+        "{gone} of the oldest freed"
+    );
+    true
+}
+
+/// Whether nothing freed the entry since the node was read.
+fn is_alive(store: &Store, node: Node) -> bool {
+    match node {
+        Node::Command(link) => store.commands.arena.is_used(link),
+        Node::Session(link) => store.sessions.arena.is_used(link),
+        Node::User(link) => store.users.arena.is_used(link),
+        Node::Domain(link) => store.domains.arena.is_used(link),
+        Node::Ip(link) => store.ips.arena.is_used(link),
+    }
+}
+
+/// Every idle entry, and the share of its min_time it has outlived.
+fn idle_shares(store: &Store, now: Now) -> Vec<(Node, f64)> {
+    fn of<T: Entry>(level: &Level<T>, now: Now, shares: &mut Vec<(Node, f64)>) {
+        let mut at = level.idle.head;
+        while let Some(link) = at {
+            let common = level.arena[link].common();
+            let age_secs = f64::from(now.uptime_secs - common.touched_secs);
+            let share = age_secs / f64::from(level.min_time_secs);
+            shares.push((T::node(link), share));
+            at = common.in_age.next;
+        }
+    }
+    let mut shares = Vec::new();
+    of(&store.commands, now, &mut shares);
+    of(&store.sessions, now, &mut shares);
+    of(&store.users, now, &mut shares);
+    of(&store.domains, now, &mut shares);
+    of(&store.ips, now, &mut shares);
+    shares
+}
+
+#[test]
+fn min_times_are_honoured_while_memory_allows() {
+    let mut store = store(1 << 20);
+    // A day of sessions of six seconds each that all fit into the limit.
+    for number in 0..14_400u32 {
+        let secs = number * 6;
+        let id = format!("s{number}");
+        store.apply(
+            &connect(&id, &format!("u{}@d", number % 100), None),
+            at(secs),
+        );
+        store.apply(&command(&id, 1, Some("NOOP"), true), at(secs));
+        store.apply(&disconnect(&id), at(secs + 1));
+        // Of the last 15 minutes every session is there, of the last minute every
+        // command.
+        if number % 100 == 99 {
+            let sessions = list(&mut store, Zoom::Session, Filter::default()).unwrap();
+            let recent: Vec<String> = (0..150.min(number))
+                .map(|back| format!("s{}", number - back))
+                .collect();
+            assert_eq!(sessions[..recent.len()], recent);
+            assert!(store.usage().entries[0] >= 10);
+        }
+    }
+    assert!(store.usage().evictions[1] > 0, "the limit was reached");
+    assert_eq!(
+        store.usage().evictions[2],
+        0,
+        "users are younger than their min_time"
+    );
+}
