@@ -5,7 +5,7 @@
 //! still counts at every level that has an entry for it, global always.
 
 use super::arena::Link;
-use super::entry::{Now, Session, WallTime};
+use super::entry::{Flag, Now, Session, WallTime};
 use super::level::key;
 use super::making::Parents;
 use super::packed::Difference;
@@ -45,7 +45,9 @@ impl Store {
             Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
             Record::Disconnect { session } => match self.find_session(session) {
                 None => Some(Note::UnknownSession),
-                Some(link) if !self.sessions.arena[link].connected => Some(Note::Disconnected),
+                Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
+                    Some(Note::Disconnected)
+                }
                 Some(link) => {
                     self.disconnect(link, now);
                     None
@@ -96,8 +98,8 @@ impl Store {
     ) -> Option<Note> {
         let live = self
             .find_session(id)
-            .filter(|&link| self.sessions.arena[link].connected);
-        if live.is_some_and(|link| !self.sessions.arena[link].placeholder) {
+            .filter(|&link| self.sessions.arena[link].has(Flag::Connected));
+        if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
         }
         let mut parents = self.hold_user(user, now);
@@ -137,7 +139,7 @@ impl Store {
         let before = self.parents(link);
         self.leave_parents(link);
         let session = &mut self.sessions.arena[link];
-        session.placeholder = false;
+        session.set(Flag::Placeholder, false);
         session.pid = pid;
         session.user = user;
         session.ip = parents.ip;

@@ -20,7 +20,7 @@
 //! pattern is compared with a long name.
 
 use super::arena::{Id, Link};
-use super::entry::{Command, Domain, Node, Session, User, WallTime};
+use super::entry::{Command, Common, Domain, Flag, Node, Session, Stamp, User};
 use super::filter::Filter;
 use super::level::key;
 use super::{Row, Store, Zoom};
@@ -156,7 +156,7 @@ impl Store {
 
     /// Moves all cursors that stand at a node on, before it is freed or moved.
     pub(super) fn move_cursors_on(&mut self, node: Node) {
-        if !*self.watched(node) {
+        if !self.stamp(node).has(Flag::Watched) {
             return;
         }
         for index in 0..self.cursors.len() {
@@ -177,18 +177,18 @@ impl Store {
     /// Notes where a cursor stands.
     pub(super) fn watch(&mut self, walk: &Cursor) {
         for node in [walk.at, walk.end.map(Node::Command)].into_iter().flatten() {
-            *self.watched(node) = true;
+            self.stamp(node).set(Flag::Watched, true);
         }
     }
 
-    /// The flag of a node that a cursor may stand there.
-    fn watched(&mut self, node: Node) -> &mut bool {
+    /// Where a node has the flag that a cursor may stand there.
+    fn stamp(&mut self, node: Node) -> &mut Stamp {
         match node {
-            Node::Command(link) => &mut self.commands.arena[link].common.watched,
-            Node::Session(link) => &mut self.sessions.arena[link].common.watched,
-            Node::User(link) => &mut self.users.arena[link].common.watched,
-            Node::Domain(link) => &mut self.domains.arena[link].common.watched,
-            Node::Ip(link) => &mut self.ips.arena[link].common.watched,
+            Node::Command(link) => &mut self.commands.arena[link].common.stamp,
+            Node::Session(link) => &mut self.sessions.arena[link].common.stamp,
+            Node::User(link) => &mut self.users.arena[link].common.stamp,
+            Node::Domain(link) => &mut self.domains.arena[link].common.stamp,
+            Node::Ip(link) => &mut self.ips.arena[link].common.stamp,
         }
     }
 
@@ -199,12 +199,12 @@ impl Store {
         let (fits, row, child) = match (walk.zoom, node) {
             (_, Node::Command(link)) => {
                 let command = &self.commands.arena[link];
-                let fits = is_since(filter, &command.common.last_update)
+                let fits = is_since(filter, &command.common)
                     && self.session_fits(filter, command.session, work);
                 (fits, node, None)
             }
             (Zoom::Session, Node::Session(link)) => {
-                let fits = is_since(filter, &self.sessions.arena[link].common.last_update)
+                let fits = is_since(filter, &self.sessions.arena[link].common)
                     && self.session_fits(filter, link, work);
                 (fits, node, None)
             }
@@ -219,7 +219,7 @@ impl Store {
             }
             (Zoom::User, Node::User(link)) => {
                 let user = &self.users.arena[link];
-                let fits = is_since(filter, &user.common.last_update)
+                let fits = is_since(filter, &user.common)
                     && (!filter.connected || user.connected > 0)
                     && self.user_fits(filter, link, work);
                 let inside = filter.session.is_some() || filter.ip.is_some();
@@ -236,7 +236,7 @@ impl Store {
             }
             (_, Node::Domain(link)) => {
                 let domain = &self.domains.arena[link];
-                let fits = is_since(filter, &domain.common.last_update)
+                let fits = is_since(filter, &domain.common)
                     && (!filter.connected || domain.connected > 0)
                     && self.domain_fits(filter, link, work);
                 let inside =
@@ -246,7 +246,7 @@ impl Store {
             }
             (_, Node::Ip(link)) => {
                 let ip = &self.ips.arena[link];
-                let fits = is_since(filter, &ip.common.last_update)
+                let fits = is_since(filter, &ip.common)
                     && (!filter.connected || ip.connected > 0)
                     && filter
                         .ip
@@ -269,7 +269,7 @@ impl Store {
     /// Whether a session fits all terms but that of time.
     fn session_fits(&self, filter: &Filter, link: Link<Session>, work: &mut usize) -> bool {
         let session = &self.sessions.arena[link];
-        (!filter.connected || session.connected)
+        (!filter.connected || session.has(Flag::Connected))
             && filter
                 .session
                 .as_ref()
@@ -381,6 +381,6 @@ impl Store {
 }
 
 /// Whether an entry's last update is not before the time of the filter.
-fn is_since(filter: &Filter, last_update: &WallTime) -> bool {
-    u64::from(last_update.secs) >= filter.since_secs
+fn is_since<T>(filter: &Filter, common: &Common<T>) -> bool {
+    u64::from(common.stamp.wall().secs) >= filter.since_secs
 }

@@ -17,11 +17,11 @@
 //!
 //! | level | slot | text | counters |
 //! |---|---|---|---|
-//! | command | 68 | name and arguments | 32 |
-//! | session | 92 | id and service | 48 |
-//! | user | 80 | name | 48 |
-//! | domain | 68 | name | 48 |
-//! | ip | 68 | 8 or 16 | 48 |
+//! | command | 64 | name and arguments | 32 |
+//! | session | 84 | id and service | 48 |
+//! | user | 76 | name | 48 |
+//! | domain | 64 | name | 48 |
+//! | ip | 64 | 8 or 16 | 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
@@ -47,6 +47,64 @@ pub struct Now {
     pub wall: WallTime,
 }
 
+/// Something about an entry that is true or not.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Flag {
+    /// A cursor may stand here. It stays set when the cursor moves on.
+    Watched = 1 << 20,
+    /// Of a session: not yet disconnected.
+    Connected = 1 << 21,
+    /// Of a session: made for an UPDATE of a session that nobody announced.
+    Placeholder = 1 << 22,
+    /// Of a session: to be found by its id, no newer session has the same.
+    Indexed = 1 << 23,
+    /// Of a session: an older one with the same id existed when it was made.
+    ReusesId = 1 << 24,
+}
+
+/// When a record last reached an entry, as shown, and the entry's flags: eight
+/// bytes, as microseconds need only twenty bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamp {
+    /// Seconds since 1970.
+    secs: u32,
+    /// Microseconds within the second in the lower 20 bits, flags above them.
+    usecs_and_flags: u32,
+}
+
+impl Stamp {
+    /// The bits of microseconds.
+    const USECS: u32 = (1 << 20) - 1;
+
+    /// The moment.
+    pub fn wall(self) -> WallTime {
+        WallTime {
+            secs: self.secs,
+            usecs: self.usecs_and_flags & Self::USECS,
+        }
+    }
+
+    /// Sets the moment and keeps the flags.
+    pub fn set_wall(&mut self, wall: WallTime) {
+        self.secs = wall.secs;
+        self.usecs_and_flags = (self.usecs_and_flags & !Self::USECS) | wall.usecs;
+    }
+
+    /// Whether a flag is set.
+    pub fn has(self, flag: Flag) -> bool {
+        self.usecs_and_flags & flag as u32 != 0
+    }
+
+    /// Sets or clears a flag.
+    pub fn set(&mut self, flag: Flag, value: bool) {
+        match value {
+            true => self.usecs_and_flags |= flag as u32,
+            false => self.usecs_and_flags &= !(flag as u32),
+        }
+    }
+}
+
 /// The fields that entries of all levels have.
 #[derive(Debug)]
 pub struct Common<T> {
@@ -65,10 +123,8 @@ pub struct Common<T> {
     pub counters: Blob,
     /// When a record last reached the entry, or it ceased to be held.
     pub touched_secs: u32,
-    /// When a record last reached the entry, as shown.
-    pub last_update: WallTime,
-    /// Set when a cursor may stand here. It stays set when the cursor moves on.
-    pub watched: bool,
+    /// When a record last reached the entry, as shown, and flags.
+    pub stamp: Stamp,
 }
 
 impl<T> Clone for Common<T> {
@@ -89,8 +145,10 @@ impl<T> Common<T> {
         rest_len: 0,
         counters: Blob::EMPTY,
         touched_secs: 0,
-        last_update: WallTime { secs: 0, usecs: 0 },
-        watched: false,
+        stamp: Stamp {
+            secs: 0,
+            usecs_and_flags: 0,
+        },
     };
 }
 
@@ -161,14 +219,18 @@ pub struct Session {
     pub commands: List<Command>,
     /// The process, 0 when unknown.
     pub pid: u32,
-    /// Not yet disconnected.
-    pub connected: bool,
-    /// Made for an UPDATE of a session that nobody announced.
-    pub placeholder: bool,
-    /// To be found by its id: no newer session has the same.
-    pub indexed: bool,
-    /// An older session with the same id existed when this one was made.
-    pub reuses_id: bool,
+}
+
+impl Session {
+    /// Whether a flag is set.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.common.stamp.has(flag)
+    }
+
+    /// Sets or clears a flag.
+    pub fn set(&mut self, flag: Flag, value: bool) {
+        self.common.stamp.set(flag, value);
+    }
 }
 
 /// A user.
@@ -260,7 +322,7 @@ entries! {
     Command 0 { session: nowhere(), in_session: Hook::NONE, running: None };
     Session 48 {
         user: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE, commands: List::EMPTY,
-        pid: 0, connected: false, placeholder: false, indexed: false, reuses_id: false
+        pid: 0
     };
     User 48 {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, connected: 0,

@@ -134,9 +134,9 @@ impl<T: Entry> Level<T> {
     ) -> Result<Link<T>, Full> {
         let mut common = Common {
             touched_secs: now.uptime_secs,
-            last_update: now.wall,
             ..Common::BLANK
         };
+        common.stamp.set_wall(now.wall);
         common.set_texts(memory, texts)?;
         let made = memory
             .store(
@@ -167,7 +167,7 @@ impl<T: Entry> Level<T> {
     pub fn touch(&mut self, link: Link<T>, now: Now) {
         let common = self.arena[link].common_mut();
         common.touched_secs = now.uptime_secs;
-        common.last_update = now.wall;
+        common.stamp.set_wall(now.wall);
     }
 
     /// The entry with that key.

@@ -8,7 +8,7 @@
 //! Must not: count anything; that is for [`apply`](super::apply).
 
 use super::arena::Link;
-use super::entry::{Command, Domain, Entry, Ip, Node, Now, Session, User};
+use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::level::Memory;
 use super::{Counters, Full, Note, Store};
 use std::hash::BuildHasher;
@@ -251,10 +251,10 @@ impl Store {
                         common,
                         user,
                         ip: parents.ip,
-                        connected: true,
-                        indexed: true,
                         ..Session::BLANK
                     };
+                    session.set(Flag::Connected, true);
+                    session.set(Flag::Indexed, true);
                     make(&mut session);
                     session
                 },
@@ -262,8 +262,8 @@ impl Store {
         })?;
         if let Some(older) = self.sessions.find(&self.memory, id) {
             self.sessions.strike(&self.memory, older);
-            self.sessions.arena[older].indexed = false;
-            self.sessions.arena[link].reuses_id = true;
+            self.sessions.arena[older].set(Flag::Indexed, false);
+            self.sessions.arena[link].set(Flag::ReusesId, true);
         }
         self.sessions.enter(&self.memory, link);
         let arena = &mut self.sessions.arena;
@@ -296,14 +296,14 @@ impl Store {
         now: Now,
     ) -> Result<(Link<Session>, Option<Note>), Note> {
         if let Some(link) = self.find_session(id) {
-            return match self.sessions.arena[link].connected {
+            return match self.sessions.arena[link].has(Flag::Connected) {
                 true => Ok((link, None)),
                 false => Err(Note::Disconnected),
             };
         }
         let parents = self.hold_user(b"", now);
         match self.make_session((id, b""), parents, now, |session| {
-            session.placeholder = true
+            session.set(Flag::Placeholder, true)
         }) {
             Some(link) => Ok((link, Some(Note::Placeholder))),
             None => {
@@ -315,9 +315,9 @@ impl Store {
 
     /// Takes a session out of the index if it is there.
     pub(super) fn unindex_session(&mut self, link: Link<Session>) {
-        if self.sessions.arena[link].indexed {
+        if self.sessions.arena[link].has(Flag::Indexed) {
             self.sessions.strike(&self.memory, link);
-            self.sessions.arena[link].indexed = false;
+            self.sessions.arena[link].set(Flag::Indexed, false);
         }
     }
 
@@ -401,7 +401,7 @@ impl Store {
     pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
         let parents = self.parents(link);
         let arena = &mut self.sessions.arena;
-        arena[link].connected = false;
+        arena[link].set(Flag::Connected, false);
         self.connected
             .remove(arena, link, |session| &mut session.common.in_age);
         self.sessions.make_idle(link, now);

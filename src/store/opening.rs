@@ -8,7 +8,7 @@
 
 use super::arena::{Id, Link};
 use super::cursor::{Cursor, CursorId, Picks, Scope};
-use super::entry::{Command, Domain, Ip, Node, Session, User};
+use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
 use super::filter::Filter;
 use super::{Store, Zoom};
 use std::cmp::Reverse;
@@ -262,7 +262,7 @@ impl Store {
     fn named_session(&mut self, filter: &Filter) -> Named<Session> {
         let named = Named::of(filter.session.as_deref(), |id| self.find_session(id));
         match named {
-            Named::Known(session) if self.sessions.arena[session].reuses_id => Named::Not,
+            Named::Known(session) if self.sessions.arena[session].has(Flag::ReusesId) => Named::Not,
             named => named,
         }
     }

@@ -1,6 +1,6 @@
 //! Rows: an entry as it is listed, with what belongs to it looked up.
 
-use super::entry::{Entry, Node, WallTime};
+use super::entry::{Entry, Flag, Node, WallTime};
 use super::level::{key, rest};
 use super::packed::Counters;
 use super::Store;
@@ -79,7 +79,7 @@ impl Store {
                     args: rest(heap, command),
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),
-                    last_update: command.common.last_update,
+                    last_update: command.common.stamp.wall(),
                     counters: self.memory.counters(command.common.counters),
                 }
             }
@@ -91,8 +91,8 @@ impl Store {
                     ip: session.ip.map(|ip| address(key(heap, &self.ips.arena[ip]))),
                     service: rest(heap, session),
                     pid: session.pid,
-                    connected: session.connected,
-                    last_update: session.common.last_update,
+                    connected: session.has(Flag::Connected),
+                    last_update: session.common.stamp.wall(),
                     counters: self.memory.counters(session.common.counters),
                 }
             }
@@ -120,7 +120,7 @@ impl Store {
     fn totals<T: Entry>(&self, entry: &T, reset_secs: u32, connected: u32) -> Totals {
         Totals {
             reset_secs,
-            last_update: entry.common().last_update,
+            last_update: entry.common().stamp.wall(),
             counters: self.memory.counters(entry.common().counters),
             connected: connected.into(),
         }

@@ -4,7 +4,7 @@
 mod memory;
 mod model;
 
-use super::entry::{Entry, Node};
+use super::entry::{Entry, Flag, Node};
 use super::level::{key, Level};
 use super::testing::Random;
 use super::*;
@@ -170,9 +170,10 @@ fn check(store: &Store) {
         .into_iter()
         .flatten()
         {
-            *below.entry(format!("{parent:?}")).or_default() += u32::from(session.connected);
+            *below.entry(format!("{parent:?}")).or_default() +=
+                u32::from(session.has(Flag::Connected));
         }
-        connected += u64::from(session.connected);
+        connected += u64::from(session.has(Flag::Connected));
         assert_eq!(
             making::domain_of(key(&memory.heap, user)),
             key(&memory.heap, &store.domains.arena[user.domain])
@@ -217,7 +218,7 @@ fn check(store: &Store) {
             unreachable!()
         };
         let is_idle = idle.contains(&format!("{node:?}"));
-        assert_eq!(is_idle, !store.sessions.arena[link].connected);
+        assert_eq!(is_idle, !store.sessions.arena[link].has(Flag::Connected));
     }
     for node in &commands {
         let Node::Command(link) = *node else {
