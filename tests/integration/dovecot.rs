@@ -52,9 +52,14 @@ pub struct Dovecot {
 impl Dovecot {
     /// The original statistics service and nothing else.
     pub fn original(name: &str) -> Dovecot {
+        Dovecot::original_limited(name, "2 G")
+    }
+
+    /// The same with a limit of its memory.
+    pub fn original_limited(name: &str, limit: &str) -> Dovecot {
         let dir = TempDir::new(name);
         let conf = format!(
-            "{}protocols =\nold_stats_memory_limit = 2 G\nservice old-stats {{\n  vsz_limit = 0\n}}\n",
+            "{}protocols =\nold_stats_memory_limit = {limit}\nservice old-stats {{\n  vsz_limit = 0\n}}\n",
             head(&dir)
         );
         let dovecot = Dovecot::start(dir, &conf, 0, 0);
