@@ -8,6 +8,7 @@
 //!
 //! One call reads once, at most [`READ_BYTES`].
 
+use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
 use std::io;
 use std::rc::Rc;
@@ -97,10 +98,7 @@ impl LineBuffer {
         let end = self.partial + count;
         let mut begin = 0;
         let mut searched = self.partial;
-        while let Some(at) = self.bytes[searched..end]
-            .iter()
-            .position(|&byte| byte == b'\n')
-        {
+        while let Some(at) = find(b'\n', &self.bytes[searched..end]) {
             let line = &mut self.bytes[begin..searched + at];
             begin = searched + at + 1;
             searched = begin;

@@ -43,8 +43,6 @@ pub struct Field {
     pub unit: Unit,
     /// The item that carries it.
     pub item: Item,
-    /// Where in the item's struct it lies, in bytes.
-    offset: usize,
     /// How wide it is there.
     width: Width,
 }
@@ -63,43 +61,53 @@ pub const MAX_VALUE: u64 = 1 << 53;
 const WRAP_STEPS: u64 = 1 << 30;
 
 macro_rules! fields {
-    ($($name:ident $unit:ident $item:ident;)*) => {
+    ($($index:literal $name:ident $unit:ident $item:ident;)*) => {
         /// All statistics fields, in column order.
         pub static FIELDS: [Field; FIELD_COUNT] = [$(Field {
             name: stringify!($name),
             unit: Unit::$unit,
             item: Item::$item,
-            offset: wire_struct::$item::$name.0,
             width: wire_struct::$item::$name.1,
         }),*];
+
+        /// Reads the fields of one item from its struct into their columns, one
+        /// by one instead of in a loop, so that every offset is a constant.
+        /// `None` when one is insane.
+        fn read_item(item: Item, body: &[u8], values: &mut [u64; FIELD_COUNT]) -> Option<()> {
+            $(if item == Item::$item {
+                values[$index] = wire_struct::read(body, wire_struct::$item::$name)
+                    .filter(|&value| value <= MAX_VALUE)?;
+            })*
+            Some(())
+        }
     };
 }
 
 fields! {
-    user_cpu Time Mail;
-    sys_cpu Time Mail;
-    clock_time Time Mail;
-    min_faults Count Mail;
-    maj_faults Count Mail;
-    vol_cs Count Mail;
-    invol_cs Count Mail;
-    disk_input Bytes Mail;
-    disk_output Bytes Mail;
-    read_count Count Mail;
-    read_bytes Bytes Mail;
-    write_count Count Mail;
-    write_bytes Bytes Mail;
-    mail_lookup_path Count Mail;
-    mail_lookup_attr Count Mail;
-    mail_read_count Count Mail;
-    mail_read_bytes Bytes Mail;
-    mail_cache_hits Count Mail;
-    auth_successes Count Auth;
-    auth_master_successes Count Auth;
-    auth_failures Count Auth;
-    auth_db_tempfails Count Auth;
-    auth_cache_hits Count Auth;
-    auth_cache_misses Count Auth;
+    0 user_cpu Time Mail;
+    1 sys_cpu Time Mail;
+    2 clock_time Time Mail;
+    3 min_faults Count Mail;
+    4 maj_faults Count Mail;
+    5 vol_cs Count Mail;
+    6 invol_cs Count Mail;
+    7 disk_input Bytes Mail;
+    8 disk_output Bytes Mail;
+    9 read_count Count Mail;
+    10 read_bytes Bytes Mail;
+    11 write_count Count Mail;
+    12 write_bytes Bytes Mail;
+    13 mail_lookup_path Count Mail;
+    14 mail_lookup_attr Count Mail;
+    15 mail_read_count Count Mail;
+    16 mail_read_bytes Bytes Mail;
+    17 mail_cache_hits Count Mail;
+    18 auth_successes Count Auth;
+    19 auth_master_successes Count Auth;
+    20 auth_failures Count Auth;
+    21 auth_db_tempfails Count Auth;
+    22 auth_cache_hits Count Auth;
+    23 auth_cache_misses Count Auth;
 }
 
 /// One value for each of [`FIELDS`].
@@ -177,13 +185,7 @@ impl Report {
             (body, bytes) = bytes
                 .split_at_checked(length)
                 .ok_or(StatsError::Truncated)?;
-            for (value, field) in report.stats.values.iter_mut().zip(&FIELDS) {
-                if field.item == item {
-                    *value = wire_struct::read(body, field.offset, field.width)
-                        .filter(|&value| value <= MAX_VALUE)
-                        .ok_or(StatsError::Insane)?;
-                }
-            }
+            read_item(item, body, &mut report.stats.values).ok_or(StatsError::Insane)?;
             match item {
                 Item::Mail => report.has_mail = true,
                 Item::Auth => report.has_auth = true,

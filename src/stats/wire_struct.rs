@@ -86,10 +86,11 @@ const TIMEVAL: [(usize, usize); 2] = [
     ),
 ];
 
-/// Reads the value at `offset` of a whole struct: a counter, or a time in
+/// Reads the value at a place of a whole struct: a counter, or a time in
 /// microseconds, in which a full million of microseconds carries. `None` for a
 /// negative time and one that no 64-bit number of microseconds holds.
-pub fn read(body: &[u8], offset: usize, width: Width) -> Option<u64> {
+#[inline(always)]
+pub fn read(body: &[u8], (offset, width): Place) -> Option<u64> {
     match width {
         Width::U32 => Some(u64::from(u32::from_ne_bytes(array(body, offset)))),
         Width::U64 => Some(u64::from_ne_bytes(array(body, offset))),

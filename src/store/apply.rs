@@ -6,10 +6,10 @@
 
 use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
-use super::level::key;
+use super::level::{key, Level, Memory};
 use super::making::Parents;
 use super::packed::Difference;
-use super::{CommandUpdate, Counters, Note, Record, Store};
+use super::{CommandUpdate, Counters, Full, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -109,11 +109,7 @@ impl Store {
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
             None => self.make_session((id, service), parents, now, |session| session.pid = pid),
         };
-        let login = Counters {
-            num_logins: 1,
-            ..Counters::default()
-        };
-        let counted = self.count_upwards(parents, &login, now);
+        let counted = self.count_upwards(parents, &Difference::login(), now);
         if session.is_none() {
             self.let_go(parents, now);
         }
@@ -157,12 +153,12 @@ impl Store {
             .counters(self.sessions.arena[link].common.counters);
         let (stats, shrank) = report.advance(&mut total.stats);
         self.touch_session(link, now);
-        let difference = Counters {
-            stats,
-            ..Counters::default()
-        };
+        let difference = Difference::stats(&stats);
         let counted = self.count_upwards(parents, &difference, now);
-        let stored = self.set_session(link, &total, now);
+        let stored = self.change_session(link, now, |sessions, memory| match shrank {
+            false => sessions.add(memory, link, &difference),
+            true => sessions.set(memory, link, &total),
+        });
         match counted && stored {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
@@ -185,7 +181,7 @@ impl Store {
             return self.begin_command(session, parents, texts, update, now);
         }
         self.touch_session(session, now);
-        self.count_upwards(parents, &Counters::default(), now);
+        self.count_upwards(parents, &Difference::stats(&Stats::default()), now);
         let Some(link) = running else {
             return Some(Note::UnknownCommand);
         };
@@ -222,44 +218,39 @@ impl Store {
         };
         let running = (!update.done).then_some(update.number);
         let made = self.make_command(session, texts, running, &counters, now);
-        let difference = Counters {
-            num_cmds: 1,
-            ..Counters::default()
-        };
+        let difference = Difference::command();
         self.touch_session(session, now);
         let counted = self.count_upwards(parents, &difference, now);
-        let mut total = self
-            .memory
-            .counters(self.sessions.arena[session].common.counters);
-        total.add(&difference);
-        let stored = self.set_session(session, &total, now);
+        let stored = self.change_session(session, now, |sessions, memory| {
+            sessions.add(memory, session, &difference)
+        });
         (made.is_none() || !counted || !stored).then_some(Note::NoRoom)
     }
 
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
         let parents = self.hold_user(name, now);
-        let difference = Counters {
-            stats: *stats,
-            ..Counters::default()
-        };
-        let counted = self.count_upwards(parents, &difference, now);
+        let counted = self.count_upwards(parents, &Difference::stats(stats), now);
         self.let_go(parents, now);
         (parents.user.is_none() || !counted).then_some(Note::NoRoom)
     }
 
     /// Notes that a record reached a session.
     fn touch_session(&mut self, link: Link<Session>, now: Now) {
+        let is_last = self.sessions.arena[link].common.touched_secs == now.uptime_secs;
         self.sessions.touch(link, now);
-        self.connected
-            .move_to_back(&mut self.sessions.arena, link, |session| {
-                &mut session.common.in_age
-            });
+        // Among those touched within a second any order will do, and the list is
+        // three entries to write to.
+        if !is_last {
+            let arena = &mut self.sessions.arena;
+            self.connected
+                .move_to_back(arena, link, |session| &mut session.common.in_age);
+        }
     }
 
     /// Adds to the entries above a session, which are held, and to the totals.
     /// False when one of them has no room for its counters.
-    fn count_upwards(&mut self, parents: Parents, counters: &Counters, now: Now) -> bool {
+    fn count_upwards(&mut self, parents: Parents, difference: &Difference, now: Now) -> bool {
         self.global.last_update = now.wall;
         if let Some(user) = parents.user {
             self.users.touch(user, now);
@@ -270,38 +261,40 @@ impl Store {
         if let Some(ip) = parents.ip {
             self.ips.touch(ip, now);
         }
-        let difference = Difference::of(counters);
         if difference.is_zero() {
             return true;
         }
-        self.global.counters.add(counters);
+        difference.add_to(&mut self.global.counters);
         let user = parents.user.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.users.add(&mut store.memory, link, &difference)
+                store.users.add(&mut store.memory, link, difference)
             })
             .is_some()
         });
         let domain = parents.domain.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.domains.add(&mut store.memory, link, &difference)
+                store.domains.add(&mut store.memory, link, difference)
             })
             .is_some()
         });
         let ip = parents.ip.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.ips.add(&mut store.memory, link, &difference)
+                store.ips.add(&mut store.memory, link, difference)
             })
             .is_some()
         });
         user && domain && ip
     }
 
-    /// Sets a connected session's counters. Without room for them the session
+    /// Changes a connected session's counters. Without room for them the session
     /// is tracked no longer: a base that cannot move would count twice.
-    fn set_session(&mut self, link: Link<Session>, counters: &Counters, now: Now) -> bool {
-        let stored = self.with_room(now, |store| {
-            store.sessions.set(&mut store.memory, link, counters)
-        });
+    fn change_session(
+        &mut self,
+        link: Link<Session>,
+        now: Now,
+        change: impl Fn(&mut Level<Session>, &mut Memory) -> Result<(), Full>,
+    ) -> bool {
+        let stored = self.with_room(now, |store| change(&mut store.sessions, &mut store.memory));
         if stored.is_none() {
             self.disconnect(link, now);
             self.unindex_session(link);

@@ -271,7 +271,7 @@ impl<T: Entry> Level<T> {
             return Ok(());
         }
         let mut counters = memory.counters(*blob);
-        counters.add(&difference.counters());
+        difference.add_to(&mut counters);
         memory.store(blob, &counters, 0, Purpose::Grow)
     }
 }

@@ -11,6 +11,7 @@ use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::level::Memory;
 use super::{Counters, Full, Note, Store};
+use crate::sys::bytes::find;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -64,7 +65,7 @@ impl Octets {
 
 /// The domain of a user: what follows the first `@`, nothing without one.
 pub fn domain_of(user: &[u8]) -> &[u8] {
-    match user.iter().position(|&byte| byte == b'@') {
+    match find(b'@', user) {
         Some(at) => &user[at + 1..],
         None => &[],
     }

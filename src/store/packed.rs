@@ -7,8 +7,12 @@
 //!
 //! What a record adds rarely changes a width, so a [`Difference`] is added in
 //! place where it fits; else the counters are unpacked, added to, and packed
-//! anew. Values are read and written as eight bytes whatever their width, which
-//! is why buffers are [`SPARE_BYTES`] longer than what is in them.
+//! anew. Adding passes over all counters up to the last that changes, without a
+//! branch for any: values are read as words of eight bytes whatever their width,
+//! those near the end as part of the last word, and written as such one behind
+//! the other, so that each overwrites the surplus of the one before. They are
+//! written to a buffer because reading back what overlaps a write just made would
+//! cost more than all the rest.
 //!
 //! Must not: know where the bytes are kept.
 
@@ -17,16 +21,13 @@ use crate::stats::{Stats, FIELD_COUNT};
 /// The statistics fields, num_logins and num_cmds.
 const COUNTERS: usize = FIELD_COUNT + 2;
 
-/// How many width codes the first of two words holds; the second has the rest.
-const FIRST_CODES: usize = 21;
-
-/// Bytes of the width codes: a word of eight and one of two.
+/// Bytes of the width codes.
 const CODE_BYTES: usize = 10;
 
 /// Room for any packed counters.
 pub const MAX_PACKED_BYTES: usize = CODE_BYTES + COUNTERS * 8;
 
-/// Room behind a value that is written as if it had eight bytes.
+/// Room behind a value that is packed as if it had eight bytes.
 const SPARE_BYTES: usize = 8;
 
 /// The width of a value in bytes, by code. Seven is left out: a value that
@@ -34,69 +35,69 @@ const SPARE_BYTES: usize = 8;
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 8];
 
 /// The bits of a value of so many bytes.
-const fn mask(width: usize) -> u64 {
-    match width {
-        0 => 0,
-        width => u64::MAX >> (64 - width * 8),
+const MASKS: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut width = 0;
+    while width < 8 {
+        masks[width] = (1 << (width * 8)) - 1;
+        width += 1;
     }
-}
+    masks
+};
 
 /// The code of the narrowest width for a value.
 fn code_for(value: u64) -> usize {
     (8 - value.leading_zeros() as usize / 8).min(7)
 }
 
-/// The width codes of packed counters.
-#[derive(Clone, Copy, Default)]
-struct Codes {
-    /// Those of the first [`FIRST_CODES`] counters.
-    first: u64,
-    /// Those of the others.
-    second: u64,
+/// The width of each counter, in bytes, in packing order.
+struct Widths {
+    /// Codes still to come, the next one lowest.
+    codes: u64,
+    /// Those behind the first [`Widths::FIRST`].
+    later: u64,
+    /// How many have been taken.
+    taken: usize,
 }
 
-impl Codes {
-    /// Reads them from the front of packed counters.
-    fn read(bytes: &[u8]) -> Codes {
-        let mut first = [0; 8];
-        let mut second = [0; 8];
-        first.copy_from_slice(&bytes[..8]);
-        second[..2].copy_from_slice(&bytes[8..CODE_BYTES]);
-        Codes {
-            first: u64::from_le_bytes(first),
-            second: u64::from_le_bytes(second),
+impl Widths {
+    /// How many codes the first word is used for: they end where a byte does.
+    const FIRST: usize = 16;
+
+    /// Of packed counters.
+    fn of(packed: &[u8]) -> Widths {
+        Widths {
+            codes: word_at(packed, 0),
+            later: word_at(packed, CODE_BYTES - 8) >> (Self::FIRST * 3 - (CODE_BYTES - 8) * 8),
+            taken: 0,
         }
     }
 
-    /// Writes them to the front of packed counters.
-    fn write(self, bytes: &mut [u8]) {
-        bytes[..8].copy_from_slice(&self.first.to_le_bytes());
-        bytes[8..CODE_BYTES].copy_from_slice(&self.second.to_le_bytes()[..2]);
-    }
-
-    /// The code of one counter.
-    fn get(self, index: usize) -> usize {
-        let word = match index < FIRST_CODES {
-            true => self.first >> (index * 3),
-            false => self.second >> ((index - FIRST_CODES) * 3),
-        };
-        word as usize & 7
-    }
-
-    /// Sets the code of one counter, which was zero.
-    fn set(&mut self, index: usize, code: usize) {
-        match index < FIRST_CODES {
-            true => self.first |= (code as u64) << (index * 3),
-            false => self.second |= (code as u64) << ((index - FIRST_CODES) * 3),
+    /// The next one.
+    fn next(&mut self) -> usize {
+        if self.taken == Self::FIRST {
+            self.codes = self.later;
         }
+        let width = WIDTHS[self.codes as usize & 7];
+        self.codes >>= 3;
+        self.taken += 1;
+        width
     }
 }
 
-/// Reads eight bytes.
-fn read_word(bytes: &[u8], at: usize) -> u64 {
+/// Eight bytes as a word.
+fn word_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
+}
+
+/// The value of `width` bytes at `at`.
+fn value_at(packed: &[u8], at: usize, width: usize) -> u64 {
+    let word = at.min(packed.len() - 8);
+    // A value of no bytes may lie behind the last byte.
+    let shift = ((at - word) * 8).min(63);
+    (word_at(packed, word) >> shift) & MASKS[width]
 }
 
 /// A buffer for packed counters.
@@ -126,39 +127,31 @@ impl Counters {
         values
     }
 
-    /// Adds other counters; sums stop at 2^64 - 1.
-    pub fn add(&mut self, other: &Counters) {
-        self.stats.add(&other.stats);
-        self.num_logins = self.num_logins.saturating_add(other.num_logins);
-        self.num_cmds = self.num_cmds.saturating_add(other.num_cmds);
-    }
-
     /// Packs the counters into the front of a buffer and tells how many bytes
     /// they took.
     pub fn pack(&self, bytes: &mut Buffer) -> usize {
-        let mut codes = Codes::default();
+        let mut codes = 0u128;
         let mut end = CODE_BYTES;
         for (index, value) in self.to_array().into_iter().enumerate() {
             if value != 0 {
                 let code = code_for(value);
-                codes.set(index, code);
+                codes |= (code as u128) << (index * 3);
                 bytes[end..end + 8].copy_from_slice(&value.to_le_bytes());
                 end += WIDTHS[code];
             }
         }
-        codes.write(bytes);
+        bytes[..CODE_BYTES].copy_from_slice(&codes.to_le_bytes()[..CODE_BYTES]);
         end
     }
 
     /// Reads packed counters from the front of `packed`.
     pub fn unpack(packed: &[u8]) -> Counters {
-        let bytes = buffered(packed);
-        let codes = Codes::read(&bytes);
+        let mut widths = Widths::of(packed);
         let mut values = [0; COUNTERS];
         let mut at = CODE_BYTES;
-        for (index, value) in values.iter_mut().enumerate() {
-            let width = WIDTHS[codes.get(index)];
-            *value = read_word(&bytes, at) & mask(width);
+        for value in &mut values {
+            let width = widths.next();
+            *value = value_at(packed, at, width);
             at += width;
         }
         let mut counters = Counters {
@@ -174,15 +167,6 @@ impl Counters {
     }
 }
 
-/// A slot's bytes with room behind them. A slot may be longer than anything
-/// packed.
-fn buffered(packed: &[u8]) -> Buffer {
-    let mut bytes = BUFFER;
-    let length = packed.len().min(MAX_PACKED_BYTES);
-    bytes[..length].copy_from_slice(&packed[..length]);
-    bytes
-}
-
 /// Something to add to counters, made once for all entries that it is added to.
 #[derive(Clone, Copy, Debug)]
 pub struct Difference {
@@ -194,7 +178,7 @@ pub struct Difference {
 
 impl Difference {
     /// Of these counters.
-    pub fn of(counters: &Counters) -> Difference {
+    fn of(counters: &Counters) -> Difference {
         let values = counters.to_array();
         let mut changed = 0;
         for (index, &value) in values.iter().enumerate() {
@@ -203,53 +187,65 @@ impl Difference {
         Difference { values, changed }
     }
 
+    /// Of these statistics.
+    pub fn stats(stats: &Stats) -> Difference {
+        Difference::of(&Counters {
+            stats: *stats,
+            ..Counters::default()
+        })
+    }
+
+    /// One CONNECT.
+    pub fn login() -> Difference {
+        Difference::of(&Counters {
+            num_logins: 1,
+            ..Counters::default()
+        })
+    }
+
+    /// One command.
+    pub fn command() -> Difference {
+        Difference::of(&Counters {
+            num_cmds: 1,
+            ..Counters::default()
+        })
+    }
+
     /// Whether there is nothing to add.
     pub fn is_zero(&self) -> bool {
         self.changed == 0
     }
 
-    /// The counters.
-    pub fn counters(&self) -> Counters {
-        let mut counters = Counters {
-            num_logins: self.values[FIELD_COUNT],
-            num_cmds: self.values[FIELD_COUNT + 1],
-            ..Counters::default()
-        };
-        let stats = &self.values[..FIELD_COUNT];
-        counters.stats.values.copy_from_slice(stats);
-        counters
+    /// Adds to counters that are not packed; sums stop at 2^64 - 1.
+    pub fn add_to(&self, counters: &mut Counters) {
+        let (stats, others) = self.values.split_at(FIELD_COUNT);
+        for (sum, value) in counters.stats.values.iter_mut().zip(stats) {
+            *sum = sum.saturating_add(*value);
+        }
+        counters.num_logins = counters.num_logins.saturating_add(others[0]);
+        counters.num_cmds = counters.num_cmds.saturating_add(others[1]);
     }
 
     /// Adds to packed counters where they are. False, and nothing changed, when
     /// a sum needs more bytes than its counter has.
     #[must_use]
     pub fn add_in_place(&self, packed: &mut [u8]) -> bool {
-        let mut bytes = buffered(packed);
-        let codes = Codes::read(&bytes);
-        let mut changed = self.changed;
+        let mut widths = Widths::of(packed);
+        let mut sums = BUFFER;
         let mut at = CODE_BYTES;
-        for index in 0..COUNTERS {
-            if changed == 0 {
-                break;
-            }
-            let width = WIDTHS[codes.get(index)];
-            if changed & 1 != 0 {
-                let word = read_word(&bytes, at);
-                let mask = mask(width);
-                let Some(sum) = (word & mask).checked_add(self.values[index]) else {
-                    return false;
-                };
-                if sum & !mask != 0 {
-                    return false;
-                }
-                let word = (word & !mask) | sum;
-                bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
-            }
+        let mut surplus = 0;
+        let end = u32::BITS - self.changed.leading_zeros();
+        for &value in &self.values[..end as usize] {
+            let width = widths.next();
+            let (sum, carry) = value_at(packed, at, width).overflowing_add(value);
+            surplus |= (sum & !MASKS[width]) | u64::from(carry);
+            sums[at..at + 8].copy_from_slice(&sum.to_le_bytes());
             at += width;
-            changed >>= 1;
         }
-        let length = packed.len().min(MAX_PACKED_BYTES);
-        packed[..length].copy_from_slice(&bytes[..length]);
+        if surplus != 0 {
+            return false;
+        }
+        packed[CODE_BYTES..at].copy_from_slice(&sums[CODE_BYTES..at]);
         true
     }
 }
@@ -318,7 +314,7 @@ mod tests {
             let packed = &mut bytes[..length + 3];
             packed[length..].fill(0x55);
             let mut sum = before;
-            sum.add(&added);
+            Difference::of(&added).add_to(&mut sum);
             if Difference::of(&added).add_in_place(packed) {
                 assert_eq!(Counters::unpack(packed), sum);
                 assert_eq!(packed[length..], [0x55; 3]);

@@ -26,11 +26,13 @@
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
+//! | [`bytes`]      | looking for a byte                                     |
 //! | [`page`]       | memory straight from the kernel                        |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
 
 use std::io;
 
+pub mod bytes;
 pub mod fifo;
 pub mod local_time;
 pub mod lock;

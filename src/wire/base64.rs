@@ -1,27 +1,35 @@
 //! Base64 of RFC 4648, decoding only: the standard alphabet, padded, nothing
 //! else in between.
+//!
+//! A group of four characters is looked up in four tables, one for each place,
+//! whose entries only have to be joined: with one table and shifts it takes
+//! twice as long.
 
-/// What a byte stands for: six bits, or [`NOTHING`].
-const VALUES: [u8; 256] = values();
+/// Marks an entry of a table for a byte that is not in the alphabet.
+const NOTHING: u32 = 1 << 31;
 
-/// Not a byte of the alphabet.
-const NOTHING: u8 = 0xff;
+/// For each place in a group, what a byte there adds to its 24 bits.
+static TABLES: [[u32; 256]; 4] = tables();
 
-/// The inverse of the alphabet.
-const fn values() -> [u8; 256] {
+/// The inverse of the alphabet, shifted for each place.
+const fn tables() -> [[u32; 256]; 4] {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut values = [NOTHING; 256];
-    let mut value = 0;
-    while value < alphabet.len() {
-        values[alphabet[value] as usize] = value as u8;
-        value += 1;
+    let mut tables = [[NOTHING; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut value = 0;
+        while value < alphabet.len() {
+            tables[place][alphabet[value] as usize] = (value as u32) << (18 - 6 * place);
+            value += 1;
+        }
+        place += 1;
     }
-    values
+    tables
 }
 
-/// Decodes into the front of `out` and returns that part. `None` when `text` is
-/// not base64 or decodes to more than fits.
-pub fn decode<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
+/// Decodes into the front of `out` and returns how many bytes that were. `None`
+/// when `text` is not base64 or decodes to more than fits.
+pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     if text.len() % 4 != 0 {
         return None;
     }
@@ -34,34 +42,35 @@ pub fn decode<'a>(text: &[u8], out: &'a mut [u8]) -> Option<&'a [u8]> {
     let out = out.get_mut(..length)?;
     let whole = length / 3 * 3;
     let (text, last) = text.split_at(length / 3 * 4);
+    let mut wrong = 0;
     for (group, bytes) in text.chunks_exact(4).zip(out.chunks_exact_mut(3)) {
-        bytes.copy_from_slice(&decode_group(group)?);
+        let bits = group_bits(group);
+        wrong |= bits;
+        bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
     }
     if !last.is_empty() {
         let kept = 3 - padding;
         let mut group = *b"AAAA";
         group[..=kept].copy_from_slice(&last[..=kept]);
-        let bytes = decode_group(&group)?;
+        let bits = group_bits(&group);
+        wrong |= bits;
+        let bytes = bits.to_be_bytes();
         // The bits that belong to no byte must be zero.
-        if bytes[kept] != 0 {
+        if bytes[1 + kept] != 0 {
             return None;
         }
-        out[whole..].copy_from_slice(&bytes[..kept]);
+        out[whole..].copy_from_slice(&bytes[1..=kept]);
     }
-    Some(out)
+    (wrong & NOTHING == 0).then_some(length)
 }
 
-/// Three bytes of four characters.
-fn decode_group(group: &[u8]) -> Option<[u8; 3]> {
-    let mut values = [0; 4];
-    for (value, &byte) in values.iter_mut().zip(group) {
-        *value = VALUES[usize::from(byte)];
-    }
-    let [a, b, c, d] = values;
-    if (a | b | c | d) & 0x80 != 0 {
-        return None;
-    }
-    Some([(a << 2) | (b >> 4), (b << 4) | (c >> 2), (c << 6) | d])
+/// The 24 bits of four characters, [`NOTHING`] set if one is none of the
+/// alphabet.
+fn group_bits(group: &[u8]) -> u32 {
+    TABLES[0][usize::from(group[0])]
+        | TABLES[1][usize::from(group[1])]
+        | TABLES[2][usize::from(group[2])]
+        | TABLES[3][usize::from(group[3])]
 }
 
 #[cfg(test)]
@@ -70,7 +79,8 @@ mod tests {
 
     fn decoded(text: &str) -> Option<Vec<u8>> {
         let mut out = [0; 64];
-        decode(text.as_bytes(), &mut out).map(<[u8]>::to_vec)
+        let length = decode(text.as_bytes(), &mut out)?;
+        Some(out[..length].to_vec())
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! would end a field or a line. Any other byte behind `\x01` stands for itself,
 //! and a `\x01` at the end for nothing.
 
+use crate::sys::bytes::find;
+
 /// The byte that begins an escape.
 const ESCAPE: u8 = 1;
 
 /// Replaces escapes by what they stand for, in place, and returns the result.
 pub fn unescape(field: &mut [u8]) -> &[u8] {
-    let Some(first) = field.iter().position(|&byte| byte == ESCAPE) else {
+    let Some(first) = find(ESCAPE, field) else {
         return field;
     };
     let (mut from, mut to) = (first, first);

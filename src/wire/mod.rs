@@ -20,11 +20,13 @@ pub use record::{parse_record, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 
+use crate::sys::bytes::find;
+
 /// Takes the bytes up to the first TAB off the front of `rest`, which becomes
 /// `None` when there was no TAB. `None` when there is nothing to take from.
 fn take_field<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
     let bytes = rest.take()?;
-    match bytes.iter().position(|&byte| byte == b'\t') {
+    match find(b'\t', bytes) {
         Some(at) => {
             let (field, behind) = bytes.split_at_mut(at);
             *rest = Some(&mut behind[1..]);

@@ -65,15 +65,18 @@ fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
-/// The next field as a stats field.
+/// The next field as a stats field. Nobody escapes base64, so escapes are looked
+/// for only where it is none as it stands.
 fn report(rest: &mut Option<&mut [u8]>) -> Result<Report, Refusal> {
-    decode_report(text(rest)?)
-}
-
-/// What a stats field says.
-fn decode_report(field: &[u8]) -> Result<Report, Refusal> {
+    let field = take_field(rest).ok_or(Refusal::MissingField)?;
     let mut bytes = [0; MAX_STATS_BYTES];
-    let bytes = base64::decode(field, &mut bytes).ok_or(Refusal::BadBase64)?;
+    let bytes = match base64::decode(field, &mut bytes) {
+        Some(length) => &bytes[..length],
+        None => {
+            let length = base64::decode(unescape(field), &mut bytes).ok_or(Refusal::BadBase64)?;
+            &bytes[..length]
+        }
+    };
     Report::decode(bytes).map_err(Refusal::BadStats)
 }
 
