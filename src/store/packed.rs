@@ -9,20 +9,23 @@
 //! place where it fits; else the counters are unpacked, added to, and packed
 //! anew. Adding passes over all counters up to the last that changes, without a
 //! branch for any: values are read as words of eight bytes whatever their width,
-//! those near the end as part of the last word, and written as such one behind
-//! the other, so that each overwrites the surplus of the one before. They are
-//! written to a buffer because reading back what overlaps a write just made would
-//! cost more than all the rest.
+//! and written as such one behind the other, so that each overwrites the surplus
+//! of the one before. They are written to another buffer because reading what
+//! overlaps a write just made would cost more than all the rest.
 //!
 //! Must not: know where the bytes are kept.
 
 use crate::stats::{Stats, FIELD_COUNT};
 
-/// The statistics fields, num_logins and num_cmds.
+/// num_cmds and num_logins, and the statistics fields behind them: a record that
+/// counts a command or a login changes the first of all.
 const COUNTERS: usize = FIELD_COUNT + 2;
 
 /// Bytes of the width codes.
 const CODE_BYTES: usize = 10;
+
+/// How many codes are taken from the first word; the next one begins a byte.
+const FIRST_CODES: usize = 16;
 
 /// Room for any packed counters.
 pub const MAX_PACKED_BYTES: usize = CODE_BYTES + COUNTERS * 8;
@@ -34,13 +37,13 @@ const SPARE_BYTES: usize = 8;
 /// needs it is rare enough to take eight.
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 8];
 
-/// The bits of a value of so many bytes.
-const MASKS: [u64; 9] = {
-    let mut masks = [u64::MAX; 9];
-    let mut width = 0;
-    while width < 8 {
-        masks[width] = (1 << (width * 8)) - 1;
-        width += 1;
+/// The bits of a value, by the code of its width.
+const MASKS: [u64; 8] = {
+    let mut masks = [u64::MAX; 8];
+    let mut code = 0;
+    while code < 7 {
+        masks[code] = (1 << (WIDTHS[code] * 8)) - 1;
+        code += 1;
     }
     masks
 };
@@ -50,54 +53,49 @@ fn code_for(value: u64) -> usize {
     (8 - value.leading_zeros() as usize / 8).min(7)
 }
 
-/// The width of each counter, in bytes, in packing order.
-struct Widths {
-    /// Codes still to come, the next one lowest.
-    codes: u64,
-    /// Those behind the first [`Widths::FIRST`].
-    later: u64,
-    /// How many have been taken.
-    taken: usize,
-}
-
-impl Widths {
-    /// How many codes the first word is used for: they end where a byte does.
-    const FIRST: usize = 16;
-
-    /// Of packed counters.
-    fn of(packed: &[u8]) -> Widths {
-        Widths {
-            codes: word_at(packed, 0),
-            later: word_at(packed, CODE_BYTES - 8) >> (Self::FIRST * 3 - (CODE_BYTES - 8) * 8),
-            taken: 0,
-        }
-    }
-
-    /// The next one.
-    fn next(&mut self) -> usize {
-        if self.taken == Self::FIRST {
-            self.codes = self.later;
-        }
-        let width = WIDTHS[self.codes as usize & 7];
-        self.codes >>= 3;
-        self.taken += 1;
-        width
-    }
-}
-
 /// Eight bytes as a word.
-fn word_at(bytes: &[u8], at: usize) -> u64 {
+fn word_at(bytes: &Buffer, at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
 }
 
-/// The value of `width` bytes at `at`.
-fn value_at(packed: &[u8], at: usize, width: usize) -> u64 {
-    let word = at.min(packed.len() - 8);
-    // A value of no bytes may lie behind the last byte.
-    let shift = ((at - word) * 8).min(63);
-    (word_at(packed, word) >> shift) & MASKS[width]
+/// Packed counters on their way out, lane by lane.
+struct Lanes {
+    /// The counters, and zeros behind them.
+    bytes: Buffer,
+    /// Width codes still to come, the next one lowest.
+    codes: u64,
+    /// Where the next value is.
+    at: usize,
+}
+
+impl Lanes {
+    /// Of a slot, which may be longer than what is packed in it.
+    fn of(packed: &[u8]) -> Lanes {
+        let mut bytes = BUFFER;
+        let length = packed.len().min(MAX_PACKED_BYTES);
+        bytes[..length].copy_from_slice(&packed[..length]);
+        Lanes {
+            codes: word_at(&bytes, 0),
+            bytes,
+            at: CODE_BYTES,
+        }
+    }
+
+    /// The value that is the `index`-th one taken, and the bits it may have.
+    #[inline(always)]
+    fn take(&mut self, index: usize) -> (u64, u64) {
+        if index == FIRST_CODES {
+            self.codes = word_at(&self.bytes, FIRST_CODES * 3 / 8);
+        }
+        let code = self.codes as usize & 7;
+        self.codes >>= 3;
+        let (mask, width) = (MASKS[code], WIDTHS[code]);
+        let value = word_at(&self.bytes, self.at) & mask;
+        self.at += width;
+        (value, mask)
+    }
 }
 
 /// A buffer for packed counters.
@@ -121,9 +119,9 @@ impl Counters {
     /// All counters in packing order.
     fn to_array(self) -> [u64; COUNTERS] {
         let mut values = [0; COUNTERS];
-        values[..FIELD_COUNT].copy_from_slice(&self.stats.values);
-        values[FIELD_COUNT] = self.num_logins;
-        values[FIELD_COUNT + 1] = self.num_cmds;
+        values[0] = self.num_cmds;
+        values[1] = self.num_logins;
+        values[2..].copy_from_slice(&self.stats.values);
         values
     }
 
@@ -146,23 +144,13 @@ impl Counters {
 
     /// Reads packed counters from the front of `packed`.
     pub fn unpack(packed: &[u8]) -> Counters {
-        let mut widths = Widths::of(packed);
-        let mut values = [0; COUNTERS];
-        let mut at = CODE_BYTES;
-        for value in &mut values {
-            let width = widths.next();
-            *value = value_at(packed, at, width);
-            at += width;
+        let mut lanes = Lanes::of(packed);
+        let mut counters = Counters::default();
+        (counters.num_cmds, _) = lanes.take(0);
+        (counters.num_logins, _) = lanes.take(1);
+        for (index, value) in counters.stats.values.iter_mut().enumerate() {
+            (*value, _) = lanes.take(2 + index);
         }
-        let mut counters = Counters {
-            num_logins: values[FIELD_COUNT],
-            num_cmds: values[FIELD_COUNT + 1],
-            ..Counters::default()
-        };
-        counters
-            .stats
-            .values
-            .copy_from_slice(&values[..FIELD_COUNT]);
         counters
     }
 }
@@ -218,34 +206,33 @@ impl Difference {
 
     /// Adds to counters that are not packed; sums stop at 2^64 - 1.
     pub fn add_to(&self, counters: &mut Counters) {
-        let (stats, others) = self.values.split_at(FIELD_COUNT);
+        let [num_cmds, num_logins, stats @ ..] = &self.values;
+        counters.num_cmds = counters.num_cmds.saturating_add(*num_cmds);
+        counters.num_logins = counters.num_logins.saturating_add(*num_logins);
         for (sum, value) in counters.stats.values.iter_mut().zip(stats) {
             *sum = sum.saturating_add(*value);
         }
-        counters.num_logins = counters.num_logins.saturating_add(others[0]);
-        counters.num_cmds = counters.num_cmds.saturating_add(others[1]);
     }
 
     /// Adds to packed counters where they are. False, and nothing changed, when
     /// a sum needs more bytes than its counter has.
     #[must_use]
     pub fn add_in_place(&self, packed: &mut [u8]) -> bool {
-        let mut widths = Widths::of(packed);
+        let mut lanes = Lanes::of(packed);
         let mut sums = BUFFER;
-        let mut at = CODE_BYTES;
         let mut surplus = 0;
         let end = u32::BITS - self.changed.leading_zeros();
-        for &value in &self.values[..end as usize] {
-            let width = widths.next();
-            let (sum, carry) = value_at(packed, at, width).overflowing_add(value);
-            surplus |= (sum & !MASKS[width]) | u64::from(carry);
+        for (index, &value) in self.values[..end as usize].iter().enumerate() {
+            let at = lanes.at;
+            let (before, mask) = lanes.take(index);
+            let (sum, carry) = before.overflowing_add(value);
+            surplus |= (sum & !mask) | u64::from(carry);
             sums[at..at + 8].copy_from_slice(&sum.to_le_bytes());
-            at += width;
         }
         if surplus != 0 {
             return false;
         }
-        packed[CODE_BYTES..at].copy_from_slice(&sums[CODE_BYTES..at]);
+        packed[CODE_BYTES..lanes.at].copy_from_slice(&sums[CODE_BYTES..lanes.at]);
         true
     }
 }
