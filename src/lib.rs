@@ -21,6 +21,8 @@
 //! `dovestatd` is [`daemon::main`].
 
 #[forbid(unsafe_code)]
+pub mod cli;
+#[forbid(unsafe_code)]
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod daemon;

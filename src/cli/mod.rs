@@ -1,0 +1,4 @@
+//! x
+pub mod fatal;
+pub mod options;
+pub mod server;
