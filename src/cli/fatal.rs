@@ -9,10 +9,8 @@ use std::process::ExitCode;
 pub enum Fatal {
     /// The command line is wrong: 64.
     Usage(String),
-    /// A server could not be reached, refused or disconnected: 75. The text is
-    /// the whole message.
-    Server(String),
-    /// Servers failed and were told of already: 75, and no line.
+    /// A server could not be reached, refused or disconnected, which was told
+    /// of already: 75, and no line.
     Told,
     /// A system call failed: 74. The text says what was being done.
     Io(String, io::Error),
@@ -41,7 +39,7 @@ impl Fatal {
         match self {
             Fatal::Usage(_) => 64,
             Fatal::Data(_) => 65,
-            Fatal::Server(_) | Fatal::Told => 75,
+            Fatal::Told => 75,
             Fatal::Io(..) => 74,
             Fatal::Closed => 0,
         }
@@ -73,7 +71,7 @@ pub fn warn(text: &str) {
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fatal::Usage(text) | Fatal::Server(text) | Fatal::Data(text) => f.write_str(text),
+            Fatal::Usage(text) | Fatal::Data(text) => f.write_str(text),
             Fatal::Io(what, error) => write!(f, "{what}: {error}"),
             Fatal::Told | Fatal::Closed => Ok(()),
         }

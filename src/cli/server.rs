@@ -54,6 +54,12 @@ use std::time::{Duration, Instant};
 /// record (8 KiB, doubled by escapes), the original's are no longer.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
 
+/// How long a server may take to accept a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server may take to send more of a reply.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
 
@@ -210,6 +216,15 @@ impl Connection {
         either!(self, stream => parser.fill(stream))
     }
 
+    /// Reads once, a little at most, for answers that are no rows; 0 says that
+    /// the server closed.
+    pub fn read(&mut self, answer: &mut Vec<u8>) -> io::Result<usize> {
+        let mut bytes = [0; 64];
+        let count = either!(self, stream => (&mut &*stream).read(&mut bytes))?;
+        answer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
     /// Makes reads and writes wait or not.
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         either!(self, stream => stream.set_nonblocking(on))
@@ -338,11 +353,7 @@ impl ReplyParser {
                 false => Event::Nothing,
             }));
         }
-        split(&mut self.buffer[start..end], &mut self.spans);
-        let row = Row {
-            line: &self.buffer[start..end],
-            spans: &self.spans,
-        };
+        let row = split(&mut self.buffer[start..end], &mut self.spans);
         Ok(Some(match was_in_rows {
             true => Event::Row(row),
             false => Event::Header(
@@ -366,8 +377,8 @@ impl ReplyParser {
     }
 }
 
-/// Cuts a line into unescaped fields.
-fn split(line: &mut [u8], spans: &mut Vec<(usize, usize)>) {
+/// Cuts a line without its LF into unescaped fields; `spans` is overwritten.
+pub fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) -> Row<'a> {
     spans.clear();
     let mut start = 0;
     loop {
@@ -376,7 +387,7 @@ fn split(line: &mut [u8], spans: &mut Vec<(usize, usize)>) {
         let width = tab.unwrap_or(rest.len());
         spans.push((start, start + unescape(&mut rest[..width]).len()));
         if tab.is_none() {
-            return;
+            return Row { line, spans };
         }
         start += width + 1;
     }
