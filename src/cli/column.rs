@@ -92,8 +92,15 @@ pub fn number(field: &[u8]) -> Option<u128> {
 
 /// All columns of all levels, for completions.
 pub fn all_names() -> Vec<&'static str> {
-    let own = TEXTS.iter().chain(&OTHERS).chain(&COUNTERS).copied();
-    own.chain(FIELDS.iter().map(|field| field.name)).collect()
+    [&TEXTS[..], &OTHERS, &statistics()].concat()
+}
+
+/// All counters and statistics fields, for completions.
+pub fn statistics() -> Vec<&'static str> {
+    let counters = COUNTERS.iter().copied();
+    counters
+        .chain(FIELDS.iter().map(|field| field.name))
+        .collect()
 }
 
 /// The levels' names.

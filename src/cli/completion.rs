@@ -37,14 +37,17 @@ fn values(argument: &str) -> Values {
         "LEVEL" => owned(column::level_names()),
         "SHELL" => owned(SHELLS.to_vec()),
         "FIELDS" => owned(column::all_names()),
-        "FIELD" | "SORT" => {
-            let sums = column::SUMS.map(|(name, _)| name);
-            owned(sums.into_iter().chain(column::all_names()).collect())
-        }
+        "FIELD" => owned([sums(), column::all_names()].concat()),
+        "SORT" => owned([sums(), column::statistics()].concat()),
         "FILTER" => owned(FILTERS.to_vec()),
         "FILE" | "SERVER" => Values::Files,
         _ => Values::Free,
     }
+}
+
+/// The sums of columns that can be sorted by.
+fn sums() -> Vec<&'static str> {
+    column::SUMS.map(|(name, _)| name).to_vec()
 }
 
 /// The rows that are told of.

@@ -4,9 +4,10 @@
 //!
 //! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
 //! tools; `protocol`, `damage`, `requests`, `listeners`, `robust`, `program`,
-//! `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
+//! `peers` and `compare` hold the tests of the daemon, `client` those of the client; `model`, its `reading` and `original` are
 //! what `compare` compares with.
 
+mod client;
 mod compare;
 mod damage;
 mod dovecot;

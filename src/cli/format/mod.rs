@@ -158,7 +158,8 @@ impl<W: Write> Printer<W> {
             }
             Format::Pager => {
                 if !is_first {
-                    out.write_all(b"\x0c\n")?;
+                    let before: &[u8] = if self.is_terminal { b"\n" } else { b"\x0c\n" };
+                    out.write_all(before)?;
                 }
                 for (name, field) in names.iter().zip(fields) {
                     write!(out, "{name}: ")?;

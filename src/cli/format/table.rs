@@ -5,8 +5,8 @@
 //! as wide as the longest of them, then the whole is fitted to 80 columns: room
 //! left goes to the last column, half of it; what is too much is taken from the
 //! columns, the last first, never below their shortest field. One that cannot
-//! give all that is missing gives half of what it can, and the next is asked
-//! for the full amount again. (doveadm 2.3.19, measured.)
+//! give all that is missing gives half of what it can, one at least, and the
+//! next is asked for the full amount again. (doveadm 2.3.19, measured.)
 //!
 //! On a terminal nothing is fitted, and a field is as long as it looks.
 
@@ -172,7 +172,7 @@ fn fit(widths: &mut [usize], shortest: &[usize]) {
             *width -= excess;
             return;
         }
-        *width -= spare / 2;
+        *width -= (spare / 2).max(1).min(spare);
     }
 }
 
@@ -202,6 +202,7 @@ mod tests {
             (&[20; 4], &[20; 4], &[20; 4]),
             (&[30, 20, 20, 25], &[20; 4], &[25, 20, 20, 23]),
             (&[78, 1], &[1, 1], &[78, 1]),
+            (&[6, 5, 90], &[6, 4, 89], &[6, 4, 89]),
         ] {
             assert_eq!(fitted(longest, shortest), expected, "{longest:?}");
         }
