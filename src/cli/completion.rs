@@ -4,7 +4,7 @@
 
 use super::column;
 use super::format::Format;
-use super::options::{CommandRow, OptionRow, COMMANDS, FILTERS, TABLE};
+use super::table::{CommandRow, OptionRow, COMMANDS, FILTERS, TABLE};
 
 /// The shells.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
@@ -243,7 +243,12 @@ _dovestat() {{
     fi
     _arguments -s $options
 }}
-compdef _dovestat dovestat
+# Called by completion, when this is a file of fpath; else sourced.
+if [[ $funcstack[1] == _dovestat ]]; then
+    _dovestat \"$@\"
+else
+    compdef _dovestat dovestat
+fi
 ",
         names = names.join(" "),
         each = COMMANDS.map(|command| command.name).join("|"),

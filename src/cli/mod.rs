@@ -5,7 +5,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `options` | the command line: one table that makes parser, help and completions |
+//! | `table` | options and commands: one table that makes parser, help and completions |
+//! | `options` | what the words of a command line mean |
 //! | `completion` | that table as scripts for shells |
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
@@ -31,6 +32,7 @@ mod format;
 mod options;
 mod reset;
 pub mod server;
+mod table;
 mod top;
 #[allow(dead_code, reason = "top uses the rest")]
 mod width;

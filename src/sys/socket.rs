@@ -1,6 +1,7 @@
 //! Listeners.
 //!
-//! Owns: the way to a listening socket, and to one that must not be waited for. The sockets themselves are std's.
+//! Owns: the way to a listening socket, and to one that must not be waited for.
+//! The sockets themselves are std's.
 //!
 //! Invariants: every listener is nonblocking and close-on-exec. A UNIX socket
 //! appears at its path listening, with its mode and owner, in one step, and
@@ -350,6 +351,34 @@ mod tests {
         ));
         drop(socket);
         bind_unix(&datagram, PRIVATE).unwrap();
+    }
+
+    #[test]
+    fn connecting_does_not_wait() {
+        let dir = Scratch::new("socket-connect");
+        let path = dir.join("stats");
+        let kind = |path: &Path| connect_unix(path).map(drop).map_err(|error| error.kind());
+        assert_eq!(kind(&path), Err(io::ErrorKind::NotFound));
+        let socket = open_socket(libc::AF_UNIX).unwrap();
+        bind_path(&socket, &path).unwrap();
+        assert_eq!(kind(&path), Err(io::ErrorKind::ConnectionRefused));
+        // SAFETY: no pointers; the descriptor is owned by `socket`.
+        cerr(unsafe { libc::listen(socket.as_raw_fd(), 0) }).unwrap();
+        let client = connect_unix(&path).unwrap();
+        assert_flags(client.as_fd());
+        assert_eq!(
+            kind(&path),
+            Err(io::ErrorKind::WouldBlock),
+            "its queue is full"
+        );
+
+        // One byte more than a listener's: there is no name beside.
+        let room = MAX_PATH_BYTES + 1 - dir.join("").as_os_str().len();
+        let longest = dir.join(&"x".repeat(room));
+        let _listener = std::os::unix::net::UnixListener::bind(&longest).unwrap();
+        assert_eq!(kind(&longest), Ok(()));
+        let longer = dir.join(&"x".repeat(room + 1));
+        assert_eq!(kind(&longer), Err(io::ErrorKind::InvalidInput));
     }
 
     #[test]
