@@ -11,6 +11,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
+//! | [`cli`] | the client: command line, dump, reset, top; formats |
 //! | [`daemon`] | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
 //! | [`config`] | one table of settings; the parser; printing them back |
 //! | [`wire`] | bytes to values and back, pure |
@@ -18,8 +19,10 @@
 //! | [`stats`] | one table of statistics fields, and their arithmetic |
 //! | [`sys`] | the operating system, and the only unsafe code |
 //!
-//! `dovestatd` is [`daemon::main`].
+//! `dovestatd` is [`daemon::main`], `dovestat` is [`cli::main`].
 
+#[forbid(unsafe_code)]
+pub mod cli;
 #[forbid(unsafe_code)]
 pub mod config;
 #[forbid(unsafe_code)]

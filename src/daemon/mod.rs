@@ -23,6 +23,8 @@ mod options;
 mod startup;
 mod turn;
 
+pub use options::default_base_dir;
+
 use fatal::Fatal;
 use options::{Command, Options};
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -150,12 +150,9 @@ impl Options {
 
     /// What an ordinary user's daemon has otherwise than the system's.
     pub fn defaults(&self) -> Defaults {
-        let base_dir = match (sys::user::effective_uid(), runtime_dir()) {
-            (0, _) => PathBuf::from(SYSTEM_BASE_DIR),
-            (_, Some(dir)) => dir.join("dovestat"),
-            (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
-        };
-        Defaults { base_dir }
+        Defaults {
+            base_dir: default_base_dir(),
+        }
     }
 
     /// Reads the configuration.
@@ -164,6 +161,15 @@ impl Options {
     /// [`Fatal::Configuration`] with all mistakes.
     pub fn load(&self) -> Result<Settings, Fatal> {
         config::load(&self.source, &self.overrides, &self.defaults()).map_err(Fatal::Configuration)
+    }
+}
+
+/// Where a daemon that this user starts lives unless told otherwise.
+pub fn default_base_dir() -> PathBuf {
+    match (sys::user::effective_uid(), runtime_dir()) {
+        (0, _) => PathBuf::from(SYSTEM_BASE_DIR),
+        (_, Some(dir)) => dir.join("dovestat"),
+        (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
     }
 }
 

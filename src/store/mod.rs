@@ -83,6 +83,37 @@ pub enum Zoom {
     Global,
 }
 
+impl Zoom {
+    /// All levels, as far in as possible first.
+    pub const ALL: [Zoom; 6] = [
+        Zoom::Command,
+        Zoom::Session,
+        Zoom::User,
+        Zoom::Domain,
+        Zoom::Ip,
+        Zoom::Global,
+    ];
+
+    /// What requests call the level.
+    pub fn name(self) -> &'static str {
+        match self {
+            Zoom::Command => "command",
+            Zoom::Session => "session",
+            Zoom::User => "user",
+            Zoom::Domain => "domain",
+            Zoom::Ip => "ip",
+            Zoom::Global => "global",
+        }
+    }
+
+    /// The level of that name.
+    pub fn named(name: &[u8]) -> Option<Zoom> {
+        Zoom::ALL
+            .into_iter()
+            .find(|level| level.name().as_bytes() == name)
+    }
+}
+
 /// What the administrator decides about the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -1,6 +1,7 @@
 //! Listeners.
 //!
-//! Owns: the way to a listening socket. The sockets themselves are std's.
+//! Owns: the way to a listening socket, and to one that must not be waited for.
+//! The sockets themselves are std's.
 //!
 //! Invariants: every listener is nonblocking and close-on-exec. A UNIX socket
 //! appears at its path listening, with its mode and owner, in one step, and
@@ -18,7 +19,7 @@ use std::mem;
 use std::net::{SocketAddr, SocketAddrV6, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{lchown, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
@@ -180,6 +181,22 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
+/// Connects to the UNIX socket at `path` without waiting: `WouldBlock` when the
+/// listener's queue is full. The stream is nonblocking.
+pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    if path.as_os_str().len() > MAX_PATH_BYTES + 1 {
+        let text = "path of the socket is too long";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let socket = open_socket(libc::AF_UNIX)?;
+    let address = unix_address(path)?;
+    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: pointer and length are those of `address`, which outlives the
+    // call; its path ends with a NUL, being shorter than the array.
+    cerr(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
+    Ok(UnixStream::from(socket))
+}
+
 /// A stream socket, nonblocking and close-on-exec.
 fn open_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -201,6 +218,16 @@ fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::
 
 /// Binds a UNIX socket. The length of the path was checked by [`bind_unix`].
 fn bind_path(socket: &OwnedFd, path: &Path) -> io::Result<()> {
+    let address = unix_address(path)?;
+    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: pointer and length are those of `address`, which outlives the
+    // call; its path ends with a NUL, being shorter than the array.
+    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
+    Ok(())
+}
+
+/// A path as a socket address; its length was checked.
+fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
     // SAFETY: plain integers and bytes, for which zero is a value.
     let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
@@ -208,11 +235,7 @@ fn bind_path(socket: &OwnedFd, path: &Path) -> io::Result<()> {
     for (to, from) in address.sun_path.iter_mut().zip(name.to_bytes()) {
         *to = *from as libc::c_char;
     }
-    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: pointer and length are those of `address`, which outlives the
-    // call; its path ends with a NUL, being shorter than the array.
-    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
-    Ok(())
+    Ok(address)
 }
 
 /// Binds an IPv6 socket.
@@ -245,7 +268,6 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::fs::MetadataExt;
-    use std::os::unix::net::UnixStream;
 
     const PRIVATE: Access = Access {
         mode: 0o600,
@@ -329,6 +351,34 @@ mod tests {
         ));
         drop(socket);
         bind_unix(&datagram, PRIVATE).unwrap();
+    }
+
+    #[test]
+    fn connecting_does_not_wait() {
+        let dir = Scratch::new("socket-connect");
+        let path = dir.join("stats");
+        let kind = |path: &Path| connect_unix(path).map(drop).map_err(|error| error.kind());
+        assert_eq!(kind(&path), Err(io::ErrorKind::NotFound));
+        let socket = open_socket(libc::AF_UNIX).unwrap();
+        bind_path(&socket, &path).unwrap();
+        assert_eq!(kind(&path), Err(io::ErrorKind::ConnectionRefused));
+        // SAFETY: no pointers; the descriptor is owned by `socket`.
+        cerr(unsafe { libc::listen(socket.as_raw_fd(), 0) }).unwrap();
+        let client = connect_unix(&path).unwrap();
+        assert_flags(client.as_fd());
+        assert_eq!(
+            kind(&path),
+            Err(io::ErrorKind::WouldBlock),
+            "its queue is full"
+        );
+
+        // One byte more than a listener's: there is no name beside.
+        let room = MAX_PATH_BYTES + 1 - dir.join("").as_os_str().len();
+        let longest = dir.join(&"x".repeat(room));
+        let _listener = std::os::unix::net::UnixListener::bind(&longest).unwrap();
+        assert_eq!(kind(&longest), Ok(()));
+        let longer = dir.join(&"x".repeat(room + 1));
+        assert_eq!(kind(&longer), Err(io::ErrorKind::InvalidInput));
     }
 
     #[test]

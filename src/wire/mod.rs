@@ -16,6 +16,7 @@ mod record;
 mod reply;
 mod request;
 
+pub use escape::{push_escaped, unescape};
 pub use record::{parse_record, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};

@@ -51,15 +51,8 @@ pub fn parse_request(mut line: &mut [u8]) -> Result<Request, RequestError> {
 
 /// The fields of EXPORT.
 fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
-    let zoom = match &*take_field(&mut rest).unwrap_or_default() {
-        b"command" => Zoom::Command,
-        b"session" => Zoom::Session,
-        b"user" => Zoom::User,
-        b"domain" => Zoom::Domain,
-        b"ip" => Zoom::Ip,
-        b"global" => Zoom::Global,
-        _ => return Err(RequestError::BadLevel),
-    };
+    let level = take_field(&mut rest).unwrap_or_default();
+    let zoom = Zoom::named(level).ok_or(RequestError::BadLevel)?;
     let mut filter = Filter::default();
     while let Some(field) = take_field(&mut rest) {
         let field = unescape(field);

@@ -4,9 +4,11 @@
 //!
 //! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
 //! tools; `protocol`, `damage`, `requests`, `listeners`, `robust`, `program`,
-//! `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
+//! `peers` and `compare` hold the tests of the daemon, `client` and `client_output` those of the client; `model`, its `reading` and `original` are
 //! what `compare` compares with.
 
+mod client;
+mod client_output;
 mod compare;
 mod damage;
 mod dovecot;

@@ -1,0 +1,167 @@
+//! What is known of a column by its name.
+//!
+//! Owns: which columns are text, which are counters, and how their values are
+//! read. A time is read as two whole numbers around its dot, seconds and
+//! microseconds: `0.7442` is 7442 us, which is what the original means by it,
+//! and the same as our padded `0.007442`.
+
+use crate::stats::{Unit, FIELDS};
+use crate::store::Zoom;
+
+/// Columns with names or other text.
+const TEXTS: [&str; 9] = [
+    "host", "change", "cmd", "args", "session", "user", "domain", "ip", "service",
+];
+
+/// Counters besides the statistics fields.
+const COUNTERS: [&str; 2] = ["num_logins", "num_cmds"];
+
+/// Columns with numbers that are no counters.
+const OTHERS: [&str; 5] = [
+    "last_update",
+    "reset_timestamp",
+    "num_connected_sessions",
+    "connected",
+    "pid",
+];
+
+/// What may be sorted by besides columns: sums of columns.
+pub const SUMS: [(&str, &[&str]); 2] = [
+    ("disk", &["disk_input", "disk_output"]),
+    ("cpu", &["user_cpu", "sys_cpu"]),
+];
+
+/// What a column's values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A name or other text.
+    Text,
+    /// A number or a time that is as it is: a gauge.
+    Gauge,
+    /// A sum that only grows until it is reset.
+    Counter,
+    /// The same, in seconds and microseconds.
+    Time,
+}
+
+impl Kind {
+    /// Of the column of that name; one that is not known holds a gauge.
+    pub fn of(name: &str) -> Kind {
+        if TEXTS.contains(&name) {
+            return Kind::Text;
+        }
+        match FIELDS.iter().find(|field| field.name == name) {
+            Some(field) if field.unit == Unit::Time => Kind::Time,
+            Some(_) => Kind::Counter,
+            None if COUNTERS.contains(&name) => Kind::Counter,
+            None => Kind::Gauge,
+        }
+    }
+}
+
+/// The columns that tell entries apart, given all columns of a dump: those of
+/// the innermost level that is among them, and the host. `None` when it is no
+/// dump of any level.
+pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
+    let has = |name: &str| names.iter().any(|n| n == name);
+    let own: &[&'static str] = if has("cmd") {
+        &["cmd", "args", "session", "user"]
+    } else {
+        let levels = ["session", "user", "domain", "ip"];
+        match levels.iter().position(|level| has(level)) {
+            Some(at) => &[["session"], ["user"], ["domain"], ["ip"]][at],
+            None if names.iter().any(|name| Kind::of(name) != Kind::Gauge) => &[],
+            None => return None,
+        }
+    };
+    let host = has("host").then_some("host");
+    Some(host.into_iter().chain(own.iter().copied()).collect())
+}
+
+/// A number or time in microseconds or millionths, so that all of a column
+/// compare: `None` for anything else.
+pub fn number(field: &[u8]) -> Option<u128> {
+    let text = std::str::from_utf8(field).ok()?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| text.parse::<u64>().ok())?
+    };
+    Some(u128::from(digits(whole)?) * 1_000_000 + u128::from(digits(part)?))
+}
+
+/// All columns of all levels, for completions.
+pub fn all_names() -> Vec<&'static str> {
+    [&TEXTS[..], &OTHERS, &statistics()].concat()
+}
+
+/// All counters and statistics fields, for completions.
+pub fn statistics() -> Vec<&'static str> {
+    let counters = COUNTERS.iter().copied();
+    counters
+        .chain(FIELDS.iter().map(|field| field.name))
+        .collect()
+}
+
+/// The levels' names.
+pub fn level_names() -> Vec<&'static str> {
+    Zoom::ALL.iter().map(|level| level.name()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_two_numbers_around_the_dot() {
+        for (field, expected) in [
+            ("0.7442", Some(7442)),
+            ("0.007442", Some(7442)),
+            ("2.1000000", Some(3_000_000)),
+            ("3", Some(3_000_000)),
+            ("0", Some(0)),
+            ("", None),
+            (".", None),
+            ("1.", None),
+            (".5", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.2.3", None),
+            ("1e3", None),
+        ] {
+            assert_eq!(number(field.as_bytes()), expected, "{field}");
+        }
+        let most = u64::MAX.to_string();
+        assert!(number(format!("{most}.{most}").as_bytes()).is_some());
+        assert_eq!(number(format!("{most}0").as_bytes()), None);
+    }
+
+    #[test]
+    fn kinds_follow_the_table_of_fields() {
+        assert_eq!(Kind::of("user_cpu"), Kind::Time);
+        assert_eq!(Kind::of("disk_input"), Kind::Counter);
+        assert_eq!(Kind::of("num_cmds"), Kind::Counter);
+        assert_eq!(Kind::of("num_connected_sessions"), Kind::Gauge);
+        assert_eq!(Kind::of("last_update"), Kind::Gauge);
+        assert_eq!(Kind::of("later"), Kind::Gauge);
+        assert_eq!(Kind::of("args"), Kind::Text);
+        for (_, columns) in SUMS {
+            for name in columns {
+                assert!(all_names().contains(name));
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_told_apart() {
+        let keys =
+            |names: &str| key_columns(&names.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let command = Some(vec!["cmd", "args", "session", "user"]);
+        assert_eq!(keys("cmd args session user last_update"), command);
+        assert_eq!(keys("host session user ip"), Some(vec!["host", "session"]));
+        assert_eq!(keys("user reset_timestamp"), Some(vec!["user"]));
+        assert_eq!(keys("ip num_cmds"), Some(vec!["ip"]));
+        assert_eq!(keys("reset_timestamp num_logins"), Some(vec![]));
+        assert_eq!(keys("anything else"), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! `dump`: rows from servers or a saved dump, to standard output.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `output` | columns chosen, rows sorted, counted and printed |
+//! | `saved` | a dump read from a file |
+//! | `diff` | rows compared with those of a saved dump |
+//!
+//! All servers are asked before the first is read, so that their answers are of
+//! about the same time; then they are read one after the other. One that fails
+//! is told of on standard error, and the others are still listed.
+//!
+//! A row with more or fewer fields than the header loses the former and gets
+//! empty ones for the latter. (doveadm lets such a row shift all that follow.)
+
+mod diff;
+mod output;
+mod saved;
+
+use super::fatal::{warn, Fatal};
+use super::options::{DumpOptions, Source};
+use super::server::{
+    export_request, Address, Connection, Event, ReplyParser, CONNECT_TIMEOUT, READ_TIMEOUT,
+};
+use diff::Diff;
+use output::Output;
+use saved::Saved;
+use std::io::{self, IsTerminal, Write};
+
+/// What a terminal is cleared by, before a dump is repeated.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+/// Prints what the options ask for, once or again and again.
+pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
+    let is_terminal = io::stdout().is_terminal();
+    let Some(interval) = options.watch else {
+        return round(options, is_terminal, b"");
+    };
+    let mut before: &[u8] = if is_terminal { CLEAR } else { b"" };
+    loop {
+        match round(options, is_terminal, before) {
+            // A server that is away may come back.
+            Ok(()) | Err(Fatal::Told) => {}
+            result => return result,
+        }
+        if !is_terminal {
+            before = options.format.between();
+        }
+        std::thread::sleep(interval);
+    }
+}
+
+/// Prints once, behind the bytes `before`.
+fn round(options: &DumpOptions, is_terminal: bool, before: &[u8]) -> Result<(), Fatal> {
+    let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    stdout.write_all(before).map_err(Fatal::output)?;
+    let diff = match &options.since {
+        Some(path) => Some(Diff::since(Saved::open(path)?)?),
+        None => None,
+    };
+    let mut pipe = Pipe {
+        names: Vec::new(),
+        places: Vec::new(),
+        diff,
+        out: Output::new(options, stdout, is_terminal),
+    };
+    let all_came = match &options.source {
+        Source::Servers(level, filters) => {
+            let request = export_request(*level, filters);
+            ask(&options.servers, &request, &mut pipe)?
+        }
+        Source::File(path) => {
+            let mut saved = Saved::open(path)?;
+            pipe.header(&saved.names)?;
+            while let Some(fields) = saved.next()? {
+                let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+                if !pipe.row(&fields)? {
+                    break;
+                }
+            }
+            true
+        }
+    };
+    // Of what a server that failed has, nothing is known to be gone.
+    if let (Some(diff), true) = (&mut pipe.diff, all_came) {
+        diff.finish(&mut pipe.out)?;
+    }
+    let had_header = pipe.out.end(all_came)?;
+    if !had_header && all_came {
+        warn("no statistics available");
+    }
+    match all_came {
+        true => Ok(()),
+        false => Err(Fatal::Told),
+    }
+}
+
+/// What rows run through.
+struct Pipe<'a> {
+    /// The columns: those of the first header.
+    names: Vec<String>,
+    /// Where each is in the rows that come now.
+    places: Vec<Option<usize>>,
+    /// What they are compared with.
+    diff: Option<Diff>,
+    /// Where they go.
+    out: Output<'a>,
+}
+
+impl Pipe<'_> {
+    /// Takes the header of the rows that follow. Another server may have other
+    /// columns than the first: they are put into its order.
+    fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
+        if self.names.is_empty() && !names.is_empty() {
+            self.names = names.to_vec();
+            match &mut self.diff {
+                Some(diff) => diff.header(names, &mut self.out)?,
+                None => self.out.header(names)?,
+            }
+        }
+        let place = |name| names.iter().position(|other| other == name);
+        self.places = self.names.iter().map(place).collect();
+        Ok(())
+    }
+
+    /// Takes a row; false when no more are wanted.
+    fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
+        let field = |place: &Option<usize>| fields.get((*place)?).copied();
+        let places = self.places.iter();
+        let fields: Vec<&[u8]> = places.map(|place| field(place).unwrap_or(b"")).collect();
+        match &mut self.diff {
+            Some(diff) => diff.row(&fields, &mut self.out),
+            None => self.out.row(&fields),
+        }
+    }
+}
+
+/// Asks all servers; false when one failed.
+fn ask(servers: &[Address], request: &[u8], pipe: &mut Pipe) -> Result<bool, Fatal> {
+    let connect = |address: &Address| {
+        let mut connection = address.connect(CONNECT_TIMEOUT)?;
+        connection.set_timeout(READ_TIMEOUT)?;
+        connection.send(request)?;
+        Ok(connection)
+    };
+    let connections: Vec<io::Result<Connection>> = servers.iter().map(connect).collect();
+    let several = servers.len() > 1;
+    let mut all_came = true;
+    for (address, connection) in servers.iter().zip(connections) {
+        let host = several.then(|| address.to_string());
+        let result = match connection {
+            Ok(connection) => read_reply(connection, host.as_deref(), pipe)?,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            warn(&format!("{address}: {}", explain(&error)));
+            all_came = false;
+        }
+    }
+    Ok(all_came)
+}
+
+/// What is said of a server's failure.
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => "request refused, or disconnected".to_owned(),
+        // What a read that waited for too long says.
+        io::ErrorKind::WouldBlock => "no answer for too long".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Reads one server's reply. The inner result is the server's failure, the
+/// outer one ours.
+fn read_reply(
+    mut connection: Connection,
+    host: Option<&str>,
+    pipe: &mut Pipe,
+) -> Result<io::Result<()>, Fatal> {
+    let mut parser = ReplyParser::default();
+    loop {
+        match parser.next() {
+            Ok(Some(Event::Header(names))) => {
+                let own = host.map(|_| "host".to_owned());
+                pipe.header(&own.into_iter().chain(names).collect::<Vec<_>>())?;
+            }
+            Ok(Some(Event::Row(row))) => {
+                let own = host.map(str::as_bytes);
+                let fields: Vec<&[u8]> = own.into_iter().chain(row.fields()).collect();
+                if !pipe.row(&fields)? {
+                    return Ok(Ok(()));
+                }
+            }
+            Ok(Some(Event::End | Event::Nothing)) => return Ok(Ok(())),
+            Ok(None) => match connection.fill(&mut parser) {
+                Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(error)),
+            },
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What ends the client: one enum, one line each, one place for exit codes.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// A reason to end. Exit codes are doveadm's, which are those of sysexits(3).
+#[derive(Debug)]
+pub enum Fatal {
+    /// The command line is wrong: 64.
+    Usage(String),
+    /// A server could not be reached, refused or disconnected, which was told
+    /// of already: 75, and no line.
+    Told,
+    /// A system call failed: 74. The text says what was being done.
+    Io(String, io::Error),
+    /// What is read is not what it should be: 65.
+    Data(String),
+    /// Standard output was closed: whoever reads has seen enough. 0.
+    Closed,
+}
+
+impl Fatal {
+    /// For `map_err`: the failure of `what`.
+    pub fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Fatal {
+        move |error| Fatal::Io(what.to_string(), error)
+    }
+
+    /// For `map_err`: the failure of writing to standard output.
+    pub fn output(error: io::Error) -> Fatal {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Fatal::Closed,
+            _ => Fatal::Io("standard output".to_owned(), error),
+        }
+    }
+
+    /// The exit code as a number.
+    pub fn code(&self) -> u8 {
+        match self {
+            Fatal::Usage(_) => 64,
+            Fatal::Data(_) => 65,
+            Fatal::Told => 75,
+            Fatal::Io(..) => 74,
+            Fatal::Closed => 0,
+        }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        self.code().into()
+    }
+
+    /// Tells it on standard error.
+    pub fn print(&self) {
+        if !matches!(self, Fatal::Told | Fatal::Closed) {
+            warn(&self.to_string());
+        }
+    }
+}
+
+/// Tells something on standard error, with control characters made visible.
+pub fn warn(text: &str) {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    // There is nowhere else to tell that this failed.
+    let _ = io::stderr().write_all(format!("dovestat: {text}\n").as_bytes());
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fatal::Usage(text) | Fatal::Data(text) => f.write_str(text),
+            Fatal::Io(what, error) => write!(f, "{what}: {error}"),
+            Fatal::Told | Fatal::Closed => Ok(()),
+        }
+    }
+}

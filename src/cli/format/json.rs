@@ -1,0 +1,96 @@
+//! Objects of JSON the way doveadm writes them: every value a string.
+
+use std::io::{self, Write};
+
+/// Writes one object. With `strict` all control characters are escaped, not
+/// only those that JSON does not allow.
+pub fn write_object(
+    out: &mut impl Write,
+    names: &[String],
+    fields: &[&[u8]],
+    strict: bool,
+) -> io::Result<()> {
+    let mut text = String::from("{");
+    for (n, (name, field)) in names.iter().zip(fields).enumerate() {
+        if n > 0 {
+            text.push(',');
+        }
+        push_string(&mut text, name.as_bytes(), strict);
+        text.push(':');
+        push_string(&mut text, field, strict);
+    }
+    text.push('}');
+    out.write_all(text.as_bytes())
+}
+
+/// Appends a string. Each byte that is no UTF-8 becomes a U+FFFD of its own.
+fn push_string(text: &mut String, bytes: &[u8], strict: bool) {
+    text.push('"');
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                '\t' => text.push_str("\\t"),
+                '\x08' => text.push_str("\\b"),
+                '\x0c' => text.push_str("\\f"),
+                // Not allowed in JavaScript, which doveadm minds.
+                '\0'..='\x1f' | '\u{2028}' | '\u{2029}' => push_escape(text, c),
+                '\x7f'..='\u{9f}' | '\u{200e}' | '\u{200f}' if strict => push_escape(text, c),
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' if strict => push_escape(text, c),
+                _ => text.push(c),
+            }
+        }
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text.push('"');
+}
+
+/// Appends `\uXXXX`.
+fn push_escape(text: &mut String, c: char) {
+    text.push_str(&format!("\\u{:04x}", u32::from(c)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn string(bytes: &[u8], strict: bool) -> String {
+        let mut text = String::new();
+        push_string(&mut text, bytes, strict);
+        text
+    }
+
+    #[test]
+    fn strings_are_as_doveadm_writes_them() {
+        for (bytes, expected) in [
+            (&b"/<>&'"[..], "\"/<>&'\""),
+            (
+                b"\x08\x0c\n\r\t\x0b\x1f\x7f",
+                "\"\\b\\f\\n\\r\\t\\u000b\\u001f\x7f\"",
+            ),
+            (
+                "\u{2028}\u{2029}\u{85}é😀".as_bytes(),
+                "\"\\u2028\\u2029\u{85}é😀\"",
+            ),
+            (
+                b"\xff\xe2\x80(\xed\xa0\x80",
+                "\"\u{fffd}\u{fffd}\u{fffd}(\u{fffd}\u{fffd}\u{fffd}\"",
+            ),
+            (b"\xf4\x90\x80\x80", "\"\u{fffd}\u{fffd}\u{fffd}\u{fffd}\""),
+        ] {
+            assert_eq!(string(bytes, false), expected);
+        }
+    }
+
+    #[test]
+    fn strict_strings_have_no_control_character() {
+        let text: String = (0..=0x9f).filter_map(char::from_u32).collect();
+        assert!(!string(text.as_bytes(), true).chars().any(char::is_control));
+        assert_eq!(
+            string("\u{202e}\u{9b}".as_bytes(), true),
+            "\"\\u202e\\u009b\""
+        );
+    }
+}

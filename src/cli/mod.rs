@@ -1,0 +1,67 @@
+//! The client: what people and scripts look at the statistics with.
+//!
+//! It speaks to this daemon and to Dovecot's own service alike, and stands in
+//! for `doveadm stats` and `doveadm oldstats` in scripts.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `table` | options and commands: one table that makes parser, help and completions |
+//! | `options` | what the words of a command line mean |
+//! | `completion` | that table as scripts for shells |
+//! | `fatal` | what ends the program, as one line and an exit code |
+//! | [`server`] | addresses, connections, replies taken apart |
+//! | `column` | what is known of a column by its name |
+//! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
+//! | `width` | what text looks like on a terminal |
+//! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
+//! | `reset` | the global totals cleared |
+//! | `top` | the live view |
+//!
+//! The way of the data: [`server::ReplyParser`] makes rows of what a server
+//! sends, `dump` keeps, changes or drops them one by one, `format` prints them.
+//! Nothing but sorting and comparing holds more than one row.
+//!
+//! Must not: let a control character of a peer reach a terminal, or take a
+//! closed standard output for an error.
+
+mod column;
+mod completion;
+mod dump;
+mod fatal;
+mod format;
+mod options;
+mod reset;
+pub mod server;
+mod table;
+mod top;
+#[allow(dead_code, reason = "top uses the rest")]
+mod width;
+
+use fatal::Fatal;
+use options::Task;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Runs the program with the arguments behind its name.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            fatal.print();
+            fatal.exit_code()
+        }
+    }
+}
+
+/// Does what the arguments say.
+fn run(args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+    match options::parse(args)? {
+        Task::Print(text) => io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(Fatal::output),
+        Task::Dump(options) => dump::run(&options),
+        Task::Top(options) => top::run(options),
+        Task::Reset(servers) => reset::run(&servers),
+    }
+}

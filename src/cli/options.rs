@@ -1,0 +1,421 @@
+//! The command line of `dovestat`.
+//!
+//! Its words come from `table`; here they get their meaning. All options may
+//! stand anywhere, before or behind the command: with doveadm some have to stand
+//! before it, some behind.
+
+use super::completion;
+use super::fatal::Fatal;
+use super::format::Format;
+use super::server::Address;
+use super::table::{help, names_of, COMMANDS, TABLE};
+use crate::store::Zoom;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Words in front of a command that change nothing: doveadm has them.
+const SYNONYMS: [&str; 2] = ["stats", "oldstats"];
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Task {
+    /// Print a text.
+    Print(String),
+    /// Print statistics.
+    Dump(DumpOptions),
+    /// Show them live.
+    Top(TopOptions),
+    /// Clear the totals of these servers.
+    Reset(Vec<Address>),
+}
+
+/// What `dump` was asked for.
+#[derive(Clone, Debug)]
+pub struct DumpOptions {
+    /// The servers; at least one.
+    pub servers: Vec<Address>,
+    /// The format.
+    pub format: Format,
+    /// Where rows come from.
+    pub source: Source,
+    /// The saved dump to compare with.
+    pub since: Option<PathBuf>,
+    /// The columns to print; all without.
+    pub fields: Option<Vec<String>>,
+    /// What to sort by.
+    pub sort: Option<String>,
+    /// How many rows to print at most.
+    pub limit: Option<u64>,
+    /// How long to wait before printing again; once without.
+    pub watch: Option<Duration>,
+}
+
+/// Where `dump` gets rows.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From the servers: a level, and filters as in a request.
+    Servers(Zoom, Vec<Vec<u8>>),
+    /// From a saved dump.
+    File(PathBuf),
+}
+
+/// What `top` was asked for. Its entry is
+/// `top::run(options: TopOptions) -> Result<(), Fatal>`.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "top is not there yet")]
+pub struct TopOptions {
+    /// The servers; at least one.
+    pub servers: Vec<Address>,
+    /// `-b`: read and written bytes in place of disk bytes.
+    pub bytes: bool,
+    /// `-B`: frames of text instead of a screen.
+    pub batch: bool,
+    /// `-n`: how many frames; for ever without.
+    pub frames: Option<u64>,
+    /// `-d`: how long between frames; more than nothing.
+    pub delay: Duration,
+    /// `disk`, `cpu` or a column, as given (not checked); a `-` in front or at
+    /// the end reverses.
+    pub sort: Option<String>,
+    /// The format of frames; aligned text without.
+    pub format: Option<Format>,
+    /// The level to begin with.
+    pub level: Option<Zoom>,
+    /// Filters for the server, as in a request.
+    pub filters: Vec<Vec<u8>>,
+}
+
+/// A wrong command line.
+fn usage(text: impl std::fmt::Display) -> Fatal {
+    Fatal::Usage(format!("{text}; see dovestat --help"))
+}
+
+/// Reads the arguments behind the program's name.
+///
+/// # Errors
+/// [`Fatal::Usage`] for what is not in the tables.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
+    let mut parser = getopts::Options::new();
+    for row in &TABLE {
+        match row.argument {
+            "" => parser.optflagmulti(row.short, row.long, row.help),
+            argument => parser.optmulti(row.short, row.long, row.help, argument),
+        };
+    }
+    let given = Given(parser.parse(args).map_err(usage)?);
+    if given.has("h") {
+        return Ok(Task::Print(help()));
+    }
+    if given.has("V") {
+        return Ok(Task::Print(version()));
+    }
+    if let Some(shell) = given.last("completion") {
+        let script = completion::script(&shell);
+        return script
+            .map(Task::Print)
+            .ok_or_else(|| usage(format!("no completions for the shell {shell:?}")));
+    }
+    let mut words = given.0.free.iter().map(String::as_str).peekable();
+    words.next_if(|word| SYNONYMS.contains(word));
+    let name = words.next().ok_or_else(|| usage("no command"))?;
+    if COMMANDS.iter().all(|command| command.name != name) {
+        return Err(usage(format!("unknown command {name:?}")));
+    }
+    for row in &TABLE {
+        let names = [row.short, row.long].map(|name| !name.is_empty() && given.has(name));
+        if names.contains(&true) && !row.commands.is_empty() && !row.commands.contains(&name) {
+            let option = names_of(row);
+            return Err(usage(format!("option {option} is not for {name}")));
+        }
+    }
+    let words: Vec<&str> = words.collect();
+    match name {
+        "dump" => given.dump(&words).map(Task::Dump),
+        "top" => given.top(&words).map(Task::Top),
+        _ => match words.first() {
+            Some(extra) => Err(usage(format!("unexpected argument {extra:?}"))),
+            None => Ok(Task::Reset(given.servers())),
+        },
+    }
+}
+
+/// The options that were given.
+struct Given(getopts::Matches);
+
+impl Given {
+    /// Whether an option was given.
+    fn has(&self, name: &str) -> bool {
+        self.0.opt_present(name)
+    }
+
+    /// The argument of an option; of one that was repeated, the last.
+    fn last(&self, name: &str) -> Option<String> {
+        self.0.opt_strs(name).pop()
+    }
+
+    /// The same, read by `read`.
+    fn read<T>(
+        &self,
+        name: &str,
+        what: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Fatal> {
+        let Some(text) = self.last(name) else {
+            return Ok(None);
+        };
+        let value = read(&text).ok_or_else(|| usage(format!("{what} {text:?} is not possible")))?;
+        Ok(Some(value))
+    }
+
+    /// The servers to ask.
+    fn servers(&self) -> Vec<Address> {
+        let given = self.0.opt_strs("s");
+        match given.is_empty() {
+            true => vec![Address::default()],
+            false => given.iter().map(|text| Address::parse(text)).collect(),
+        }
+    }
+
+    /// What `dump` is to do.
+    fn dump(&self, words: &[&str]) -> Result<DumpOptions, Fatal> {
+        let since = self.last("diff").map(PathBuf::from);
+        let (first, rest) = words
+            .split_first()
+            .ok_or_else(|| usage("dump of which level?"))?;
+        let source = match Zoom::named(first.as_bytes()) {
+            Some(level) => Source::Servers(level, filters(rest)),
+            None if since.is_some() && rest.is_empty() => Source::File(PathBuf::from(first)),
+            None => return Err(usage(format!("unknown level {first:?}"))),
+        };
+        let fields = self.last("fields");
+        Ok(DumpOptions {
+            servers: self.servers(),
+            format: self.format()?.unwrap_or_default(),
+            source,
+            since,
+            fields: fields.map(|names| names.split(',').map(str::to_owned).collect()),
+            sort: self.last("sort"),
+            limit: self.read("limit", "a limit of", |text| text.parse().ok())?,
+            watch: self.read("watch", "an interval of", seconds)?,
+        })
+    }
+
+    /// What `top` is to do.
+    fn top(&self, words: &[&str]) -> Result<TopOptions, Fatal> {
+        let (given, sorts): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| is_filter(word));
+        if let Some(extra) = sorts.get(1) {
+            return Err(usage(format!("unexpected argument {extra:?}")));
+        }
+        let level = |text: &str| Zoom::named(text.as_bytes());
+        Ok(TopOptions {
+            servers: self.servers(),
+            bytes: self.has("b"),
+            batch: self.has("B"),
+            frames: self.read("n", "a number of frames of", |text| text.parse().ok())?,
+            delay: self
+                .read("d", "a delay of", seconds)?
+                .unwrap_or(Duration::from_secs(1)),
+            sort: sorts.first().map(|&sort| sort.to_owned()),
+            format: self.format()?,
+            level: self.read("l", "the level", level)?,
+            filters: filters(&given),
+        })
+    }
+
+    /// The format.
+    fn format(&self) -> Result<Option<Format>, Fatal> {
+        self.read("f", "the format", Format::named)
+    }
+}
+
+/// Whether a word is a filter.
+fn is_filter(word: &str) -> bool {
+    word.contains('=') || word.starts_with("connected")
+}
+
+/// Filters from the command line. doveadm passes its one argument on as it is,
+/// so that scripts give it several filters with TABs in between.
+fn filters(words: &[&str]) -> Vec<Vec<u8>> {
+    let pieces = words.iter().flat_map(|word| word.split('\t'));
+    pieces.map(|filter| filter.as_bytes().to_vec()).collect()
+}
+
+/// A time of more than nothing.
+fn seconds(text: &str) -> Option<Duration> {
+    let duration = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    (!duration.is_zero()).then_some(duration)
+}
+
+/// The text of `--version`.
+fn version() -> String {
+    format!("dovestat {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(args: &[&str]) -> Result<Task, Fatal> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    fn dump(args: &[&str]) -> DumpOptions {
+        match task(args) {
+            Ok(Task::Dump(options)) => options,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    fn top(args: &[&str]) -> TopOptions {
+        match task(args) {
+            Ok(Task::Top(options)) => options,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn doveadms_order_and_words_mean_the_same() {
+        for args in [
+            &[
+                "-s",
+                "/x",
+                "-f",
+                "json",
+                "dump",
+                "session",
+                "user=a",
+                "connected",
+            ][..],
+            &[
+                "dump",
+                "session",
+                "user=a",
+                "connected",
+                "-s",
+                "/x",
+                "-f",
+                "json",
+            ],
+            &[
+                "-f",
+                "json",
+                "stats",
+                "dump",
+                "-s",
+                "/x",
+                "session",
+                "user=a",
+                "connected",
+            ],
+            &[
+                "-Dv",
+                "-fjson",
+                "oldstats",
+                "dump",
+                "-s/x",
+                "session",
+                "user=a\tconnected",
+            ],
+        ] {
+            let options = dump(args);
+            assert_eq!(options.servers, [Address::Unix("/x".into())]);
+            assert_eq!(options.format, Format::Json);
+            let Source::Servers(level, filters) = options.source else {
+                panic!("{args:?}");
+            };
+            assert_eq!(level, Zoom::Session);
+            assert_eq!(filters, [&b"user=a"[..], b"connected"]);
+        }
+    }
+
+    #[test]
+    fn dump_has_its_options() {
+        let options = dump(&[
+            "dump",
+            "user",
+            "--fields",
+            "user,cpu",
+            "--sort",
+            "-disk_input",
+            "--limit=3",
+            "--watch",
+            "0.5",
+            "-s",
+            "a:1",
+            "-s",
+            "/b",
+        ]);
+        assert_eq!(options.fields.unwrap(), ["user", "cpu"]);
+        assert_eq!(options.sort.unwrap(), "-disk_input");
+        assert_eq!(options.limit, Some(3));
+        assert_eq!(options.watch, Some(Duration::from_millis(500)));
+        assert_eq!(options.servers.len(), 2);
+        let options = dump(&["dump", "--diff", "a", "user"]);
+        assert!(matches!(options.source, Source::Servers(Zoom::User, _)));
+        assert_eq!(options.since, Some("a".into()));
+        let options = dump(&["dump", "--diff", "a", "./user"]);
+        assert!(matches!(options.source, Source::File(_)));
+    }
+
+    #[test]
+    fn top_has_its_options() {
+        let options = top(&["top"]);
+        assert!(!options.bytes && !options.batch && options.format.is_none());
+        assert_eq!(
+            (options.frames, options.delay),
+            (None, Duration::from_secs(1))
+        );
+        assert_eq!((options.sort, options.level), (None, None));
+        let options = top(&[
+            "stats",
+            "top",
+            "-b",
+            "-B",
+            "-n2",
+            "-d",
+            ".5",
+            "-l",
+            "domain",
+            "user=*a",
+            "cpu",
+            "connected",
+        ]);
+        assert!(options.bytes && options.batch);
+        assert_eq!(
+            (options.frames, options.delay),
+            (Some(2), Duration::from_millis(500))
+        );
+        assert_eq!(options.sort.unwrap(), "cpu");
+        assert_eq!(options.level, Some(Zoom::Domain));
+        assert_eq!(options.filters, [&b"user=*a"[..], b"connected"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_64() {
+        for args in [
+            &[][..],
+            &["stats"],
+            &["who"],
+            &["stats", "stats", "dump", "user"],
+            &["dump"],
+            &["dump", "users"],
+            &["dump", "user", "-n", "3"],
+            &["dump", "user", "--watch", "0"],
+            &["dump", "user", "--watch", "-1"],
+            &["dump", "user", "--watch", "inf"],
+            &["dump", "user", "--limit", "-1"],
+            &["dump", "user", "-f", "xml"],
+            &["dump", "--diff", "a", "b", "c"],
+            &["top", "cpu", "disk"],
+            &["top", "-l", "all"],
+            &["top", "--fields", "user"],
+            &["reset", "now"],
+            &["--completion", "tcsh"],
+            &["--nothing"],
+            &["-s"],
+        ] {
+            assert_eq!(task(args).map(|_| ()).unwrap_err().code(), 64, "{args:?}");
+        }
+    }
+}

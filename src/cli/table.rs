@@ -1,0 +1,164 @@
+//! The words of the command line.
+//!
+//! [`TABLE`] is the one table of options and [`COMMANDS`] that of commands:
+//! parser, help and completions are made from them.
+
+/// One option.
+pub struct OptionRow {
+    /// Its letter, or nothing.
+    pub short: &'static str,
+    /// Its long name, or nothing.
+    pub long: &'static str,
+    /// What its argument is called, which says what it may be; empty when it
+    /// has none.
+    pub argument: &'static str,
+    /// The commands that take it; empty for all.
+    pub commands: &'static [&'static str],
+    /// What it does; empty for one that does nothing and is not told of.
+    pub help: &'static str,
+}
+
+/// One command.
+pub struct CommandRow {
+    /// Its name.
+    pub name: &'static str,
+    /// What follows it.
+    pub operands: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// All commands.
+pub const COMMANDS: [CommandRow; 3] = [
+    CommandRow {
+        name: "dump",
+        operands: "LEVEL [FILTER...]",
+        help: "print statistics",
+    },
+    CommandRow {
+        name: "top",
+        operands: "[SORT] [FILTER...]",
+        help: "watch statistics live",
+    },
+    CommandRow {
+        name: "reset",
+        operands: "",
+        help: "clear the global totals",
+    },
+];
+
+/// What requests may be filtered by; the last has no value.
+pub const FILTERS: [&str; 6] = ["user=", "domain=", "ip=", "session=", "since=", "connected"];
+
+/// Makes one row of [`TABLE`].
+const fn row(
+    names: [&'static str; 2],
+    argument: &'static str,
+    commands: &'static [&'static str],
+    help: &'static str,
+) -> OptionRow {
+    let [short, long] = names;
+    OptionRow {
+        short,
+        long,
+        argument,
+        commands,
+        help,
+    }
+}
+
+/// All options.
+#[rustfmt::skip]
+pub const TABLE: [OptionRow; 17] = [
+    row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
+    row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
+    row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
+    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk or cpu: the largest first, names from a to z; a - before or behind it reverses"),
+    row(["", "limit"], "N", &["dump"], "print at most this many rows"),
+    row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
+    row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
+    row(["b", ""], "", &["top"], "show read and written bytes in place of disk bytes"),
+    row(["B", "batch"], "", &["top"], "print frames of text instead of filling the screen"),
+    row(["n", "frames"], "N", &["top"], "end after this many frames"),
+    row(["d", "delay"], "SECS", &["top"], "show a frame this often"),
+    row(["l", "level"], "LEVEL", &["top"], "begin with this level"),
+    row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
+    row(["h", "help"], "", &[], "print this help and exit"),
+    row(["V", "version"], "", &[], "print the version and exit"),
+    // What scripts may have given to doveadm, for which there is no need here.
+    row(["D", ""], "", &[], ""),
+    row(["v", ""], "", &[], ""),
+];
+
+/// `-x`, `--xyz` or `-x, --xyz`.
+pub fn names_of(row: &OptionRow) -> String {
+    match (row.short, row.long) {
+        (short, "") => format!("-{short}"),
+        ("", long) => format!("--{long}"),
+        (short, long) => format!("-{short}, --{long}"),
+    }
+}
+
+/// The text of `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...\n\nCommands:\n",
+    );
+    for command in &COMMANDS {
+        let left = format!("{} {}", command.name, command.operands);
+        push_entry(&mut text, &left, command.help);
+    }
+    for heading in [""].into_iter().chain(COMMANDS.map(|command| command.name)) {
+        let all = TABLE.iter().filter(|row| !row.help.is_empty());
+        let mut rows = all.filter(|row| row.commands.first().unwrap_or(&"") == &heading);
+        let Some(first) = rows.next() else {
+            continue;
+        };
+        text += &match heading {
+            "" => "\nOptions:\n".to_owned(),
+            name => format!("\nOptions of {name}:\n"),
+        };
+        for row in [first].into_iter().chain(rows) {
+            let left = format!("{} {}", names_of(row), row.argument);
+            push_entry(&mut text, &left, row.help);
+        }
+    }
+    text
+}
+
+/// Appends one entry of the help, in two columns.
+fn push_entry(text: &mut String, left: &str, right: &str) {
+    /// How wide the first column is.
+    const LEFT: usize = 23;
+    /// How long lines may be.
+    const WIDTH: usize = 79;
+    let mut line = format!("  {left:width$}", width = LEFT - 2);
+    for word in right.split(' ') {
+        if line.len() + 1 + word.len() > WIDTH {
+            *text += &format!("{line}\n");
+            line = " ".repeat(LEFT);
+        }
+        line += &format!(" {word}");
+    }
+    *text += &format!("{line}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_has_every_row() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let help = help();
+        assert!(help.lines().all(|line| line.len() < 80), "{help}");
+        for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
+            assert!(help.contains(&format!("  {} {}", names_of(row), row.argument)));
+            assert!(words(&help).contains(&words(row.help)), "{}", row.help);
+            assert!(row
+                .commands
+                .iter()
+                .all(|name| COMMANDS.iter().any(|c| c.name == *name)));
+        }
+    }
+}
