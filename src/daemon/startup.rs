@@ -11,7 +11,6 @@ use super::log::Log;
 use super::options::Options;
 use super::turn::{Daemon, Listener, Socket};
 use crate::config::{Address, FileListener, LogPath, Service, Settings};
-use crate::store::Limits;
 use crate::sys::fifo::Fifo;
 use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, Access, Kind, Place, PlaceError};
@@ -147,18 +146,6 @@ fn log_panics(path: LogPath) {
             log.error(&format!("internal error, please report it: {text}"));
         }
     }));
-}
-
-/// What the store is to keep to.
-pub fn store_limits(settings: &Settings) -> Limits {
-    Limits {
-        memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
-        command_min_time_secs: settings.stats_command_min_time_secs,
-        session_min_time_secs: settings.stats_session_min_time_secs,
-        user_min_time_secs: settings.stats_user_min_time_secs,
-        domain_min_time_secs: settings.stats_domain_min_time_secs,
-        ip_min_time_secs: settings.stats_ip_min_time_secs,
-    }
 }
 
 /// The log's name, for messages.

@@ -13,9 +13,8 @@ use super::faults::{Fault, Faults};
 use super::fifo_input::{FifoInput, Line};
 use super::log::{visible, Log};
 use super::options::Options;
-use super::startup::store_limits;
 use crate::config::{ListenerOptions, Settings};
-use crate::store::{Now, Store, WallTime};
+use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
 use crate::wire::parse_record;
@@ -73,8 +72,9 @@ impl Listener {
             Socket::Tcp(socket) => {
                 let (stream, _) = socket.accept()?;
                 stream.set_nonblocking(true)?;
-                // Replies are whole writes; nothing is gained by holding back.
-                stream.set_nodelay(true)?;
+                // Replies are whole writes; nothing is gained by holding back,
+                // and little is lost where that cannot be set.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
         }
@@ -112,6 +112,18 @@ impl Clocks {
             },
         };
         (instant, now)
+    }
+}
+
+/// What the store is to keep to.
+fn store_limits(settings: &Settings) -> Limits {
+    Limits {
+        memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
+        command_min_time_secs: settings.stats_command_min_time_secs,
+        session_min_time_secs: settings.stats_session_min_time_secs,
+        user_min_time_secs: settings.stats_user_min_time_secs,
+        domain_min_time_secs: settings.stats_domain_min_time_secs,
+        ip_min_time_secs: settings.stats_ip_min_time_secs,
     }
 }
 
