@@ -168,9 +168,9 @@ pub fn leave() {
         Err(TryLockError::WouldBlock) => None,
     };
     if let Some(taken) = taken {
-        write_patiently(&taken.output, END);
         // A terminal that is gone has no settings to be restored.
         let _ = set_settings(taken.input.as_fd(), &taken.settings);
+        write_patiently(&taken.output, END);
     }
 }
 
