@@ -105,7 +105,9 @@ impl Server {
     }
 
     /// Gives the connection up.
-    fn lose(&mut self, why: String, now: Instant) {
+    fn lose(&mut self, mut why: String, now: Instant) {
+        // The system's number says nothing that its text does not.
+        why.truncate(why.find(" (os error").unwrap_or(why.len()));
         self.state = State::Down(now + self.rest, why);
         self.rest = (self.rest * 2).min(LONGEST_REST);
         self.waiting.clear();

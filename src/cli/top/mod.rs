@@ -3,12 +3,14 @@
 //! The way of the data: one lasting connection a server ([`link`]) brings
 //! samples, of which a table makes rates ([`model`]); rows of all servers are
 //! filtered and sorted ([`rows`]) as the view wants them ([`view`], changed by
-//! [`keys`]), and either drawn ([`paint`], [`popup`] into a frame of [`draw`])
+//! [`keys`]), and either drawn ([`paint`] with [`header`], [`table`] and [`popup`],
+//! into a frame of [`draw`])
 //! by the loop of [`screen`], or printed by that of [`batch`].
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `column` | the table of columns: cells, titles, sorts, SORT |
+//! | `filter`, `typing` | what people type, as filters and lines |
 //! | `number`, `glyphs` | numbers and signs as people read them |
 //!
 //! Must not: leave the terminal other than it was, whatever happens.
@@ -16,7 +18,9 @@
 mod batch;
 mod column;
 mod draw;
+mod filter;
 mod glyphs;
+mod header;
 mod keys;
 mod link;
 mod model;
@@ -25,6 +29,8 @@ mod paint;
 mod popup;
 mod rows;
 mod screen;
+mod table;
+mod typing;
 mod view;
 
 use super::fatal::Fatal;

@@ -1,8 +1,9 @@
 //! What hangs over the table: help, the two pickers, a row's details.
 
 use super::draw::{Frame, Style};
+use super::header::title;
 use super::model::{texts, Look};
-use super::paint::{title, Scene};
+use super::paint::Scene;
 use super::rows::Line;
 use super::view::{Mode, View};
 use crate::cli::width::{fit, visible, width};

@@ -4,9 +4,10 @@
 //! is needed, which for ten thousand entries takes about a millisecond.
 
 use super::column::Column;
+use super::filter::own_filter;
 use super::link::{Link, Server};
 use super::model::{Entry, Figures};
-use super::view::{own_filter, View};
+use super::view::View;
 use crate::store::wildcard_match;
 use std::cmp::Ordering;
 

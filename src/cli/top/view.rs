@@ -8,12 +8,13 @@
 //! biggest is selected, whoever that is. Must not: draw, ask or read a clock.
 
 use super::column::{self, Column, Kind};
+use super::filter::server_filters;
 use super::keys::Key;
 use super::link::Question;
 use super::model::{texts, Look};
 use super::rows::{Line, Lines};
+use super::typing::{edit, moved, scroll, Edit};
 use crate::store::Zoom;
-use crate::wire::parse_request;
 use std::time::Duration;
 
 /// The levels in the order of their keys 1 to 6.
@@ -608,172 +609,5 @@ impl View {
     }
 }
 
-/// What became of a line that is being typed.
-enum Edit {
-    /// It goes on.
-    Going,
-    /// It is finished.
-    Done,
-    /// It is not wanted any more.
-    Dropped,
-}
-
-/// A key for a line that is being typed.
-fn edit(text: &mut String, key: Key) -> Edit {
-    match key {
-        Key::Enter => return Edit::Done,
-        Key::Esc => return Edit::Dropped,
-        Key::Backspace if text.is_empty() => return Edit::Dropped,
-        Key::Backspace => drop(text.pop()),
-        Key::Ctrl('u') => text.clear(),
-        Key::Char(c) => text.push(c),
-        _ => {}
-    }
-    Edit::Going
-}
-
-/// A place in a list of `count` after a key; `None` when the list is closed.
-fn moved(place: usize, count: usize, key: Key) -> Option<usize> {
-    let last = count.saturating_sub(1);
-    match key {
-        Key::Down | Key::Char('j') => Some((place + 1).min(last)),
-        Key::Up | Key::Char('k') => Some(place.saturating_sub(1)),
-        Key::PageDown => Some((place + 10).min(last)),
-        Key::PageUp => Some(place.saturating_sub(10)),
-        Key::Home | Key::Char('g') => Some(0),
-        Key::End | Key::Char('G') => Some(last),
-        _ => None,
-    }
-}
-
-/// The first line of a text after a key; `None` when it is closed. The drawing
-/// stops it at the end.
-fn scroll(line: usize, key: Key) -> Option<usize> {
-    match key {
-        Key::Char('q' | '?' | 'i') => None,
-        key => moved(line, 1000, key),
-    }
-}
-
-/// A filter as it was typed as filters of a request. Words with `=` are taken
-/// as they are, others are parts of the level's name. `None` when no server
-/// would take them: it closes the connection on a wrong one.
-fn server_filters(level: Zoom, text: &str) -> Option<Vec<Vec<u8>>> {
-    let mut filters = Vec::new();
-    for word in text.split_whitespace() {
-        let name = match level {
-            _ if word.contains('=') || word == "connected" => None,
-            Zoom::Domain => Some("domain"),
-            Zoom::User | Zoom::Session | Zoom::Command => Some("user"),
-            // Parts of addresses are no filter of the server's: `Lines` has it.
-            Zoom::Ip | Zoom::Global => continue,
-        };
-        let filter = match name {
-            None => word.to_owned(),
-            Some(name) if word.contains(['*', '?']) => format!("{name}={word}"),
-            Some(name) => format!("{name}=*{word}*"),
-        };
-        filters.push(filter.into_bytes());
-    }
-    let mut line = crate::cli::server::export_request(level, &filters);
-    line.pop();
-    parse_request(&mut line).ok().map(|_| filters)
-}
-
-/// The words of a filter that are left to us: see [`server_filters`].
-pub fn own_filter(level: Zoom, text: &str) -> Vec<String> {
-    let words = text.split_whitespace();
-    let ours =
-        words.filter(|word| level == Zoom::Ip && !word.contains('=') && *word != "connected");
-    ours.map(str::to_lowercase).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::server::Address;
-    use crate::cli::top::link::Link;
-    use std::time::Instant;
-
-    fn view(sort: Option<&str>) -> Result<View, String> {
-        View::new(false, None, &[], Duration::from_secs(1), sort)
-    }
-
-    /// Presses keys where no server answers.
-    fn press(view: &mut View, keys: &[Key]) -> Effect {
-        let address = Address::Unix("/nonexistent".into());
-        let link = Link::new(&[address], view.question(), Instant::now()).unwrap();
-        let press = |_, &key| view.press(key, &Lines(&link));
-        keys.iter().fold(Effect::Draw, press)
-    }
-
-    #[test]
-    fn sort_is_a_column_a_sum_or_a_name() {
-        let name = |view: &View| view.sort().map(|index| view.columns[index].name);
-        assert_eq!(name(&view(None).unwrap()), Some("disk"));
-        assert_eq!(name(&view(Some("cpu")).unwrap()), Some("cpu"));
-        assert_eq!(name(&view(Some("user")).unwrap()), None);
-        let reversed = view(Some("-auth_failures")).unwrap();
-        assert_eq!(name(&reversed), Some("auth_failures"));
-        assert!(reversed.reverse && view(Some("cpu-")).unwrap().reverse);
-        assert_eq!(view(Some("nonsense")).unwrap_err(), "nonsense");
-    }
-
-    #[test]
-    fn one_key_sorts_and_the_same_once_more_reverses() {
-        let mut view = view(None).unwrap();
-        assert_eq!(press(&mut view, &[Key::Char('C')]), Effect::Watch);
-        assert_eq!((view.watched().name, view.reverse), ("cpu", false));
-        press(&mut view, &[Key::Char('C')]);
-        assert!(view.reverse);
-        press(&mut view, &[Key::Char('L'), Key::Char('3')]);
-        assert_eq!(view.watched().name, "disk", "sessions have no logins");
-        press(&mut view, &[Key::Char('2')]);
-        assert_eq!(view.watched().name, "num_logins");
-    }
-
-    #[test]
-    fn levels_and_filters_make_questions() {
-        let mut view = view(None).unwrap();
-        assert_eq!(press(&mut view, &[Key::Tab]), Effect::Ask);
-        let question = view.question();
-        assert_eq!(question.level, Zoom::Session);
-        assert_eq!(question.filters, [b"connected"]);
-        press(&mut view, &[Key::BackTab, Key::BackTab, Key::BackTab]);
-        assert_eq!(view.level, Zoom::Global);
-        let typed = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
-        press(
-            &mut view,
-            &[&[Key::F(2)], &typed("\\joe since=7")[..], &[Key::Enter]].concat(),
-        );
-        assert_eq!(view.question().filters, [&b"user=*joe*"[..], b"since=7"]);
-        assert_eq!(press(&mut view, &[Key::Esc]), Effect::Ask);
-        assert_eq!(view.question().filters, [b""; 0]);
-    }
-
-    #[test]
-    fn wrong_filters_are_not_asked() {
-        for (level, text, filters) in [
-            (Zoom::Domain, "a*", Some(vec!["domain=a*"])),
-            (Zoom::Ip, "10.0.", Some(vec![])),
-            (Zoom::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
-            (Zoom::User, "ip=10.0.", None),
-            (Zoom::User, "since=yesterday", None),
-        ] {
-            let filters = filters.map(|f| f.into_iter().map(Vec::from).collect::<Vec<_>>());
-            assert_eq!(server_filters(level, text), filters, "{text}");
-        }
-        assert_eq!(own_filter(Zoom::Ip, "10.0. ip=1.2.3.4"), ["10.0."]);
-    }
-
-    #[test]
-    fn faster_and_slower_stop_at_the_ends() {
-        let mut view = view(None).unwrap();
-        assert_eq!(press(&mut view, &[Key::Char('+')]), Effect::Hurry);
-        assert_eq!(view.delay, Duration::from_millis(500));
-        press(&mut view, &[Key::Char('+'); 9]);
-        assert_eq!(view.delay, Duration::from_millis(200));
-        press(&mut view, &[Key::Char('-'); 20]);
-        assert_eq!(view.delay, Duration::from_secs(60));
-    }
-}
+mod tests;
