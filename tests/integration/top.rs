@@ -3,7 +3,9 @@
 
 use std::process::{Command, Output, Stdio};
 
+use crate::dovecot::{self, Dovecot};
 use crate::harness::{send_signal, text, wait_until, Daemon, Setup, TempDir};
+use crate::link::Writer;
 use crate::records::{self, Auth, Mail};
 use crate::screen::Terminal;
 
@@ -361,6 +363,53 @@ fn plain_terminals_are_served() {
     assert!(dumb.wait_end().success());
     assert!(!dumb.is_full());
     assert!(dumb.text().contains("bob@"));
+}
+
+#[test]
+fn the_original_service_is_understood() {
+    if !dovecot::available("top::the_original_service_is_understood") {
+        return;
+    }
+    let original = Dovecot::original("top-original");
+    let mut writer = Writer::open(&original.stats_fifo());
+    let mail = Mail {
+        times: [(0, 7442), (0, 0), (0, 0)],
+        disk: [4096, 0],
+        ..Mail::default()
+    };
+    for record in [
+        records::connect("s1", "bob@example.com", "imap", 12, "10.0.0.2"),
+        records::update("s1", &mail.field()),
+        records::command("s1", 1, "", "FETCH", "1:*", &mail.field()),
+    ] {
+        writer.send_waiting(&record);
+    }
+    let mut command = client(&[&original.stats_socket()], &["-d", "0.2"]);
+    let mut top = Terminal::start(&mut command, 24, 80);
+    top.keys("t");
+    // 7442 us, which the original prints as 0.7442.
+    top.wait("its total", |s| {
+        let row = s.lines().find(|line| line.contains("bob@example.com"));
+        row.is_some_and(|row| row.contains(" 7.4ms ") && row.contains(" 4.00k "))
+    });
+    for (key, seen) in [
+        ("1", " example.com "),
+        ("5", " 10.0.0.2 "),
+        ("3", " imap "),
+        ("4", " FETCH "),
+        ("6", "1 row"),
+    ] {
+        top.keys(key);
+        top.wait_text(seen);
+    }
+    top.keys("2");
+    top.wait_text("bob@example.com");
+    top.keys("\r");
+    top.wait_text("bob@example.com ›  3 Sessions");
+    top.wait_text(" imap ");
+    top.keys("q");
+    assert!(top.wait_end().success());
+    original.stop();
 }
 
 /// Frames of a client whose standard output is a pipe.

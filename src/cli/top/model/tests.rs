@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::cli::server::{Event, ReplyParser};
 use crate::cli::top::column::{COMMANDS, LOGINS};

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::cli::server::Address;
 use crate::cli::top::filter::own_filter;
