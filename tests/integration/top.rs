@@ -412,6 +412,28 @@ fn the_original_service_is_understood() {
     original.stop();
 }
 
+#[test]
+fn begun_in_the_background_it_waits_for_its_turn() {
+    let daemon = Daemon::start("top-background");
+    feed(&daemon);
+    let script = format!(
+        "{} -s {} top -d 0.2 & echo pid=$! ; read line; fg >/dev/null",
+        env!("CARGO_BIN_EXE_dovestat"),
+        daemon.socket()
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-m", "-c", &script]).env("TERM", "xterm");
+    let mut shell = Terminal::start(&mut shell, 24, 80);
+    shell.wait_text("pid=");
+    // Started in the background it is stopped when it wants the terminal.
+    shell.keys("\n");
+    shell.wait_text("bob@");
+    assert!(shell.is_full() && shell.is_raw());
+    shell.keys("q");
+    shell.wait_end();
+    shell.assert_restored();
+}
+
 /// Frames of a client whose standard output is a pipe.
 fn frames(servers: &[&str], args: &[&str]) -> Output {
     let mut command = client(servers, args);

@@ -117,7 +117,7 @@ impl Screen {
             }
             let push = |(index, fd)| (index, set.push(fd, Interest::READ));
             let connections: Vec<(usize, usize)> = self.link.connections().map(push).collect();
-            set.wait(Some(self.deadline().saturating_duration_since(now)))?;
+            set.wait(Some(self.deadline(now).saturating_duration_since(now)))?;
 
             let now = Instant::now();
             if set.ready(signal_slot).readable && self.take_signals(signals)? {
@@ -173,9 +173,14 @@ impl Screen {
     }
 
     /// When something is due next.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, now: Instant) -> Instant {
         let ask = (!self.view.paused).then_some(self.next_ask);
-        let still = self.drawn.map(|drawn| drawn + STILL);
+        // Overdue while the terminal is not ours or takes nothing: look again
+        // after as long, instead of spinning.
+        let still = self.drawn.map(|drawn| match drawn + STILL {
+            due if due > now => due,
+            _ => now + STILL,
+        });
         let times = [ask, still, self.esc_until, self.link.deadline()];
         times.into_iter().flatten().min().unwrap_or(self.next_ask)
     }

@@ -64,7 +64,7 @@ pub fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> Strin
 pub fn layout(view: &mut View, scene: &Scene<'_>, page: &[Line<'_>], columns: usize) -> Layout {
     let mut all: Vec<(&str, Option<usize>, usize, usize)> = Vec::new();
     if scene.lines.0.servers.len() > 1 || view.level == Zoom::Global {
-        all.push(("SERVER", None, 12, 40));
+        all.push(("SERVER", None, 12, 60));
     }
     let own = text_columns(view.level).iter();
     all.extend(own.map(|&(title, text, least, most)| (title, Some(text), least, most)));
