@@ -34,7 +34,6 @@ mod reset;
 pub mod server;
 mod table;
 mod top;
-#[allow(dead_code, reason = "top uses the rest")]
 mod width;
 
 use fatal::Fatal;

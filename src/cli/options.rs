@@ -63,7 +63,6 @@ pub enum Source {
 /// What `top` was asked for. Its entry is
 /// `top::run(options: TopOptions) -> Result<(), Fatal>`.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "top is not there yet")]
 pub struct TopOptions {
     /// The servers; at least one.
     pub servers: Vec<Address>,

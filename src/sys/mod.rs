@@ -9,8 +9,9 @@
 //! loop; -1 becomes an [`io::Error`] in one place, `cerr`.
 //!
 //! Must not: decide anything (sizes, retries over time, exit codes, what to
-//! log), log, or keep state that its caller cannot see. The one exception is
-//! [`signal`], because a handler can reach nothing but statics.
+//! log), log, or keep state that its caller cannot see. The two exceptions are
+//! [`signal`], because a handler can reach nothing but statics, and [`terminal`],
+//! because a panic can.
 //!
 //! The map:
 //!
@@ -28,6 +29,7 @@
 //! | [`syslog`]     | a log socket that never blocks                         |
 //! | [`bytes`]      | looking for a byte                                     |
 //! | [`page`]       | memory straight from the kernel                        |
+//! | [`terminal`]   | a terminal as a screen, always given back as it was    |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
 
 use std::io;
@@ -44,6 +46,7 @@ pub mod process;
 pub mod signal;
 pub mod socket;
 pub mod syslog;
+pub mod terminal;
 pub mod user;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Signals as something poll(2) can wait for.
 //!
-//! Owns: the handlers of TERM, INT, HUP and USR1, the set of those that came,
-//! and a socket pair: the handler writes a byte to one end, the loop polls the
-//! other.
+//! Owns: the handlers of TERM, INT, HUP and USR1, for a program with a screen
+//! also of QUIT, TSTP, CONT and WINCH, the set of those that came, and a socket
+//! pair: the handler writes a byte to one end, the loop polls the other.
 //!
 //! Invariants: a signal that came before a [`Signals::take`] is in its result
 //! or in that of a later one; however often it came, once. The set is kept
@@ -40,6 +40,14 @@ pub struct Pending {
     pub hup: bool,
     /// SIGUSR1.
     pub usr1: bool,
+    /// SIGQUIT; to a screen only, as all below.
+    pub quit: bool,
+    /// SIGTSTP: asked to stop. [`Signals::stop`] does it.
+    pub tstp: bool,
+    /// SIGCONT: going on after having been stopped.
+    pub cont: bool,
+    /// SIGWINCH: the terminal has another size.
+    pub winch: bool,
 }
 
 /// The installed handlers.
@@ -53,6 +61,25 @@ impl Signals {
     /// Installs the handlers and ignores SIGPIPE. An error when that was done
     /// in this process before.
     pub fn install() -> io::Result<Signals> {
+        Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
+    }
+
+    /// As [`Signals::install`], for a program that fills a terminal's screen:
+    /// it has to tidy up before it ends or stops, and to know the size.
+    pub fn install_for_screen() -> io::Result<Signals> {
+        Signals::install_for(&[
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGQUIT,
+            libc::SIGTSTP,
+            libc::SIGCONT,
+            libc::SIGWINCH,
+        ])
+    }
+
+    /// Installs the handlers of the given signals.
+    fn install_for(signals: &[libc::c_int]) -> io::Result<Signals> {
         if INSTALLED.swap(true, Ordering::SeqCst) {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -65,11 +92,19 @@ impl Signals {
         // Never closed: the handler may run until the process ends.
         WAKE_FD.store(waker.into_raw_fd(), Ordering::SeqCst);
         set_action(libc::SIGPIPE, libc::SIG_IGN)?;
-        let handler = note as extern "C" fn(libc::c_int) as *const () as libc::sighandler_t;
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
-            set_action(signal, handler)?;
+        for &signal in signals {
+            set_action(signal, handler())?;
         }
         Ok(Signals { wake })
+    }
+
+    /// Stops this process as SIGTSTP does by default; gives control back when
+    /// it goes on.
+    pub fn stop(&self) -> io::Result<()> {
+        set_action(libc::SIGTSTP, libc::SIG_DFL)?;
+        // SAFETY: no pointers.
+        cerr(unsafe { libc::raise(libc::SIGTSTP) })?;
+        set_action(libc::SIGTSTP, handler())
     }
 
     /// The signals that came since the last call.
@@ -84,6 +119,10 @@ impl Signals {
             int: came(libc::SIGINT),
             hup: came(libc::SIGHUP),
             usr1: came(libc::SIGUSR1),
+            quit: came(libc::SIGQUIT),
+            tstp: came(libc::SIGTSTP),
+            cont: came(libc::SIGCONT),
+            winch: came(libc::SIGWINCH),
         }
     }
 }
@@ -92,6 +131,11 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
+}
+
+/// The handler as sigaction(2) wants it.
+fn handler() -> libc::sighandler_t {
+    note as extern "C" fn(libc::c_int) as *const () as libc::sighandler_t
 }
 
 /// The handler: atomics, write(2) and errno only, all safe in a handler.

@@ -2,10 +2,11 @@
 //! options and signals; real Dovecot processes against it; and the original
 //! statistics service beside it, fed the same bytes.
 //!
-//! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
-//! tools; `protocol`, `damage`, `requests`, `listeners`, `robust`, `program`,
-//! `peers` and `compare` hold the tests of the daemon, `client` and `client_output` those of the client; `model`, its `reading` and `original` are
-//! what `compare` compares with.
+//! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
+//! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `robust`,
+//! `program`, `peers` and `compare` hold the tests of the daemon, `client`,
+//! `client_output` and `top` those of the client; `model`, its `reading` and
+//! `original` are what `compare` compares with.
 
 mod client;
 mod client_output;
@@ -26,4 +27,6 @@ mod reading;
 mod records;
 mod requests;
 mod robust;
+mod screen;
 mod streams;
+mod top;

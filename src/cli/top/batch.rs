@@ -1,0 +1,237 @@
+//! Frames of text for scripts and for terminals that cannot do more.
+//!
+//! A frame follows each round of samples but the first, which has no rates yet.
+//! Rows are complete, sorted, and carry every column of their level. In the
+//! formats for programs, numbers are rates a second, of processor time in
+//! seconds; `last_update` and `num_connected_sessions` are as they are.
+
+use super::glyphs::{ASCII, UNICODE};
+use super::is_utf8_locale;
+use super::link::Link;
+use super::model::texts;
+use super::rows::{Line, Lines};
+use super::view::View;
+use crate::cli::fatal::{warn, Fatal};
+use crate::cli::format::{Format, Printer};
+use crate::cli::options::TopOptions;
+use crate::cli::width::{visible, width};
+use crate::sys::local_time::LocalTime;
+use crate::sys::poll::{Interest, PollSet};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a server that was lost, or does not answer, holds up the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints the frames.
+pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
+    let mut begun = Instant::now();
+    let mut link =
+        Link::new(&options.servers, view.question(), begun).map_err(Fatal::io("socket pair"))?;
+    round(&mut link, &view, begun)?;
+    let stdout = io::stdout();
+    let format = options.format.unwrap_or(Format::Table);
+    let new_printer = || Printer::new(stdout.lock(), format, stdout.is_terminal());
+    let mut printer = new_printer();
+    let mut frame = 0;
+    while options.frames.is_none_or(|frames| frame < frames) {
+        begun = wait(&mut link, &view, begun + view.delay)?;
+        link.connect(begun);
+        link.ask(begun);
+        round(&mut link, &view, begun)?;
+        let wall = SystemTime::now();
+        let printed = match format {
+            Format::Table => table(&mut stdout.lock(), &view, Lines(&link), wall, frame),
+            // An array is a document of its own; all else goes on.
+            Format::Json => {
+                printer = new_printer();
+                print(&mut printer, &view, Lines(&link), wall, true)
+                    .and_then(|()| printer.end())
+                    .and_then(|()| stdout.lock().write_all(b"\n"))
+            }
+            _ => print(&mut printer, &view, Lines(&link), wall, frame == 0),
+        };
+        let flushed = printed.and_then(|()| stdout.lock().flush());
+        flushed.map_err(Fatal::output)?;
+        frame += 1;
+    }
+    Ok(())
+}
+
+/// Waits until every server has answered since `begun` or is known not to.
+fn round(link: &mut Link, view: &View, begun: Instant) -> Result<(), Fatal> {
+    let end = begun + PATIENCE;
+    let mut now = begun;
+    loop {
+        let waiting = link.servers.iter().any(|server| {
+            let answered = server.table.sampled().is_some_and(|taken| taken >= begun);
+            !answered && server.failure().is_none()
+        });
+        if !waiting || now >= end {
+            break;
+        }
+        now = turn(link, view, end.saturating_duration_since(now))?;
+    }
+    let dead = link.servers.iter().filter(|server| !server.is_up());
+    if dead.clone().count() < link.servers.len() {
+        return Ok(());
+    }
+    for server in dead {
+        let why = server.failure().unwrap_or("no answer");
+        warn(&format!("{}: {why}", server.name));
+    }
+    Err(Fatal::Told)
+}
+
+/// Lets time pass until `until`, taking what comes.
+fn wait(link: &mut Link, view: &View, until: Instant) -> Result<Instant, Fatal> {
+    let mut now = Instant::now();
+    while now < until {
+        now = turn(link, view, until.saturating_duration_since(now))?;
+    }
+    Ok(now)
+}
+
+/// Waits once, at most so long, and reads what is there.
+fn turn(link: &mut Link, view: &View, time: Duration) -> Result<Instant, Fatal> {
+    let mut set = PollSet::new();
+    let wake = set.push(link.wake(), Interest::READ);
+    let push = |(index, fd)| (index, set.push(fd, Interest::READ));
+    let connections: Vec<(usize, usize)> = link.connections().map(push).collect();
+    set.wait(Some(time)).map_err(Fatal::io("poll"))?;
+    let now = Instant::now();
+    if set.ready(wake).readable {
+        link.take_connections(now);
+    }
+    for (index, slot) in connections {
+        if set.ready(slot).readable {
+            link.read(index, view.window(), now);
+        }
+    }
+    Ok(now)
+}
+
+/// Time since 1970 in microseconds.
+fn micros_of(wall: SystemTime) -> u64 {
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Prints a frame for programs.
+fn print<W: Write>(
+    printer: &mut Printer<W>,
+    view: &View,
+    lines: Lines<'_>,
+    wall: SystemTime,
+    with_header: bool,
+) -> io::Result<()> {
+    let columns = view.possible();
+    if with_header {
+        let texts = ["time", "host"].iter().chain(texts(view.level).0);
+        let numbers = columns.iter().map(|&index| &view.columns[index].name);
+        let names: Vec<String> = texts
+            .chain(numbers)
+            .map(|name| (*name).to_owned())
+            .collect();
+        printer.header(&names)?;
+    }
+    let now_micros = micros_of(wall);
+    let time = format!("{}.{:06}", now_micros / 1_000_000, now_micros % 1_000_000);
+    for line in &lines.all(view) {
+        let figures = lines.figures(line, view);
+        let numbers = columns
+            .iter()
+            .map(|&index| view.columns[index].plain(&figures));
+        let numbers: Vec<String> = numbers.collect();
+        let host = lines.0.servers[line.server].name.as_bytes();
+        let mut fields = vec![time.as_bytes(), host];
+        fields.extend(line.entry.texts.iter().map(|text| &**text));
+        fields.extend(numbers.iter().map(String::as_bytes));
+        printer.row(&fields)?;
+    }
+    Ok(())
+}
+
+/// Prints a frame for people: aligned columns.
+fn table(
+    out: &mut impl Write,
+    view: &View,
+    lines: Lines<'_>,
+    wall: SystemTime,
+    frame: u64,
+) -> io::Result<()> {
+    let (rows, now_micros) = (lines.all(view), micros_of(wall));
+    let glyphs = if is_utf8_locale() { &UNICODE } else { &ASCII };
+    let servers = &lines.0.servers;
+    let mut text = String::new();
+    if frame > 0 {
+        text.push('\n');
+    }
+    let up = servers.iter().filter(|server| server.is_up()).count();
+    let unit = if view.is_total() {
+        "totals"
+    } else {
+        "a second"
+    };
+    text += &format!(
+        "{}  {}  {unit}, {} rows",
+        LocalTime::at(wall),
+        view.level.name(),
+        rows.len()
+    );
+    text += &match servers.len() {
+        1 => format!("  {}\n", visible(servers[0].name.as_bytes(), glyphs.utf8)),
+        all => format!("  {up} of {all} servers\n"),
+    };
+    for server in servers.iter().filter(|server| !server.is_up()) {
+        let why = format!(
+            "{}: {}",
+            server.name,
+            server.failure().unwrap_or("connecting")
+        );
+        text += &format!("{}\n", visible(why.as_bytes(), glyphs.utf8));
+    }
+    let mut titles = Vec::new();
+    let with_server = servers.len() > 1 || view.level.name() == "global";
+    if with_server {
+        titles.push("SERVER".to_owned());
+    }
+    titles.extend(texts(view.level).0.iter().map(|name| name.to_uppercase()));
+    let left = titles.len();
+    let columns = view.shown();
+    titles.extend(
+        columns
+            .iter()
+            .map(|&index| view.columns[index].title.to_owned()),
+    );
+    let cells = |line: &Line<'_>| {
+        let figures = lines.figures(line, view);
+        let mut cells = Vec::new();
+        if with_server {
+            cells.push(visible(servers[line.server].name.as_bytes(), glyphs.utf8));
+        }
+        let texts = line.entry.texts.iter();
+        cells.extend(texts.map(|text| visible(text, glyphs.utf8)));
+        let numbers = columns.iter();
+        cells.extend(numbers.map(|&index| view.columns[index].cell(&figures, now_micros)));
+        cells
+    };
+    let mut table = vec![titles];
+    table.extend(rows.iter().map(cells));
+    let widest = |at: usize| table.iter().map(|row| width(&row[at])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table[0].len()).map(widest).collect();
+    for row in &table {
+        let mut line = String::new();
+        for (at, (cell, &columns)) in row.iter().zip(&widths).enumerate() {
+            let blanks = " ".repeat(columns - width(cell));
+            let gap = if at == 0 { "" } else { "  " };
+            match at < left {
+                true => line += &format!("{gap}{cell}{blanks}"),
+                false => line += &format!("{gap}{blanks}{cell}"),
+            }
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    out.write_all(text.as_bytes())
+}

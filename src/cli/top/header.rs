@@ -1,0 +1,280 @@
+//! The header of the screen: who is asked, the totals, the levels.
+
+use super::column::{value_index, COMMANDS, LOGINS, SESSIONS};
+use super::draw::{Frame, Style};
+use super::model::{Figures, Look};
+use super::number;
+use super::paint::{Scene, LOW};
+use super::view::{View, LEVELS};
+use crate::cli::width::{visible, width};
+use crate::store::Zoom;
+use crate::sys::terminal::Size;
+
+/// A piece of the header: a label, a value, and how that looks.
+type Piece = (&'static str, String, Style);
+
+/// The totals of all servers that answer: a number of the reading, summed.
+fn totals(view: &View, scene: &Scene<'_>, value: impl Fn(&Figures<'_>) -> f64) -> Option<f64> {
+    let servers = scene.lines.0.servers.iter().filter(|server| server.is_up());
+    let look = match view.totals {
+        true => Look::Totals,
+        false => Look::Rates(view.window()),
+    };
+    let mut sum = None;
+    for server in servers {
+        for (_, entry) in server.global.entries() {
+            let figures = server.global.figures(entry, look);
+            if !figures.is_unknown() {
+                sum = Some(sum.unwrap_or(0.0) + value(&figures));
+            }
+        }
+    }
+    sum
+}
+
+/// Draws the header; gives the row of the titles.
+pub fn header(frame: &mut Frame, view: &View, scene: &Scene<'_>, count: usize) -> usize {
+    let Size { rows, columns } = frame.size();
+    frame_title(frame, view, scene);
+    let unit = if view.totals { "" } else { "/s" };
+    let index = |name| value_index(name).expect("a field of the table");
+    let sum = |value: usize| totals(view, scene, |figures| figures.number(value));
+    // Without a server that answers, or before its second sample: a dash.
+    let show = |number: Option<f64>, text: fn(f64) -> String, unit: &str| match number.map(text) {
+        None => number::NOTHING.to_owned(),
+        Some(text) if text == number::NOTHING => format!("0{unit}"),
+        Some(text) => text + unit,
+    };
+    let whole = |number: f64| number::whole(number as u64);
+    let counted = if view.totals { whole } else { number::count };
+    let count_of = |value| show(sum(value), counted, unit);
+    let bytes_of = |name| show(sum(index(name)), number::bytes, unit);
+    let up = scene.lines.0.servers.iter().filter(|server| server.is_up());
+    let entries = up.flat_map(|server| server.global.entries());
+    let sessions = entries
+        .map(|(_, entry)| entry.values[SESSIONS] as f64)
+        .reduce(|sum, sessions| sum + sessions);
+    let sessions = show(sessions, whole, "");
+    let cpu = sum(index("user_cpu")).zip(sum(index("sys_cpu")));
+    let cpu = cpu.map(|(user, system)| user + system);
+    let cpu_text = match view.totals {
+        true => show(cpu, |micros| number::duration(micros as u64), ""),
+        false => show(cpu, |micros| number::percent(micros / 1e4), "%"),
+    };
+    let failures = sum(index("auth_failures")).unwrap_or(0.0);
+    let failed = if failures > 0.0 {
+        Style::Bad
+    } else {
+        Style::Strong
+    };
+    let first: [Piece; 5] = [
+        ("Sessions", sessions, Style::Strong),
+        ("Logins", count_of(LOGINS), Style::Strong),
+        ("Commands", count_of(COMMANDS), Style::Strong),
+        ("Auth ok", count_of(index("auth_successes")), Style::Strong),
+        ("failed", count_of(index("auth_failures")), failed),
+    ];
+    if rows < LOW {
+        let [sessions, logins, commands, _, failed] = first;
+        let short = [
+            ("", sessions.1 + " sess", Style::Strong),
+            ("", commands.1 + " cmd", Style::Strong),
+            ("cpu", cpu_text, Style::Strong),
+            logins,
+            failed,
+        ];
+        pieces(frame, 1, 1, &short, 2);
+        return 2;
+    }
+    pieces(frame, 1, 1, &first, 3);
+    let column = pieces(frame, 2, 1, &[("CPU", cpu_text, Style::Strong)], 1);
+    let mut column = column.max(11);
+    if !view.totals && columns >= 70 {
+        let share = cpu.unwrap_or(0.0) / 1e6;
+        let long = if columns >= 100 { 20 } else { 6 };
+        let bar = scene.glyphs.bar(share.min(1.0), long);
+        frame.put(2, column + 1, &bar, Style::Bar);
+        column += long + 1;
+    }
+    let traffic: [Piece; 4] = [
+        ("Disk in", bytes_of("disk_input"), Style::Strong),
+        ("out", bytes_of("disk_output"), Style::Strong),
+        ("Read", bytes_of("read_bytes"), Style::Strong),
+        ("written", bytes_of("write_bytes"), Style::Strong),
+    ];
+    pieces(frame, 2, column + 2, &traffic, 2);
+    let mut row = 3 + servers(frame, 3, scene);
+    row += usize::from(rows >= 30);
+    tabs(frame, row, view, scene, count);
+    row + 1
+}
+
+/// The first line: who is asked, how it goes, and the time.
+fn frame_title(frame: &mut Frame, view: &View, scene: &Scene<'_>) {
+    let glyphs = scene.glyphs;
+    let columns = frame.size().columns;
+    let servers = &scene.lines.0.servers;
+    let mut right = match columns {
+        60.. => format!("{}  ", scene.clock),
+        _ => String::new(),
+    };
+    let oldest = servers
+        .iter()
+        .filter_map(|server| server.table.sampled())
+        .min();
+    let age = oldest.map(|taken| scene.now.saturating_duration_since(taken).as_secs_f64());
+    let state = match (view.paused, age) {
+        (true, _) => ("PAUSED".to_owned(), Style::Bad),
+        // Late: twice the time between two samples, and more than a blink.
+        (_, Some(age)) if age > view.delay.as_secs_f64() * 2.0 + 1.0 => {
+            (format!("{} old", number::age(age as u64)), Style::Bad)
+        }
+        (_, Some(age)) => (format!("{age:.1}s old"), Style::Dim),
+        (_, None) => (String::new(), Style::Dim),
+    };
+    if columns >= 60 {
+        let secs = view.delay.as_secs_f64();
+        let window = match view.is_total() {
+            true => "totals".to_owned(),
+            false => format!("{}s window", view.window().as_secs()),
+        };
+        right = format!("every {secs}s  {window}  {right}");
+    }
+    let place = columns.saturating_sub(width(&right) + width(&state.0) + 2);
+    let mut column = frame.put(0, 1, "dovestat", Style::Title) + 2;
+    let end = place.saturating_sub(1);
+    let up = servers.iter().filter(|server| server.is_up()).count();
+    let one_is_bad = servers
+        .iter()
+        .any(|server| server.trouble(scene.now).is_some());
+    let (mark, style) = match (up, one_is_bad) {
+        (0, _) => (glyphs.cross, Style::Bad),
+        (_, true) => (glyphs.dot, Style::Notice),
+        (_, false) => (glyphs.dot, Style::Good),
+    };
+    column = frame.put_within(0, column, end, mark, style) + 1;
+    let name = match servers.as_slice() {
+        [server] if rows_are_few(frame) => {
+            let trouble = server.trouble(scene.now);
+            trouble.unwrap_or_else(|| visible(server.name.as_bytes(), glyphs.utf8))
+        }
+        [server] => visible(server.name.as_bytes(), glyphs.utf8),
+        servers => format!("{up} of {} servers", servers.len()),
+    };
+    frame.put_within(0, column, end, &name, Style::Plain);
+    let column = frame.put(0, place, &state.0, state.1) + 2;
+    frame.put(0, column, &right, Style::Dim);
+}
+
+/// Whether there is no room for more than the minimum.
+fn rows_are_few(frame: &Frame) -> bool {
+    frame.size().rows < LOW
+}
+
+/// Puts as many pieces as there is room for; gives the column behind.
+fn pieces(frame: &mut Frame, row: usize, begin: usize, pieces: &[Piece], gap: usize) -> usize {
+    let mut column = begin;
+    for (label, value, style) in pieces {
+        let label = if label.is_empty() {
+            String::new()
+        } else {
+            format!("{label} ")
+        };
+        if column + width(&label) + width(value) > frame.size().columns {
+            break;
+        }
+        column = frame.put(row, column, &label, Style::Plain);
+        column = frame.put(row, column, value, *style) + gap;
+    }
+    column.saturating_sub(gap)
+}
+
+/// The lines about servers, if there is something to tell; gives how many.
+fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
+    let servers = &scene.lines.0.servers;
+    let mut column = 1;
+    let mut told = false;
+    for server in servers {
+        let trouble = server.trouble(scene.now);
+        if servers.len() == 1 && trouble.is_none() {
+            continue;
+        }
+        told = true;
+        let utf8 = scene.glyphs.utf8;
+        let (mark, style) = match &trouble {
+            Some(_) => (scene.glyphs.cross, Style::Bad),
+            None => (scene.glyphs.dot, Style::Good),
+        };
+        column = frame.put(row, column, mark, style) + 1;
+        column = frame.put(
+            row,
+            column,
+            &visible(server.name.as_bytes(), utf8),
+            Style::Plain,
+        );
+        if let Some(trouble) = trouble {
+            let trouble = visible(trouble.as_bytes(), utf8);
+            column = frame.put(row, column, &format!(": {trouble}"), Style::Bad);
+        }
+        column += 3;
+    }
+    usize::from(told)
+}
+
+/// The names of the levels, or the way down, and how many rows there are.
+fn tabs(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, count: usize) {
+    let columns = frame.size().columns;
+    let mut right = match count {
+        1 => "1 row".to_owned(),
+        count => format!(
+            "{} rows",
+            number::whole(count as u64).replace(number::NOTHING, "no")
+        ),
+    };
+    if view.active_only {
+        right = format!("active only  {right}");
+    }
+    if !view.filter.is_empty() {
+        right = format!(
+            "\\{}  {right}",
+            visible(view.filter.as_bytes(), scene.glyphs.utf8)
+        );
+    }
+    let end = columns.saturating_sub(width(&right) + 2);
+    let names: usize = LEVELS.iter().map(|&level| title(level).0.len() + 4).sum();
+    let has_room = names < end;
+    let mut column = 1;
+    for (number, level) in (1..).zip(LEVELS) {
+        let (name, short) = title(level);
+        let name = if has_room { name } else { short };
+        let style = if level == view.level {
+            Style::Active
+        } else {
+            Style::Dim
+        };
+        if level == view.level || view.path().next().is_none() {
+            let text = format!("{number} {name}");
+            for part in view.path() {
+                let part = visible(part, scene.glyphs.utf8);
+                column = frame.put_within(row, column, end, &part, Style::Strong);
+                column = frame.put_within(row, column, end, scene.glyphs.into, Style::Dim);
+            }
+            let padded = format!(" {text} ");
+            column =
+                frame.put_within(row, column, end, &padded, style) + usize::from(columns >= 90);
+        }
+    }
+    frame.put(row, end + 1, &right, Style::Dim);
+}
+
+/// What a level is called, long and short.
+pub fn title(level: Zoom) -> (&'static str, &'static str) {
+    match level {
+        Zoom::Domain => ("Domains", "dom"),
+        Zoom::User => ("Users", "user"),
+        Zoom::Session => ("Sessions", "sess"),
+        Zoom::Command => ("Commands", "cmd"),
+        Zoom::Ip => ("IPs", "ip"),
+        Zoom::Global => ("Servers", "all"),
+    }
+}

@@ -1,0 +1,350 @@
+//! The servers: one lasting connection each, asked again and again.
+//!
+//! Owns: connecting (in a thread of its own, because a name may take long to be
+//! found), the questions that wait for their answer, and the two tables that
+//! answers go to: the totals, and the level shown.
+//!
+//! Invariants: a server that is dead, slow or silent costs the others nothing.
+//! It is tried again by itself, after a second, then two, at most
+//! [`LONGEST_REST`]. An answer to a question that is no longer of interest is
+//! read and dropped. Must not: know the screen, or wait.
+
+use super::model::{Look, Table};
+use crate::cli::server::{export_request, Address, Connection, Event, ReplyParser};
+use crate::store::Zoom;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may say nothing before it is connected to anew.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The longest rest between two attempts to connect.
+const LONGEST_REST: Duration = Duration::from_secs(8);
+/// Questions that may wait for an answer; when more do, none is added.
+const MAX_WAITING: usize = 16;
+
+/// What is asked of every server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The level to list.
+    pub level: Zoom,
+    /// What its entries must fit.
+    pub filters: Vec<Vec<u8>>,
+}
+
+/// How a server is doing.
+#[derive(Debug)]
+enum State {
+    /// A thread is connecting.
+    Connecting,
+    /// Connected.
+    Up(Connection, Box<ReplyParser>),
+    /// To be tried again; why it is not connected.
+    Down(Instant, String),
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it is.
+    address: Address,
+    /// What it is called on the screen.
+    pub name: String,
+    /// How it is doing.
+    state: State,
+    /// The rest before the next attempt.
+    rest: Duration,
+    /// Questions not answered yet: for the totals, or for a level with the
+    /// question's number.
+    waiting: VecDeque<Option<u64>>,
+    /// When something last came, or was asked after an answer.
+    heard: Instant,
+    /// When the answer that is being read began.
+    answered: Instant,
+    /// The totals.
+    pub global: Table,
+    /// The level shown.
+    pub table: Table,
+}
+
+impl Server {
+    /// Whether it is connected.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(..))
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn trouble(&self, now: Instant) -> Option<String> {
+        match &self.state {
+            State::Up(..) if !self.waiting.is_empty() => {
+                let silent = now.saturating_duration_since(self.heard).as_secs();
+                (silent >= 3).then(|| format!("no answer for {silent}s"))
+            }
+            State::Up(..) => None,
+            State::Connecting if self.global.sampled().is_none() => Some("connecting".to_owned()),
+            State::Connecting => Some("connecting again".to_owned()),
+            State::Down(until, why) => {
+                let secs = until.saturating_duration_since(now).as_secs_f64().ceil();
+                Some(format!("{why}, again in {secs}s"))
+            }
+        }
+    }
+
+    /// Why it is not connected, once that is known.
+    pub fn failure(&self) -> Option<&str> {
+        match &self.state {
+            State::Down(_, why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Gives the connection up.
+    fn lose(&mut self, mut why: String, now: Instant) {
+        // The system's number says nothing that its text does not.
+        why.truncate(why.find(" (os error").unwrap_or(why.len()));
+        self.state = State::Down(now + self.rest, why);
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+        self.waiting.clear();
+        self.global.interrupt();
+        self.table.interrupt();
+    }
+
+    /// Sends a request, noting what is to come back.
+    fn send(&mut self, what: Option<u64>, level: Zoom, filters: &[Vec<u8>], now: Instant) {
+        let State::Up(connection, _) = &mut self.state else {
+            return;
+        };
+        if self.waiting.is_empty() {
+            self.heard = now;
+        }
+        match connection.send(&export_request(level, filters)) {
+            Ok(()) => self.waiting.push_back(what),
+            Err(error) => self.lose(error.to_string(), now),
+        }
+    }
+
+    /// Reads once. True when the level's sample has become whole.
+    fn read(&mut self, number: u64, window: Duration, now: Instant) -> bool {
+        match self.take(number, window, now) {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                self.lose(error.to_string(), now);
+                false
+            }
+        }
+    }
+
+    /// What [`Server::read`] does while nothing fails.
+    fn take(&mut self, number: u64, window: Duration, now: Instant) -> io::Result<bool> {
+        let State::Up(connection, parser) = &mut self.state else {
+            return Ok(false);
+        };
+        if connection.fill(parser)? == 0 {
+            return Err(io::Error::other("server has closed the connection"));
+        }
+        self.heard = now;
+        let mut whole = false;
+        while let Some(event) = parser.next()? {
+            let Some(&what) = self.waiting.front() else {
+                return Err(io::Error::other("answer to nothing that was asked"));
+            };
+            let table = match what {
+                None => Some(&mut self.global),
+                Some(asked) if asked == number => Some(&mut self.table),
+                Some(_) => None,
+            };
+            let is_end = matches!(event, Event::End | Event::Nothing);
+            if let Some(table) = table {
+                match event {
+                    Event::Header(names) => {
+                        self.answered = now;
+                        table.begin(&names);
+                    }
+                    Event::Row(row) => table.row(row, self.answered),
+                    Event::End => table.end(self.answered, window),
+                    Event::Nothing => {
+                        table.begin(&[]);
+                        table.end(now, window);
+                    }
+                }
+                whole |= is_end && what.is_some();
+            }
+            if is_end {
+                self.waiting.pop_front();
+            }
+        }
+        if whole {
+            self.rest = Duration::from_secs(1);
+        }
+        Ok(whole)
+    }
+}
+
+/// What a connecting thread tells: which server, and its connection.
+type Connected = (usize, io::Result<Connection>);
+
+/// All servers.
+#[derive(Debug)]
+pub struct Link {
+    /// They.
+    pub servers: Vec<Server>,
+    /// What is asked.
+    question: Question,
+    /// How often another question was asked before.
+    number: u64,
+    /// What threads tell.
+    connected: Receiver<Connected>,
+    /// Given to threads.
+    connecting: Sender<Connected>,
+    /// Readable when a thread has told something.
+    wake: UnixStream,
+    /// Given to threads.
+    waker: UnixStream,
+}
+
+impl Link {
+    /// Begins connecting to all of them.
+    pub fn new(addresses: &[Address], question: Question, now: Instant) -> io::Result<Link> {
+        let (connecting, connected) = channel();
+        let (wake, waker) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        let server = |address: &Address| Server {
+            address: address.clone(),
+            name: address.to_string(),
+            state: State::Down(now, String::new()),
+            rest: Duration::from_secs(1),
+            waiting: VecDeque::new(),
+            heard: now,
+            answered: now,
+            global: Table::new(Zoom::Global),
+            table: Table::new(question.level),
+        };
+        let mut link = Link {
+            servers: addresses.iter().map(server).collect(),
+            question,
+            number: 0,
+            connected,
+            connecting,
+            wake,
+            waker,
+        };
+        link.connect(now);
+        Ok(link)
+    }
+
+    /// Connects to servers whose rest is over.
+    pub fn connect(&mut self, now: Instant) {
+        for (index, server) in self.servers.iter_mut().enumerate() {
+            if !matches!(&server.state, State::Down(until, _) if *until <= now) {
+                continue;
+            }
+            server.state = State::Connecting;
+            let (address, tell) = (server.address.clone(), self.connecting.clone());
+            let waker = self.waker.try_clone();
+            let connect = move || {
+                let connection = address.connect(CONNECT_TIMEOUT).and_then(|connection| {
+                    connection.set_nonblocking(true)?;
+                    Ok(connection)
+                });
+                // Nobody listens any more when the program is ending.
+                let _ = tell.send((index, connection));
+                let _ = waker.and_then(|mut waker| waker.write(b"x"));
+            };
+            if let Err(error) = thread::Builder::new().spawn(connect) {
+                server.lose(error.to_string(), now);
+            }
+        }
+    }
+
+    /// Asks something else from now on; what is known of it is forgotten.
+    pub fn change(&mut self, question: Question, now: Instant) {
+        self.question = question;
+        self.number += 1;
+        for index in 0..self.servers.len() {
+            self.servers[index].table = Table::new(self.question.level);
+            self.ask_one(index, now);
+        }
+    }
+
+    /// Asks the servers that have answered everything.
+    pub fn ask(&mut self, now: Instant) {
+        for index in 0..self.servers.len() {
+            let server = &mut self.servers[index];
+            if server.waiting.is_empty() {
+                self.ask_one(index, now);
+            } else if now.saturating_duration_since(server.heard) > SILENCE {
+                server.lose("server does not answer".to_owned(), now);
+            }
+        }
+    }
+
+    /// Asks one server for the totals and for the level.
+    fn ask_one(&mut self, index: usize, now: Instant) {
+        let server = &mut self.servers[index];
+        if server.waiting.len() < MAX_WAITING {
+            server.send(None, Zoom::Global, &[], now);
+            let Question { level, filters } = &self.question;
+            server.send(Some(self.number), *level, filters, now);
+        }
+    }
+
+    /// Takes the connections that threads have made, and asks there.
+    pub fn take_connections(&mut self, now: Instant) {
+        while matches!(self.wake.read(&mut [0; 64]), Ok(count) if count > 0) {}
+        while let Ok((index, connection)) = self.connected.try_recv() {
+            let server = &mut self.servers[index];
+            match connection {
+                Ok(connection) => {
+                    server.state = State::Up(connection, Box::default());
+                    self.ask_one(index, now);
+                }
+                Err(error) => server.lose(error.to_string(), now),
+            }
+        }
+    }
+
+    /// Reads from a server that is ready. True when its level's sample has
+    /// become whole.
+    pub fn read(&mut self, index: usize, window: Duration, now: Instant) -> bool {
+        self.servers[index].read(self.number, window, now)
+    }
+
+    /// Adds a point to all sparklines of a server.
+    pub fn spark(&mut self, index: usize, look: Look, column: &super::column::Column) {
+        self.servers[index]
+            .table
+            .spark(look, |figures| column.number(figures));
+    }
+
+    /// The descriptor that is readable when a thread has connected.
+    pub fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The connections there are, by server.
+    pub fn connections(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter_map(|(index, server)| match &server.state {
+            State::Up(connection, _) => Some((index, connection.as_fd())),
+            _ => None,
+        })
+    }
+
+    /// When the next attempt to connect is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let servers = self.servers.iter();
+        servers
+            .filter_map(|server| match server.state {
+                State::Down(until, _) => Some(until),
+                _ => None,
+            })
+            .min()
+    }
+}

@@ -1,0 +1,81 @@
+//! `dovestat top`: who is busy right now.
+//!
+//! The way of the data: one lasting connection a server ([`link`]) brings
+//! samples, of which a table makes rates ([`model`]); rows of all servers are
+//! filtered and sorted ([`rows`]) as the view wants them ([`view`], changed by
+//! [`keys`]), and either drawn ([`paint`] with [`header`], [`table`] and [`popup`],
+//! into a frame of [`draw`])
+//! by the loop of [`screen`], or printed by that of [`batch`].
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `column` | the table of columns: cells, titles, sorts, SORT |
+//! | `filter`, `typing` | what people type, as filters and lines |
+//! | `number`, `glyphs` | numbers and signs as people read them |
+//!
+//! Must not: leave the terminal other than it was, whatever happens.
+
+mod batch;
+mod column;
+mod draw;
+mod filter;
+mod glyphs;
+mod header;
+mod keys;
+mod link;
+mod model;
+mod number;
+mod paint;
+mod popup;
+mod rows;
+mod screen;
+mod table;
+mod typing;
+mod view;
+
+use super::fatal::Fatal;
+use super::options::TopOptions;
+use std::env;
+use std::io::{self, IsTerminal};
+use view::View;
+
+/// Shows what was asked for until its user has seen enough.
+///
+/// # Errors
+/// A wrong SORT, a terminal that cannot be used, and in batch mode that no
+/// server answers.
+pub fn run(options: TopOptions) -> Result<(), Fatal> {
+    let sort = options.sort.as_deref();
+    let view = View::new(
+        options.bytes,
+        options.level,
+        &options.filters,
+        options.delay,
+        sort,
+    )
+    .map_err(|sort| Fatal::Usage(format!("top: there is no field {sort} to sort by")))?;
+    // A dumb terminal cannot place its cursor: it gets frames of text, too.
+    let dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+    let plain = options.batch || options.format.is_some();
+    if plain || dumb || !io::stdout().is_terminal() {
+        batch::run(&options, view)
+    } else {
+        screen::run(&options, view)
+    }
+}
+
+/// Whether the locale is one of UTF-8.
+fn is_utf8_locale() -> bool {
+    let set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let deciding = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(set);
+    let value = deciding
+        .and_then(|name| env::var(name).ok())
+        .unwrap_or_default();
+    let value = value.to_ascii_lowercase();
+    value.contains("utf-8") || value.contains("utf8")
+}
+
+/// Whether colours are wanted: see no-color.org.
+fn has_colors() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

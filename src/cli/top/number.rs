@@ -1,0 +1,172 @@
+//! Numbers as people read them: at most five characters where that can be, the
+//! magnitude at a glance.
+//!
+//! Owns: how rates, totals and times are shortened. Must not: know columns.
+
+use super::draw::Style;
+
+/// What nothing looks like: it must not distract from something.
+pub const NOTHING: &str = "-";
+
+/// Steps of magnitude and the letters for them.
+const LETTERS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
+
+/// A number with a letter for its magnitude, `base` being 1000 or 1024.
+fn scaled(value: f64, base: f64, smallest: usize) -> String {
+    let mut value = value;
+    let mut letter = None;
+    for next in LETTERS {
+        // What would be printed as four digits takes the next letter.
+        if value < 999.5 {
+            break;
+        }
+        value /= base;
+        letter = Some(next);
+    }
+    let decimals = match letter {
+        _ if value >= 99.95 => 0,
+        None => smallest,
+        Some(_) if value < 9.995 => 2,
+        Some(_) => 1,
+    };
+    let letter = letter.map(String::from).unwrap_or_default();
+    format!("{value:.decimals$}{letter}")
+}
+
+/// Events, or events a second: `0.2`, `12.3`, `1.23k`.
+pub fn count(value: f64) -> String {
+    if value < 0.05 {
+        return NOTHING.to_owned();
+    }
+    scaled(value, 1000.0, 1)
+}
+
+/// A whole number of things: `7`, `950`, `9,999`, `12.3k`.
+pub fn whole(value: u64) -> String {
+    match value {
+        0 => NOTHING.to_owned(),
+        1..=999 => value.to_string(),
+        1000..=99_999 => format!("{},{:03}", value / 1000, value % 1000),
+        _ => scaled(value as f64, 1000.0, 0),
+    }
+}
+
+/// Bytes, or bytes a second: `512`, `1.50k`, `12.3M`; the letters are of 1024.
+pub fn bytes(value: f64) -> String {
+    if value < 0.5 {
+        return NOTHING.to_owned();
+    }
+    scaled(value, 1024.0, 0)
+}
+
+/// A share of one processor, in percent.
+pub fn percent(value: f64) -> String {
+    match value {
+        ..0.05 => NOTHING.to_owned(),
+        ..99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A length of time: `0.3ms`, `25ms`, `1.25s`, `12.3s`, `4m05`, `3h12`, `2d04`.
+pub fn duration(micros: u64) -> String {
+    let secs = micros / 1_000_000;
+    match secs {
+        _ if micros == 0 => NOTHING.to_owned(),
+        _ if micros < 9_950 => format!("{:.1}ms", micros as f64 / 1e3),
+        _ if micros < 999_500 => format!("{:.0}ms", micros as f64 / 1e3),
+        0..=9 => format!("{:.2}s", micros as f64 / 1e6),
+        10..=59 => format!("{:.1}s", micros as f64 / 1e6),
+        60..=3599 => format!("{}m{:02}", secs / 60, secs % 60),
+        3600..=86_399 => format!("{}h{:02}", secs / 3600, secs / 60 % 60),
+        _ => format!("{}d{:02}", secs / 86_400, secs / 3600 % 24),
+    }
+}
+
+/// How long ago something was: `0s`, `59s`, `4m`, `3h`, `12d`.
+pub fn age(secs: u64) -> String {
+    match secs {
+        0..=59 => format!("{secs}s"),
+        60..=3599 => format!("{}m", secs / 60),
+        3600..=86_399 => format!("{}h", secs / 3600),
+        _ => format!("{}d", secs / 86_400),
+    }
+}
+
+/// The style that tells the magnitude of what was printed.
+pub fn style(text: &str) -> Style {
+    match text.chars().last() {
+        _ if text == NOTHING => Style::Dim,
+        Some('M') => Style::Notice,
+        Some('G' | 'T' | 'P' | 'E') => Style::Large,
+        _ => Style::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_short_at_every_step() {
+        for (value, expected) in [
+            (0.0, "-"),
+            (0.04, "-"),
+            (0.06, "0.1"),
+            (99.9, "99.9"),
+            (99.96, "100"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (12_345.0, "12.3k"),
+            (999_499.0, "999k"),
+            (999_500.0, "1.00M"),
+        ] {
+            assert_eq!(count(value), expected, "{value}");
+        }
+        for (value, expected) in [
+            (0.4, "-"),
+            (512.0, "512"),
+            (1024.0, "1.00k"),
+            (1_048_576.0, "1.00M"),
+            (u64::MAX as f64, "16.0E"),
+        ] {
+            assert_eq!(bytes(value), expected, "{value}");
+        }
+        let mut value = 0.5;
+        while value < 1e19 {
+            assert!(
+                bytes(value).len() <= 5 && count(value).len() <= 5,
+                "{value}"
+            );
+            value *= 1.01;
+        }
+    }
+
+    #[test]
+    fn times_ages_and_things() {
+        for (micros, expected) in [
+            (0, "-"),
+            (300, "0.3ms"),
+            (250_000, "250ms"),
+            (1_250_000, "1.25s"),
+            (12_300_000, "12.3s"),
+            (245_000_000, "4m05"),
+            (11_520_000_000, "3h12"),
+            (187_200_000_000, "2d04"),
+        ] {
+            assert_eq!(duration(micros), expected);
+        }
+        assert_eq!((age(59), age(60)), ("59s".to_owned(), "1m".to_owned()));
+        assert_eq!(
+            (age(7200), age(172_800)),
+            ("2h".to_owned(), "2d".to_owned())
+        );
+        assert_eq!(whole(999), "999");
+        assert_eq!(whole(10_000), "10,000");
+        assert_eq!(whole(100_000), "100k");
+        assert_eq!(
+            (percent(0.01), percent(12.34), percent(250.4)),
+            ("-".to_owned(), "12.3".to_owned(), "250".to_owned())
+        );
+    }
+}

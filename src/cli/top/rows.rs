@@ -1,0 +1,103 @@
+//! The rows of the table: of all servers together, filtered and sorted.
+//!
+//! Owns nothing: [`Lines`] borrows the servers and makes the list anew when it
+//! is needed, which for ten thousand entries takes about a millisecond.
+
+use super::column::Column;
+use super::filter::own_filter;
+use super::link::{Link, Server};
+use super::model::{Entry, Figures};
+use super::view::View;
+use crate::store::wildcard_match;
+use std::cmp::Ordering;
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+pub struct Lines<'a>(pub &'a Link);
+
+/// One row.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// The place of its server.
+    pub server: usize,
+    /// Its key in the server's table.
+    pub key: &'a [u8],
+    /// Itself.
+    pub entry: &'a Entry,
+    /// The number that sorts.
+    pub number: f64,
+}
+
+impl<'a> Lines<'a> {
+    /// All rows of a view, in its order.
+    pub fn all(&self, view: &View) -> Vec<Line<'a>> {
+        let sort = view.sort().map(|index| &view.columns[index]);
+        let words = own_filter(view.level, &view.filter);
+        let mut lines = Vec::new();
+        for (at, server) in self.0.servers.iter().enumerate() {
+            collect(&mut lines, at, server, view, sort, &words);
+        }
+        // Equal ones in the order of their names, so that they stand still.
+        lines.sort_unstable_by(|a, b| {
+            let numbers = b.number.partial_cmp(&a.number).unwrap_or(Ordering::Equal);
+            let names = || {
+                a.entry
+                    .texts
+                    .cmp(&b.entry.texts)
+                    .then(a.server.cmp(&b.server))
+            };
+            match sort {
+                Some(_) if view.reverse => numbers.reverse().then_with(names),
+                Some(_) => numbers.then_with(names),
+                None if view.reverse => names().reverse(),
+                None => names(),
+            }
+        });
+        lines
+    }
+
+    /// The numbers of a row.
+    pub fn figures(&self, line: &Line<'a>, view: &View) -> Figures<'a> {
+        self.0.servers[line.server]
+            .table
+            .figures(line.entry, view.look())
+    }
+}
+
+/// Adds the rows of one server.
+fn collect<'a>(
+    lines: &mut Vec<Line<'a>>,
+    at: usize,
+    server: &'a Server,
+    view: &View,
+    sort: Option<&Column>,
+    words: &[String],
+) {
+    for (key, entry) in server.table.entries() {
+        let figures = server.table.figures(entry, view.look());
+        if view.active_only && !figures.is_active() {
+            continue;
+        }
+        let line = Line {
+            server: at,
+            key,
+            entry,
+            number: sort.map_or(0.0, |column| column.number(&figures)),
+        };
+        if words.iter().all(|word| line.is_like(word)) {
+            lines.push(line);
+        }
+    }
+}
+
+impl Line<'_> {
+    /// Whether one of its texts has this in it, in upper or lower case, with `*`
+    /// and `?`.
+    pub fn is_like(&self, text: &str) -> bool {
+        let pattern = format!("*{}*", text.to_lowercase());
+        self.entry.texts.iter().any(|text| {
+            let text = String::from_utf8_lossy(text).to_lowercase();
+            wildcard_match(pattern.as_bytes(), text.as_bytes())
+        })
+    }
+}

@@ -1,0 +1,613 @@
+//! What is shown, and what keys do to it.
+//!
+//! Owns: the level and the way down to it, sorting, searching, filtering, the
+//! window, the columns chosen, the selected row, and the popup over them.
+//!
+//! Invariants: the selection is a row, not a place: it stays on its row while
+//! others overtake it. Only the first place is one: until the user moves, the
+//! biggest is selected, whoever that is. Must not: draw, ask or read a clock.
+
+use super::column::{self, Column, Kind};
+use super::filter::server_filters;
+use super::keys::Key;
+use super::link::Question;
+use super::model::{texts, Look};
+use super::rows::{Line, Lines};
+use super::typing::{edit, moved, scroll, Edit};
+use crate::store::Zoom;
+use std::time::Duration;
+
+/// The levels in the order of their keys 1 to 6.
+pub const LEVELS: [Zoom; 6] = [
+    Zoom::Domain,
+    Zoom::User,
+    Zoom::Session,
+    Zoom::Command,
+    Zoom::Ip,
+    Zoom::Global,
+];
+/// The windows of rates.
+const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
+/// The delays that faster and slower step through.
+const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
+
+/// What keys go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The table.
+    Table,
+    /// The line that is being typed: a search.
+    Search(String),
+    /// A filter.
+    Filter(String),
+    /// The sort picker, and the place in it.
+    Sort(usize),
+    /// The column picker, and the place in it.
+    Choose(usize),
+    /// Help; so many lines are scrolled out.
+    Help(usize),
+    /// Everything about the selected row; so many lines are scrolled out.
+    Details(usize),
+}
+
+/// What has to be done after a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Draw.
+    Draw,
+    /// Ask [`View::question`], which is another.
+    Ask,
+    /// Ask the same at once, and at the new pace.
+    Hurry,
+    /// Another column is watched: begin sparklines anew.
+    Watch,
+    /// End.
+    Quit,
+}
+
+/// A level that was left by Enter, to come back to.
+#[derive(Debug)]
+struct Step {
+    /// The level.
+    level: Zoom,
+    /// What pinned it.
+    pinned: Vec<Vec<u8>>,
+    /// Its filter.
+    filter: String,
+    /// The row that was opened.
+    selected: (usize, Box<[u8]>),
+    /// What the row is called in the path.
+    label: Vec<u8>,
+}
+
+/// What is shown.
+#[derive(Debug)]
+pub struct View {
+    /// All columns.
+    pub columns: Vec<Column>,
+    /// -b.
+    bytes: bool,
+    /// Filters of the command line.
+    given: Vec<Vec<u8>>,
+    /// The level.
+    pub level: Zoom,
+    /// What entries must fit because of the way here.
+    pinned: Vec<Vec<u8>>,
+    /// The way here.
+    steps: Vec<Step>,
+    /// The filter as it was typed.
+    pub filter: String,
+    /// The search as it was typed.
+    pub search: String,
+    /// The column that sorts; `None`: the name.
+    sort: Option<usize>,
+    /// Smallest first, or names from z to a.
+    pub reverse: bool,
+    /// Totals in place of rates, but see [`View::is_total`].
+    pub totals: bool,
+    /// Which of [`WINDOWS_SECS`].
+    window: usize,
+    /// How long between samples.
+    pub delay: Duration,
+    /// Only rows where something happens.
+    pub active_only: bool,
+    /// Nothing is asked.
+    pub paused: bool,
+    /// What keys go to.
+    pub mode: Mode,
+    /// The selected row; `None`: the first, whichever that is.
+    selected: Option<(usize, Box<[u8]>)>,
+    /// Where the selection was drawn last.
+    pub cursor: usize,
+    /// The first row drawn.
+    pub offset: usize,
+    /// Rows on the screen when last drawn.
+    pub page: usize,
+    /// The columns its user chose for a level, in place of the usual ones.
+    chosen: Vec<(Zoom, Vec<usize>)>,
+    /// Widths of the text columns so far: they grow, so that rows stand still.
+    pub widths: Vec<usize>,
+    /// Told in the last line until the next key.
+    pub message: String,
+}
+
+impl View {
+    /// The view that options ask for. An unknown SORT is given back.
+    pub fn new(
+        bytes: bool,
+        level: Option<Zoom>,
+        given: &[Vec<u8>],
+        delay: Duration,
+        sort: Option<&str>,
+    ) -> Result<View, String> {
+        let columns = column::all(bytes);
+        let text = sort.unwrap_or("disk");
+        let name = text.strip_prefix('-').or_else(|| text.strip_suffix('-'));
+        let level = level.unwrap_or(Zoom::User);
+        let wanted = name.unwrap_or(text);
+        let is_name = texts(level).0.contains(&wanted) || wanted == "name";
+        let sort = columns.iter().position(|column| column.name == wanted);
+        if sort.is_none() && !is_name {
+            return Err(text.to_owned());
+        }
+        Ok(View {
+            columns,
+            bytes,
+            given: given.to_vec(),
+            level,
+            pinned: Vec::new(),
+            steps: Vec::new(),
+            filter: String::new(),
+            search: String::new(),
+            sort,
+            reverse: name.is_some(),
+            totals: false,
+            window: 0,
+            delay,
+            active_only: false,
+            paused: false,
+            mode: Mode::Table,
+            selected: None,
+            cursor: 0,
+            offset: 0,
+            page: 10,
+            chosen: Vec::new(),
+            widths: Vec::new(),
+            message: String::new(),
+        })
+    }
+
+    /// What to ask for.
+    pub fn question(&self) -> Question {
+        let mut filters = self.given.clone();
+        if self.level == Zoom::Session {
+            filters.push(b"connected".to_vec());
+        }
+        filters.extend_from_slice(&self.pinned);
+        filters.extend(server_filters(self.level, &self.filter).unwrap_or_default());
+        let level = self.level;
+        Question { level, filters }
+    }
+
+    /// The length of the window.
+    pub fn window(&self) -> Duration {
+        Duration::from_secs(WINDOWS_SECS[self.window])
+    }
+
+    /// Whether the table shows totals. A command lives for moments, and what it
+    /// took in all tells more than its rate: there it is the other way round.
+    pub fn is_total(&self) -> bool {
+        self.totals != (self.level == Zoom::Command)
+    }
+
+    /// How numbers of the table are looked at.
+    pub fn look(&self) -> Look {
+        match self.is_total() {
+            true => Look::Totals,
+            false => Look::Rates(self.window()),
+        }
+    }
+
+    /// The column that sorts here; `None`: the name. A column that the level
+    /// does not have gives way to the first.
+    pub fn sort(&self) -> Option<usize> {
+        let here = |index: usize| column::is_at(&self.columns[index], self.level);
+        self.sort.map(|index| if here(index) { index } else { 0 })
+    }
+
+    /// The column that is watched: that which sorts, or the first for one
+    /// without a rate.
+    pub fn watched(&self) -> &Column {
+        let column = &self.columns[self.sort().unwrap_or(0)];
+        match column.kind {
+            Kind::Age => &self.columns[0],
+            _ => column,
+        }
+    }
+
+    /// The columns to show, the most important first.
+    pub fn shown(&self) -> Vec<usize> {
+        let chosen = self.chosen.iter().find(|(level, _)| *level == self.level);
+        match chosen {
+            Some((_, columns)) => columns.clone(),
+            None => {
+                let usual = column::usual(self.level, self.bytes);
+                let index = |name| self.columns.iter().position(|column| column.name == name);
+                usual.into_iter().filter_map(index).collect()
+            }
+        }
+    }
+
+    /// The columns that can be shown here.
+    pub fn possible(&self) -> Vec<usize> {
+        let here = |&index: &usize| column::is_at(&self.columns[index], self.level);
+        (0..self.columns.len()).filter(here).collect()
+    }
+
+    /// What was opened on the way here.
+    pub fn path(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().map(|step| step.label.as_slice())
+    }
+
+    /// Moves the cursor to where the selected row is now.
+    pub fn follow(&mut self, lines: &[Line<'_>]) {
+        let last = lines.len().saturating_sub(1);
+        self.cursor = match &self.selected {
+            None => 0,
+            Some((server, key)) => lines
+                .iter()
+                .position(|line| line.server == *server && line.key == &**key)
+                .unwrap_or(self.cursor.min(last)),
+        };
+        let page = self.page.max(1);
+        let lowest = (self.cursor + 1).saturating_sub(page);
+        let highest = self.cursor.min((last + 1).saturating_sub(page));
+        self.offset = self.offset.clamp(lowest.min(highest), highest.max(lowest));
+    }
+
+    /// Selects the row at a place.
+    fn select(&mut self, place: usize, lines: &[Line<'_>]) {
+        let line = lines.get(place.min(lines.len().saturating_sub(1)));
+        self.selected = line
+            .filter(|_| place > 0)
+            .map(|line| (line.server, line.key.into()));
+        self.follow(lines);
+    }
+
+    /// Does what a key asks for.
+    pub fn press(&mut self, key: Key, rows: &Lines<'_>) -> Effect {
+        self.message.clear();
+        if key == Key::Ctrl('c') {
+            return Effect::Quit;
+        }
+        match std::mem::replace(&mut self.mode, Mode::Table) {
+            Mode::Table => self.press_table(key, rows),
+            Mode::Search(text) => self.press_search(text, key, rows),
+            Mode::Filter(text) => self.press_filter(text, key),
+            Mode::Sort(place) => self.press_sort(place, key),
+            Mode::Choose(place) => self.press_choose(place, key),
+            Mode::Help(line) => {
+                self.mode = scroll(line, key).map_or(Mode::Table, Mode::Help);
+                Effect::Draw
+            }
+            Mode::Details(line) => {
+                self.mode = scroll(line, key).map_or(Mode::Table, Mode::Details);
+                Effect::Draw
+            }
+        }
+    }
+
+    /// A key for the table.
+    fn press_table(&mut self, key: Key, rows: &Lines<'_>) -> Effect {
+        let page = self.page.max(1);
+        match key {
+            Key::Char('q') => return Effect::Quit,
+            Key::Down | Key::Char('j') => self.select(self.cursor + 1, &rows.all(self)),
+            Key::Up | Key::Char('k') => {
+                self.select(self.cursor.saturating_sub(1), &rows.all(self));
+            }
+            Key::PageDown | Key::Ctrl('f') => self.select(self.cursor + page, &rows.all(self)),
+            Key::PageUp | Key::Ctrl('b') => {
+                self.select(self.cursor.saturating_sub(page), &rows.all(self));
+            }
+            Key::Ctrl('d') => self.select(self.cursor + page / 2, &rows.all(self)),
+            Key::Ctrl('u') => {
+                self.select(self.cursor.saturating_sub(page / 2), &rows.all(self));
+            }
+            Key::Home | Key::Char('g') => self.select(0, &rows.all(self)),
+            Key::End | Key::Char('G') => self.select(usize::MAX, &rows.all(self)),
+            Key::Enter | Key::Right | Key::Char('l') => return self.open(&rows.all(self)),
+            Key::Esc | Key::Backspace | Key::Left | Key::Char('h') => return self.back(),
+            Key::Char(digit @ '1'..='6') => {
+                return self.go(LEVELS[digit as usize - '1' as usize]);
+            }
+            Key::F(number @ 1..=6) => return self.go(LEVELS[usize::from(number) - 1]),
+            Key::Tab => return self.turn(1),
+            Key::BackTab => return self.turn(LEVELS.len() - 1),
+            Key::Char('/') => self.mode = Mode::Search(String::new()),
+            Key::Char('n') => self.find(1, &rows.all(self)),
+            Key::Char('N') => self.find(-1, &rows.all(self)),
+            Key::Char('\\') => self.mode = Mode::Filter(self.filter.clone()),
+            Key::Char('s') => {
+                let possible = self.possible();
+                let place = possible
+                    .iter()
+                    .position(|&index| Some(index) == self.sort());
+                self.mode = Mode::Sort(place.map_or(possible.len(), |place| place));
+            }
+            Key::Char('c') => self.mode = Mode::Choose(0),
+            Key::Char('?') => self.mode = Mode::Help(0),
+            Key::Char('i') => self.mode = Mode::Details(0),
+            Key::Char('r' | 'I') => self.reverse = !self.reverse,
+            Key::Char('U') => return self.sort_by(None),
+            Key::Char('<') => return self.sort_beside(-1),
+            Key::Char('>') => return self.sort_beside(1),
+            Key::Char('t') => {
+                self.totals = !self.totals;
+                return Effect::Watch;
+            }
+            Key::Char('w') => {
+                self.window = (self.window + 1) % WINDOWS_SECS.len();
+                self.message = format!("rates over {}s", WINDOWS_SECS[self.window]);
+            }
+            Key::Char('a' | 'o') => {
+                self.active_only = !self.active_only;
+                let which = if self.active_only {
+                    "active rows only"
+                } else {
+                    "all rows"
+                };
+                self.message = which.to_owned();
+            }
+            Key::Char('p' | ' ') => {
+                self.paused = !self.paused;
+                return Effect::Hurry;
+            }
+            Key::Char('+' | '=') => return self.pace(|this, step| step < this),
+            Key::Char('-' | '_') => return self.pace(|this, step| step > this),
+            Key::Char(c) => {
+                let keyed = |&index: &usize| self.columns[index].key == Some(c);
+                if let Some(index) = self.possible().into_iter().find(keyed) {
+                    return self.sort_by(Some(index));
+                }
+            }
+            _ => {}
+        }
+        Effect::Draw
+    }
+
+    /// Sorts by a column, the biggest first; by the same once more, the other
+    /// way round.
+    fn sort_by(&mut self, column: Option<usize>) -> Effect {
+        self.reverse = self.sort == column && !self.reverse;
+        self.sort = column;
+        self.select(0, &[]);
+        Effect::Watch
+    }
+
+    /// Sorts by the column `step` places to the right of the one that sorts.
+    fn sort_beside(&mut self, step: isize) -> Effect {
+        let shown = self.shown();
+        let place = shown.iter().position(|&index| Some(index) == self.sort());
+        let place = place.map_or(0, |place| place as isize + step);
+        match shown.get(place.rem_euclid(shown.len().max(1) as isize) as usize) {
+            Some(&index) => {
+                self.reverse = false;
+                self.sort = Some(index);
+                Effect::Watch
+            }
+            None => Effect::Draw,
+        }
+    }
+
+    /// The next delay that is faster, or slower.
+    fn pace(&mut self, beyond: impl Fn(Duration, Duration) -> bool) -> Effect {
+        let steps = DELAYS_MILLIS.map(Duration::from_millis);
+        let mut fit = steps.into_iter().filter(|&step| beyond(self.delay, step));
+        let faster = beyond(Duration::MAX, Duration::ZERO);
+        let next = if faster { fit.next_back() } else { fit.next() };
+        self.delay = next.unwrap_or(self.delay);
+        self.message = format!("every {:?}", self.delay);
+        Effect::Hurry
+    }
+
+    /// Shows a level as a whole.
+    fn go(&mut self, level: Zoom) -> Effect {
+        self.steps.clear();
+        self.pinned.clear();
+        self.show(level, String::new(), None)
+    }
+
+    /// The level `by` places further.
+    fn turn(&mut self, by: usize) -> Effect {
+        let here = LEVELS.iter().position(|&level| level == self.level);
+        self.go(LEVELS[(here.unwrap_or(0) + by) % LEVELS.len()])
+    }
+
+    /// Changes the level and what depends on it.
+    fn show(
+        &mut self,
+        level: Zoom,
+        filter: String,
+        selected: Option<(usize, Box<[u8]>)>,
+    ) -> Effect {
+        self.level = level;
+        self.filter = filter;
+        self.selected = selected;
+        (self.cursor, self.offset) = (0, 0);
+        self.search.clear();
+        self.widths.clear();
+        Effect::Ask
+    }
+
+    /// Goes down: to what the selected row is made of.
+    fn open(&mut self, lines: &[Line<'_>]) -> Effect {
+        let Some(line) = lines.get(self.cursor) else {
+            return Effect::Draw;
+        };
+        let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
+        let texts = &line.entry.texts;
+        let (below, pinned) = match self.level {
+            Zoom::Global => (Zoom::Domain, vec![]),
+            Zoom::Domain => (Zoom::User, vec![pin("domain=", &texts[0])]),
+            Zoom::User => (Zoom::Session, vec![pin("user=", &texts[0])]),
+            Zoom::Ip => (Zoom::Session, vec![pin("ip=", &texts[0])]),
+            Zoom::Session => (Zoom::Command, vec![pin("session=", &texts[0])]),
+            Zoom::Command => {
+                self.mode = Mode::Details(0);
+                return Effect::Draw;
+            }
+        };
+        let label = match self.level {
+            Zoom::Global => b"all".to_vec(),
+            _ if texts[0].is_empty() => b"(none)".to_vec(),
+            _ => texts[0].to_vec(),
+        };
+        self.steps.push(Step {
+            level: self.level,
+            pinned: std::mem::replace(&mut self.pinned, pinned),
+            filter: std::mem::take(&mut self.filter),
+            selected: (line.server, line.key.into()),
+            label,
+        });
+        self.show(below, String::new(), None)
+    }
+
+    /// Takes back the search, the filter or the last way down.
+    fn back(&mut self) -> Effect {
+        if !self.search.is_empty() {
+            self.search.clear();
+            return Effect::Draw;
+        }
+        if !self.filter.is_empty() {
+            return self.show(self.level, String::new(), None);
+        }
+        match self.steps.pop() {
+            Some(step) => {
+                self.pinned = step.pinned;
+                self.show(step.level, step.filter, Some(step.selected))
+            }
+            None => Effect::Draw,
+        }
+    }
+
+    /// Selects the next row, `by` 1 or -1, that the search fits.
+    fn find(&mut self, by: isize, lines: &[Line<'_>]) {
+        let count = lines.len();
+        let place = |step: usize| {
+            (self.cursor as isize + by * step as isize).rem_euclid(count.max(1) as isize) as usize
+        };
+        let found = (1..=count)
+            .map(place)
+            .find(|&at| lines[at].is_like(&self.search));
+        match found {
+            _ if self.search.is_empty() => self.message = "nothing to search for".to_owned(),
+            Some(at) => self.select_row(at, lines),
+            None => self.message = "not found".to_owned(),
+        }
+    }
+
+    /// Selects the row at a place, the first one, too, as a row.
+    fn select_row(&mut self, place: usize, lines: &[Line<'_>]) {
+        let line = &lines[place];
+        self.selected = Some((line.server, line.key.into()));
+        self.follow(lines);
+    }
+
+    /// A key for the search: every one shows its first match at once.
+    fn press_search(&mut self, mut text: String, key: Key, rows: &Lines<'_>) -> Effect {
+        match edit(&mut text, key) {
+            Edit::Going => {
+                self.search.clone_from(&text);
+                let lines = rows.all(self);
+                let found = lines.iter().position(|line| line.is_like(&text));
+                match found.filter(|_| !text.is_empty()) {
+                    Some(at) => self.select_row(at, &lines),
+                    None if !text.is_empty() => self.message = "not found".to_owned(),
+                    None => {}
+                }
+                self.mode = Mode::Search(text);
+            }
+            Edit::Done => self.search = text,
+            Edit::Dropped => self.search.clear(),
+        }
+        Effect::Draw
+    }
+
+    /// A key for the filter, which holds once it is finished.
+    fn press_filter(&mut self, mut text: String, key: Key) -> Effect {
+        match edit(&mut text, key) {
+            Edit::Going => self.mode = Mode::Filter(text),
+            Edit::Done if text == self.filter => {}
+            Edit::Done => match server_filters(self.level, &text) {
+                Some(_) => return self.show(self.level, text, None),
+                None => {
+                    self.message = "no server takes this filter".to_owned();
+                    self.mode = Mode::Filter(text);
+                }
+            },
+            Edit::Dropped => {}
+        }
+        Effect::Draw
+    }
+
+    /// A key for the sort picker; behind the columns comes the name.
+    fn press_sort(&mut self, place: usize, key: Key) -> Effect {
+        let possible = self.possible();
+        match key {
+            Key::Enter | Key::Char(' ' | 'l') => {
+                let column = possible.get(place).copied();
+                return match column == self.sort() {
+                    true => Effect::Draw,
+                    false => self.sort_by(column),
+                };
+            }
+            Key::Char('r') => {
+                self.reverse = !self.reverse;
+                self.mode = Mode::Sort(place);
+            }
+            Key::Char(c) if c.is_ascii_uppercase() => return self.press_one_key(c),
+            _ => {
+                self.mode = moved(place, possible.len() + 1, key).map_or(Mode::Table, Mode::Sort);
+            }
+        }
+        Effect::Draw
+    }
+
+    /// A one-key sort in the picker.
+    fn press_one_key(&mut self, c: char) -> Effect {
+        let keyed = |&index: &usize| self.columns[index].key == Some(c);
+        match self.possible().into_iter().find(keyed) {
+            Some(index) => self.sort_by(Some(index)),
+            None if c == 'U' => self.sort_by(None),
+            None => Effect::Draw,
+        }
+    }
+
+    /// A key for the column picker.
+    fn press_choose(&mut self, place: usize, key: Key) -> Effect {
+        let possible = self.possible();
+        self.mode = Mode::Choose(place);
+        match key {
+            Key::Char(' ') | Key::Enter => {
+                let mut columns = self.shown();
+                let index = possible[place];
+                match columns.iter().position(|&shown| shown == index) {
+                    Some(at) => drop(columns.remove(at)),
+                    // In front: what is chosen last is certain to be seen.
+                    None => columns.insert(0, index),
+                }
+                self.chosen.retain(|(level, _)| *level != self.level);
+                self.chosen.push((self.level, columns));
+            }
+            Key::Char('u') => self.chosen.retain(|(level, _)| *level != self.level),
+            _ => {
+                self.mode = moved(place, possible.len(), key).map_or(Mode::Table, Mode::Choose);
+            }
+        }
+        Effect::Draw
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use super::*;
+use crate::cli::server::Address;
+use crate::cli::top::filter::own_filter;
+use crate::cli::top::link::Link;
+use std::time::Instant;
+
+fn view(sort: Option<&str>) -> Result<View, String> {
+    View::new(false, None, &[], Duration::from_secs(1), sort)
+}
+
+/// Presses keys where no server answers.
+fn press(view: &mut View, keys: &[Key]) -> Effect {
+    let address = Address::Unix("/nonexistent".into());
+    let link = Link::new(&[address], view.question(), Instant::now()).unwrap();
+    let press = |_, &key| view.press(key, &Lines(&link));
+    keys.iter().fold(Effect::Draw, press)
+}
+
+#[test]
+fn sort_is_a_column_a_sum_or_a_name() {
+    let name = |view: &View| view.sort().map(|index| view.columns[index].name);
+    assert_eq!(name(&view(None).unwrap()), Some("disk"));
+    assert_eq!(name(&view(Some("cpu")).unwrap()), Some("cpu"));
+    assert_eq!(name(&view(Some("user")).unwrap()), None);
+    let reversed = view(Some("-auth_failures")).unwrap();
+    assert_eq!(name(&reversed), Some("auth_failures"));
+    assert!(reversed.reverse && view(Some("cpu-")).unwrap().reverse);
+    assert_eq!(view(Some("nonsense")).unwrap_err(), "nonsense");
+}
+
+#[test]
+fn one_key_sorts_and_the_same_once_more_reverses() {
+    let mut view = view(None).unwrap();
+    assert_eq!(press(&mut view, &[Key::Char('C')]), Effect::Watch);
+    assert_eq!((view.watched().name, view.reverse), ("cpu", false));
+    press(&mut view, &[Key::Char('C')]);
+    assert!(view.reverse);
+    press(&mut view, &[Key::Char('L'), Key::Char('3')]);
+    assert_eq!(view.watched().name, "disk", "sessions have no logins");
+    press(&mut view, &[Key::Char('2')]);
+    assert_eq!(view.watched().name, "num_logins");
+}
+
+#[test]
+fn levels_and_filters_make_questions() {
+    let mut view = view(None).unwrap();
+    assert_eq!(press(&mut view, &[Key::Tab]), Effect::Ask);
+    let question = view.question();
+    assert_eq!(question.level, Zoom::Session);
+    assert_eq!(question.filters, [b"connected"]);
+    press(&mut view, &[Key::BackTab, Key::BackTab, Key::BackTab]);
+    assert_eq!(view.level, Zoom::Global);
+    let typed = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
+    press(
+        &mut view,
+        &[&[Key::F(2)], &typed("\\joe since=7")[..], &[Key::Enter]].concat(),
+    );
+    assert_eq!(view.question().filters, [&b"user=*joe*"[..], b"since=7"]);
+    assert_eq!(press(&mut view, &[Key::Esc]), Effect::Ask);
+    assert_eq!(view.question().filters, [b""; 0]);
+}
+
+#[test]
+fn wrong_filters_are_not_asked() {
+    for (level, text, filters) in [
+        (Zoom::Domain, "a*", Some(vec!["domain=a*"])),
+        (Zoom::Ip, "10.0.", Some(vec![])),
+        (Zoom::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
+        (Zoom::User, "ip=10.0.", None),
+        (Zoom::User, "since=yesterday", None),
+    ] {
+        let filters = filters.map(|f| f.into_iter().map(Vec::from).collect::<Vec<_>>());
+        assert_eq!(server_filters(level, text), filters, "{text}");
+    }
+    assert_eq!(own_filter(Zoom::Ip, "10.0. ip=1.2.3.4"), ["10.0."]);
+}
+
+#[test]
+fn faster_and_slower_stop_at_the_ends() {
+    let mut view = view(None).unwrap();
+    assert_eq!(press(&mut view, &[Key::Char('+')]), Effect::Hurry);
+    assert_eq!(view.delay, Duration::from_millis(500));
+    press(&mut view, &[Key::Char('+'); 9]);
+    assert_eq!(view.delay, Duration::from_millis(200));
+    press(&mut view, &[Key::Char('-'); 20]);
+    assert_eq!(view.delay, Duration::from_secs(60));
+}
