@@ -47,7 +47,7 @@ fn push_string(text: &mut String, bytes: &[u8], strict: bool) {
     text.push('"');
 }
 
-/// Appends `\uXXXX`.
+/// Appends `\u` and four hexadecimal digits.
 fn push_escape(text: &mut String, c: char) {
     text.push_str(&format!("\\u{:04x}", u32::from(c)));
 }

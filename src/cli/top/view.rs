@@ -13,9 +13,11 @@ use super::keys::Key;
 use super::link::Question;
 use super::model::{texts, Look};
 use super::rows::{Line, Lines};
-use super::typing::{edit, moved, scroll, Edit};
+use super::typing::scroll;
 use crate::store::Zoom;
 use std::time::Duration;
+
+mod modes;
 
 /// The levels in the order of their keys 1 to 6.
 pub const LEVELS: [Zoom; 6] = [
@@ -512,100 +514,6 @@ impl View {
         let line = &lines[place];
         self.selected = Some((line.server, line.key.into()));
         self.follow(lines);
-    }
-
-    /// A key for the search: every one shows its first match at once.
-    fn press_search(&mut self, mut text: String, key: Key, rows: &Lines<'_>) -> Effect {
-        match edit(&mut text, key) {
-            Edit::Going => {
-                self.search.clone_from(&text);
-                let lines = rows.all(self);
-                let found = lines.iter().position(|line| line.is_like(&text));
-                match found.filter(|_| !text.is_empty()) {
-                    Some(at) => self.select_row(at, &lines),
-                    None if !text.is_empty() => self.message = "not found".to_owned(),
-                    None => {}
-                }
-                self.mode = Mode::Search(text);
-            }
-            Edit::Done => self.search = text,
-            Edit::Dropped => self.search.clear(),
-        }
-        Effect::Draw
-    }
-
-    /// A key for the filter, which holds once it is finished.
-    fn press_filter(&mut self, mut text: String, key: Key) -> Effect {
-        match edit(&mut text, key) {
-            Edit::Going => self.mode = Mode::Filter(text),
-            Edit::Done if text == self.filter => {}
-            Edit::Done => match server_filters(self.level, &text) {
-                Some(_) => return self.show(self.level, text, None),
-                None => {
-                    self.message = "no server takes this filter".to_owned();
-                    self.mode = Mode::Filter(text);
-                }
-            },
-            Edit::Dropped => {}
-        }
-        Effect::Draw
-    }
-
-    /// A key for the sort picker; behind the columns comes the name.
-    fn press_sort(&mut self, place: usize, key: Key) -> Effect {
-        let possible = self.possible();
-        match key {
-            Key::Enter | Key::Char(' ' | 'l') => {
-                let column = possible.get(place).copied();
-                return match column == self.sort() {
-                    true => Effect::Draw,
-                    false => self.sort_by(column),
-                };
-            }
-            Key::Char('r') => {
-                self.reverse = !self.reverse;
-                self.mode = Mode::Sort(place);
-            }
-            Key::Char(c) if c.is_ascii_uppercase() => return self.press_one_key(c),
-            _ => {
-                self.mode = moved(place, possible.len() + 1, key).map_or(Mode::Table, Mode::Sort);
-            }
-        }
-        Effect::Draw
-    }
-
-    /// A one-key sort in the picker.
-    fn press_one_key(&mut self, c: char) -> Effect {
-        let keyed = |&index: &usize| self.columns[index].key == Some(c);
-        match self.possible().into_iter().find(keyed) {
-            Some(index) => self.sort_by(Some(index)),
-            None if c == 'U' => self.sort_by(None),
-            None => Effect::Draw,
-        }
-    }
-
-    /// A key for the column picker.
-    fn press_choose(&mut self, place: usize, key: Key) -> Effect {
-        let possible = self.possible();
-        self.mode = Mode::Choose(place);
-        match key {
-            Key::Char(' ') | Key::Enter => {
-                let mut columns = self.shown();
-                let index = possible[place];
-                match columns.iter().position(|&shown| shown == index) {
-                    Some(at) => drop(columns.remove(at)),
-                    // In front: what is chosen last is certain to be seen.
-                    None => columns.insert(0, index),
-                }
-                self.chosen.retain(|(level, _)| *level != self.level);
-                self.chosen.push((self.level, columns));
-            }
-            Key::Char('u') => self.chosen.retain(|(level, _)| *level != self.level),
-            _ => {
-                self.mode = moved(place, possible.len(), key).map_or(Mode::Table, Mode::Choose);
-            }
-        }
-        Effect::Draw
     }
 }
 
