@@ -315,7 +315,7 @@ impl Store {
     }
 
     /// Takes a session out of the index if it is there.
-    pub(super) fn unindex_session(&mut self, link: Link<Session>) {
+    fn unindex_session(&mut self, link: Link<Session>) {
         if self.sessions.arena[link].has(Flag::Indexed) {
             self.sessions.strike(&self.memory, link);
             self.sessions.arena[link].set(Flag::Indexed, false);
