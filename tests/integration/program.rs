@@ -480,6 +480,49 @@ fn hup_reopens_the_log() {
     wait_until("its end", || !Path::new(&socket).exists());
 }
 
+#[test]
+fn a_log_that_nobody_reads_blocks_nothing() {
+    let dir = TempDir::new("unread-log");
+    let path = dir.at("log.fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    let setup = Setup {
+        lines: vec![format!("log_path = {path}")],
+        ..Setup::new()
+    };
+    let file = config(&dir, &setup);
+    let start = || {
+        std::process::Command::new(crate::harness::program())
+            .args(["-c", &file])
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("start dovestatd")
+    };
+    let mut refused = start();
+    let mut status = None;
+    wait_until("an answer without a reader", || {
+        status = refused.try_wait().expect("wait");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(74));
+    // Opened for both, so that it does not wait for the daemon.
+    let reader = fs::File::options().read(true).write(true).open(&path);
+    let mut starter = start();
+    wait_until("the parent's end", || {
+        starter.try_wait().expect("wait").is_some()
+    });
+    let (pid, socket) = (pid_of(&file), dir.at("run/stats"));
+    drop(reader.expect("open the log"));
+    crate::harness::send_signal(pid, libc::SIGHUP);
+    let mut client = Client::unix(&socket);
+    for _ in 0..3 {
+        client.export("global");
+    }
+    crate::harness::send_signal(pid, libc::SIGTERM);
+    wait_until("its end", || !Path::new(&socket).exists());
+}
+
 /// The process whose command line names `file`.
 #[track_caller]
 fn pid_of(file: &str) -> u32 {
