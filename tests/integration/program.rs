@@ -451,6 +451,20 @@ fn hup_reads_the_settings_again() {
 }
 
 #[test]
+fn hup_in_the_foreground_does_not_mind_where_the_background_logs() {
+    let setup = Setup {
+        lines: vec!["log_path = syslog".to_owned()],
+        ..Setup::new()
+    };
+    let daemon = Daemon::with("hup-foreground", &setup);
+    daemon.signal(libc::SIGHUP);
+    wait_until("the settings read again", || {
+        daemon.log().contains("settings read again")
+    });
+    assert!(!daemon.log().contains("restart"), "{}", daemon.log());
+}
+
+#[test]
 fn hup_reopens_the_log() {
     let dir = TempDir::new("reopen");
     let path = dir.at("own.log");
