@@ -122,12 +122,14 @@ impl Log {
     }
 }
 
-/// Opens a log file for appending.
+/// Opens a log file for appending. A FIFO that nobody reads is an error, not
+/// waited for, and one that is full later makes nobody wait either.
 fn open_file(path: &Path) -> io::Result<File> {
     File::options()
         .append(true)
         .create(true)
         .mode(0o640)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
 }
 

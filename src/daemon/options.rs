@@ -3,7 +3,7 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use crate::config::{self, Defaults, Settings, Shown, Source};
+use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
 use crate::sys;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -161,6 +161,19 @@ impl Options {
     /// [`Fatal::Configuration`] with all mistakes.
     pub fn load(&self) -> Result<Settings, Fatal> {
         config::load(&self.source, &self.overrides, &self.defaults()).map_err(Fatal::Configuration)
+    }
+
+    /// Reads the configuration as it holds for this daemon: in the foreground it
+    /// logs to standard error.
+    ///
+    /// # Errors
+    /// As [`Options::load`].
+    pub fn load_to_serve(&self) -> Result<Settings, Fatal> {
+        let mut settings = self.load()?;
+        if self.foreground {
+            settings.log_path = LogPath::Stderr;
+        }
+        Ok(settings)
     }
 }
 

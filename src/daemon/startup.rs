@@ -70,10 +70,7 @@ struct Opened {
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
 pub fn serve(options: &Options) -> Result<(), Fatal> {
-    let mut settings = options.load()?;
-    if options.foreground {
-        settings.log_path = LogPath::Stderr;
-    }
+    let settings = options.load_to_serve()?;
     set_umask(0o027);
     let identity = match effective_uid() {
         0 => Some(identity(&settings.service)?),

@@ -333,7 +333,7 @@ impl Daemon {
                 "log_path {path}: {error}; logging to the old file"
             ));
         }
-        let mut new = match self.options.load() {
+        let mut new = match self.options.load_to_serve() {
             Ok(settings) => settings,
             Err(fatal) => {
                 for line in fatal.to_string().lines() {

@@ -2,14 +2,16 @@
 //!
 //! A record is applied as a whole. What could refuse it is looked at before
 //! anything changes; after that only memory can run out, and then the record
-//! still counts at every level that has an entry for it, global always.
+//! still counts at every level that has an entry for it, global always. Only a
+//! total that the session has no room for as its new base is not counted until
+//! a later one finds room.
 
 use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
-use super::level::{key, Level, Memory};
+use super::level::key;
 use super::making::Parents;
 use super::packed::Difference;
-use super::{CommandUpdate, Counters, Full, Note, Record, Store};
+use super::{CommandUpdate, Counters, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -153,13 +155,18 @@ impl Store {
             .counters(self.sessions.arena[link].common.counters);
         let (stats, shrank) = report.advance(&mut total.stats);
         self.touch_session(link, now);
-        let difference = Difference::stats(&stats);
-        let counted = self.count_upwards(parents, &difference, now);
-        let stored = self.change_session(link, now, |sessions, memory| match shrank {
-            false => sessions.add(memory, link, &difference),
-            true => sessions.set(memory, link, &total),
+        let mut difference = Difference::stats(&stats);
+        // The base first: what it has no room for is not counted now but with a
+        // later total, so nothing is counted twice.
+        let stored = self.with_room(now, |store| match shrank {
+            false => store.sessions.add(&mut store.memory, link, &difference),
+            true => store.sessions.set(&mut store.memory, link, &total),
         });
-        match counted && stored {
+        if stored.is_none() {
+            difference = Difference::stats(&Stats::default());
+        }
+        let counted = self.count_upwards(parents, &difference, now);
+        match counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
         }
@@ -221,10 +228,10 @@ impl Store {
         let difference = Difference::command();
         self.touch_session(session, now);
         let counted = self.count_upwards(parents, &difference, now);
-        let stored = self.change_session(session, now, |sessions, memory| {
-            sessions.add(memory, session, &difference)
+        let stored = self.with_room(now, |store| {
+            store.sessions.add(&mut store.memory, session, &difference)
         });
-        (made.is_none() || !counted || !stored).then_some(Note::NoRoom)
+        (made.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
 
     /// ADD-USER.
@@ -284,21 +291,5 @@ impl Store {
             .is_some()
         });
         user && domain && ip
-    }
-
-    /// Changes a connected session's counters. Without room for them the session
-    /// is tracked no longer: a base that cannot move would count twice.
-    fn change_session(
-        &mut self,
-        link: Link<Session>,
-        now: Now,
-        change: impl Fn(&mut Level<Session>, &mut Memory) -> Result<(), Full>,
-    ) -> bool {
-        let stored = self.with_room(now, |store| change(&mut store.sessions, &mut store.memory));
-        if stored.is_none() {
-            self.disconnect(link, now);
-            self.unindex_session(link);
-        }
-        stored.is_some()
     }
 }

@@ -154,8 +154,22 @@ impl Store {
         }
     }
 
-    /// Moves all cursors that stand at a node on, before it is freed or moved.
+    /// Moves all cursors that stand at a node on, before it is freed.
     pub(super) fn move_cursors_on(&mut self, node: Node) {
+        self.move_on(node, |_| true);
+    }
+
+    /// Moves the cursors that stand at a session on, before it leaves the lists
+    /// of its user and ip, if that is where they go; the place of a session in
+    /// its level does not change.
+    pub(super) fn move_cursors_below_parents_on(&mut self, link: Link<Session>) {
+        self.move_on(Node::Session(link), |walk| {
+            walk.zoom != Zoom::Session || matches!(walk.scope, Scope::Parent | Scope::Ip)
+        });
+    }
+
+    /// Moves those cursors on that stand at a node and are `meant`.
+    fn move_on(&mut self, node: Node, meant: impl Fn(&Cursor) -> bool) {
         if !self.stamp(node).has(Flag::Watched) {
             return;
         }
@@ -163,7 +177,7 @@ impl Store {
             let Some(mut walk) = self.cursors[index].take() else {
                 continue;
             };
-            if walk.at == Some(node) {
+            if walk.at == Some(node) && meant(&walk) {
                 walk.at = self.behind(&walk, node);
             }
             if walk.end.map(Node::Command) == Some(node) {

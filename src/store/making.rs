@@ -315,7 +315,7 @@ impl Store {
     }
 
     /// Takes a session out of the index if it is there.
-    pub(super) fn unindex_session(&mut self, link: Link<Session>) {
+    fn unindex_session(&mut self, link: Link<Session>) {
         if self.sessions.arena[link].has(Flag::Indexed) {
             self.sessions.strike(&self.memory, link);
             self.sessions.arena[link].set(Flag::Indexed, false);
@@ -323,9 +323,9 @@ impl Store {
     }
 
     /// Takes a session out of the lists of its user and ip, and moves the
-    /// cursors that stand there on.
+    /// cursors on that stand there.
     pub(super) fn leave_parents(&mut self, link: Link<Session>) {
-        self.move_cursors_on(Node::Session(link));
+        self.move_cursors_below_parents_on(link);
         let arena = &mut self.sessions.arena;
         let Session { user, ip, .. } = arena[link];
         let sessions = &mut self.users.arena[user].sessions;
@@ -427,6 +427,7 @@ impl Store {
 
     /// Frees a disconnected session that has no commands.
     pub(super) fn free_session(&mut self, link: Link<Session>) {
+        self.move_cursors_on(Node::Session(link));
         self.leave_parents(link);
         self.unindex_session(link);
         self.sessions.stop_idling(link);

@@ -95,6 +95,6 @@ pub enum Note {
     /// An UPDATE of a session that is not known: a placeholder was made.
     Placeholder,
     /// No room for a new entry or a larger number, and nothing to free: the
-    /// levels above were counted.
+    /// levels above were counted, or will be with a later total.
     NoRoom,
 }

@@ -451,6 +451,20 @@ fn hup_reads_the_settings_again() {
 }
 
 #[test]
+fn hup_in_the_foreground_does_not_mind_where_the_background_logs() {
+    let setup = Setup {
+        lines: vec!["log_path = syslog".to_owned()],
+        ..Setup::new()
+    };
+    let daemon = Daemon::with("hup-foreground", &setup);
+    daemon.signal(libc::SIGHUP);
+    wait_until("the settings read again", || {
+        daemon.log().contains("settings read again")
+    });
+    assert!(!daemon.log().contains("restart"), "{}", daemon.log());
+}
+
+#[test]
 fn hup_reopens_the_log() {
     let dir = TempDir::new("reopen");
     let path = dir.at("own.log");
@@ -476,6 +490,49 @@ fn hup_reopens_the_log() {
     fs::rename(&path, format!("{path}.1")).expect("rotate the log");
     crate::harness::send_signal(pid, libc::SIGHUP);
     wait_until("a new log", || Path::new(&path).exists());
+    crate::harness::send_signal(pid, libc::SIGTERM);
+    wait_until("its end", || !Path::new(&socket).exists());
+}
+
+#[test]
+fn a_log_that_nobody_reads_blocks_nothing() {
+    let dir = TempDir::new("unread-log");
+    let path = dir.at("log.fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    let setup = Setup {
+        lines: vec![format!("log_path = {path}")],
+        ..Setup::new()
+    };
+    let file = config(&dir, &setup);
+    let start = || {
+        std::process::Command::new(crate::harness::program())
+            .args(["-c", &file])
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("start dovestatd")
+    };
+    let mut refused = start();
+    let mut status = None;
+    wait_until("an answer without a reader", || {
+        status = refused.try_wait().expect("wait");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(74));
+    // Opened for both, so that it does not wait for the daemon.
+    let reader = fs::File::options().read(true).write(true).open(&path);
+    let mut starter = start();
+    wait_until("the parent's end", || {
+        starter.try_wait().expect("wait").is_some()
+    });
+    let (pid, socket) = (pid_of(&file), dir.at("run/stats"));
+    drop(reader.expect("open the log"));
+    crate::harness::send_signal(pid, libc::SIGHUP);
+    let mut client = Client::unix(&socket);
+    for _ in 0..3 {
+        client.export("global");
+    }
     crate::harness::send_signal(pid, libc::SIGTERM);
     wait_until("its end", || !Path::new(&socket).exists());
 }

@@ -306,3 +306,47 @@ fn min_times_are_honoured_while_memory_allows() {
         "users are younger than their min_time"
     );
 }
+
+#[test]
+fn a_session_without_room_to_grow_counts_its_totals_once() {
+    let mut store = store(256 << 10);
+    let mut sessions = Vec::new();
+    // All of them stay connected, so nothing can be freed for another.
+    loop {
+        let id = format!("s{}", sessions.len());
+        if store.apply(&connect(&id, "u@d", None), at(1)) == Some(Note::NoRoom) {
+            break;
+        }
+        sessions.push(id);
+    }
+    let mut widest = Report {
+        has_mail: true,
+        has_auth: true,
+        ..Report::default()
+    };
+    let mut refused = 0;
+    for round in 1..4 {
+        widest.stats.values = [round << 30; crate::stats::FIELD_COUNT];
+        for id in &sessions {
+            let record = Record::UpdateSession {
+                session: id.as_bytes(),
+                report: widest,
+            };
+            if let Some(note) = store.apply(&record, at(1)) {
+                assert_eq!(note, Note::NoRoom);
+                refused += 1;
+            }
+        }
+        check(&store);
+    }
+    assert!(refused > 0, "the limit was reached");
+    let mut sum = 0;
+    walk(&mut store, Zoom::Session, Filter::default(), |row| {
+        if let Row::Session { counters, .. } = row {
+            sum += counters.stats.values[0];
+        }
+    });
+    let totals = store.totals_of_everything();
+    assert_eq!(totals.counters.stats.values[0], sum);
+    assert_eq!(totals.connected, sessions.len() as u64);
+}

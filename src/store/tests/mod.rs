@@ -525,3 +525,39 @@ fn frees_by_the_largest_share_of_min_time() {
     );
     check(&store);
 }
+
+#[test]
+fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
+    let named = Filter {
+        session: Some(b"middle".to_vec()),
+        ..Filter::default()
+    };
+    for (filter, expected) in [
+        (Filter::default(), &["newest", "middle", "oldest"][..]),
+        (named, &["middle"]),
+    ] {
+        let mut store = store(1 << 20);
+        for name in ["oldest", "middle", "newest"] {
+            store.apply(&update(name, 1), at(1));
+        }
+        let Opening::Rows(cursor) = store.open(Zoom::Session, filter) else {
+            panic!("there are sessions");
+        };
+        let mut seen = Vec::new();
+        loop {
+            if seen.len() + 2 == expected.len() || expected.len() == 1 {
+                store.apply(&connect("middle", "u@d", Some("::1")), at(2));
+            }
+            let progress = store.read(&cursor, &mut 1, |row| {
+                seen.push(row_key(row));
+                true
+            });
+            if progress == Progress::Done {
+                break;
+            }
+        }
+        store.close(cursor);
+        assert_eq!(seen, expected);
+        check(&store);
+    }
+}
