@@ -1,7 +1,7 @@
 //! What peers do wrong or unexpectedly: counted by kind, logged at a limited
 //! rate.
 //!
-//! Each kind may log a few lines in a while ([`SOME`], [`ONCE`]); further ones are
+//! Each kind may log so many lines in a while ([`SOME`], [`EACH`], [`ONCE`]); further ones are
 //! counted, and the next line of the kind tells how many it stands for. So a
 //! flood of one kind costs a few lines and hides no other.
 
@@ -21,6 +21,12 @@ struct Rate {
 /// For what differs from case to case.
 const SOME: Rate = Rate {
     lines: 5,
+    window_secs: 60,
+};
+
+/// For what has to be told of each, within reason.
+const EACH: Rate = Rate {
+    lines: 1000,
     window_secs: 60,
 };
 
@@ -62,7 +68,7 @@ faults! {
     Shrank Info SOME "totals shrank and are the base of what follows";
     Placeholder Info SOME "UPDATE of a session that was not announced, as after a restart: placeholder made";
     NoRoom Warning ONCE "nothing can be freed under stats_memory_limit: only counted at the levels above";
-    SilentSession Info SOME "session sent nothing for 15 minutes: disconnected";
+    SilentSession Info EACH "session sent nothing for 15 minutes: disconnected";
     UnknownCommandWord Warning SOME "connection closed: not a request";
     BadLevel Warning SOME "connection closed: EXPORT of no known level";
     BadNetwork Warning SOME "connection closed: ip= is not an address or network";
@@ -70,6 +76,7 @@ faults! {
     RequestTooLong Warning SOME "connection closed: request of more than 4096 bytes";
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
+    ReadFailed Error SOME "FIFO not read";
     AcceptFailed Warning SOME "connection not accepted";
 }
 

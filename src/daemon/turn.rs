@@ -441,7 +441,8 @@ impl Daemon {
             }
         });
         if let Err(error) = result {
-            log.error(&format!("read {name}: {error}"));
+            let report = || format!("{name}: {error}");
+            faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
         }
     }
 
@@ -471,7 +472,7 @@ impl Daemon {
             };
             let client = Client::new(stream, &listener.options, &listener.name, now);
             let name = Rc::clone(&listener.name);
-            if self.make_room_for_client() {
+            if self.make_room_for_client(now) {
                 self.clients.push(client);
             } else {
                 let report = || format!("{name}: all of them are being served");
@@ -483,8 +484,9 @@ impl Daemon {
     }
 
     /// Closes the client that has been idle longest if there are as many as may
-    /// be. False when none is idle.
-    fn make_room_for_client(&mut self) -> bool {
+    /// be. False when none has been idle for a second: a request of one that
+    /// just came may not have been read yet.
+    fn make_room_for_client(&mut self, now: Now) -> bool {
         if self.clients.len() < self.settings.service.client_limit as usize {
             return true;
         }
@@ -493,7 +495,8 @@ impl Daemon {
             .iter()
             .enumerate()
             .filter_map(|(index, client)| Some((client.idle_since_secs()?, index)))
-            .min();
+            .min()
+            .filter(|&(since_secs, _)| since_secs < now.uptime_secs);
         if let Some((_, index)) = idle {
             self.clients.remove(index).end(&mut self.store);
         }

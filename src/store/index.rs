@@ -27,6 +27,11 @@ use std::num::NonZeroU32;
 /// the five indexes take less than a twenty-fifth of the limit.
 pub const INDEX_SHARE: usize = 512;
 
+/// The most buckets of an index, for limits past 128 G: no machine has more
+/// sessions than that, and a slip of the pen in the settings is no reason to
+/// fail.
+const MAX_BUCKETS: usize = 1 << 28;
+
 /// An index of the entries of one arena.
 #[derive(Debug)]
 pub struct Index<T> {
@@ -49,9 +54,8 @@ impl<T: Entry> Index<T> {
     /// # Errors
     /// [`Full`] when the budget has no room for it.
     pub fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
-        let count = (budget.limit_bytes() / INDEX_SHARE)
-            .max(1)
-            .next_power_of_two();
+        let wanted = budget.limit_bytes() / INDEX_SHARE;
+        let count = 1 << wanted.clamp(1, MAX_BUCKETS).ilog2();
         let charge = budget.charge_blocks(count * size_of::<u32>(), 1, Purpose::Create)?;
         Ok(Index {
             buckets: vec![0; count],
