@@ -71,6 +71,7 @@ faults! {
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     AcceptFailed Warning SOME "connection not accepted";
+    CarbonFailed Warning SOME "no whole report to carbon";
 }
 
 impl From<Refusal> for Fault {

@@ -19,7 +19,7 @@
 //! | [`poll`]       | the poll set, rebuilt every turn of the loop           |
 //! | [`place`]      | what lies at a path, and whether it may be taken       |
 //! | [`fifo`]       | a FIFO that is read and never at its end               |
-//! | [`socket`]     | listeners: UNIX and TCP                                |
+//! | [`socket`]     | listeners: UNIX and TCP; connections                   |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
 //! | [`user`]       | users, groups, giving up root                          |

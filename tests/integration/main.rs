@@ -3,10 +3,11 @@
 //! statistics service beside it, fed the same bytes.
 //!
 //! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
-//! tools; `protocol`, `damage`, `requests`, `listeners`, `robust`, `program`,
-//! `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
+//! tools; `protocol`, `damage`, `requests`, `listeners`, `carbon`, `robust`,
+//! `program`, `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
 //! what `compare` compares with.
 
+mod carbon;
 mod compare;
 mod damage;
 mod dovecot;
