@@ -3,12 +3,13 @@
 //! statistics service beside it, fed the same bytes.
 //!
 //! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
-//! tools; `protocol`, `damage`, `requests`, `listeners`, `carbon`, `robust`,
+//! tools; `protocol`, `damage`, `requests`, `listeners`, `contract`, `carbon`, `robust`,
 //! `program`, `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
 //! what `compare` compares with.
 
 mod carbon;
 mod compare;
+mod contract;
 mod damage;
 mod dovecot;
 mod harness;
