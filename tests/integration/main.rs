@@ -4,7 +4,7 @@
 //!
 //! Modules: `harness`, `link`, `records`, `streams`, `dovecot` and `mail` are
 //! tools; `protocol`, `damage`, `requests`, `listeners`, `contract`, `carbon`, `robust`,
-//! `program`, `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
+//! `program`, `receivers`, `peers` and `compare` hold the tests; `model`, its `reading` and `original` are
 //! what `compare` compares with.
 
 mod carbon;
@@ -23,6 +23,7 @@ mod peers;
 mod program;
 mod protocol;
 mod reading;
+mod receivers;
 mod records;
 mod requests;
 mod robust;
