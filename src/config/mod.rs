@@ -36,8 +36,8 @@ mod tests;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use print::Shown;
 pub use settings::{
-    Address, ColumnOrder, FileListener, HostPort, InetListener, ListenerOptions, LogPath, Service,
-    Settings, UnixListener,
+    Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
+    Service, Settings, UnixListener,
 };
 
 use std::path::PathBuf;

@@ -34,6 +34,10 @@ pub struct Settings {
     pub carbon_name: String,
     /// Time between two carbon reports, at least 1.
     pub carbon_interval_secs: u32,
+    /// What is sent to carbon; each level at most once.
+    pub carbon_levels: Vec<Level>,
+    /// Most entries of each of them, 1 to 10000.
+    pub carbon_limit: u32,
     /// The `service stats` section without its listeners.
     pub service: Service,
     /// FIFOs that records come from, the default ones first; switched off included.
@@ -60,6 +64,8 @@ impl Settings {
             carbon_server: None,
             carbon_name: String::new(),
             carbon_interval_secs: 0,
+            carbon_levels: Vec::new(),
+            carbon_limit: 0,
             service: Service::new(),
             fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
@@ -253,6 +259,19 @@ pub enum ColumnOrder {
     V2_2,
     /// Dovecot 2.3's.
     V2_3,
+}
+
+/// A level that can be shown to systems that watch many hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Everything.
+    Global,
+    /// Domains.
+    Domain,
+    /// Users.
+    User,
+    /// Remote addresses.
+    Ip,
 }
 
 /// An address to listen on.

@@ -127,6 +127,20 @@ pub const TOP: &[Setting<Settings>] = &[
         set: |s, v| put(&mut s.carbon_interval_secs, value::time(v, 1)),
         get: |s| value::show_time(s.carbon_interval_secs),
     },
+    Setting {
+        name: "stats_carbon_levels",
+        default: Some("global"),
+        about: "levels sent to carbon: global, domain, user, ip",
+        set: |s, v| put(&mut s.carbon_levels, value::levels(v)),
+        get: |s| value::show_levels(&s.carbon_levels),
+    },
+    Setting {
+        name: "stats_carbon_limit",
+        default: Some("100"),
+        about: "most entries of a level sent to carbon, the biggest by CPU and disk; 1 to 10000",
+        set: |s, v| put(&mut s.carbon_limit, value::entry_limit(v)),
+        get: |s| s.carbon_limit.to_string(),
+    },
 ];
 
 /// Settings of `service stats`.

@@ -9,7 +9,7 @@
 //! Nothing here knows which setting a value belongs to or resolves a host name.
 
 use super::mistake::quoted;
-use super::settings::{Address, ColumnOrder, HostPort, LogPath};
+use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -245,6 +245,45 @@ pub fn show_column_order(order: ColumnOrder) -> String {
         ColumnOrder::V2_3 => "2.3",
     }
     .to_owned()
+}
+
+/// The levels by name.
+const LEVELS: [(&str, Level); 4] = [
+    ("global", Level::Global),
+    ("domain", Level::Domain),
+    ("user", Level::User),
+    ("ip", Level::Ip),
+];
+
+/// Levels, divided by blanks or commas; one said twice is said once.
+pub fn levels(text: &str) -> Result<Vec<Level>, String> {
+    let mut found = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || c == ',') {
+        match LEVELS.iter().find(|(name, _)| *name == word) {
+            Some((_, level)) if !found.contains(level) => found.push(*level),
+            None if !word.is_empty() => {
+                let word = quoted(word);
+                return Err(format!("{word} is not one of global, domain, user and ip"));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The text of a list of levels.
+pub fn show_levels(levels: &[Level]) -> String {
+    let name = |level: &Level| LEVELS.iter().find(|(_, known)| known == level).map(|l| l.0);
+    let names: Vec<&str> = levels.iter().filter_map(name).collect();
+    names.join(" ")
+}
+
+/// How many entries of a level are shown.
+pub fn entry_limit(text: &str) -> Result<u32, String> {
+    match number(text, 10_000) {
+        Ok(limit) if limit > 0 => Ok(limit),
+        _ => Err(format!("{} is not a number from 1 to 10000", quoted(text))),
+    }
 }
 
 /// Addresses to listen on, divided by blanks or commas.

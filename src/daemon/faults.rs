@@ -78,6 +78,7 @@ faults! {
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     ReadFailed Error SOME "FIFO not read";
     AcceptFailed Warning SOME "connection not accepted";
+    CarbonFailed Warning SOME "no whole report to carbon";
 }
 
 impl From<Refusal> for Fault {

@@ -9,17 +9,21 @@
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `fifo_input` | bytes of a FIFO to records |
 //! | `client` | bytes of a connection to requests, replies back |
+//! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `turn` | the loop |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
 //! assertions are for bugs of our own.
 
+mod batch;
+mod carbon;
 mod client;
 mod fatal;
 mod faults;
 mod fifo_input;
 mod log;
 mod options;
+mod resolve;
 mod startup;
 mod turn;
 

@@ -105,7 +105,6 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         become_user(identity, &settings, &mut log)?;
     }
     let limit = settings.stats_memory_limit_bytes;
-    let carbon = settings.carbon_server.clone();
     let places = opened.places;
     let mut daemon = Daemon::new(
         options,
@@ -120,9 +119,6 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         env!("CARGO_PKG_VERSION"),
         base_dir.display(),
     ));
-    if carbon.is_some() {
-        daemon.log_warning("stats_carbon_server: this version does not send to carbon yet");
-    }
     if let Some(readiness) = readiness {
         readiness
             .report(0)

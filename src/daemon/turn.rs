@@ -2,11 +2,12 @@
 //!
 //! A turn rebuilds the poll set from what there is, waits until something is
 //! ready or due, reads the clocks once, and then works in one fixed order:
-//! signals, sessions that fell silent, FIFOs, clients, new connections. Work in
+//! signals, sessions that fell silent, FIFOs, carbon, clients, new connections. Work in
 //! a turn is bounded for everyone ([`READ_BYTES`](super::fifo_input) a FIFO,
 //! [`STEPS_A_TURN`] for all clients together, [`ACCEPTS_A_TURN`] a listener), so
 //! nobody starves the others; who is not finished is polled without waiting.
 
+use super::carbon::Carbon;
 use super::client::{Client, Context, Stream};
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
@@ -150,6 +151,8 @@ pub struct Daemon {
     clients: Vec<Client>,
     /// Who is served first in the next turn.
     first_client: usize,
+    /// Reports to carbon.
+    carbon: Carbon,
     /// The signals.
     signals: Signals,
     /// The clocks.
@@ -175,6 +178,7 @@ impl Daemon {
         let store = Store::new(&store_limits(&settings), clocks.read().1).map_err(|_| {
             Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
         })?;
+        let carbon = Carbon::new(&settings, clocks.started);
         Ok(Daemon {
             options: options.clone(),
             settings,
@@ -186,6 +190,7 @@ impl Daemon {
             listeners,
             clients: Vec::new(),
             first_client: 0,
+            carbon,
             signals,
             clocks,
         })
@@ -202,17 +207,23 @@ impl Daemon {
             let timeout = self.timeout();
             poll.wait(timeout).map_err(Fatal::io("poll"))?;
             let (instant, now) = self.clocks.read();
-            if !self.handle_signals() {
+            // Looked at before a signal may change who has which slot.
+            let (carbon_ready, fifo_slot) = match self.carbon.waits_for() {
+                Some(_) => (poll.ready(1).readable || poll.ready(1).writable, 2),
+                None => (false, 1),
+            };
+            if !self.handle_signals(instant) {
                 return Ok(());
             }
             self.disconnect_silent(now);
-            let mut slot = 1;
+            let mut slot = fifo_slot;
             for index in 0..self.fifos.len() {
                 if poll.ready(slot).readable {
                     self.read_fifo(index, now);
                 }
                 slot += 1;
             }
+            self.serve_carbon(instant, now, carbon_ready);
             let first_slot = slot;
             slot += self.clients.len();
             self.serve_clients(now, |index| {
@@ -240,11 +251,6 @@ impl Daemon {
         self.log.info(message);
     }
 
-    /// Logs what may be wrong about the start.
-    pub fn log_warning(&mut self, message: &str) {
-        self.log.warning(message);
-    }
-
     /// Logs how it ended.
     pub fn log_goodbye(&mut self, result: &Result<(), Fatal>) {
         if let Err(fatal) = result {
@@ -253,11 +259,14 @@ impl Daemon {
         self.log_status("shutting down");
     }
 
-    /// Everything that is waited for: signals, FIFOs, clients, and the listeners
+    /// Everything that is waited for: signals, carbon, FIFOs, clients, and the listeners
     /// that do not rest.
     fn fill_poll_set(&self, poll: &mut PollSet) {
         poll.clear();
         poll.push(self.signals.as_fd(), Interest::READ);
+        if let Some((fd, interest)) = self.carbon.waits_for() {
+            poll.push(fd, interest);
+        }
         for input in &self.fifos {
             poll.push(input.fifo.as_fd(), Interest::READ);
         }
@@ -273,7 +282,7 @@ impl Daemon {
 
     /// How long nothing has to be done by itself.
     fn timeout(&self) -> Option<Duration> {
-        if self.clients.iter().any(Client::can_go_on) {
+        if self.carbon.can_go_on() || self.clients.iter().any(Client::can_go_on) {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -281,19 +290,20 @@ impl Daemon {
             let due = self.clocks.started + Duration::from_secs(due_secs.into());
             due.saturating_duration_since(now)
         });
-        let rests = self
+        let wakes = self
             .listeners
             .iter()
             .filter_map(|listener| listener.rests_until)
+            .chain(self.carbon.wakes_at())
             .map(|until| until.saturating_duration_since(now));
-        rests.chain(silence).min()
+        wakes.chain(silence).min()
     }
 
     /// Does what signals ask for. False when that is to end.
-    fn handle_signals(&mut self) -> bool {
+    fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
         if pending.hup {
-            self.reload();
+            self.reload(instant);
         }
         if pending.usr1 {
             self.log_status("status");
@@ -326,7 +336,7 @@ impl Daemon {
 
     /// Reads the settings again, takes over what can change and says what
     /// cannot; opens the log anew.
-    fn reload(&mut self) {
+    fn reload(&mut self, instant: Instant) {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();
             self.log.error(&format!(
@@ -385,6 +395,7 @@ impl Daemon {
         new.fifo_listeners = old.fifo_listeners.clone();
         new.unix_listeners = old.unix_listeners.clone();
         new.inet_listeners = old.inet_listeners.clone();
+        self.carbon.set(&new, instant, &mut self.store);
         self.settings = new;
         match restart.is_empty() {
             true => self.log.info("settings read again"),
@@ -444,6 +455,17 @@ impl Daemon {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
         }
+    }
+
+    /// Reports to carbon, when it is time.
+    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
+        let mut context = Context {
+            store: &mut self.store,
+            faults: &mut self.faults,
+            log: &mut self.log,
+            now,
+        };
+        self.carbon.serve(&mut context, instant, is_ready);
     }
 
     /// Accepts connections that wait.

@@ -20,7 +20,8 @@
 //! pattern is compared with a long name.
 
 use super::arena::{Id, Link};
-use super::entry::{Command, Common, Domain, Flag, Node, Session, Stamp, User};
+use super::biggest::Ranking;
+use super::entry::{Command, Common, Domain, Flag, Ip, Node, Session, Stamp, User};
 use super::filter::Filter;
 use super::level::key;
 use super::{Row, Store, Zoom};
@@ -44,27 +45,19 @@ pub(super) enum Scope {
     One,
 }
 
-/// Entries picked when the walk began, the last one to be looked at first. Those
-/// that are gone by then are passed over.
-#[derive(Debug)]
-pub(super) enum Picks {
-    /// None.
-    None,
-    /// Commands.
-    Commands(Vec<Id<Command>>),
-    /// Sessions.
-    Sessions(Vec<Id<Session>>),
-}
-
-impl Picks {
-    /// Whether there is one still to be looked at.
-    fn is_left(&self) -> bool {
-        match self {
-            Picks::None => false,
-            Picks::Commands(ids) => !ids.is_empty(),
-            Picks::Sessions(ids) => !ids.is_empty(),
-        }
-    }
+/// An entry picked for a walk, which may be gone when it is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pick {
+    /// A command.
+    Command(Id<Command>),
+    /// A session.
+    Session(Id<Session>),
+    /// A user.
+    User(Id<User>),
+    /// A domain.
+    Domain(Id<Domain>),
+    /// An ip.
+    Ip(Id<Ip>),
 }
 
 /// A walk. See the module.
@@ -81,8 +74,13 @@ pub(super) struct Cursor {
     pub at: Option<Node>,
     /// The last command to look at.
     pub end: Option<Link<Command>>,
-    /// Entries to look at when there is no such node.
-    pub picks: Picks,
+    /// Entries to look at when there is no such node. Those that are gone by then
+    /// are passed over.
+    pub picks: Vec<Pick>,
+    /// Which of them comes next.
+    pub next_pick: usize,
+    /// While the biggest entries are sought: they become the picks.
+    pub ranking: Option<Ranking>,
     /// Whether the global row is still to come.
     pub global: bool,
 }
@@ -117,19 +115,29 @@ impl Store {
             sink(&Row::Global(self.totals_of_everything()));
         }
         while *steps > 0 {
-            let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk.picks)) else {
-                break;
+            let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk)) else {
+                let Some(ranking) = walk.ranking.take() else {
+                    break;
+                };
+                (walk.scope, walk.picks) = (Scope::One, ranking.picks());
+                continue;
             };
             let mut work = 1;
             let found;
             (found, walk.at) = self.step(&walk, node, &mut work);
             *steps = steps.saturating_sub(work);
-            if found.is_some_and(|found| !sink(&self.row(found))) {
-                break;
+            match (found, &mut walk.ranking) {
+                (Some(found), Some(ranking)) => {
+                    ranking.add(self.load_usecs(found), self.pick(found));
+                }
+                (Some(found), None) if !sink(&self.row(found)) => break,
+                _ => {}
             }
         }
         self.watch(&walk);
-        let progress = match walk.at.is_some() || walk.picks.is_left() {
+        let is_left =
+            walk.at.is_some() || walk.ranking.is_some() || walk.next_pick < walk.picks.len();
+        let progress = match is_left {
             true => Progress::More,
             false => Progress::Done,
         };
@@ -138,19 +146,31 @@ impl Store {
     }
 
     /// The next entry that was picked and still exists.
-    fn next_pick(&self, picks: &mut Picks) -> Option<Node> {
-        match picks {
-            Picks::None => None,
-            Picks::Commands(ids) => loop {
-                if let Some(link) = self.commands.arena.find(ids.pop()?) {
-                    return Some(Node::Command(link));
-                }
-            },
-            Picks::Sessions(ids) => loop {
-                if let Some(link) = self.sessions.arena.find(ids.pop()?) {
-                    return Some(Node::Session(link));
-                }
-            },
+    fn next_pick(&self, walk: &mut Cursor) -> Option<Node> {
+        loop {
+            let pick = *walk.picks.get(walk.next_pick)?;
+            walk.next_pick += 1;
+            let found = match pick {
+                Pick::Command(id) => self.commands.arena.find(id).map(Node::Command),
+                Pick::Session(id) => self.sessions.arena.find(id).map(Node::Session),
+                Pick::User(id) => self.users.arena.find(id).map(Node::User),
+                Pick::Domain(id) => self.domains.arena.find(id).map(Node::Domain),
+                Pick::Ip(id) => self.ips.arena.find(id).map(Node::Ip),
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
+    /// Picks an entry.
+    fn pick(&self, node: Node) -> Pick {
+        match node {
+            Node::Command(link) => Pick::Command(self.commands.arena.id(link)),
+            Node::Session(link) => Pick::Session(self.sessions.arena.id(link)),
+            Node::User(link) => Pick::User(self.users.arena.id(link)),
+            Node::Domain(link) => Pick::Domain(self.domains.arena.id(link)),
+            Node::Ip(link) => Pick::Ip(self.ips.arena.id(link)),
         }
     }
 

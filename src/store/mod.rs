@@ -14,6 +14,7 @@
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
+//! | `biggest` | the few entries of a level that matter most |
 //!
 //! Invariants, beside those of the modules:
 //! - A level's counters are what records added to it; parents are never
@@ -26,6 +27,7 @@
 
 mod apply;
 mod arena;
+mod biggest;
 mod budget;
 mod cursor;
 mod entry;

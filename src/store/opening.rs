@@ -7,7 +7,7 @@
 //! is along the level.
 
 use super::arena::{Id, Link};
-use super::cursor::{Cursor, CursorId, Picks, Scope};
+use super::cursor::{Cursor, CursorId, Pick, Scope};
 use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
 use super::filter::Filter;
 use super::{Store, Zoom};
@@ -38,7 +38,9 @@ impl Store {
             scope: Scope::Level,
             at: None,
             end: None,
-            picks: Picks::None,
+            picks: Vec::new(),
+            next_pick: 0,
+            ranking: None,
             global: zoom == Zoom::Global,
         };
         let somewhere = match zoom {
@@ -90,10 +92,10 @@ impl Store {
             }
         };
         if let Some(mut picks) = self.commands_below(holder) {
-            // Taken from the end: oldest first.
-            picks.sort_unstable_by_key(|&id| self.commands.arena.age(id));
+            // Oldest first.
+            picks.sort_unstable_by_key(|&id| Reverse(self.commands.arena.age(id)));
             (walk.at, walk.end) = (None, None);
-            (walk.scope, walk.picks) = (Scope::One, Picks::Commands(picks));
+            (walk.scope, walk.picks) = (Scope::One, picks.into_iter().map(Pick::Command).collect());
         }
         true
     }
@@ -122,9 +124,9 @@ impl Store {
                             .into_iter()
                             .map(|link| self.sessions.arena.id(link));
                         let mut picks: Vec<_> = ids.collect();
-                        // Taken from the end: newest first.
-                        picks.sort_unstable_by_key(|&id| Reverse(self.sessions.arena.age(id)));
-                        walk.picks = Picks::Sessions(picks);
+                        // Newest first.
+                        picks.sort_unstable_by_key(|&id| self.sessions.arena.age(id));
+                        walk.picks = picks.into_iter().map(Pick::Session).collect();
                         (Scope::One, None)
                     }
                 },

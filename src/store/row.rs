@@ -66,6 +66,19 @@ pub enum Row<'a> {
     Global(Totals),
 }
 
+impl Row<'_> {
+    /// What rows above session have in common.
+    pub fn totals(&self) -> Option<&Totals> {
+        match self {
+            Row::User(_, totals)
+            | Row::Domain(_, totals)
+            | Row::Ip(_, totals)
+            | Row::Global(totals) => Some(totals),
+            Row::Command { .. } | Row::Session { .. } => None,
+        }
+    }
+}
+
 impl Store {
     /// The row of an entry.
     pub(super) fn row(&self, node: Node) -> Row<'_> {

@@ -1,9 +1,9 @@
-//! Listeners.
+//! Listeners, and connections to others.
 //!
 //! Owns: the way to a listening socket, and to one that must not be waited for.
 //! The sockets themselves are std's.
 //!
-//! Invariants: every listener is nonblocking and close-on-exec. A UNIX socket
+//! Invariants: every socket is nonblocking and close-on-exec. A UNIX socket
 //! appears at its path listening, with its mode and owner, in one step, and
 //! never in place of something alive, not ours, or that came meanwhile.
 //!
@@ -16,7 +16,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV6, TcpListener};
+use std::net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{lchown, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -238,19 +238,60 @@ fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
     Ok(address)
 }
 
+/// Begins to connect to a TCP address, without waiting. Once the socket is
+/// writable, `take_error` tells whether it is connected.
+pub fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let (socket, result) = match to {
+        SocketAddr::V4(to) => {
+            let socket = open_socket(libc::AF_INET)?;
+            // SAFETY: plain integers, for which zero is a value.
+            let mut address: libc::sockaddr_in = unsafe { mem::zeroed() };
+            address.sin_family = libc::AF_INET as libc::sa_family_t;
+            address.sin_port = to.port().to_be();
+            address.sin_addr.s_addr = u32::from(*to.ip()).to_be();
+            let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
+            let pointer = (&raw const address).cast();
+            // SAFETY: pointer and length are those of `address`, which outlives
+            // the call.
+            let result = unsafe { libc::connect(socket.as_raw_fd(), pointer, len_bytes) };
+            (socket, cerr(result))
+        }
+        SocketAddr::V6(to) => {
+            let socket = open_socket(libc::AF_INET6)?;
+            let address = sockaddr_v6(to);
+            let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
+            let pointer = (&raw const address).cast();
+            // SAFETY: pointer and length are those of `address`, which outlives
+            // the call.
+            let result = unsafe { libc::connect(socket.as_raw_fd(), pointer, len_bytes) };
+            (socket, cerr(result))
+        }
+    };
+    match result {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from(socket)),
+    }
+}
+
 /// Binds an IPv6 socket.
 fn bind_v6(socket: &OwnedFd, from: SocketAddrV6) -> io::Result<()> {
+    let address = sockaddr_v6(from);
+    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: pointer and length are those of `address`, which outlives the
+    // call.
+    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
+    Ok(())
+}
+
+/// An IPv6 address as the kernel takes it.
+fn sockaddr_v6(from: SocketAddrV6) -> libc::sockaddr_in6 {
     // SAFETY: plain integers, for which zero is a value.
     let mut address: libc::sockaddr_in6 = unsafe { mem::zeroed() };
     address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
     address.sin6_port = from.port().to_be();
     address.sin6_addr.s6_addr = from.ip().octets();
     address.sin6_scope_id = from.scope_id();
-    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: pointer and length are those of `address`, which outlives the
-    // call.
-    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
-    Ok(())
+    address
 }
 
 /// listen(2) with our backlog.
@@ -305,6 +346,20 @@ mod tests {
         assert_eq!(fs::symlink_metadata(&path).unwrap().nlink(), 1);
         assert!(place.remove().unwrap());
         assert!(!place.remove().unwrap());
+    }
+
+    #[test]
+    fn connects_without_waiting() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(any) else {
+                continue; // No IPv6 here.
+            };
+            let stream = start_connect(listener.local_addr().unwrap()).unwrap();
+            assert_flags(stream.as_fd());
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(accepted.peer_addr().unwrap(), stream.local_addr().unwrap());
+            assert!(stream.take_error().unwrap().is_none());
+        }
     }
 
     #[test]

@@ -5,17 +5,22 @@
 //! | `escape`, `base64` | fields and stats fields as bytes |
 //! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
 //! | `request` | a line of a client to a [`Request`] |
+//! | `number` | numbers as all formats print them |
+//! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
 //!
-//! Fields are separated by TAB and lines ended by LF everywhere. Everything
+//! Fields are separated by TAB and lines ended by LF, but for the formats of others. Everything
 //! here is a function of its arguments; nothing panics whatever the bytes.
 
 mod base64;
+mod carbon;
 mod escape;
+mod number;
 mod record;
 mod reply;
 mod request;
 
+pub use carbon::{row_part, safe_part, write_lines};
 pub use escape::{push_escaped, unescape};
 pub use record::{parse_record, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};

@@ -1,7 +1,8 @@
 //! Header lines and rows of a reply.
 
 use super::escape::push_escaped;
-use crate::stats::{Item, Stats, Unit, FIELDS};
+use super::number::{push_digits, push_secs, push_stat};
+use crate::stats::{Item, Stats, FIELDS};
 use crate::store::{Counters, Row, Totals, WallTime, Zoom};
 use std::io::Write;
 use std::net::IpAddr;
@@ -135,11 +136,8 @@ fn push_connected<'a>(out: &mut Vec<u8>, totals: &'a Totals) -> &'a Counters {
 /// The statistics columns.
 fn push_stats(out: &mut Vec<u8>, stats: &Stats, order: ColumnOrder) {
     for index in order.indexes() {
-        let value = stats.values[index];
-        match FIELDS[index].unit {
-            Unit::Time => push_time(out, value / 1_000_000, value % 1_000_000),
-            Unit::Count | Unit::Bytes => push_number(out, value),
-        }
+        push_stat(out, index, stats.values[index]);
+        out.push(b'\t');
     }
 }
 
@@ -159,12 +157,9 @@ fn push_wall_time(out: &mut Vec<u8>, time: WallTime) {
     push_time(out, time.secs.into(), time.usecs.into());
 }
 
-/// Seconds, a dot and six digits of microseconds. Dovecot forgets the zeros in
-/// front of the microseconds.
+/// A time.
 fn push_time(out: &mut Vec<u8>, secs: u64, usecs: u64) {
-    push_digits(out, secs, 1);
-    out.push(b'.');
-    push_digits(out, usecs, 6);
+    push_secs(out, secs, usecs);
     out.push(b'\t');
 }
 
@@ -172,18 +167,6 @@ fn push_time(out: &mut Vec<u8>, secs: u64, usecs: u64) {
 fn push_number(out: &mut Vec<u8>, number: u64) {
     push_digits(out, number, 1);
     out.push(b'\t');
-}
-
-/// At least `width` decimal digits, at most 20, without TAB.
-fn push_digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut begin = digits.len();
-    while number > 0 {
-        begin -= 1;
-        digits[begin] = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&digits[begin.min(digits.len() - width)..]);
 }
 
 #[cfg(test)]

@@ -57,9 +57,14 @@ impl Dovecot {
 
     /// The same with a limit of its memory.
     pub fn original_limited(name: &str, limit: &str) -> Dovecot {
+        Dovecot::original_with(name, &format!("old_stats_memory_limit = {limit}\n"))
+    }
+
+    /// The same with further lines of configuration.
+    pub fn original_with(name: &str, lines: &str) -> Dovecot {
         let dir = TempDir::new(name);
         let conf = format!(
-            "{}protocols =\nold_stats_memory_limit = {limit}\nservice old-stats {{\n  vsz_limit = 0\n}}\n",
+            "{}protocols =\n{lines}service old-stats {{\n  vsz_limit = 0\n}}\n",
             head(&dir)
         );
         let dovecot = Dovecot::start(dir, &conf, 0, 0);

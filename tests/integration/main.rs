@@ -3,14 +3,16 @@
 //! statistics service beside it, fed the same bytes.
 //!
 //! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
-//! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `robust`,
-//! `program`, `peers` and `compare` hold the tests of the daemon, `client`,
-//! `client_output` and `top` those of the client; `model`, its `reading` and
-//! `original` are what `compare` compares with.
+//! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
+//! `carbon`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
+//! hold the tests of the daemon, `client`, `client_output` and `top` those of the
+//! client; `model`, its `reading` and `original` are what `compare` compares with.
 
+mod carbon;
 mod client;
 mod client_output;
 mod compare;
+mod contract;
 mod damage;
 mod dovecot;
 mod harness;
@@ -24,6 +26,7 @@ mod peers;
 mod program;
 mod protocol;
 mod reading;
+mod receivers;
 mod records;
 mod requests;
 mod robust;

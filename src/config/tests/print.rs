@@ -15,6 +15,8 @@ stats_ip_min_time = 4294967295 s
 stats_carbon_server = [2001:db8::1]:2004
 stats_carbon_name = "  $base_dir <x  "
 stats_carbon_interval = 1 s
+stats_carbon_levels = user, ip global user
+stats_carbon_limit = 10000
 service stats {
   user = vmail
   group = mail
@@ -146,6 +148,8 @@ stats_ip_min_time = 12 hours
 stats_carbon_server = 
 stats_carbon_name = 
 stats_carbon_interval = 30 secs
+stats_carbon_levels = global
+stats_carbon_limit = 100
 service stats {
   user = dovestat
   group = 

@@ -274,3 +274,30 @@ fn carbon_server() {
     }
     assert!(server(&label[1..]).is_ok());
 }
+
+#[test]
+fn carbon_levels_and_limit() {
+    let levels =
+        |text: &str| set(&format!("old_stats_carbon_levels={text}")).map(|s| s.carbon_levels);
+    assert_eq!(levels("global"), Ok(vec![Level::Global]));
+    assert_eq!(
+        levels("user,domain  user"),
+        Ok(vec![Level::User, Level::Domain])
+    );
+    assert_eq!(levels(""), Ok(vec![]));
+    assert_eq!(
+        levels("global session"),
+        Err(
+            "old_stats_carbon_levels: \"session\" is not one of global, domain, user and ip".into()
+        )
+    );
+    for (text, limit) in [
+        ("1", Some(1)),
+        ("10000", Some(10_000)),
+        ("0", None),
+        ("10001", None),
+    ] {
+        let read = set(&format!("stats_carbon_limit={text}")).map(|s| s.carbon_limit);
+        assert_eq!(read.ok(), limit, "{text}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Tests of the whole store, and what they share: records, replies as lists, and
 //! a check of all invariants.
 
+mod biggest;
 mod memory;
 mod model;
 

@@ -1,0 +1,134 @@
+//! Host names to addresses, without waiting for the answer.
+//!
+//! What the system's own lookup (nsswitch, /etc/hosts, DNS) finds can only be had
+//! by a call that blocks, for as long as an unreachable name server pleases. So
+//! it is made by a child process that ends with its answer: getent(1), which is
+//! part of the C library's package on every system, and whose output is a pipe in
+//! the poll set. Instead of that, a forked copy of the daemon would hold every
+//! descriptor of it open meanwhile, and a thread would be a second one.
+//!
+//! Numeric addresses need none of this. Where getent is missing, as in most
+//! chroots, only they can be used.
+//!
+//! Must not: leave a child behind; one that is dropped is killed and reaped.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// The most that is read of an answer; dozens of addresses.
+const MAX_ANSWER_BYTES: usize = 4096;
+
+/// The address that `host` is without asking anybody, if it is one.
+pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, port)),
+        // One of IPv6 with a zone; names have no colon. No server is asked.
+        Err(_) if host.contains(':') => (host, port).to_socket_addrs().ok()?.next(),
+        Err(_) => None,
+    }
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Who answers it.
+    child: Child,
+    /// Where the answer comes from.
+    pipe: ChildStdout,
+    /// What came by now.
+    answer: Vec<u8>,
+}
+
+impl Lookup {
+    /// Asks for the addresses of `host`, a well-formed name.
+    ///
+    /// # Errors
+    /// When getent cannot be run.
+    pub fn start(host: &str) -> io::Result<Lookup> {
+        let mut child = Command::new("getent")
+            .args(["ahosts", host])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("run getent: {error}")))?;
+        let pipe = child.stdout.take().expect("it was asked for");
+        Ok(Lookup {
+            child,
+            pipe,
+            answer: Vec::new(),
+        })
+    }
+
+    /// Reads once, when there is something to read; the addresses, maybe none,
+    /// when that was all.
+    pub fn read(&mut self) -> Option<Vec<IpAddr>> {
+        let mut bytes = [0; MAX_ANSWER_BYTES];
+        let room = MAX_ANSWER_BYTES - self.answer.len();
+        match self.pipe.read(&mut bytes[..room]) {
+            Ok(0) => {}
+            Ok(count) => {
+                self.answer.extend_from_slice(&bytes[..count]);
+                return None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
+            Err(_) => {}
+        }
+        Some(addresses(&String::from_utf8_lossy(&self.answer)))
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        // It is ending by itself or not wanted any more; once killed it takes no
+        // time to reap.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl AsFd for Lookup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// The addresses in an answer, each once: the first words of its lines.
+fn addresses(answer: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    for line in answer.lines() {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        match word.parse() {
+            Ok(ip) if !found.contains(&ip) => found.push(ip),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_addresses_ask_nobody() {
+        assert_eq!(numeric("::1", 7).unwrap().to_string(), "[::1]:7");
+        assert_eq!(numeric("10.0.0.1", 7).unwrap().to_string(), "10.0.0.1:7");
+        let zoned = numeric("fe80::1%1", 7).unwrap();
+        assert!(matches!(zoned, SocketAddr::V6(address) if address.scope_id() == 1));
+        assert_eq!(numeric("localhost", 7), None);
+    }
+
+    #[test]
+    fn an_answer_is_addresses_each_once() {
+        let answer = "::1  STREAM localhost\n::1  DGRAM\n::1  RAW\n127.0.0.1  STREAM\nwrong\n";
+        let found = addresses(answer);
+        assert_eq!(
+            found,
+            ["::1".parse::<IpAddr>().unwrap(), [127, 0, 0, 1].into()]
+        );
+        assert!(addresses("").is_empty());
+    }
+}

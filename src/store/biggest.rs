@@ -1,0 +1,89 @@
+//! The biggest entries of a level, for those who can take only so many.
+//!
+//! Before it hands out rows, such a walk goes along its whole level and keeps
+//! the entries of the largest weight ([`load_usecs`](crate::stats::Stats::load_usecs)), at most as many as
+//! were asked for; only those are picked. It holds their ids, a few dozen bytes
+//! each, nothing of the entries themselves: one that is freed meanwhile is passed
+//! over, and a row shows what its entry counted by then. Picks are handed out
+//! oldest entry first, so what comes first does not change with every report, and
+//! can be handed out again ([`Store::again`]) by formats that list one statistic
+//! of all entries after the other.
+
+use super::cursor::{CursorId, Pick};
+use super::entry::Node;
+use super::filter::Filter;
+use super::opening::Opening;
+use super::{Store, Zoom};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// The biggest entries seen so far.
+#[derive(Debug)]
+pub(super) struct Ranking {
+    /// How many are wanted.
+    limit: usize,
+    /// How many were looked at.
+    seen: u64,
+    /// Those wanted by now, smallest first: weight in microseconds, and, reversed,
+    /// which one it was; of equal weight the one seen first is the bigger.
+    biggest: BTreeMap<(u64, Reverse<u64>), Pick>,
+}
+
+impl Ranking {
+    /// Takes an entry into account.
+    pub fn add(&mut self, load_usecs: u64, pick: Pick) {
+        self.biggest.insert((load_usecs, Reverse(self.seen)), pick);
+        self.seen += 1;
+        if self.biggest.len() > self.limit {
+            self.biggest.pop_first();
+        }
+    }
+
+    /// What it came to, last seen first; levels are walked newest first.
+    pub fn picks(self) -> Vec<Pick> {
+        let mut picks: Vec<_> = self
+            .biggest
+            .into_iter()
+            .map(|((_, seen), pick)| (seen, pick))
+            .collect();
+        picks.sort_unstable_by_key(|&(seen, _)| seen);
+        picks.into_iter().map(|(_, pick)| pick).collect()
+    }
+}
+
+impl Store {
+    /// Begins a walk of at most `limit` entries of a level above session, the
+    /// biggest by processor time and disk input and output.
+    pub fn open_biggest(&mut self, zoom: Zoom, limit: usize) -> Opening {
+        let opening = self.open(zoom, Filter::default());
+        if let (Opening::Rows(cursor), false) = (&opening, zoom == Zoom::Global) {
+            let walk = self.cursors[cursor.0].as_mut();
+            walk.expect("it was just opened").ranking = Some(Ranking {
+                limit,
+                seen: 0,
+                biggest: BTreeMap::new(),
+            });
+        }
+        opening
+    }
+
+    /// Lets a walk that is done hand out its picks, or the global row, again.
+    pub fn again(&mut self, cursor: &CursorId) {
+        let walk = self.cursors[cursor.0].as_mut();
+        let walk = walk.expect("an id is of an open cursor");
+        walk.next_pick = 0;
+        walk.global = walk.zoom == Zoom::Global;
+    }
+
+    /// How big an entry is.
+    pub(super) fn load_usecs(&self, node: Node) -> u64 {
+        let counters = match node {
+            Node::Command(link) => self.commands.arena[link].common.counters,
+            Node::Session(link) => self.sessions.arena[link].common.counters,
+            Node::User(link) => self.users.arena[link].common.counters,
+            Node::Domain(link) => self.domains.arena[link].common.counters,
+            Node::Ip(link) => self.ips.arena[link].common.counters,
+        };
+        self.memory.counters(counters).stats.load_usecs()
+    }
+}

@@ -1,0 +1,107 @@
+//! The lines that a carbon receiver gets.
+//!
+//! A line is `PATH VALUE UNIXTIME` and CR LF; PATH is `dovestat`'s predecessor's:
+//! `dovecot.NAME.global.STATISTIC`, and for other levels, which Dovecot did not
+//! send, `dovecot.NAME.LEVEL.ENTRY.STATISTIC`. Receivers make directories of dots
+//! and slashes and refuse blanks, so NAME and ENTRY hold `[A-Za-z0-9_-]` only.
+
+use super::number::{push_digits, push_stat};
+use crate::stats::FIELDS;
+use crate::store::{Row, Totals};
+
+/// The longest part of a path that stands for a name. Receivers make it a
+/// directory, whose name may have 255 bytes.
+pub const MAX_PART_BYTES: usize = 200;
+
+/// A name as one part of a path: every other byte becomes `_`, an empty name too.
+pub fn safe_part(name: &[u8]) -> String {
+    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    let safe = |byte: &u8| if is_safe(byte) { *byte as char } else { '_' };
+    match name {
+        [] => "_".to_owned(),
+        name => name.iter().take(MAX_PART_BYTES).map(safe).collect(),
+    }
+}
+
+/// What stands for a row behind `dovecot.NAME.`; `None` for rows that are not
+/// sent.
+pub fn row_part(row: &Row) -> Option<String> {
+    Some(match row {
+        Row::Global(_) => "global".to_owned(),
+        Row::Domain(name, _) => format!("domain.{}", safe_part(name)),
+        Row::User(name, _) => format!("user.{}", safe_part(name)),
+        Row::Ip(ip, _) => format!("ip.{}", safe_part(ip.to_string().as_bytes())),
+        Row::Command { .. } | Row::Session { .. } => return None,
+    })
+}
+
+/// Appends the lines of one entry: `prefix` is all of the path in front of the
+/// statistic. As Dovecot 2.3 sends them, which forgets to pad microseconds
+/// (`1.7442` for 1.007442).
+pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: u32) {
+    let mut line = |name: &str, push_value: &dyn Fn(&mut Vec<u8>)| {
+        for text in [prefix, ".", name, " "] {
+            out.extend_from_slice(text.as_bytes());
+        }
+        push_value(out);
+        out.push(b' ');
+        push_digits(out, unix_secs.into(), 1);
+        out.extend_from_slice(b"\r\n");
+    };
+    for (name, number) in [
+        ("logins", totals.counters.num_logins),
+        ("cmds", totals.counters.num_cmds),
+        ("connected_sessions", totals.connected),
+        ("last_reset", totals.reset_secs.into()),
+    ] {
+        line(name, &|out| push_digits(out, number, 1));
+    }
+    for (index, field) in FIELDS.iter().enumerate() {
+        let value = totals.counters.stats.values[index];
+        line(field.name, &|out| push_stat(out, index, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Counters, WallTime};
+
+    #[test]
+    fn parts_hold_nothing_that_a_receiver_minds() {
+        assert_eq!(safe_part(b"mx-1_A"), "mx-1_A");
+        assert_eq!(safe_part(b"a.b/c d@\xff\n"), "a_b_c_d___");
+        assert_eq!(safe_part(b""), "_");
+        for length in [MAX_PART_BYTES - 1, MAX_PART_BYTES, MAX_PART_BYTES + 1] {
+            let part = safe_part(&vec![b'x'; length]);
+            assert_eq!(part.len(), length.min(MAX_PART_BYTES));
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_dovecot() {
+        let mut counters = Counters {
+            num_logins: 7,
+            ..Counters::default()
+        };
+        counters.stats.values[0] = 1_007_442;
+        let totals = Totals {
+            reset_secs: 1000,
+            last_update: WallTime::default(),
+            counters,
+            connected: 2,
+        };
+        let mut out = Vec::new();
+        write_lines(&mut out, "dovecot.mx.global", &totals, 2000);
+        let text = String::from_utf8(out).unwrap();
+        let expected = "dovecot.mx.global.logins 7 2000\r\n\
+            dovecot.mx.global.cmds 0 2000\r\n\
+            dovecot.mx.global.connected_sessions 2 2000\r\n\
+            dovecot.mx.global.last_reset 1000 2000\r\n\
+            dovecot.mx.global.user_cpu 1.007442 2000\r\n\
+            dovecot.mx.global.sys_cpu 0.000000 2000\r\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.ends_with(".auth_cache_misses 0 2000\r\n"), "{text}");
+        assert_eq!(text.lines().count(), 4 + FIELDS.len());
+    }
+}
