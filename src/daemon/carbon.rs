@@ -153,20 +153,25 @@ impl Carbon {
     /// Begins a report when it is time, and goes on with it as far as that goes
     /// without waiting.
     pub fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
+        let is_due = match self.state {
+            State::Idle => instant >= self.due,
+            _ => is_ready || self.can_go_on() || instant >= self.deadline,
+        };
+        if !is_due {
+            return;
+        }
         let Some(plan) = self.plan.clone() else {
             return;
         };
         if matches!(self.state, State::Idle) {
-            if instant >= self.due {
-                self.deadline = instant + plan.interval.min(PATIENCE);
-                // Not due + interval: after a long sleep one report is enough.
-                self.due = instant + plan.interval;
-                self.sent_bytes = 0;
-                self.begin(&plan, context);
-            }
+            self.deadline = instant + plan.interval.min(PATIENCE);
+            // Not due + interval: after a long sleep one report is enough.
+            self.due = instant + plan.interval;
+            self.sent_bytes = 0;
+            self.begin(&plan, context);
         } else if is_ready || self.can_go_on() {
             self.go_on(&plan, context);
-        } else if instant >= self.deadline {
+        } else {
             let step = match &self.state {
                 State::LookingUp(_) => "no answer to the name's lookup",
                 State::Connecting(..) => "no answer",
@@ -247,7 +252,8 @@ impl Carbon {
         context: &mut Context,
     ) {
         if batch.output.is_empty() {
-            batch.make(context.store, &mut STEPS_A_TURN.clone());
+            let mut steps = STEPS_A_TURN;
+            batch.make(context.store, &mut steps);
         }
         let written = match batch.output.is_empty() {
             true => Ok(()),
