@@ -5,7 +5,7 @@
 //! slices of about [`SLICE_BYTES`], the next when the last has been written. So
 //! who pipelines without reading, reads slowly or just sits there holds one
 //! slice and part of a request. A reply that fits a slice leaves in one write,
-//! its empty line included.
+//! its empty line included, even if the walk for it takes several turns.
 //!
 //! Whoever drops a client gives its cursor back first: [`Client::end`].
 
@@ -188,9 +188,12 @@ impl Client {
         self.flush() && (self.has_output() || !self.closing)
     }
 
-    /// Whether output waits to be written.
+    /// Whether output waits to be written: a whole slice, or the end of a reply.
+    /// Less than that is held back while the walk goes on, so that a small reply
+    /// is one write however many turns it takes to find its rows.
     fn has_output(&self) -> bool {
-        self.written < self.output.len()
+        let is_held = self.export.is_some() && self.output.len() < SLICE_BYTES;
+        self.written < self.output.len() && !is_held
     }
 
     /// Where the first request of the input ends.
@@ -207,9 +210,11 @@ impl Client {
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
-        // An idle client costs no buffer.
-        self.output = Vec::new();
-        self.written = 0;
+        if self.written == self.output.len() {
+            // An idle client costs no buffer.
+            self.output = Vec::new();
+            self.written = 0;
+        }
         true
     }
 

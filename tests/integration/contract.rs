@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{free_port, local, send_signal, skipped, wait_until, Daemon, Setup};
 use crate::link::{latin1, Client};
+use crate::records::connect;
 use crate::requests::{populate, LEVELS};
 
 /// Clients of both kinds of listener.
@@ -170,4 +171,31 @@ fn columns_are_metrics() {
     }
     let reply = latin1(&client.export_raw("user\tuser=nobody@nowhere"));
     assert_eq!(reply, "\n", "an empty first line means none");
+}
+
+#[test]
+fn a_small_reply_is_one_write_however_far_its_walk_goes() {
+    let daemon = Daemon::start("contract-far");
+    let records: Vec<Vec<u8>> = (0..5000)
+        .map(|n| {
+            connect(
+                &format!("far{n}"),
+                &format!("u{n}@d.example"),
+                "imap",
+                1,
+                "",
+            )
+        })
+        .collect();
+    daemon.feed(&records);
+    let mut client = daemon.client();
+    // Looking at all of them takes several turns of the loop.
+    client.send("EXPORT\tsession\tuser=u*0@d.exampl?\tip=192.0.2.0/24\n");
+    let none = client.read_some().expect("a reply");
+    assert!(none.ends_with(b"\n\n"), "{}", latin1(&none));
+    client.send("EXPORT\tuser\tuser=u*4999@d.exampl?\n");
+    let one = client.read_some().expect("a reply");
+    assert!(one.ends_with(b"\n\n"), "{}", latin1(&one));
+    assert_eq!(one.iter().filter(|&&byte| byte == b'\n').count(), 3);
+    daemon.stop();
 }

@@ -315,14 +315,7 @@ mod tests {
                     assert!(column.key.is_none() || column.key != other.key);
                 }
             }
-            for level in [
-                Zoom::Command,
-                Zoom::Session,
-                Zoom::User,
-                Zoom::Domain,
-                Zoom::Ip,
-                Zoom::Global,
-            ] {
+            for level in Zoom::ALL {
                 for name in usual(level, bytes) {
                     let column = all.iter().find(|column| column.name == name).unwrap();
                     assert!(is_at(column, level), "{name} at {level:?}");
