@@ -73,6 +73,13 @@ macro_rules! fields {
             width: wire_struct::$item::$name.1,
         }),*];
 
+        /// The place of each field in [`FIELDS`], by name.
+        #[allow(non_upper_case_globals)]
+        pub mod place {
+            $(/// Where this field is.
+            pub const $name: usize = $index;)*
+        }
+
         /// Reads the fields of one item from its struct into their columns, one
         /// by one instead of in a loop, so that every offset is a constant.
         /// `None` when one is insane.

@@ -10,8 +10,8 @@ use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
 use super::level::key;
 use super::making::Parents;
-use super::packed::Difference;
-use super::{CommandUpdate, Counters, Note, Record, Store};
+use super::packed::Lanes;
+use super::{CommandUpdate, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -84,7 +84,7 @@ impl Store {
 
     /// Clears the totals. Sessions connected now stay counted.
     pub fn reset(&mut self, now: Now) {
-        self.global.counters = Counters::default();
+        self.global.counters = Lanes::default();
         self.global.reset_secs = now.wall.secs;
         self.global.last_update = WallTime::default();
     }
@@ -111,7 +111,7 @@ impl Store {
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
             None => self.make_session((id, service), parents, now, |session| session.pid = pid),
         };
-        let counted = self.count_upwards(parents, &Difference::login(), now);
+        let counted = self.count_upwards(parents, &Lanes::login(), now);
         if session.is_none() {
             self.let_go(parents, now);
         }
@@ -150,20 +150,16 @@ impl Store {
     /// UPDATE-SESSION.
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
         let parents = self.parents(link);
-        let mut total = self
-            .memory
-            .counters(self.sessions.arena[link].common.counters);
-        let (stats, shrank) = report.advance(&mut total.stats);
+        let mut total = self.sessions.lanes(&self.memory, link);
+        let (mut difference, shrank) = total.advance(report);
         self.touch_session(link, now);
-        let mut difference = Difference::stats(&stats);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
-        let stored = self.with_room(now, |store| match shrank {
-            false => store.sessions.add(&mut store.memory, link, &difference),
-            true => store.sessions.set(&mut store.memory, link, &total),
+        let stored = self.with_room(now, |store| {
+            store.sessions.set(&mut store.memory, link, &total)
         });
         if stored.is_none() {
-            difference = Difference::stats(&Stats::default());
+            difference = Lanes::default();
         }
         let counted = self.count_upwards(parents, &difference, now);
         match counted && stored.is_some() {
@@ -188,14 +184,12 @@ impl Store {
             return self.begin_command(session, parents, texts, update, now);
         }
         self.touch_session(session, now);
-        self.count_upwards(parents, &Difference::stats(&Stats::default()), now);
+        self.count_upwards(parents, &Lanes::default(), now);
         let Some(link) = running else {
             return Some(Note::UnknownCommand);
         };
-        let mut total = self
-            .memory
-            .counters(self.commands.arena[link].common.counters);
-        let (_, shrank) = update.report.advance(&mut total.stats);
+        let mut total = self.commands.lanes(&self.memory, link);
+        let (_, shrank) = total.advance(&update.report);
         self.commands.touch(link, now);
         let stored = self.with_room(now, |store| {
             store.commands.set(&mut store.memory, link, &total)
@@ -219,13 +213,10 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let counters = Counters {
-            stats: update.report.stats,
-            ..Counters::default()
-        };
+        let counters = Lanes::of_stats(&update.report.stats);
         let running = (!update.done).then_some(update.number);
         let made = self.make_command(session, texts, running, &counters, now);
-        let difference = Difference::command();
+        let difference = Lanes::command();
         self.touch_session(session, now);
         let counted = self.count_upwards(parents, &difference, now);
         let stored = self.with_room(now, |store| {
@@ -237,7 +228,7 @@ impl Store {
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
         let parents = self.hold_user(name, now);
-        let counted = self.count_upwards(parents, &Difference::stats(stats), now);
+        let counted = self.count_upwards(parents, &Lanes::of_stats(stats), now);
         self.let_go(parents, now);
         (parents.user.is_none() || !counted).then_some(Note::NoRoom)
     }
@@ -257,7 +248,7 @@ impl Store {
 
     /// Adds to the entries above a session, which are held, and to the totals.
     /// False when one of them has no room for its counters.
-    fn count_upwards(&mut self, parents: Parents, difference: &Difference, now: Now) -> bool {
+    fn count_upwards(&mut self, parents: Parents, difference: &Lanes, now: Now) -> bool {
         self.global.last_update = now.wall;
         if let Some(user) = parents.user {
             self.users.touch(user, now);
@@ -271,7 +262,7 @@ impl Store {
         if difference.is_zero() {
             return true;
         }
-        difference.add_to(&mut self.global.counters);
+        self.global.counters.add(difference);
         let user = parents.user.is_none_or(|link| {
             self.with_room(now, |store| {
                 store.users.add(&mut store.memory, link, difference)

@@ -10,7 +10,8 @@
 use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::level::Memory;
-use super::{Counters, Full, Note, Store};
+use super::packed::Lanes;
+use super::{Full, Note, Store};
 use crate::sys::bytes::find;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -138,7 +139,7 @@ impl Store {
                 store.users.create(
                     &mut store.memory,
                     (name, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| User {
                         common,
@@ -167,7 +168,7 @@ impl Store {
                 store.domains.create(
                     &mut store.memory,
                     (name, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| Domain {
                         common,
@@ -193,7 +194,7 @@ impl Store {
                 store.ips.create(
                     &mut store.memory,
                     (octets, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| Ip {
                         common,
@@ -245,7 +246,7 @@ impl Store {
             store.sessions.create(
                 &mut store.memory,
                 (id, service),
-                &Counters::default(),
+                &Lanes::default(),
                 now,
                 |common| {
                     let mut session = Session {
@@ -342,7 +343,7 @@ impl Store {
         session: Link<Session>,
         texts: (&[u8], &[u8]),
         running: Option<NonZeroU32>,
-        counters: &Counters,
+        counters: &Lanes,
         now: Now,
     ) -> Option<Link<Command>> {
         let link = self.with_room(now, |store| {

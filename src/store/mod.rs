@@ -66,6 +66,7 @@ use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
 use level::{Level, Memory};
 use list::List;
+use packed::Lanes;
 use std::hash::RandomState;
 
 /// A zoom level.
@@ -150,7 +151,7 @@ pub struct Usage {
 #[derive(Debug)]
 struct Global {
     /// Since `reset_secs`.
-    counters: Counters,
+    counters: Lanes,
     /// Sessions connected now.
     connected: u64,
     /// When counting began, in seconds since 1970.
@@ -213,7 +214,7 @@ impl Store {
                 hasher: RandomState::new(),
             },
             global: Global {
-                counters: Counters::default(),
+                counters: Lanes::default(),
                 connected: 0,
                 reset_secs: now.wall.secs,
                 last_update: WallTime::default(),

@@ -144,7 +144,7 @@ impl Store {
         Totals {
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters,
+            counters: self.global.counters.counters(),
             connected: self.global.connected,
         }
     }

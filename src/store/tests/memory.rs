@@ -88,7 +88,7 @@ fn entries_cost_what_their_module_says() {
         3375, 18112, 898, 400, 0, 170, 40, 12288, 372736, 382, 166853, 320, 119651, 120, 0, 120,
         182160, 120, 0, 0, 0, 0, 0, 0,
     ];
-    let count = 20_000;
+    let count = 60_000;
     for number in 0..count {
         let id = format!("yR+mHvJgZoB/{number:04}");
         let user = format!("user{number}@example.org");
