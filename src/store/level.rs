@@ -7,11 +7,11 @@
 use super::arena::{Arena, Link};
 use super::budget::{Budget, Full, Purpose};
 use super::entry::{Common, Entry, Now, Parent};
+use super::hash;
 use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use super::index::Index;
 use super::list::List;
 use super::packed::{Counters, Lanes, BUFFER};
-use std::hash::{BuildHasher, RandomState};
 
 /// What levels share: the budget, all bytes that are not an entry's slot, and
 /// the keys of the hashes of keys.
@@ -22,13 +22,13 @@ pub struct Memory {
     /// Texts and counters.
     pub heap: Heap,
     /// Makes hashes that nobody outside can foresee.
-    pub hasher: RandomState,
+    pub hash_key: hash::Key,
 }
 
 impl Memory {
     /// The hash of an entry's key.
     fn hash_of<T: Entry>(&self, entry: &T) -> u64 {
-        self.hasher.hash_one(key(&self.heap, entry))
+        self.hash_key.hash(key(&self.heap, entry))
     }
 
     /// Puts counters where `blob` is, or somewhere else, with room for at least
@@ -177,7 +177,7 @@ impl<T: Entry> Level<T> {
 
     /// The entry with that key.
     pub fn find(&mut self, memory: &Memory, wanted: &[u8]) -> Option<Link<T>> {
-        let hash = memory.hasher.hash_one(wanted);
+        let hash = memory.hash_key.hash(wanted);
         self.index.find(&mut self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })

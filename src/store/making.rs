@@ -13,7 +13,6 @@ use super::level::Memory;
 use super::packed::Lanes;
 use super::{Full, Note, Store};
 use crate::sys::bytes::find;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -463,5 +462,6 @@ impl Store {
 
 /// The hash by which a running command is found.
 fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u64 {
-    memory.hasher.hash_one((session.number(), number))
+    let both = u64::from(session.number().get()) << 32 | u64::from(number.get());
+    memory.hash_key.hash(&both.to_le_bytes())
 }

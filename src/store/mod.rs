@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `budget` | the byte budget everything is charged to |
 //! | `slab` | slots of one size in pages |
-//! | `arena`, `list`, `index` | typed entries, lists through them, hashes to them |
+//! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
 //! | `heap`, `packed` | texts of any length, counters in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
@@ -33,6 +33,7 @@ mod cursor;
 mod entry;
 mod evict;
 mod filter;
+mod hash;
 mod heap;
 mod index;
 mod level;
@@ -67,7 +68,6 @@ use heap::Heap;
 use level::{Level, Memory};
 use list::List;
 use packed::Lanes;
-use std::hash::RandomState;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl Store {
             memory: Memory {
                 budget,
                 heap: Heap::new(page_bytes),
-                hasher: RandomState::new(),
+                hash_key: hash::Key::random(),
             },
             global: Global {
                 counters: Lanes::default(),
