@@ -106,6 +106,8 @@ impl Store {
         }
         let mut parents = self.hold_user(user, now);
         parents.ip = ip.and_then(|ip| self.hold_ip(ip, now));
+        // What a placeholder counted stays where it was counted.
+        let settled = live.is_none_or(|placeholder| self.settle_now(placeholder, now));
         let session = match live {
             _ if parents.ip.is_none() && ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
@@ -115,7 +117,7 @@ impl Store {
         if session.is_none() {
             self.let_go(parents, now);
         }
-        (session.is_none() || !counted).then_some(Note::NoRoom)
+        (session.is_none() || !counted || !settled).then_some(Note::NoRoom)
     }
 
     /// Makes a placeholder the session that it stands for, below parents that
@@ -140,6 +142,7 @@ impl Store {
         session.set(Flag::Placeholder, false);
         session.pid = pid;
         session.user = user;
+        session.domain = parents.domain?;
         session.ip = parents.ip;
         self.join_parents(link);
         self.let_go(before, now);
@@ -149,10 +152,11 @@ impl Store {
 
     /// UPDATE-SESSION.
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
-        let parents = self.parents(link);
         let mut total = self.sessions.lanes(&self.memory, link);
         let (mut difference, shrank) = total.advance(report);
         self.touch_session(link, now);
+        // What it counted before can no longer be told from its totals.
+        let settled = !shrank || self.settle_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
         let stored = self.with_room(now, |store| {
@@ -161,8 +165,9 @@ impl Store {
         if stored.is_none() {
             difference = Lanes::default();
         }
+        let parents = self.parents_not_deferring(link);
         let counted = self.count_upwards(parents, &difference, now);
-        match counted && stored.is_some() {
+        match settled && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
         }
@@ -176,7 +181,7 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let running = self.find_running(session, update.number);
-        let parents = self.parents(session);
+        let parents = self.parents_not_deferring(session);
         if let Some(texts) = update.begins {
             if running.is_some() {
                 return Some(Note::DuplicateCommand);

@@ -227,8 +227,18 @@ impl Store {
         let session = &self.sessions.arena[link];
         Parents {
             user: Some(session.user),
-            domain: Some(self.users.arena[session.user].domain),
+            domain: Some(session.domain),
             ip: session.ip,
+        }
+    }
+
+    /// The entries above a session that add what a record of it says at once.
+    pub(super) fn parents_not_deferring(&self, link: Link<Session>) -> Parents {
+        let session = &self.sessions.arena[link];
+        Parents {
+            user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
+            domain: Some(session.domain),
+            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
         }
     }
 
@@ -240,7 +250,7 @@ impl Store {
         now: Now,
         make: impl Fn(&mut Session),
     ) -> Option<Link<Session>> {
-        let user = parents.user?;
+        let (user, domain) = (parents.user?, parents.domain?);
         let link = self.with_room(now, |store| {
             store.sessions.create(
                 &mut store.memory,
@@ -251,6 +261,7 @@ impl Store {
                     let mut session = Session {
                         common,
                         user,
+                        domain,
                         ip: parents.ip,
                         ..Session::BLANK
                     };
@@ -274,6 +285,7 @@ impl Store {
         self.connected
             .push_back(arena, link, |session| &mut session.common.in_age);
         self.join_parents(link);
+        self.defer(link);
         self.global.connected += 1;
         Some(link)
     }
@@ -400,6 +412,8 @@ impl Store {
 
     /// Ends a session. Its commands that still run end when it is freed.
     pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
+        // Without room for that now, what it counted is added when it is freed.
+        let _ = self.settle(link);
         let parents = self.parents(link);
         let arena = &mut self.sessions.arena;
         arena[link].set(Flag::Connected, false);
@@ -427,6 +441,7 @@ impl Store {
 
     /// Frees a disconnected session that has no commands.
     pub(super) fn free_session(&mut self, link: Link<Session>) {
+        let owed = self.forget(link);
         self.move_cursors_on(Node::Session(link));
         self.leave_parents(link);
         self.unindex_session(link);
@@ -436,6 +451,9 @@ impl Store {
             .all
             .remove(arena, link, |session| &mut session.common.in_level);
         self.sessions.release(&mut self.memory, link);
+        if let Some(owed) = owed {
+            self.add_owed(owed);
+        }
     }
 
     /// Frees a user that is not held and has no sessions.

@@ -13,6 +13,7 @@
 //! | `heap`, `packed` | texts of any length, counters in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `deferred` | what users and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
 //! | `biggest` | the few entries of a level that matter most |
 //!
@@ -30,6 +31,7 @@ mod arena;
 mod biggest;
 mod budget;
 mod cursor;
+mod deferred;
 mod entry;
 mod evict;
 mod filter;
