@@ -8,6 +8,7 @@
 //!
 //! One call reads once, at most [`READ_BYTES`].
 
+use crate::store::LOOK_AHEAD;
 use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
 use std::io;
@@ -28,6 +29,14 @@ pub enum Line<'a> {
     Whole(&'a mut [u8]),
     /// The beginning of one that is too long.
     TooLong(&'a [u8]),
+}
+
+/// Who lines are handed to.
+pub trait LineReader {
+    /// Tells which lines come next, at most [`LOOK_AHEAD`] of them.
+    fn look_ahead(&mut self, lines: &[&[u8]]);
+    /// Hands out a line.
+    fn take(&mut self, line: Line);
 }
 
 /// A FIFO and the line that is not complete yet.
@@ -51,14 +60,15 @@ impl FifoInput {
         }
     }
 
-    /// Reads once and hands out the lines that are complete.
+    /// Reads once and hands out the lines that are complete, some of them together
+    /// first.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, take: impl FnMut(Line)) -> io::Result<()> {
+    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<()> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
-                self.lines.filled(count, take);
+                self.lines.filled(count, reader);
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -94,24 +104,44 @@ impl LineBuffer {
     }
 
     /// Hands out the lines that `count` more bytes complete.
-    fn filled(&mut self, count: usize, mut take: impl FnMut(Line)) {
+    fn filled(&mut self, count: usize, reader: &mut impl LineReader) {
         let end = self.partial + count;
         let mut begin = 0;
         let mut searched = self.partial;
-        while let Some(at) = find(b'\n', &self.bytes[searched..end]) {
-            let line = &mut self.bytes[begin..searched + at];
-            begin = searched + at + 1;
-            searched = begin;
-            if std::mem::take(&mut self.skipping) {
-                continue;
+        loop {
+            // Where the next lines end.
+            let mut ends = [0; LOOK_AHEAD];
+            let mut lines: [&[u8]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
+            let mut found = 0;
+            let mut line_begin = begin;
+            while found < LOOK_AHEAD {
+                let Some(at) = find(b'\n', &self.bytes[searched..end]) else {
+                    break;
+                };
+                ends[found] = searched + at;
+                lines[found] = &self.bytes[line_begin..ends[found]];
+                searched = ends[found] + 1;
+                line_begin = searched;
+                found += 1;
             }
-            match line.len() {
-                0..=MAX_LINE_BYTES => take(Line::Whole(line)),
-                _ => take(Line::TooLong(line)),
+            if found == 0 {
+                break;
+            }
+            reader.look_ahead(&lines[..found]);
+            for line_end in &ends[..found] {
+                let line = &mut self.bytes[begin..*line_end];
+                begin = line_end + 1;
+                if std::mem::take(&mut self.skipping) {
+                    continue;
+                }
+                match line.len() {
+                    0..=MAX_LINE_BYTES => reader.take(Line::Whole(line)),
+                    _ => reader.take(Line::TooLong(line)),
+                }
             }
         }
         if !self.skipping && end - begin > MAX_LINE_BYTES {
-            take(Line::TooLong(&self.bytes[begin..end]));
+            reader.take(Line::TooLong(&self.bytes[begin..end]));
             self.skipping = true;
         }
         self.partial = 0;
@@ -125,21 +155,47 @@ impl LineBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
-    /// The lines of a stream read in pieces of `size`; too long ones by length.
-    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
-        let mut buffer = LineBuffer::new();
-        let mut found = Vec::new();
-        for piece in stream.chunks(size) {
-            buffer.room()[..piece.len()].copy_from_slice(piece);
-            buffer.filled(piece.len(), |line| {
-                found.push(match line {
-                    Line::Whole(line) => Ok(line.to_vec()),
-                    Line::TooLong(_) => Err(()),
-                });
+    /// Keeps the lines, too long ones as errors, and what was to come.
+    #[derive(Default)]
+    struct Kept {
+        lines: Vec<Result<Vec<u8>, ()>>,
+        announced: VecDeque<Vec<u8>>,
+    }
+
+    impl LineReader for Kept {
+        fn look_ahead(&mut self, lines: &[&[u8]]) {
+            self.announced = lines.iter().map(|line| line.to_vec()).collect();
+        }
+
+        fn take(&mut self, line: Line) {
+            self.lines.push(match line {
+                Line::Whole(line) => {
+                    // The rest of a line that was too long may be before it.
+                    while let Some(announced) = self.announced.pop_front() {
+                        if announced == line {
+                            break;
+                        }
+                    }
+                    Ok(line.to_vec())
+                }
+                Line::TooLong(_) => Err(()),
             });
         }
-        found
+    }
+
+    /// The lines of a stream read in pieces of `size`.
+    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
+        let mut buffer = LineBuffer::new();
+        let mut kept = Kept::default();
+        for piece in stream.chunks(size) {
+            buffer.room()[..piece.len()].copy_from_slice(piece);
+            buffer.filled(piece.len(), &mut kept);
+            // But for the end of a line that was too long.
+            assert!(kept.announced.len() < 2, "what was announced came");
+        }
+        kept.lines
     }
 
     #[test]

@@ -11,14 +11,14 @@ use super::carbon::Carbon;
 use super::client::{Client, Context, Stream};
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
-use super::fifo_input::{FifoInput, Line};
+use super::fifo_input::{FifoInput, Line, LineReader};
 use super::log::{visible, Log};
 use super::options::Options;
 use crate::config::{ListenerOptions, Settings};
-use crate::store::{Limits, Now, Store, WallTime};
+use crate::store::{Hint, Limits, Now, Store, WallTime, LOOK_AHEAD};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
-use crate::wire::parse_record;
+use crate::wire::{parse_record, subject_of};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -125,6 +125,59 @@ fn store_limits(settings: &Settings) -> Limits {
         user_min_time_secs: settings.stats_user_min_time_secs,
         domain_min_time_secs: settings.stats_domain_min_time_secs,
         ip_min_time_secs: settings.stats_ip_min_time_secs,
+    }
+}
+
+/// The lines of a FIFO on their way to the store.
+struct Records<'a> {
+    /// The FIFO's name.
+    name: &'a str,
+    /// Where they are applied.
+    store: &'a mut Store,
+    /// Where what is wrong with them is told.
+    log: &'a mut Log,
+    /// What is wrong with them.
+    faults: &'a mut Faults,
+    /// How many they are.
+    lines: &'a mut u64,
+    /// When they are applied.
+    now: Now,
+    /// Where the sessions of the next ones are.
+    hints: std::array::IntoIter<Option<Hint>, LOOK_AHEAD>,
+}
+
+impl Records<'_> {
+    /// Tells what is wrong with a line.
+    fn report(&mut self, fault: Fault, line: &[u8]) {
+        let report = || format!("{}: {}", self.name, visible(line));
+        let now_secs = self.now.uptime_secs;
+        self.faults.report(self.log, fault, now_secs, report);
+    }
+}
+
+impl LineReader for Records<'_> {
+    fn look_ahead(&mut self, lines: &[&[u8]]) {
+        let mut ids = [&[][..]; LOOK_AHEAD];
+        for (id, line) in ids.iter_mut().zip(lines) {
+            *id = subject_of(line);
+        }
+        self.hints = self.store.look_ahead(&ids[..lines.len()]).into_iter();
+    }
+
+    fn take(&mut self, line: Line) {
+        *self.lines += 1;
+        let hint = self.hints.next().flatten();
+        match line {
+            Line::TooLong(beginning) => self.report(Fault::LineTooLong, beginning),
+            Line::Whole(line) => match parse_record(line) {
+                Ok(record) => {
+                    if let Some(note) = self.store.apply_hinted(&record, hint, self.now) {
+                        self.report(note.into(), record.subject());
+                    }
+                }
+                Err(refusal) => self.report(refusal.into(), line),
+            },
+        }
     }
 }
 
@@ -432,24 +485,14 @@ impl Daemon {
             ..
         } = self;
         let name = Rc::clone(&fifos[index].name);
-        let mut report = |fault: Fault, line: &[u8]| {
-            faults.report(log, fault, now.uptime_secs, || {
-                format!("{name}: {}", visible(line))
-            });
-        };
-        let result = fifos[index].read(|line| {
-            *lines += 1;
-            match line {
-                Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
-                Line::Whole(line) => match parse_record(line) {
-                    Ok(record) => {
-                        if let Some(note) = store.apply(&record, now) {
-                            report(note.into(), record.subject());
-                        }
-                    }
-                    Err(refusal) => report(refusal.into(), line),
-                },
-            }
+        let result = fifos[index].read(&mut Records {
+            name: &name,
+            store,
+            log,
+            faults,
+            lines,
+            now,
+            hints: [None; LOOK_AHEAD].into_iter(),
         });
         if let Err(error) = result {
             let report = || format!("{name}: {error}");

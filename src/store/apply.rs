@@ -11,7 +11,7 @@ use super::entry::{Flag, Now, Session, WallTime};
 use super::level::key;
 use super::making::Parents;
 use super::packed::Lanes;
-use super::{CommandUpdate, Note, Record, Store};
+use super::{CommandUpdate, Hint, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -23,6 +23,11 @@ impl Store {
     /// Applies a record. The answer is what was remarkable about it, if
     /// anything.
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
+        self.apply_hinted(record, None, now)
+    }
+
+    /// The same, when it is known where its session was.
+    pub fn apply_hinted(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
         match *record {
             Record::Connect {
                 session,
@@ -32,7 +37,7 @@ impl Store {
                 ip,
             } => self.connect(session, user, (service, pid), ip, now),
             Record::UpdateSession { session, report } => {
-                match self.session_for_update(session, now) {
+                match self.session_for_update(session, hint, now) {
                     Ok((link, note)) => self.update_session(link, &report, now).or(note),
                     Err(note) => Some(note),
                 }
@@ -40,12 +45,12 @@ impl Store {
             Record::UpdateCommand {
                 session,
                 ref update,
-            } => match self.session_for_update(session, now) {
+            } => match self.session_for_update(session, hint, now) {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => Some(note),
             },
             Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
-            Record::Disconnect { session } => match self.find_session(session) {
+            Record::Disconnect { session } => match self.find_session(session, hint) {
                 None => Some(Note::UnknownSession),
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
                     Some(Note::Disconnected)
@@ -99,7 +104,7 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let live = self
-            .find_session(id)
+            .find_session(id, None)
             .filter(|&link| self.sessions.arena[link].has(Flag::Connected));
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);

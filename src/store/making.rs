@@ -11,7 +11,7 @@ use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::level::Memory;
 use super::packed::Lanes;
-use super::{Full, Note, Store};
+use super::{Full, Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -72,9 +72,10 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 }
 
 impl Store {
-    /// The newest session with that id.
-    pub(super) fn find_session(&mut self, id: &[u8]) -> Option<Link<Session>> {
-        self.sessions.find(&self.memory, id)
+    /// The newest session with that id, which may be where a hint says.
+    pub(super) fn find_session(&mut self, id: &[u8], hint: Option<Hint>) -> Option<Link<Session>> {
+        self.hinted(hint, id)
+            .or_else(|| self.sessions.find(&self.memory, id))
     }
 
     /// The user with that name.
@@ -306,9 +307,10 @@ impl Store {
     pub(super) fn session_for_update(
         &mut self,
         id: &[u8],
+        hint: Option<Hint>,
         now: Now,
     ) -> Result<(Link<Session>, Option<Note>), Note> {
-        if let Some(link) = self.find_session(id) {
+        if let Some(link) = self.find_session(id, hint) {
             return match self.sessions.arena[link].has(Flag::Connected) {
                 true => Ok((link, None)),
                 false => Err(Note::Disconnected),

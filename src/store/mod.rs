@@ -13,6 +13,7 @@
 //! | `heap`, `packed` | texts of any length, counters in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `ahead` | memory that records are about to need |
 //! | `deferred` | what users and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
 //! | `biggest` | the few entries of a level that matter most |
@@ -26,6 +27,7 @@
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
+mod ahead;
 mod apply;
 mod arena;
 mod biggest;
@@ -52,6 +54,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
 pub use budget::Full;
 pub use cursor::{CursorId, Progress};

@@ -22,7 +22,7 @@ mod request;
 
 pub use carbon::{row_part, safe_part, write_lines};
 pub use escape::{push_escaped, unescape};
-pub use record::{parse_record, Refusal};
+pub use record::{parse_record, subject_of, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 
