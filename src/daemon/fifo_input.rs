@@ -37,6 +37,8 @@ pub struct FifoInput {
     pub fifo: Fifo,
     /// The listener's name, for the log.
     pub name: Rc<str>,
+    /// The lines that came from it.
+    pub line_count: u64,
     /// The lines read.
     lines: LineBuffer,
 }
@@ -47,6 +49,7 @@ impl FifoInput {
         FifoInput {
             fifo,
             name,
+            line_count: 0,
             lines: LineBuffer::new(),
         }
     }
@@ -55,10 +58,13 @@ impl FifoInput {
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, take: impl FnMut(Line)) -> io::Result<()> {
+    pub fn read(&mut self, mut take: impl FnMut(Line)) -> io::Result<()> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
-                self.lines.filled(count, take);
+                self.lines.filled(count, |line| {
+                    self.line_count += 1;
+                    take(line);
+                });
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

@@ -8,7 +8,9 @@
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `fifo_input` | bytes of a FIFO to records |
-//! | `client` | bytes of a connection to requests, replies back |
+//! | `context` | what serving a peer needs of the rest |
+//! | `client` | a connection: bytes in and out, in bounded memory |
+//! | `conversation`, `export` | what a protocol makes of them; the statistics protocol |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `turn` | the loop |
 //!
@@ -18,6 +20,9 @@
 mod batch;
 mod carbon;
 mod client;
+mod context;
+mod conversation;
+mod export;
 mod fatal;
 mod faults;
 mod fifo_input;

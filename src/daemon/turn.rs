@@ -8,7 +8,8 @@
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
-use super::client::{Client, Context, Stream};
+use super::client::{Client, Stream};
+use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::{FifoInput, Line};
@@ -141,8 +142,6 @@ pub struct Daemon {
     log: Log,
     /// What peers did wrong.
     faults: Faults,
-    /// Lines read from FIFOs.
-    lines: u64,
     /// Where records come from.
     fifos: Vec<FifoInput>,
     /// Where clients come from.
@@ -185,7 +184,6 @@ impl Daemon {
             store,
             log,
             faults: Faults::new(),
-            lines: 0,
             fifos,
             listeners,
             clients: Vec::new(),
@@ -329,7 +327,7 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.lines,
+            self.fifos.iter().map(|input| input.line_count).sum::<u64>(),
             self.clients.len(),
         ));
     }
@@ -428,7 +426,6 @@ impl Daemon {
             store,
             log,
             faults,
-            lines,
             ..
         } = self;
         let name = Rc::clone(&fifos[index].name);
@@ -437,19 +434,16 @@ impl Daemon {
                 format!("{name}: {}", visible(line))
             });
         };
-        let result = fifos[index].read(|line| {
-            *lines += 1;
-            match line {
-                Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
-                Line::Whole(line) => match parse_record(line) {
-                    Ok(record) => {
-                        if let Some(note) = store.apply(&record, now) {
-                            report(note.into(), record.subject());
-                        }
+        let result = fifos[index].read(|line| match line {
+            Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
+            Line::Whole(line) => match parse_record(line) {
+                Ok(record) => {
+                    if let Some(note) = store.apply(&record, now) {
+                        report(note.into(), record.subject());
                     }
-                    Err(refusal) => report(refusal.into(), line),
-                },
-            }
+                }
+                Err(refusal) => report(refusal.into(), line),
+            },
         });
         if let Err(error) = result {
             let report = || format!("{name}: {error}");
@@ -457,15 +451,21 @@ impl Daemon {
         }
     }
 
-    /// Reports to carbon, when it is time.
-    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
-        let mut context = Context {
+    /// What serving peers takes, beside those who are served.
+    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Vec<Client>, &mut Carbon) {
+        let context = Context {
             store: &mut self.store,
             faults: &mut self.faults,
             log: &mut self.log,
             now,
         };
-        self.carbon.serve(&mut context, instant, is_ready);
+        (context, &mut self.clients, &mut self.carbon)
+    }
+
+    /// Reports to carbon, when it is time.
+    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
+        let (mut context, _, carbon) = self.parts(now);
+        carbon.serve(&mut context, instant, is_ready);
     }
 
     /// Accepts connections that wait.
@@ -528,23 +528,20 @@ impl Daemon {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. Who was not reached comes first in the next turn.
     fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
-        let mut context = Context {
-            store: &mut self.store,
-            faults: &mut self.faults,
-            log: &mut self.log,
-            now,
-        };
-        let count = self.clients.len();
+        let begin = self.first_client;
+        let mut first = begin;
+        let (mut context, clients, _) = self.parts(now);
+        let count = clients.len();
         let mut steps = STEPS_A_TURN;
         let mut done = Vec::new();
         for offset in 0..count {
-            let index = (self.first_client + offset) % count;
-            let client = &mut self.clients[index];
+            let index = (begin + offset) % count;
+            let client = &mut clients[index];
             if !is_ready(index) && !client.can_go_on() {
                 continue;
             }
             if steps == 0 {
-                self.first_client = index;
+                first = index;
                 break;
             }
             if !client.serve(&mut context, &mut steps) {
@@ -553,7 +550,8 @@ impl Daemon {
         }
         done.sort_unstable();
         for index in done.into_iter().rev() {
-            self.clients.swap_remove(index).end(&mut self.store);
+            clients.swap_remove(index).end(context.store);
         }
+        self.first_client = first;
     }
 }
