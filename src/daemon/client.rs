@@ -14,7 +14,8 @@
 use super::context::Context;
 use super::conversation::{Conversation, Exchange};
 use super::export::Export;
-use crate::config::ListenerOptions;
+use super::http::Http;
+use crate::config::{ListenerOptions, Protocol};
 use crate::store::{Now, Store};
 use crate::sys::poll::Interest;
 use std::io::{self, Read, Write};
@@ -79,6 +80,9 @@ pub struct Client {
     exchange: Exchange,
     /// What that means.
     conversation: Box<dyn Conversation>,
+    /// Whether the input begins with a request; found out when the input changes,
+    /// not whenever it is asked for.
+    has_request: bool,
     /// How much of the output is written.
     written: usize,
     /// The peer has sent its last byte.
@@ -95,10 +99,15 @@ impl Client {
         listener: &Rc<str>,
         now: Now,
     ) -> Client {
+        let conversation: Box<dyn Conversation> = match options.protocol {
+            Protocol::Stats => Box::new(Export::new(options, listener)),
+            Protocol::Http => Box::new(Http::new(options, listener)),
+        };
         Client {
             stream,
             exchange: Exchange::default(),
-            conversation: Box::new(Export::new(options, listener)),
+            conversation,
+            has_request: false,
             written: 0,
             at_eof: false,
             active_secs: now.uptime_secs,
@@ -149,9 +158,10 @@ impl Client {
         while !exchange.is_slice_full() && *steps > 0 && !exchange.closing {
             if self.conversation.is_replying() {
                 self.conversation.go_on(exchange, context, steps);
-            } else if self.conversation.has_request(&exchange.input) {
+            } else if self.has_request {
                 *steps = steps.saturating_sub(REQUEST_STEPS);
                 self.conversation.answer(exchange, context);
+                self.has_request = self.conversation.has_request(&exchange.input);
             } else {
                 exchange.closing = self.at_eof;
                 break;
@@ -162,7 +172,7 @@ impl Client {
 
     /// Whether a reply is to be made or begun.
     fn is_busy(&self) -> bool {
-        self.conversation.is_replying() || self.conversation.has_request(&self.exchange.input)
+        self.conversation.is_replying() || self.has_request
     }
 
     /// Whether output waits to be written: a whole slice, or the end of a reply.
@@ -198,6 +208,7 @@ impl Client {
             Ok(count) => {
                 self.active_secs = now.uptime_secs;
                 self.exchange.input.extend_from_slice(&bytes[..count]);
+                self.has_request = self.conversation.has_request(&self.exchange.input);
             }
             Err(error) => {
                 return matches!(

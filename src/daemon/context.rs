@@ -1,7 +1,9 @@
 //! What serving a peer needs of the rest of the daemon, and may change there.
 
 use super::faults::{Fault, Faults};
+use super::fifo_input::FifoInput;
 use super::log::Log;
+use crate::config::Settings;
 use crate::store::{Now, Store};
 
 /// The daemon as its clients and its sender to carbon see it, for a turn.
@@ -12,6 +14,14 @@ pub struct Context<'a> {
     pub faults: &'a mut Faults,
     /// Where it is told.
     pub log: &'a mut Log,
+    /// The settings as they are now.
+    pub settings: &'a Settings,
+    /// Where records come from.
+    pub fifos: &'a [FifoInput],
+    /// How many clients are connected.
+    pub client_count: usize,
+    /// When the daemon started, in seconds since 1970.
+    pub start_secs: u32,
     /// The instant of this turn.
     pub now: Now,
 }

@@ -35,10 +35,12 @@ pub enum Line<'a> {
 pub struct FifoInput {
     /// What is read.
     pub fifo: Fifo,
-    /// The listener's name, for the log.
-    pub name: Rc<str>,
+    /// The listener's name, for the log and metrics.
+    name: Rc<str>,
     /// The lines that came from it.
-    pub line_count: u64,
+    line_count: u64,
+    /// The bytes that came from it.
+    read_bytes: u64,
     /// The lines read.
     lines: LineBuffer,
 }
@@ -50,8 +52,24 @@ impl FifoInput {
             fifo,
             name,
             line_count: 0,
+            read_bytes: 0,
             lines: LineBuffer::new(),
         }
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// The lines that came from it.
+    pub fn line_count(&self) -> u64 {
+        self.line_count
+    }
+
+    /// The bytes that came from it.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
     /// Reads once and hands out the lines that are complete.
@@ -61,6 +79,7 @@ impl FifoInput {
     pub fn read(&mut self, mut take: impl FnMut(Line)) -> io::Result<()> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
+                self.read_bytes += count as u64;
                 self.lines.filled(count, |line| {
                     self.line_count += 1;
                     take(line);

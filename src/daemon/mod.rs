@@ -10,7 +10,9 @@
 //! | `fifo_input` | bytes of a FIFO to records |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
-//! | `conversation`, `export` | what a protocol makes of them; the statistics protocol |
+//! | `conversation` | what a protocol makes of them |
+//! | `export` | the statistics protocol |
+//! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `turn` | the loop |
 //!
@@ -26,9 +28,12 @@ mod export;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod health;
+mod http;
 mod log;
 mod options;
 mod resolve;
+mod scrape;
 mod startup;
 mod turn;
 

@@ -156,6 +156,8 @@ pub struct Daemon {
     signals: Signals,
     /// The clocks.
     clocks: Clocks,
+    /// When the daemon started, in seconds since 1970.
+    start_secs: u32,
 }
 
 impl Daemon {
@@ -174,7 +176,8 @@ impl Daemon {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let store = Store::new(&store_limits(&settings), clocks.read().1).map_err(|_| {
+        let now = clocks.read().1;
+        let store = Store::new(&store_limits(&settings), now).map_err(|_| {
             Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
         })?;
         let carbon = Carbon::new(&settings, clocks.started);
@@ -191,6 +194,7 @@ impl Daemon {
             carbon,
             signals,
             clocks,
+            start_secs: now.wall.secs,
         })
     }
 
@@ -327,7 +331,7 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.fifos.iter().map(|input| input.line_count).sum::<u64>(),
+            self.fifos.iter().map(FifoInput::line_count).sum::<u64>(),
             self.clients.len(),
         ));
     }
@@ -428,7 +432,7 @@ impl Daemon {
             faults,
             ..
         } = self;
-        let name = Rc::clone(&fifos[index].name);
+        let name = Rc::clone(fifos[index].name());
         let mut report = |fault: Fault, line: &[u8]| {
             faults.report(log, fault, now.uptime_secs, || {
                 format!("{name}: {}", visible(line))
@@ -457,6 +461,10 @@ impl Daemon {
             store: &mut self.store,
             faults: &mut self.faults,
             log: &mut self.log,
+            settings: &self.settings,
+            fifos: &self.fifos,
+            client_count: self.clients.len(),
+            start_secs: self.start_secs,
             now,
         };
         (context, &mut self.clients, &mut self.carbon)

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::{
-    free_port, local, skipped, text, wait_until, Daemon, Setup, TempDir, DEADLINE,
+    free_port, lacking, local, text, wait_until, Daemon, Setup, TempDir, DEADLINE,
 };
 use crate::requests::populate;
 
@@ -31,12 +31,7 @@ fn start(test: &str, program: &str, args: &[&str], dir: &TempDir, port: u16) -> 
         .stderr(log)
         .spawn();
     let Ok(child) = child else {
-        let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
-        assert!(
-            !required,
-            "{test}: no {program}, but DOVESTAT_PEERS=required"
-        );
-        skipped(test, &format!("{program} is not installed"));
+        lacking(test, program);
         return None;
     };
     let running = Running(child);

@@ -104,6 +104,12 @@ fn options() {
         unix("column_order=2.3").options.column_order,
         ColumnOrder::V2_3
     );
+    assert_eq!(unix("protocol=http").options.protocol, Protocol::Http);
+    assert_eq!(unix("protocol=stats").options.protocol, Protocol::Stats);
+    assert_eq!(
+        set("service/stats/unix_listener/stats/protocol=https"),
+        Err("protocol: \"https\" is neither stats nor http".into())
+    );
     for text in ["true", "", "0", "n", "maybe"] {
         let message = format!("reset: {text:?} is neither yes nor no");
         assert_eq!(
