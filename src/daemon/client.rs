@@ -127,11 +127,10 @@ impl Client {
         !self.has_output() && (self.is_busy() || self.at_eof)
     }
 
-    /// Whether it has asked for nothing that is not answered, and since when.
+    /// Whether it has asked for nothing that is not answered, and since when. Who
+    /// began a request and does not end it has asked for nothing.
     pub fn idle_since_secs(&self) -> Option<u32> {
-        let idle = !self.has_output()
-            && !self.conversation.is_replying()
-            && self.exchange.input.is_empty();
+        let idle = !self.has_output() && !self.is_busy();
         idle.then_some(self.active_secs)
     }
 

@@ -541,6 +541,20 @@ fn scrapes_starve_nobody() {
 }
 
 #[test]
+fn requests_that_never_end_do_not_keep_others_out() {
+    let setup = Setup::new().service("client_limit = 3");
+    let (daemon, port) = daemon("metricsloris", setup, "");
+    let mut slow: Vec<Client> = (0..3).map(|_| client(port)).collect();
+    for client in &mut slow {
+        client.send("GET /met");
+    }
+    wait_until("one of them making room", || {
+        let mut other = daemon.client();
+        other.try_export("global").is_some()
+    });
+}
+
+#[test]
 fn the_client_limit_holds_for_all_listeners_together() {
     let port = free_port();
     let setup = Setup::new()
