@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::harness::{free_port, holds_within, lacking, text, wait_until, Daemon, Setup};
-use crate::http::{answer, ask, client, daemon, get, GET};
+use crate::http::{self, answer, ask, client, daemon, get, Answer, GET};
 use crate::link::{latin1, Client};
 use crate::records::{connect, update, Mail};
 use crate::requests::populate;
@@ -33,6 +33,11 @@ fn fill(daemon: &Daemon, count: usize) {
         writer.send_waiting(&update(&id, &mail.field()));
     }
     daemon.settle(&writer);
+}
+
+/// The names and labels of all samples.
+fn names(answer: &Answer) -> Vec<&str> {
+    answer.samples().into_keys().collect()
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn a_connection_is_asked_a_thousand_times() {
             "{round}"
         );
     }
-    let mut polite = crate::http::client(port);
+    let mut polite = http::client(port);
     let request = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     for _ in 0..100 {
         assert!(ask(&mut polite, request).stays_open());
@@ -189,21 +194,37 @@ fn long_answers_come_in_chunks_or_end_by_closing() {
     let closed = ask(&mut client(port), old);
     assert!(!closed.stays_open());
     assert_eq!(closed.field("transfer-encoding"), None);
-    let names = |answer: &crate::http::Answer| -> Vec<String> {
-        answer.samples().keys().map(ToString::to_string).collect()
-    };
     assert_eq!(names(&chunked), names(&closed));
-    let users = |answer: &crate::http::Answer| {
-        let names = names(answer);
-        let is = |name: &&String| name.starts_with("dovestat_user_logins_total{");
-        names.iter().filter(is).count()
-    };
-    assert_eq!(users(&chunked), 100);
+    let names = names(&chunked);
+    let users = names
+        .iter()
+        .filter(|name| name.starts_with("dovestat_user_logins_total{"));
+    assert_eq!(users.count(), 100);
     // What fits a slice has a length.
-    let (_small, port) = crate::http::daemon("metricsshort", Setup::new(), "");
+    let (_small, port) = http::daemon("metricsshort", Setup::new(), "");
     let answer = get(port);
     let length = answer.body.len().to_string();
     assert_eq!(answer.field("content-length"), Some(length.as_str()));
+}
+
+#[test]
+fn a_small_answer_is_one_write_however_far_its_walk_goes() {
+    let lines = "stats_metrics_levels = domain\nstats_metrics_limit = 1";
+    let (daemon, port) = daemon("metricsonewrite", with(lines), "");
+    // To find the biggest of them takes several turns of the loop.
+    fill(&daemon, 5000);
+    let mut client = client(port);
+    for _ in 0..10 {
+        client.send(GET);
+        let whole = latin1(&client.read_some().expect("an answer"));
+        assert!(whole.starts_with("HTTP/1.1 200 OK\r\n"), "{whole}");
+        assert!(whole.contains("\r\nContent-Length: "), "{whole}");
+        assert!(
+            whole.contains("{domain=\"domain4999.example\"} 1\n"),
+            "{whole}"
+        );
+        assert!(whole.contains("\ndovestat_connected_clients "), "{whole}");
+    }
 }
 
 #[test]
@@ -452,9 +473,6 @@ fn openmetrics_is_sent_to_who_asks_for_it() {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     assert_eq!(plain.field("content-type"), Some(kind));
     assert!(!plain.body.contains("# EOF") && !plain.body.contains("# UNIT"));
-    let names = |answer: &crate::http::Answer| -> Vec<String> {
-        answer.samples().keys().map(ToString::to_string).collect()
-    };
     assert_eq!(names(&plain), names(&answer), "the same samples");
 }
 
