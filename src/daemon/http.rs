@@ -84,7 +84,12 @@ impl Conversation for Http {
             Head::Partial => return,
             Head::Refused(status) => {
                 let listener = &self.listener;
-                let (text, line) = (status.text(), visible(&exchange.input));
+                // Further lines may have passwords.
+                let mut lines = exchange
+                    .input
+                    .trim_ascii_start()
+                    .split(|&byte| byte == b'\n');
+                let (text, line) = (status.text(), visible(lines.next().unwrap_or_default()));
                 context.report(Fault::HttpRefused, || format!("{listener}: {text}: {line}"));
                 let response = Response {
                     keep_alive: false,
