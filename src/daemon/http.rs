@@ -18,8 +18,8 @@ use super::scrape::Scrape;
 use crate::config::ListenerOptions;
 use crate::store::Store;
 use crate::wire::http::{
-    parse_head, write_chunk_size, write_head, Framing, Head, Method, Response, Status, Version,
-    CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
+    parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method, Response, Status,
+    Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
 };
 use crate::wire::metrics::Format;
 use std::rc::Rc;
@@ -31,12 +31,6 @@ const METRICS_PATH: &[u8] = b"/metrics";
 const INDEX: &str = "<!DOCTYPE html>\n<title>dovestatd</title>\n\
     <p>dovestatd: <a href=\"/metrics\">metrics</a></p>\n";
 
-/// What `INDEX` is.
-const INDEX_TYPE: &str = "text/html; charset=utf-8";
-
-/// What the texts of refusals are.
-const REFUSAL_TYPE: &str = "text/plain; charset=utf-8";
-
 /// A client that speaks it.
 #[derive(Debug)]
 pub struct Http {
@@ -46,6 +40,40 @@ pub struct Http {
     listener: Rc<str>,
     /// The metrics that are being sent.
     sending: Option<Sending>,
+}
+
+/// What a client is shown.
+#[derive(Clone, Copy, Debug)]
+enum Page {
+    /// Metrics.
+    Metrics(Format),
+    /// Where they are.
+    Index,
+    /// The status and nothing else.
+    Refusal,
+}
+
+impl Page {
+    /// What it is.
+    fn content_type(self) -> &'static str {
+        match self {
+            Page::Metrics(Format::OpenMetrics) => OPENMETRICS_TYPE,
+            Page::Metrics(Format::Text) => TEXT_TYPE,
+            Page::Index => "text/html; charset=utf-8",
+            Page::Refusal => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+/// What a request comes to.
+#[derive(Debug)]
+struct Answer {
+    /// What the client is shown.
+    page: Page,
+    /// Whether that itself, or only the head in front of it.
+    has_content: bool,
+    /// The head, without how its content is framed.
+    response: Response,
 }
 
 /// Metrics on their way.
@@ -70,6 +98,84 @@ impl Http {
             sending: None,
         }
     }
+
+    /// What is answered.
+    fn decide(&self, request: &HttpRequest) -> Answer {
+        let page = match request.path {
+            METRICS_PATH if request.wants_openmetrics => Some(Page::Metrics(Format::OpenMetrics)),
+            METRICS_PATH => Some(Page::Metrics(Format::Text)),
+            b"/" => Some(Page::Index),
+            _ => None,
+        };
+        let (status, page) = match (page, request.method) {
+            (None, _) => (Status::NotFound, Page::Refusal),
+            (Some(_), Method::Other) => (Status::MethodNotAllowed, Page::Refusal),
+            (Some(_), _) if request.has_content => (Status::ContentTooLarge, Page::Refusal),
+            (Some(page), _) => (Status::Ok, page),
+        };
+        Answer {
+            page,
+            has_content: request.method != Method::Head,
+            response: Response {
+                status,
+                content_type: page.content_type(),
+                framing: Framing::None,
+                version: request.version,
+                keep_alive: request.keep_alive && !request.has_content && !self.close_after_reply,
+            },
+        }
+    }
+
+    /// Answers, or begins to.
+    fn begin(&mut self, answer: Answer, exchange: &mut Exchange, context: &Context) {
+        let Answer { page, response, .. } = answer;
+        let text = match page {
+            Page::Metrics(format) if answer.has_content => {
+                self.sending = Some(Sending {
+                    scrape: Scrape::new(context.settings, format),
+                    slice_begin: None,
+                    response,
+                    has_head: false,
+                });
+                return;
+            }
+            // How long they are is only known when they are made.
+            Page::Metrics(_) => None,
+            Page::Index => Some(INDEX.to_owned()),
+            Page::Refusal => Some(format!("{}\n", response.status.text())),
+        };
+        let framing = text.as_ref().map(|text| Framing::Length(text.len()));
+        let response = Response {
+            framing: framing.unwrap_or(Framing::None),
+            ..response
+        };
+        write_head(&mut exchange.output, &response, context.now.wall.secs);
+        let content = text.filter(|_| answer.has_content).unwrap_or_default();
+        exchange.output.extend_from_slice(content.as_bytes());
+        exchange.closing |= !response.keep_alive;
+    }
+
+    /// Closes the connection for what came is no request, or none that is read.
+    fn refuse(&mut self, status: Status, exchange: &mut Exchange, context: &mut Context) {
+        // Further lines may have passwords.
+        let input = exchange.input.trim_ascii_start();
+        let line = input.split(|&byte| byte == b'\n').next();
+        let line = visible(line.unwrap_or_default());
+        let (listener, text) = (&self.listener, status.text());
+        context.report(Fault::HttpRefused, || format!("{listener}: {text}: {line}"));
+        let answer = Answer {
+            page: Page::Refusal,
+            has_content: true,
+            response: Response {
+                status,
+                content_type: Page::Refusal.content_type(),
+                framing: Framing::None,
+                version: Version::V1_1,
+                keep_alive: false,
+            },
+        };
+        self.begin(answer, exchange, context);
+    }
 }
 
 impl Conversation for Http {
@@ -78,69 +184,14 @@ impl Conversation for Http {
     }
 
     fn answer(&mut self, exchange: &mut Exchange, context: &mut Context) {
-        let now_secs = context.now.wall.secs;
-        let (request, length) = match parse_head(&exchange.input) {
-            Head::Whole(request, length) => (request, length),
-            Head::Partial => return,
-            Head::Refused(status) => {
-                let listener = &self.listener;
-                // Further lines may have passwords.
-                let mut lines = exchange
-                    .input
-                    .trim_ascii_start()
-                    .split(|&byte| byte == b'\n');
-                let (text, line) = (status.text(), visible(lines.next().unwrap_or_default()));
-                context.report(Fault::HttpRefused, || format!("{listener}: {text}: {line}"));
-                let response = Response {
-                    keep_alive: false,
-                    ..refusal(status)
-                };
-                return push_text(exchange, response, &refusal_text(status), true, now_secs);
+        match parse_head(&exchange.input) {
+            Head::Partial => {}
+            Head::Refused(status) => self.refuse(status, exchange, context),
+            Head::Whole(request, length) => {
+                let answer = self.decide(&request);
+                exchange.input.drain(..length);
+                self.begin(answer, exchange, context);
             }
-        };
-        let has_text = request.method != Method::Head;
-        let keep_alive = request.keep_alive && !request.has_content && !self.close_after_reply;
-        let is_metrics = request.path == METRICS_PATH;
-        let (format, content_type) = match (is_metrics, request.wants_openmetrics) {
-            (true, true) => (Format::OpenMetrics, OPENMETRICS_TYPE),
-            (true, false) => (Format::Text, TEXT_TYPE),
-            (false, _) => (Format::Text, INDEX_TYPE),
-        };
-        let status = if !is_metrics && request.path != b"/" {
-            Status::NotFound
-        } else if request.method == Method::Other {
-            Status::MethodNotAllowed
-        } else if request.has_content {
-            Status::ContentTooLarge
-        } else {
-            Status::Ok
-        };
-        let common = Response {
-            version: request.version,
-            keep_alive,
-            ..refusal(status)
-        };
-        exchange.input.drain(..length);
-        let response = Response {
-            content_type,
-            ..common
-        };
-        match status {
-            Status::Ok if is_metrics && has_text => {
-                self.sending = Some(Sending {
-                    scrape: Scrape::new(context.settings, format),
-                    slice_begin: None,
-                    response,
-                    has_head: false,
-                });
-            }
-            Status::Ok if is_metrics => {
-                // How long they are is only known when they are made.
-                write_head(&mut exchange.output, &response, now_secs);
-                exchange.closing |= !keep_alive;
-            }
-            Status::Ok => push_text(exchange, response, INDEX, has_text, now_secs),
-            refused => push_text(exchange, common, &refusal_text(refused), has_text, now_secs),
         }
     }
 
@@ -205,40 +256,4 @@ impl Sending {
         }
         self.slice_begin = None;
     }
-}
-
-/// The head of a refusal of whoever knows HTTP/1.1.
-fn refusal(status: Status) -> Response {
-    Response {
-        status,
-        content_type: REFUSAL_TYPE,
-        framing: Framing::None,
-        version: Version::V1_1,
-        keep_alive: true,
-    }
-}
-
-/// What a refusal says.
-fn refusal_text(status: Status) -> String {
-    format!("{}\n", status.text())
-}
-
-/// Appends a whole response with a short text, or only its head.
-fn push_text(
-    exchange: &mut Exchange,
-    response: Response,
-    text: &str,
-    has_text: bool,
-    now_secs: u32,
-) {
-    let framing = Framing::Length(text.len());
-    let response = Response {
-        framing,
-        ..response
-    };
-    write_head(&mut exchange.output, &response, now_secs);
-    if has_text {
-        exchange.output.extend_from_slice(text.as_bytes());
-    }
-    exchange.closing |= !response.keep_alive;
 }

@@ -1,9 +1,11 @@
-//! A client of HTTP that takes nothing for granted, and the samples of a body.
+//! A client of HTTP that takes nothing for granted, the samples of a body, and
+//! daemons to ask.
 
 use std::collections::BTreeMap;
 
 use crate::harness::{free_port, local, text, Daemon, Setup};
 use crate::link::Client;
+use crate::records::{connect, update, Mail};
 
 /// What a scraper asks that says nothing of itself.
 pub const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -142,4 +144,33 @@ fn chunks(client: &mut Client) -> Vec<u8> {
             return body;
         }
     }
+}
+
+/// All that there may be beside the global level.
+pub const ALL_LEVELS: &str = "stats_metrics_levels = domain user ip";
+
+/// A setup with lines outside sections.
+pub fn with(lines: &str) -> Setup {
+    let mut setup = Setup::new();
+    setup.lines.push(lines.to_string());
+    setup
+}
+
+/// Connects `count` users of a domain each; later ones used more.
+pub fn fill(daemon: &Daemon, count: usize) {
+    let mut writer = daemon.writer();
+    for n in 0..count {
+        let mut mail = Mail::sample();
+        mail.times[0] = (n as i64, 0);
+        let id = format!("fill{n}");
+        let user = format!("user{n}@domain{n}.example");
+        writer.send_waiting(&connect(&id, &user, "imap", 1, ""));
+        writer.send_waiting(&update(&id, &mail.field()));
+    }
+    daemon.settle(&writer);
+}
+
+/// The names and labels of all samples.
+pub fn names(answer: &Answer) -> Vec<&str> {
+    answer.samples().into_keys().collect()
 }

@@ -4,7 +4,7 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
 //! hold the tests of the daemon, `client`, `client_output` and `top` those of the
 //! client; `model`, its `reading` and `original` are what `compare` compares with.
 
@@ -32,6 +32,7 @@ mod receivers;
 mod records;
 mod requests;
 mod robust;
+mod scrapes;
 mod screen;
 mod streams;
 mod top;
