@@ -44,8 +44,12 @@ pub trait LineReader {
 pub struct FifoInput {
     /// What is read.
     pub fifo: Fifo,
-    /// The listener's name, for the log.
-    pub name: Rc<str>,
+    /// The listener's name, for the log and metrics.
+    name: Rc<str>,
+    /// The lines that came from it.
+    line_count: u64,
+    /// The bytes that came from it.
+    read_bytes: u64,
     /// The lines read.
     lines: LineBuffer,
 }
@@ -56,8 +60,25 @@ impl FifoInput {
         FifoInput {
             fifo,
             name,
+            line_count: 0,
+            read_bytes: 0,
             lines: LineBuffer::new(),
         }
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Rc<str> {
+        &self.name
+    }
+
+    /// The lines that came from it.
+    pub fn line_count(&self) -> u64 {
+        self.line_count
+    }
+
+    /// The bytes that came from it.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
     /// Reads once and hands out the lines that are complete, some of them together
@@ -68,7 +89,8 @@ impl FifoInput {
     pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<()> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
-                self.lines.filled(count, reader);
+                self.read_bytes += count as u64;
+                self.line_count += self.lines.filled(count, reader);
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -103,8 +125,10 @@ impl LineBuffer {
         &mut self.bytes[self.partial..][..READ_BYTES]
     }
 
-    /// Hands out the lines that `count` more bytes complete.
-    fn filled(&mut self, count: usize, reader: &mut impl LineReader) {
+    /// Hands out the lines that `count` more bytes complete and tells how many that
+    /// were.
+    fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
+        let mut handed_out = 0;
         let end = self.partial + count;
         let mut begin = 0;
         let mut searched = self.partial;
@@ -134,6 +158,7 @@ impl LineBuffer {
                 if std::mem::take(&mut self.skipping) {
                     continue;
                 }
+                handed_out += 1;
                 match line.len() {
                     0..=MAX_LINE_BYTES => reader.take(Line::Whole(line)),
                     _ => reader.take(Line::TooLong(line)),
@@ -141,6 +166,7 @@ impl LineBuffer {
             }
         }
         if !self.skipping && end - begin > MAX_LINE_BYTES {
+            handed_out += 1;
             reader.take(Line::TooLong(&self.bytes[begin..end]));
             self.skipping = true;
         }
@@ -149,6 +175,7 @@ impl LineBuffer {
             self.bytes.copy_within(begin..end, 0);
             self.partial = end - begin;
         }
+        handed_out
     }
 }
 

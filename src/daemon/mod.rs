@@ -7,8 +7,12 @@
 //! | `log` | lines to syslog, standard error or a file, never blocking |
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
 //! | `startup` | from settings to open listeners and dropped privileges |
-//! | `fifo_input` | bytes of a FIFO to records |
-//! | `client` | bytes of a connection to requests, replies back |
+//! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
+//! | `context` | what serving a peer needs of the rest |
+//! | `client` | a connection: bytes in and out, in bounded memory |
+//! | `conversation` | what a protocol makes of them |
+//! | `export` | the statistics protocol |
+//! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `turn` | the loop |
 //!
@@ -18,12 +22,19 @@
 mod batch;
 mod carbon;
 mod client;
+mod context;
+mod conversation;
+mod export;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod health;
+mod http;
 mod log;
 mod options;
+mod records;
 mod resolve;
+mod scrape;
 mod startup;
 mod turn;
 

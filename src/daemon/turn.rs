@@ -8,17 +8,18 @@
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
-use super::client::{Client, Context, Stream};
+use super::client::{Client, Stream};
+use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
-use super::fifo_input::{FifoInput, Line, LineReader};
+use super::fifo_input::FifoInput;
 use super::log::{visible, Log};
 use super::options::Options;
+use super::records::Records;
 use crate::config::{ListenerOptions, Settings};
-use crate::store::{Hint, Limits, Now, Store, WallTime, LOOK_AHEAD};
+use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
-use crate::wire::{parse_record, subject_of};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -128,59 +129,6 @@ fn store_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// The lines of a FIFO on their way to the store.
-struct Records<'a> {
-    /// The FIFO's name.
-    name: &'a str,
-    /// Where they are applied.
-    store: &'a mut Store,
-    /// Where what is wrong with them is told.
-    log: &'a mut Log,
-    /// What is wrong with them.
-    faults: &'a mut Faults,
-    /// How many they are.
-    lines: &'a mut u64,
-    /// When they are applied.
-    now: Now,
-    /// Where the sessions of the next ones are.
-    hints: std::array::IntoIter<Option<Hint>, LOOK_AHEAD>,
-}
-
-impl Records<'_> {
-    /// Tells what is wrong with a line.
-    fn report(&mut self, fault: Fault, line: &[u8]) {
-        let report = || format!("{}: {}", self.name, visible(line));
-        let now_secs = self.now.uptime_secs;
-        self.faults.report(self.log, fault, now_secs, report);
-    }
-}
-
-impl LineReader for Records<'_> {
-    fn look_ahead(&mut self, lines: &[&[u8]]) {
-        let mut ids = [&[][..]; LOOK_AHEAD];
-        for (id, line) in ids.iter_mut().zip(lines) {
-            *id = subject_of(line);
-        }
-        self.hints = self.store.look_ahead(&ids[..lines.len()]).into_iter();
-    }
-
-    fn take(&mut self, line: Line) {
-        *self.lines += 1;
-        let hint = self.hints.next().flatten();
-        match line {
-            Line::TooLong(beginning) => self.report(Fault::LineTooLong, beginning),
-            Line::Whole(line) => match parse_record(line) {
-                Ok(record) => {
-                    if let Some(note) = self.store.apply_hinted(&record, hint, self.now) {
-                        self.report(note.into(), record.subject());
-                    }
-                }
-                Err(refusal) => self.report(refusal.into(), line),
-            },
-        }
-    }
-}
-
 /// The running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -194,8 +142,6 @@ pub struct Daemon {
     log: Log,
     /// What peers did wrong.
     faults: Faults,
-    /// Lines read from FIFOs.
-    lines: u64,
     /// Where records come from.
     fifos: Vec<FifoInput>,
     /// Where clients come from.
@@ -210,6 +156,8 @@ pub struct Daemon {
     signals: Signals,
     /// The clocks.
     clocks: Clocks,
+    /// When the daemon started, in seconds since 1970.
+    start_secs: u32,
 }
 
 impl Daemon {
@@ -228,7 +176,8 @@ impl Daemon {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let store = Store::new(&store_limits(&settings), clocks.read().1).map_err(|_| {
+        let now = clocks.read().1;
+        let store = Store::new(&store_limits(&settings), now).map_err(|_| {
             Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
         })?;
         let carbon = Carbon::new(&settings, clocks.started);
@@ -238,7 +187,6 @@ impl Daemon {
             store,
             log,
             faults: Faults::new(),
-            lines: 0,
             fifos,
             listeners,
             clients: Vec::new(),
@@ -246,6 +194,7 @@ impl Daemon {
             carbon,
             signals,
             clocks,
+            start_secs: now.wall.secs,
         })
     }
 
@@ -382,7 +331,7 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.lines,
+            self.fifos.iter().map(FifoInput::line_count).sum::<u64>(),
             self.clients.len(),
         ));
     }
@@ -481,34 +430,35 @@ impl Daemon {
             store,
             log,
             faults,
-            lines,
             ..
         } = self;
-        let name = Rc::clone(&fifos[index].name);
-        let result = fifos[index].read(&mut Records {
-            name: &name,
-            store,
-            log,
-            faults,
-            lines,
-            now,
-            hints: [None; LOOK_AHEAD].into_iter(),
-        });
+        let name = Rc::clone(fifos[index].name());
+        let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
         if let Err(error) = result {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
         }
     }
 
-    /// Reports to carbon, when it is time.
-    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
-        let mut context = Context {
+    /// What serving peers takes, beside those who are served.
+    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Vec<Client>, &mut Carbon) {
+        let context = Context {
             store: &mut self.store,
             faults: &mut self.faults,
             log: &mut self.log,
+            settings: &self.settings,
+            fifos: &self.fifos,
+            client_count: self.clients.len(),
+            start_secs: self.start_secs,
             now,
         };
-        self.carbon.serve(&mut context, instant, is_ready);
+        (context, &mut self.clients, &mut self.carbon)
+    }
+
+    /// Reports to carbon, when it is time.
+    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
+        let (mut context, _, carbon) = self.parts(now);
+        carbon.serve(&mut context, instant, is_ready);
     }
 
     /// Accepts connections that wait.
@@ -571,23 +521,20 @@ impl Daemon {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. Who was not reached comes first in the next turn.
     fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
-        let mut context = Context {
-            store: &mut self.store,
-            faults: &mut self.faults,
-            log: &mut self.log,
-            now,
-        };
-        let count = self.clients.len();
+        let begin = self.first_client;
+        let mut first = begin;
+        let (mut context, clients, _) = self.parts(now);
+        let count = clients.len();
         let mut steps = STEPS_A_TURN;
         let mut done = Vec::new();
         for offset in 0..count {
-            let index = (self.first_client + offset) % count;
-            let client = &mut self.clients[index];
+            let index = (begin + offset) % count;
+            let client = &mut clients[index];
             if !is_ready(index) && !client.can_go_on() {
                 continue;
             }
             if steps == 0 {
-                self.first_client = index;
+                first = index;
                 break;
             }
             if !client.serve(&mut context, &mut steps) {
@@ -596,7 +543,8 @@ impl Daemon {
         }
         done.sort_unstable();
         for index in done.into_iter().rev() {
-            self.clients.swap_remove(index).end(&mut self.store);
+            clients.swap_remove(index).end(context.store);
         }
+        self.first_client = first;
     }
 }

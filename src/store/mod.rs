@@ -50,7 +50,7 @@ mod row;
 mod slab;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

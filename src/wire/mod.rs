@@ -8,6 +8,8 @@
 //! | `number` | numbers as all formats print them |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
+//! | `http` | heads of HTTP |
+//! | `metrics` | a [`Row`](crate::store::Row) and other numbers to samples for Prometheus |
 //!
 //! Fields are separated by TAB and lines ended by LF, but for the formats of others. Everything
 //! here is a function of its arguments; nothing panics whatever the bytes.
@@ -15,6 +17,8 @@
 mod base64;
 mod carbon;
 mod escape;
+pub mod http;
+pub mod metrics;
 mod number;
 mod record;
 mod reply;
