@@ -1,16 +1,17 @@
-//! Looking ahead: the sessions that records are about to need.
+//! Looking ahead: the entries that records and rows are about to need.
 //!
 //! A record that comes to a session which no record came to for a while waits for
 //! main memory, several times one after the other: for the index's bucket, the
 //! entry, its id, its counters and its neighbours in the list by age. Looked at
 //! step by step for some records together, these waits go on at the same time, and
-//! the records then find everything in the processor's cache.
+//! the records then find everything in the processor's cache. It is the same with a
+//! command's row, which shows its session and user.
 //!
 //! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
 //! was, and whoever uses it looks whether that still holds.
 
 use super::arena::{Arena, Id, Link};
-use super::entry::{Flag, Session};
+use super::entry::{Command, Flag, Session};
 use super::level::key;
 use super::Store;
 use std::hint::black_box;
@@ -18,6 +19,9 @@ use std::hint::black_box;
 /// The most records that are looked ahead for together: more than a processor can
 /// wait for at once.
 pub const LOOK_AHEAD: usize = 32;
+
+/// Rows of commands that are looked ahead for together.
+pub(super) const ROWS_AHEAD: usize = 16;
 
 /// Where a session was.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +75,39 @@ impl Store {
             }
         }
         links.map(|link| link.map(|link| Hint(sessions.id(link))))
+    }
+
+    /// Brings what the rows of a command and of those behind it in their level show
+    /// into the processor's cache, [`ROWS_AHEAD`] in all.
+    pub(super) fn look_ahead_of_rows(&self, first: Link<Command>) {
+        let commands = std::iter::successors(Some(first), |&link| {
+            self.commands.arena[link].common.in_level.next
+        });
+        let mut links: [Option<Link<Session>>; ROWS_AHEAD] = [None; ROWS_AHEAD];
+        for (link, command) in links.iter_mut().zip(commands) {
+            *link = Some(self.commands.arena[command].session);
+        }
+        let sessions = || {
+            links
+                .iter()
+                .flatten()
+                .map(|&link| &self.sessions.arena[link])
+        };
+        for session in sessions() {
+            black_box((session.common.in_level.prev, session.pid));
+        }
+        for session in sessions() {
+            let text = self.memory.heap.bytes(session.common.text);
+            let user = &self.users.arena[session.user];
+            black_box((text.first().copied(), user.common.text, user.created_secs));
+        }
+        for session in sessions() {
+            let text = self
+                .memory
+                .heap
+                .bytes(self.users.arena[session.user].common.text);
+            black_box(text.first().copied());
+        }
     }
 
     /// The session of that id, if a hint still leads there.

@@ -19,6 +19,7 @@
 //! Work is counted in steps: one for each node looked at, and more where a long
 //! pattern is compared with a long name.
 
+use super::ahead::ROWS_AHEAD;
 use super::arena::{Id, Link};
 use super::biggest::Ranking;
 use super::entry::{Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime};
@@ -114,6 +115,7 @@ impl Store {
         if std::mem::take(&mut walk.global) {
             sink(&Row::Global(self.totals_of_everything()));
         }
+        let mut looked_at = 0;
         while *steps > 0 {
             let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk)) else {
                 let Some(ranking) = walk.ranking.take() else {
@@ -122,6 +124,12 @@ impl Store {
                 (walk.scope, walk.picks) = (Scope::One, ranking.picks());
                 continue;
             };
+            if let (Node::Command(link), 0, Scope::Level) =
+                (node, looked_at % ROWS_AHEAD, walk.scope)
+            {
+                self.look_ahead_of_rows(link);
+            }
+            looked_at += 1;
             let mut work = 1;
             let found;
             (found, walk.at) = self.step(&walk, node, &mut work);
