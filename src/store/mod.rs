@@ -45,7 +45,7 @@ mod row;
 mod slab;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
