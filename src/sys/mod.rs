@@ -24,6 +24,8 @@
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
 //! | [`user`]       | users, groups, giving up root                          |
+//! | [`child`]      | children: what became of them                          |
+//! | [`usage`]      | what the kernel counted of a process                   |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
@@ -35,6 +37,7 @@
 use std::io;
 
 pub mod bytes;
+pub mod child;
 pub mod fifo;
 pub mod local_time;
 pub mod lock;
@@ -47,6 +50,7 @@ pub mod signal;
 pub mod socket;
 pub mod syslog;
 pub mod terminal;
+pub mod usage;
 pub mod user;
 
 #[cfg(test)]
