@@ -46,10 +46,7 @@ impl Meter {
     /// What was used since the start. What the kernel does not count, about mails
     /// and caches, is 0: the host adds it.
     pub fn read(&mut self) -> Stats {
-        let mut stats = self.used();
-        for (value, base) in stats.values.iter_mut().zip(self.base.values) {
-            *value = value.saturating_sub(base);
-        }
+        let mut stats = self.used().since(&self.base);
         let worked = self.started.elapsed().saturating_sub(self.waited);
         stats.values[place::clock_time] = u64::try_from(worked.as_micros()).unwrap_or(u64::MAX);
         stats
@@ -125,7 +122,7 @@ mod tests {
         assert_eq!(fs::read(dir.join("file")).unwrap().len(), 1 << 20);
         meter.waited(Duration::from_secs(3600));
         let after = meter.read();
-        let moved = |place: usize| after.values[place] - before.values[place];
+        let moved = |place: usize| after.since(&before).values[place];
         if cfg!(target_os = "linux") {
             // Other tests read and write at the same time.
             assert!(moved(place::read_bytes) >= 1 << 20);

@@ -79,7 +79,7 @@ mod proc_files;
 mod session;
 mod session_id;
 
-pub(crate) use children::{Change, Children};
+pub(crate) use children::Children;
 pub use fifo_writer::FifoWriter;
 pub use meter::Meter;
 pub use session::{CommandId, Login, Session};

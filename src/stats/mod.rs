@@ -142,6 +142,15 @@ impl Stats {
         }
     }
 
+    /// What is more in it than in `earlier`, field by field.
+    #[must_use]
+    pub fn since(mut self, earlier: &Stats) -> Stats {
+        for (value, earlier) in self.values.iter_mut().zip(earlier.values) {
+            *value = value.saturating_sub(earlier);
+        }
+        self
+    }
+
     /// How much of a machine it takes, for telling big from small: processor
     /// time and the time of a disk that moves 100 bytes in a microsecond.
     pub fn load_usecs(&self) -> u64 {
