@@ -421,6 +421,24 @@ pub fn skipped(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// Whether a program is there; says so if not, and panics when the environment
+/// has DOVESTAT_PEERS=required.
+#[track_caller]
+pub fn has_program(test: &str, program: &str) -> bool {
+    let probe = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
+    if probe.is_ok() {
+        return true;
+    }
+    let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
+    let why = format!("{program} is not installed");
+    assert!(!required, "{test}: {why}, but DOVESTAT_PEERS=required");
+    skipped(test, &why);
+    false
+}
+
 /// The loopback address with a port.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

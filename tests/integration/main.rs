@@ -5,8 +5,8 @@
 //! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
-//! hold the tests of the daemon, `client`, `client_output` and `top` those of the
-//! client; `model`, its `reading` and `original` are what `compare` compares with.
+//! hold the tests of the daemon, `client`, `client_output`, `top`, `run` and `demo`
+//! those of the client; `model`, its `reading` and `original` are what `compare` compares with.
 
 mod carbon;
 mod client;
@@ -14,6 +14,7 @@ mod client_output;
 mod compare;
 mod contract;
 mod damage;
+mod demo;
 mod dovecot;
 mod harness;
 mod link;
@@ -30,6 +31,7 @@ mod receivers;
 mod records;
 mod requests;
 mod robust;
+mod run;
 mod screen;
 mod streams;
 mod top;
