@@ -56,6 +56,8 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Runs the program; gives its exit code, or ends as it did.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
+    let fifo = Arc::new(FifoWriter::new(fifo_path(options)));
+    tell_if_unheard(&fifo);
     let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
     let mut children = Children::new();
     let pid = match start(&options.program, &options.args) {
@@ -70,7 +72,7 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
             }));
         }
     };
-    let fifo = Arc::new(FifoWriter::new(fifo_path(options)));
+    signals.unblock_child().map_err(Fatal::io("signal mask"))?;
     let login = Login {
         user: &user(options),
         service: &service(options),
@@ -78,7 +80,6 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
         ip: options.ip.or_else(ip),
     };
     let mut session = Session::connect(&fifo, login);
-    tell_if_unheard(&fifo);
     let mut next_report = Instant::now() + options.every;
     let status = loop {
         let is_gone = wait(&signals, &fifo, next_report);
@@ -133,7 +134,8 @@ fn wait(signals: &Signals, fifo: &FifoWriter, until: Instant) -> bool {
 }
 
 /// Takes what became of all children; the end of the program `pid` if it has come
-/// to that. When that was stopped, stops, too, until somebody lets us go on.
+/// to that. When that was stopped by job control, stops, too, until somebody lets
+/// the job go on. Who sends SIGSTOP means one process, and lets that one go on.
 fn take_changes(
     children: &mut Children,
     pid: u32,
@@ -145,6 +147,7 @@ fn take_changes(
             continue;
         }
         match change.status.stopped_signal() {
+            Some(libc::SIGSTOP) => {}
             Some(signal) => signals.stop_by(signal).map_err(Fatal::io("stop"))?,
             None => end = Some(change.status),
         }

@@ -102,6 +102,7 @@ impl Children {
 }
 
 #[cfg(test)]
+#[allow(clippy::zombie_processes)] // Waiting is what is tested.
 mod tests {
     use super::*;
     use crate::sys::scratch::alone;

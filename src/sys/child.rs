@@ -72,6 +72,7 @@ pub fn die_with(parent: u32) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::zombie_processes)] // Waiting is what is tested.
 mod tests {
     use super::*;
     use crate::sys::scratch::alone;

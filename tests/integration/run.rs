@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::client::dovestat;
@@ -407,6 +407,13 @@ fn signals_reach_the_program_alone_and_once() {
     wait_until("both going on", || {
         seen() == expected && state(child.id()) == Some('S')
     });
+    // Who stops the program alone does not have to know of us.
+    send_signal(program, libc::SIGSTOP);
+    wait_until("the program stopping", || state(program) == Some('T'));
+    send_signal(program, libc::SIGCONT);
+    expected += "CONT\n";
+    wait_until("the program going on", || seen() == expected);
+    assert_eq!(state(child.id()), Some('S'));
     send_signal(program, libc::SIGKILL);
     assert_eq!(child.wait().expect("its end").signal(), Some(libc::SIGKILL));
 
@@ -427,6 +434,31 @@ fn signals_reach_the_program_alone_and_once() {
     }
     drop(child.stdin.take());
     assert!(child.wait().expect("its end").success());
+}
+
+#[test]
+fn blocked_signals_are_the_programs_too() {
+    let dir = TempDir::new("run-blocked");
+    let mut command = run(
+        &dir.at("nothing"),
+        &["-i", "300", "grep", "SigBlk", "/proc/self/status"],
+    );
+    let block = || {
+        let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: memory for a set of ours during the call.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: as above, filled in by the call before.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD) };
+        // SAFETY: a set of ours during the call; the old one is not asked for.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+        Ok(())
+    };
+    // SAFETY: the closure makes three calls that may be made between fork and exec.
+    unsafe { command.pre_exec(block) };
+    let child = command.spawn().expect("start");
+    let output = child.wait_with_output().expect("its end, which it noticed");
+    let mask = format!("{:016x}", 1u64 << (libc::SIGCHLD - 1));
+    assert!(text(&output.stdout).contains(&mask), "{output:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many workers there are.
-const WORKERS: usize = 6;
+const WORKERS: usize = 12;
 
 /// How long the daemon may take to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
