@@ -22,6 +22,7 @@ mod record;
 mod reply;
 mod request;
 
+pub use base64::push_encoded as push_base64;
 pub use carbon::{row_part, safe_part, write_lines};
 pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};

@@ -6,7 +6,7 @@
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
 //! hold the tests of the daemon, `client`, `client_output`, `top`, `run` and `demo`
-//! those of the client; `model`, its `reading` and `original` are what `compare` compares with.
+//! those of the client, `report` those of the library; `model`, its `reading` and `original` are what `compare` compares with.
 
 mod carbon;
 mod client;
@@ -29,6 +29,7 @@ mod protocol;
 mod reading;
 mod receivers;
 mod records;
+mod report;
 mod requests;
 mod robust;
 mod run;
