@@ -9,7 +9,7 @@
 //!
 //! Must not: keep records, or know what is in them.
 
-use crate::sys::signal::without_sigpipe;
+use crate::sys::sigpipe::without_sigpipe;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -23,6 +23,7 @@
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
+//! | [`sigpipe`]    | writing without being ended by it                      |
 //! | [`user`]       | users, groups, giving up root                          |
 //! | [`child`]      | children: what became of them                          |
 //! | [`usage`]      | what the kernel counted of a process                   |
@@ -47,6 +48,7 @@ pub mod place;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod sigpipe;
 pub mod socket;
 pub mod syslog;
 pub mod terminal;

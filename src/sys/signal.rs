@@ -4,7 +4,7 @@
 //! also of QUIT, TSTP, CONT and WINCH, for one that passes signals on to a child
 //! of all of these and a few more, the set of those that came, and a socket
 //! pair: the handler writes a byte to one end, the loop polls the other. Beside
-//! them: sending signals, dying of one, and writing without being sent one.
+//! them: sending signals, and dying of one.
 //!
 //! Invariants: a signal that came before a [`Signals::take`] is in its result
 //! or in that of a later one; however often it came, once. The set is kept
@@ -234,42 +234,8 @@ fn raise(signal: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs `write`, which may write to a pipe that nobody reads, in this thread
-/// without SIGPIPE ending the process, whatever the process does about it.
-pub fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    if is_ignored(libc::SIGPIPE)? {
-        return write();
-    }
-    let pipe = one_signal(libc::SIGPIPE)?;
-    if is_pending(libc::SIGPIPE)? {
-        // Blocked by the host, and it has one to wait for already.
-        return write();
-    }
-    let mut before = pipe;
-    // SAFETY: both pointers are to sets that outlive the call.
-    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before) } {
-        0 => {}
-        code => return Err(io::Error::from_raw_os_error(code)),
-    }
-    let result = write();
-    if matches!(&result, Err(error) if error.kind() == io::ErrorKind::BrokenPipe)
-        && is_pending(libc::SIGPIPE)?
-    {
-        let mut taken = 0;
-        // SAFETY: both pointers are to locals that outlive the call, which does
-        // not wait: the signal is there.
-        unsafe { libc::sigwait(&pipe, &mut taken) };
-    }
-    // SAFETY: the pointer is to a set that outlives the call; the old one is not
-    // asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) } {
-        0 => result,
-        code => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
 /// A set of one signal.
-fn one_signal(signal: libc::c_int) -> io::Result<libc::sigset_t> {
+pub(super) fn one_signal(signal: libc::c_int) -> io::Result<libc::sigset_t> {
     let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is to memory for a set, borrowed for the call.
     cerr(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
@@ -280,17 +246,8 @@ fn one_signal(signal: libc::c_int) -> io::Result<libc::sigset_t> {
     Ok(set)
 }
 
-/// Whether a signal waits for this thread to unblock it.
-fn is_pending(signal: libc::c_int) -> io::Result<bool> {
-    let mut set = one_signal(signal)?;
-    // SAFETY: the pointer is to a set borrowed for the call.
-    cerr(unsafe { libc::sigpending(&mut set) })?;
-    // SAFETY: the pointer is to a set that outlives the call.
-    Ok(cerr(unsafe { libc::sigismember(&set, signal) })? == 1)
-}
-
 /// Whether this process ignores a signal.
-fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+pub(super) fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
     Ok(action_of(signal)?.sa_sigaction == libc::SIG_IGN)
 }
 
@@ -382,10 +339,8 @@ fn set_action(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fifo::Fifo;
-    use crate::sys::place::Access;
     use crate::sys::poll::{Interest, PollSet};
-    use crate::sys::scratch::{alone, Scratch};
+    use crate::sys::scratch::alone;
     use std::time::Duration;
 
     fn raise(signal: libc::c_int) {
@@ -471,38 +426,6 @@ mod tests {
                 assert_eq!(passed, expected);
             }
             assert!(is_ignored(libc::SIGHUP).unwrap());
-        });
-    }
-
-    #[test]
-    fn writing_to_a_broken_pipe_is_an_error_only() {
-        let name = "writing_to_a_broken_pipe_is_an_error_only";
-        alone(module_path!(), name, || {
-            let dir = Scratch::new("signal-pipe");
-            let access = Access {
-                mode: 0o600,
-                uid: None,
-                gid: None,
-            };
-            let reader = Fifo::create(&dir.join("pipe"), access).unwrap();
-            let path = reader.place().path.clone();
-            let mut writer = std::fs::File::options().write(true).open(path).unwrap();
-            drop(reader);
-            let mut write = || io::Write::write(&mut writer, b"x");
-            for action in [libc::SIG_IGN, libc::SIG_DFL, handler()] {
-                set_action(libc::SIGPIPE, action).unwrap();
-                let error = without_sigpipe(&mut write).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-                assert!(!is_pending(libc::SIGPIPE).unwrap());
-            }
-            assert_eq!(PENDING.load(Ordering::SeqCst), 0, "nor handled");
-            // A host that has blocked it and one pending keeps both.
-            let pipe = one_signal(libc::SIGPIPE).unwrap();
-            // SAFETY: the pointer is to a set that outlives the call.
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, ptr::null_mut()) };
-            raise(libc::SIGPIPE);
-            assert!(without_sigpipe(&mut write).is_err());
-            assert!(is_pending(libc::SIGPIPE).unwrap());
         });
     }
 }

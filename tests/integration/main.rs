@@ -5,8 +5,8 @@
 //! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
-//! hold the tests of the daemon, `client`, `client_output`, `top`, `run` and `demo`
-//! those of the client, `report` those of the library; `model`, its `reading` and `original` are what `compare` compares with.
+//! hold the tests of the daemon, `client`, `client_output`, `top`, `run`,
+//! `run_figures` and `demo` those of the client, `report` those of the library; `model`, its `reading` and `original` are what `compare` compares with.
 
 mod carbon;
 mod client;
@@ -33,6 +33,7 @@ mod report;
 mod requests;
 mod robust;
 mod run;
+mod run_figures;
 mod screen;
 mod streams;
 mod top;
