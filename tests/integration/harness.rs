@@ -421,19 +421,20 @@ pub fn skipped(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Whether a program is there; says so if not, and panics when the environment
-/// has DOVESTAT_PEERS=required.
+/// Whether a command, of a program that a test needs, works here; says so if not,
+/// and panics when the environment has DOVESTAT_PEERS=required.
 #[track_caller]
-pub fn has_program(test: &str, program: &str) -> bool {
-    let probe = Command::new(program)
-        .arg("--version")
+pub fn works(test: &str, command: &[&str]) -> bool {
+    let probe = Command::new(command[0])
+        .args(&command[1..])
         .stdin(Stdio::null())
         .output();
-    if probe.is_ok() {
-        return true;
-    }
+    let why = match probe {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => format!("{command:?} fails: {}", text(&output.stderr).trim()),
+        Err(_) => format!("{} is not installed", command[0]),
+    };
     let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
-    let why = format!("{program} is not installed");
     assert!(!required, "{test}: {why}, but DOVESTAT_PEERS=required");
     skipped(test, &why);
     false

@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::client::dovestat;
-use crate::harness::{has_program, send_signal, text, wait_until, Daemon, Setup, TempDir};
+use crate::harness::{send_signal, text, wait_until, works, Daemon, Setup, TempDir};
 use crate::link::{Table, Writer};
 use crate::screen::Terminal;
 
@@ -370,7 +370,7 @@ fn delivery_agents_run_under_it() {
         .status()
         .ok();
     for (program, rules) in [("procmail", &procmail), ("maildrop", &maildrop)] {
-        if !has_program(test, program) {
+        if !works(test, &[program, "-v"]) {
             continue;
         }
         let mut command = run(&daemon.fifo(), &["-u", "bob@example.org", program, rules]);

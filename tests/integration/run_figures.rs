@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{has_program, wait_until, Daemon};
+use crate::harness::{wait_until, works, Daemon};
 use crate::link::Row;
 use crate::records::{self, Random};
 use crate::run::{children, end, export, run, state};
@@ -32,7 +32,10 @@ fn proc_file(pid: u32, name: &str) -> String {
 
 #[test]
 fn figures_are_those_of_time() {
-    if !has_program("run_figures::figures_are_those_of_time", "/usr/bin/time") {
+    if !works(
+        "run_figures::figures_are_those_of_time",
+        &["/usr/bin/time", "--version"],
+    ) {
         return;
     }
     let daemon = Daemon::start("run-time");
@@ -140,7 +143,8 @@ fn reported(row: Row<'_>) -> [u64; 8] {
 #[test]
 fn two_hundred_programs_add_up_to_what_the_kernel_said() {
     let test = "two_hundred_programs_add_up_to_what_the_kernel_said";
-    if !has_program(&format!("run_figures::{test}"), "strace") {
+    let name = format!("run_figures::{test}");
+    if !works(&name, &["strace", "-o", "/dev/null", "true"]) {
         return;
     }
     let daemon = Daemon::start("run-many");

@@ -127,6 +127,8 @@ impl Made {
             command.arg(number.to_string());
             command.arg(&mail).arg(self.dir.join("run/stats-mail"));
             command.stdin(Stdio::null()).stdout(Stdio::null());
+            // A disk that is full must not be told of in the middle of top's screen.
+            command.stderr(Stdio::null());
             let worker = command.spawn().map_err(Fatal::io("start a worker"))?;
             self.workers.push(worker);
         }
