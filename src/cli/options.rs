@@ -155,11 +155,12 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
             return Err(usage(format!("option {option} is not for {name}")));
         }
     }
-    if given.has("s") && ["run", "demo"].contains(&name) {
-        return Err(usage(format!(
-            "option {} is not for {name}",
-            names_of(&TABLE[0])
-        )));
+    // Taken by all others, so that doveadm's order of words holds.
+    for (row, not_for) in [(&TABLE[0], &["run", "demo"][..]), (&TABLE[1], &["run"])] {
+        if given.has(row.short) && not_for.contains(&name) {
+            let option = names_of(row);
+            return Err(usage(format!("option {option} is not for {name}")));
+        }
     }
     let words: Vec<&str> = words.collect();
     match name {
@@ -562,6 +563,7 @@ mod tests {
             &["run", "-i", "0", "true"],
             &["run", "-n", "3", "true"],
             &["run", "-s", "/x", "true"],
+            &["-f", "csv", "run", "true"],
             &["demo", "cpu", "disk"],
             &["demo", "-u", "bob"],
             &["demo", "-s", "/x"],
