@@ -115,14 +115,11 @@ fn array<const N: usize>(body: &[u8], offset: usize) -> [u8; N] {
     bytes
 }
 
-/// Writes a value as a mail process would: a counter, or microseconds.
-#[cfg(test)]
-pub fn put(body: &mut [u8], (offset, width): Place, value: u64) {
+/// Writes a value as a mail process would: a counter, which wraps where it has
+/// 32 bits, or microseconds.
+pub fn write(body: &mut [u8], (offset, width): Place, value: u64) {
     match width {
-        Width::U32 => {
-            let value = u32::try_from(value).unwrap();
-            body[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        }
+        Width::U32 => body[offset..offset + 4].copy_from_slice(&(value as u32).to_ne_bytes()),
         Width::U64 => body[offset..offset + 8].copy_from_slice(&value.to_ne_bytes()),
         Width::Timeval => put_timeval(
             body,
@@ -134,7 +131,6 @@ pub fn put(body: &mut [u8], (offset, width): Place, value: u64) {
 }
 
 /// Writes a `struct timeval` as it is, sane or not.
-#[cfg(test)]
 pub fn put_timeval(body: &mut [u8], (offset, _): Place, secs: i64, usecs: i64) {
     for ((inner, bytes), value) in TIMEVAL.into_iter().zip([secs, usecs]) {
         let at = offset + inner;

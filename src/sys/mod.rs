@@ -23,7 +23,10 @@
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
+//! | [`sigpipe`]    | writing without being ended by it                      |
 //! | [`user`]       | users, groups, giving up root                          |
+//! | [`child`]      | children: what became of them                          |
+//! | [`usage`]      | what the kernel counted of a process                   |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
@@ -35,6 +38,7 @@
 use std::io;
 
 pub mod bytes;
+pub mod child;
 pub mod fifo;
 pub mod local_time;
 pub mod lock;
@@ -44,9 +48,11 @@ pub mod place;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod sigpipe;
 pub mod socket;
 pub mod syslog;
 pub mod terminal;
+pub mod usage;
 pub mod user;
 
 #[cfg(test)]

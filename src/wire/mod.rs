@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `escape`, `base64` | fields and stats fields as bytes |
 //! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
+//! | `compose` | a [`Record`](crate::store::Record) to a line of a FIFO |
 //! | `request` | a line of a client to a [`Request`] |
 //! | `number` | numbers as all formats print them |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
@@ -16,6 +17,7 @@
 
 mod base64;
 mod carbon;
+mod compose;
 mod escape;
 pub mod http;
 pub mod metrics;
@@ -24,7 +26,9 @@ mod record;
 mod reply;
 mod request;
 
+pub use base64::push_encoded as push_base64;
 pub use carbon::{row_part, safe_part, write_lines};
+pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
 pub use record::{parse_record, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};

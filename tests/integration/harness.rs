@@ -424,15 +424,37 @@ pub fn skipped(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Says that a test was not run because a program of a peer is not there; panics
-/// when the environment has DOVESTAT_PEERS=required.
-pub fn lacking(test: &str, program: &str) {
+/// Says that a test was not run because a peer is not there, or not as it should
+/// be; panics when the environment has DOVESTAT_PEERS=required.
+#[track_caller]
+pub fn unavailable(test: &str, why: &str) {
     let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
-    assert!(
-        !required,
-        "{test}: no {program}, but DOVESTAT_PEERS=required"
-    );
-    skipped(test, &format!("{program} is not installed"));
+    assert!(!required, "{test}: {why}, but DOVESTAT_PEERS=required");
+    skipped(test, why);
+}
+
+/// The same of a program that is not installed.
+#[track_caller]
+pub fn lacking(test: &str, program: &str) {
+    unavailable(test, &format!("{program} is not installed"));
+}
+
+/// Whether a command, of a program that a test needs, works here; says so if not.
+#[track_caller]
+pub fn works(test: &str, command: &[&str]) -> bool {
+    let probe = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .output();
+    match probe {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => {
+            let told = text(&output.stderr);
+            unavailable(test, &format!("{command:?} fails: {}", told.trim()));
+        }
+        Err(_) => lacking(test, command[0]),
+    }
+    false
 }
 
 /// The loopback address with a port.

@@ -4,9 +4,10 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
-//! hold the tests of the daemon, `client`, `client_output` and `top` those of the
-//! client; `model`, its `reading` and `original` are what `compare` compares with.
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `memory`, `receivers`, `peers`
+//! and `compare` hold the tests of the daemon, `client`, `client_output`, `top`, `run`,
+//! `run_figures` and `demo` those of the client, `report` those of the library;
+//! `model`, its `reading` and `original` are what `compare` compares with.
 
 mod carbon;
 mod client;
@@ -14,6 +15,7 @@ mod client_output;
 mod compare;
 mod contract;
 mod damage;
+mod demo;
 mod dovecot;
 mod harness;
 mod http;
@@ -30,8 +32,11 @@ mod protocol;
 mod reading;
 mod receivers;
 mod records;
+mod report;
 mod requests;
 mod robust;
+mod run;
+mod run_figures;
 mod scrapes;
 mod screen;
 mod streams;
