@@ -3,6 +3,7 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
+use crate::config::table::SYSTEM_BASE_DIR;
 use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
 use crate::sys;
 use std::ffi::OsString;
@@ -11,9 +12,6 @@ use std::path::PathBuf;
 
 /// The configuration read when none is named.
 const DEFAULT_FILE: &str = "/etc/dovestat/dovestatd.conf";
-
-/// The directory of a daemon that the system starts.
-const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 
 /// One option.
 struct OptionRow {
