@@ -225,10 +225,7 @@ impl UnixListener {
     pub(super) fn new(name: &str) -> UnixListener {
         UnixListener {
             file: FileListener::new(name),
-            options: ListenerOptions {
-                reset: true,
-                ..ListenerOptions::new()
-            },
+            options: ListenerOptions::of_unix(),
         }
     }
 }
@@ -253,7 +250,7 @@ impl InetListener {
             name,
             addresses: Vec::new(),
             port: 0,
-            options: ListenerOptions::new(),
+            options: ListenerOptions::of_inet(),
         };
         table::with_defaults(blank, table::INET)
     }
@@ -273,8 +270,16 @@ pub struct ListenerOptions {
 }
 
 impl ListenerOptions {
+    /// The options of a UNIX socket without settings.
+    pub fn of_unix() -> ListenerOptions {
+        ListenerOptions {
+            reset: true,
+            ..ListenerOptions::of_inet()
+        }
+    }
+
     /// The options of a TCP port without settings.
-    fn new() -> ListenerOptions {
+    pub fn of_inet() -> ListenerOptions {
         let blank = ListenerOptions {
             reset: false,
             close_after_reply: false,

@@ -43,10 +43,10 @@ pub struct FifoInput {
 
 impl FifoInput {
     /// Of a FIFO just made.
-    pub fn new(fifo: Fifo, name: Rc<str>) -> FifoInput {
+    pub fn new(fifo: Fifo, name: &str) -> FifoInput {
         FifoInput {
             fifo,
-            name,
+            name: name.into(),
             lines: LineBuffer::new(),
         }
     }

@@ -7,6 +7,8 @@
 //! | `log` | lines to syslog, standard error or a file, never blocking |
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
 //! | `startup` | from settings to open listeners and dropped privileges |
+//! | `manager` | what systemd gave and wants to hear |
+//! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
 //! | `fifo_input` | bytes of a FIFO to records |
 //! | `client` | bytes of a connection to requests, replies back |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
@@ -21,7 +23,10 @@ mod client;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod listener;
 mod log;
+mod manager;
+mod opening;
 mod options;
 mod resolve;
 mod startup;

@@ -6,25 +6,21 @@
 //! into the file system is taken away again when this ends, however it ends.
 
 use super::fatal::Fatal;
-use super::fifo_input::FifoInput;
 use super::log::Log;
+use super::manager::Manager;
+use super::opening::open_listeners;
 use super::options::Options;
-use super::turn::{Daemon, Listener, Socket};
-use crate::config::{Address, FileListener, LogPath, Service, Settings};
-use crate::sys::fifo::Fifo;
+use super::turn::Daemon;
+use crate::config::{LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
-use crate::sys::place::{look, Access, Kind, Place, PlaceError};
+use crate::sys::place::{look, Kind};
 use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
 use crate::sys::signal::Signals;
-use crate::sys::socket::{bind_tcp, bind_unix};
 use crate::sys::user::{chroot, drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs::{self, DirBuilder};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::rc::Rc;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -43,33 +39,12 @@ struct Identity {
     remark: Option<String>,
 }
 
-/// Something put into the file system, taken away when dropped.
-struct Placed(Place);
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        // In a directory that is no longer ours to change it stays; the next
-        // start finds it dead and takes it over.
-        let _ = self.0.remove();
-    }
-}
-
-/// Everything the daemon listens on.
-#[derive(Default)]
-struct Opened {
-    /// Where records come from.
-    fifos: Vec<FifoInput>,
-    /// Where clients come from.
-    listeners: Vec<Listener>,
-    /// Their files.
-    places: Vec<Placed>,
-}
-
 /// Serves until a signal ends it.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
 pub fn serve(options: &Options) -> Result<(), Fatal> {
+    let (manager, gifts) = Manager::meet();
     let settings = options.load_to_serve()?;
     set_umask(0o027);
     let identity = match effective_uid() {
@@ -91,7 +66,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
     log_panics(settings.log_path.clone());
-    let opened = open_listeners(&settings, &mut log)?;
+    let opened = open_listeners(&settings, gifts, &mut log)?;
     let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
     let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
     if got < wanted {
@@ -113,6 +88,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         opened.fifos,
         opened.listeners,
         signals,
+        manager,
     )?;
     daemon.log_info(&format!(
         "dovestatd {} serving in {}, memory limit {limit} bytes",
@@ -124,9 +100,10 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             .report(0)
             .map_err(Fatal::io("detach from the starter"))?;
     }
+    daemon.announce();
     let result = daemon.run();
-    daemon.log_goodbye(&result);
     drop(places);
+    daemon.finish(&result);
     result
 }
 
@@ -151,14 +128,14 @@ fn log_name(settings: &Settings) -> String {
 }
 
 /// A user by name, or the setting that names one who does not exist.
-fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
+pub fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no user {name} on this system")))
 }
 
 /// A group by name, likewise.
-fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
+pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
     find_group(name)
         .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))
@@ -217,116 +194,6 @@ fn make_base_dir(dir: &Path, default: &Path, identity: Option<&Identity>) -> Res
         }
     }
     Ok(())
-}
-
-/// Opens all FIFOs and sockets of the settings.
-fn open_listeners(settings: &Settings, log: &mut Log) -> Result<Opened, Fatal> {
-    let mut opened = Opened::default();
-    for listener in settings.enabled_fifos() {
-        let path = listener.path_in(&settings.base_dir);
-        let access = access("fifo_listener", listener)?;
-        let fifo = Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?;
-        opened.places.push(Placed(fifo.place().clone()));
-        opened
-            .fifos
-            .push(FifoInput::new(fifo, listener.name.as_str().into()));
-    }
-    for listener in settings.enabled_unix() {
-        let path = listener.file.path_in(&settings.base_dir);
-        let access = access("unix_listener", &listener.file)?;
-        let (socket, place) = bind_unix(&path, access).map_err(occupied("unix_listener", &path))?;
-        socket
-            .set_nonblocking(true)
-            .map_err(Fatal::io(format!("unix_listener {}", path.display())))?;
-        opened.places.push(Placed(place));
-        opened.listeners.push(Listener {
-            socket: Socket::Unix(socket),
-            options: Rc::new(listener.options.clone()),
-            name: listener.file.name.as_str().into(),
-            rests_until: None,
-        });
-    }
-    for listener in settings.enabled_inet() {
-        let options = Rc::new(listener.options.clone());
-        for address in addresses(&listener.addresses, listener.port)? {
-            let name = format!("inet_listener {address}");
-            match bind_tcp(address) {
-                Ok(socket) => opened.listeners.push(Listener {
-                    socket: Socket::Tcp(socket),
-                    options: Rc::clone(&options),
-                    name: name.into(),
-                    rests_until: None,
-                }),
-                // Nobody asked for IPv6 on a machine without it.
-                Err(error)
-                    if listener.addresses.is_empty() && address.is_ipv6() && !is_taken(&error) =>
-                {
-                    log.info(&format!("{name}: {error}; listening on IPv4 only"));
-                }
-                Err(error) if is_taken(&error) => {
-                    return Err(Fatal::Unavailable(format!("{name}: {error}")));
-                }
-                Err(error) => return Err(Fatal::Io(name, error)),
-            }
-        }
-    }
-    Ok(opened)
-}
-
-/// Whether another process listens there.
-fn is_taken(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrInUse
-}
-
-/// Who may use a FIFO or UNIX socket.
-fn access(kind: &str, listener: &FileListener) -> Result<Access, Fatal> {
-    let setting = format!("{kind} {}", listener.name);
-    let user = match &listener.user {
-        Some(name) => Some(find_user(&setting, name)?),
-        None => None,
-    };
-    let gid = match &listener.group {
-        Some(name) => Some(find_gid(&setting, name)?),
-        None => user.as_ref().and_then(|user| user.gid),
-    };
-    Ok(Access {
-        mode: listener.mode,
-        uid: user.map(|user| user.uid),
-        gid,
-    })
-}
-
-/// For `map_err`: why a place cannot be taken.
-fn occupied(kind: &'static str, path: &Path) -> impl FnOnce(PlaceError) -> Fatal {
-    let name = format!("{kind} {}", path.display());
-    move |error| match error {
-        PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
-        PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {
-            Fatal::Permission(format!("{name}: {error}; not touched"))
-        }
-        PlaceError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
-        PlaceError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
-    }
-}
-
-/// The socket addresses of an inet_listener.
-fn addresses(given: &[Address], port: u16) -> Result<Vec<SocketAddr>, Fatal> {
-    if given.is_empty() {
-        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        return Ok(all.map(|ip| SocketAddr::new(ip, port)).into());
-    }
-    let mut found = Vec::new();
-    for address in given {
-        match address {
-            Address::Ip(ip) => found.push(SocketAddr::new(*ip, port)),
-            Address::Host(name) => {
-                let resolved = (name.as_str(), port).to_socket_addrs();
-                found
-                    .extend(resolved.map_err(Fatal::io(format!("inet_listener: address {name}")))?);
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Gives up root: into the chroot if there is one, then to the user and group.

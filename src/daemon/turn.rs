@@ -8,21 +8,21 @@
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
-use super::client::{Client, Context, Stream};
+use super::client::{Client, Context};
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::{FifoInput, Line};
+use super::listener::Listener;
 use super::log::{visible, Log};
+use super::manager::Manager;
 use super::options::Options;
-use crate::config::{ListenerOptions, Settings};
+use crate::config::Settings;
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
 use crate::wire::parse_record;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,58 +38,6 @@ const SILENCES_A_TURN: usize = 256;
 /// How long a listener rests after accept(2) failed, as it does while there are
 /// no descriptors left.
 const REST: Duration = Duration::from_millis(200);
-
-/// A listening socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// UNIX.
-    Unix(UnixListener),
-    /// TCP.
-    Tcp(TcpListener),
-}
-
-/// What clients connect to.
-#[derive(Debug)]
-pub struct Listener {
-    /// The socket.
-    pub socket: Socket,
-    /// How its clients are served.
-    pub options: Rc<ListenerOptions>,
-    /// Its name, for the log.
-    pub name: Rc<str>,
-    /// Not polled before this instant.
-    pub rests_until: Option<Instant>,
-}
-
-impl Listener {
-    /// accept(2), nonblocking.
-    fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            Socket::Unix(socket) => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok(Stream::Unix(stream))
-            }
-            Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                // Replies are whole writes; nothing is gained by holding back,
-                // and little is lost where that cannot be set.
-                let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Unix(socket) => socket.as_fd(),
-            Socket::Tcp(socket) => socket.as_fd(),
-        }
-    }
-}
 
 /// Both clocks.
 #[derive(Debug)]
@@ -128,6 +76,16 @@ fn store_limits(settings: &Settings) -> Limits {
     }
 }
 
+/// What the service manager shows: numbers of entries.
+fn short_status(store: &Store) -> String {
+    let [_, sessions, users, domains, ips] = store.usage().entries;
+    let connected = store.totals_of_everything().connected;
+    format!(
+        "serving; {connected} sessions connected, {sessions} kept; \
+         {users} users, {domains} domains, {ips} addresses"
+    )
+}
+
 /// The running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -155,6 +113,8 @@ pub struct Daemon {
     carbon: Carbon,
     /// The signals.
     signals: Signals,
+    /// Who looks after us.
+    manager: Manager,
     /// The clocks.
     clocks: Clocks,
 }
@@ -171,6 +131,7 @@ impl Daemon {
         fifos: Vec<FifoInput>,
         listeners: Vec<Listener>,
         signals: Signals,
+        manager: Manager,
     ) -> Result<Daemon, Fatal> {
         let clocks = Clocks {
             started: Instant::now(),
@@ -192,6 +153,7 @@ impl Daemon {
             first_client: 0,
             carbon,
             signals,
+            manager,
             clocks,
         })
     }
@@ -215,6 +177,7 @@ impl Daemon {
             if !self.handle_signals(instant) {
                 return Ok(());
             }
+            self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
             let mut slot = fifo_slot;
             for index in 0..self.fifos.len() {
@@ -251,8 +214,14 @@ impl Daemon {
         self.log.info(message);
     }
 
-    /// Logs how it ended.
-    pub fn log_goodbye(&mut self, result: &Result<(), Fatal>) {
+    /// Tells the service manager that clients and writers are served.
+    pub fn announce(&mut self) {
+        self.manager.ready(&short_status(&self.store));
+    }
+
+    /// Tells how it ended.
+    pub fn finish(&mut self, result: &Result<(), Fatal>) {
+        self.manager.stopping("ending");
         if let Err(fatal) = result {
             self.log.error(&fatal.to_string());
         }
@@ -295,6 +264,7 @@ impl Daemon {
             .iter()
             .filter_map(|listener| listener.rests_until)
             .chain(self.carbon.wakes_at())
+            .chain(self.manager.wakes_at())
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).min()
     }
@@ -303,9 +273,12 @@ impl Daemon {
     fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
         if pending.hup {
+            self.manager.reloading();
             self.reload(instant);
+            self.announce();
         }
         if pending.usr1 {
+            self.manager.status(&short_status(&self.store));
             self.log_status("status");
             let faults = self.faults.summary();
             self.log.info(&format!("faults of peers so far: {faults}"));

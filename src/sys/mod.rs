@@ -23,6 +23,8 @@
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
+//! | [`notify`]     | messages to the service manager                        |
+//! | [`inherit`]    | descriptors that the process was started with          |
 //! | [`user`]       | users, groups, giving up root                          |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
@@ -36,8 +38,10 @@ use std::io;
 
 pub mod bytes;
 pub mod fifo;
+pub mod inherit;
 pub mod local_time;
 pub mod lock;
+pub mod notify;
 pub mod output;
 pub mod page;
 pub mod place;

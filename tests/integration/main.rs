@@ -4,10 +4,11 @@
 //!
 //! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
+//! `carbon`, `robust`, `program`, `service`, `activation`, `state`, `memory`, `receivers`, `peers` and `compare`
 //! hold the tests of the daemon, `client`, `client_output` and `top` those of the
 //! client; `model`, its `reading` and `original` are what `compare` compares with.
 
+mod activation;
 mod carbon;
 mod client;
 mod client_output;
@@ -31,5 +32,6 @@ mod records;
 mod requests;
 mod robust;
 mod screen;
+mod service;
 mod streams;
 mod top;
