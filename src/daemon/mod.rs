@@ -12,6 +12,7 @@
 //! | `fifo_input` | bytes of a FIFO to records |
 //! | `client` | bytes of a connection to requests, replies back |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
+//! | `state` | statistics that outlive the daemon |
 //! | `turn` | the loop |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
@@ -30,6 +31,7 @@ mod opening;
 mod options;
 mod resolve;
 mod startup;
+mod state;
 mod turn;
 
 pub use options::default_base_dir;

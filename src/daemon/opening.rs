@@ -84,11 +84,12 @@ impl Unserved {
     }
 
     /// The FIFO at a path.
-    fn fifo(&mut self, path: &Path) -> Option<Fifo> {
+    fn fifo(&mut self, path: &Path) -> Option<(Fifo, Inode)> {
         let there = fs::metadata(path).ok()?;
         let is_it = |inode: &Inode| (inode.dev, inode.ino) == (there.dev(), there.ino());
         let at = self.fifos.iter().position(|(_, _, inode)| is_it(inode))?;
-        Some(self.fifos.remove(at).1)
+        let (_, fifo, inode) = self.fifos.remove(at);
+        Some((fifo, inode))
     }
 
     /// The UNIX socket at a path, by whatever symlinks.
@@ -128,15 +129,18 @@ pub fn open_listeners(
     let mut opened = Opened::default();
     for listener in settings.enabled_fifos() {
         let path = listener.path_in(&settings.base_dir);
-        let fifo = match unserved.fifo(&path) {
-            Some(fifo) => fifo,
+        let (fifo, held) = match unserved.fifo(&path) {
+            Some((fifo, inode)) => (fifo, Some(inode)),
             None => {
                 let access = access("fifo_listener", listener)?;
-                Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?
+                let fifo = Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?;
+                (fifo, None)
             }
         };
         opened.places.extend(fifo.place().cloned().map(Placed));
-        opened.fifos.push(FifoInput::new(fifo, &listener.name));
+        opened
+            .fifos
+            .push(FifoInput::new(fifo, &listener.name, held));
     }
     open_unix(settings, &mut unserved, &mut opened)?;
     open_inet(settings, &mut unserved, &mut opened, log)?;
@@ -224,9 +228,9 @@ fn open_inet(
 
 /// What the manager passed and no section names.
 fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
-    for (name, fifo, _) in unserved.fifos {
+    for (name, fifo, inode) in unserved.fifos {
         Gift::log_unnamed(&name, "a FIFO", log);
-        opened.fifos.push(FifoInput::new(fifo, &name));
+        opened.fifos.push(FifoInput::new(fifo, &name, Some(inode)));
     }
     let unix = unserved.unix.into_iter().map(|(name, socket)| {
         let options = ListenerOptions::of_unix();

@@ -10,6 +10,7 @@ use super::log::Log;
 use super::manager::Manager;
 use super::opening::open_listeners;
 use super::options::Options;
+use super::state::State;
 use super::turn::Daemon;
 use crate::config::{LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
@@ -30,11 +31,11 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const FALLBACK_USER: &str = "nobody";
 
 /// The user and group to run as.
-struct Identity {
+pub struct Identity {
     /// The user.
-    user: User,
+    pub user: User,
     /// The group.
-    gid: u32,
+    pub gid: u32,
     /// What the administrator should know about it.
     remark: Option<String>,
 }
@@ -76,20 +77,12 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         ));
     }
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
+    let state = State::open(&settings, identity.as_ref(), &mut log);
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
     }
     let limit = settings.stats_memory_limit_bytes;
-    let places = opened.places;
-    let mut daemon = Daemon::new(
-        options,
-        settings,
-        log,
-        opened.fifos,
-        opened.listeners,
-        signals,
-        manager,
-    )?;
+    let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
     daemon.log_info(&format!(
         "dovestatd {} serving in {}, memory limit {limit} bytes",
         env!("CARGO_PKG_VERSION"),
@@ -102,7 +95,6 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     }
     daemon.announce();
     let result = daemon.run();
-    drop(places);
     daemon.finish(&result);
     result
 }

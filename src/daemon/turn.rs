@@ -15,7 +15,9 @@ use super::fifo_input::{FifoInput, Line};
 use super::listener::Listener;
 use super::log::{visible, Log};
 use super::manager::Manager;
+use super::opening::{Opened, Placed};
 use super::options::Options;
+use super::state::{Mark, State};
 use crate::config::Settings;
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
@@ -34,6 +36,14 @@ const ACCEPTS_A_TURN: usize = 16;
 
 /// Sessions that may be found silent in one turn.
 const SILENCES_A_TURN: usize = 256;
+
+/// How often a FIFO is read at the end while there is something in it: more
+/// than any pipe holds, and an end for writers that never stop.
+const LAST_READS: usize = 64;
+
+/// The second at which the daemon starts by its monotonic clock: what it
+/// restores is older, by 34 years at most.
+const START_SECS: u32 = 1 << 30;
 
 /// How long a listener rests after accept(2) failed, as it does while there are
 /// no descriptors left.
@@ -54,7 +64,7 @@ impl Clocks {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let now = Now {
-            uptime_secs: (instant - self.started).as_secs() as u32,
+            uptime_secs: START_SECS + (instant - self.started).as_secs() as u32,
             wall: WallTime {
                 secs: u32::try_from(wall.as_secs()).unwrap_or(u32::MAX),
                 usecs: wall.subsec_micros(),
@@ -62,6 +72,24 @@ impl Clocks {
         };
         (instant, now)
     }
+
+    /// The instant of a second by [`Now::uptime_secs`]; that of the start for
+    /// those before.
+    fn instant(&self, uptime_secs: u32) -> Instant {
+        self.started + Duration::from_secs(uptime_secs.saturating_sub(START_SECS).into())
+    }
+}
+
+/// Where the poll set has what.
+struct Slots {
+    /// The connection to carbon.
+    carbon: Option<usize>,
+    /// The writer of the state.
+    state: Option<usize>,
+    /// The first FIFO.
+    fifos: usize,
+    /// The first client; listeners that do not rest follow.
+    clients: usize,
 }
 
 /// What the store is to keep to.
@@ -105,6 +133,8 @@ pub struct Daemon {
     fifos: Vec<FifoInput>,
     /// Where clients come from.
     listeners: Vec<Listener>,
+    /// The files of both, taken away at the end.
+    places: Vec<Placed>,
     /// Who is connected.
     clients: Vec<Client>,
     /// Who is served first in the next turn.
@@ -115,6 +145,8 @@ pub struct Daemon {
     signals: Signals,
     /// Who looks after us.
     manager: Manager,
+    /// What outlives us.
+    state: Option<State>,
     /// The clocks.
     clocks: Clocks,
 }
@@ -127,35 +159,60 @@ impl Daemon {
     pub fn new(
         options: &Options,
         settings: Settings,
-        log: Log,
-        fifos: Vec<FifoInput>,
-        listeners: Vec<Listener>,
+        mut log: Log,
+        mut opened: Opened,
         signals: Signals,
         manager: Manager,
+        mut state: Option<State>,
     ) -> Result<Daemon, Fatal> {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let store = Store::new(&store_limits(&settings), clocks.read().1).map_err(|_| {
-            Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
-        })?;
+        let (limits, now) = (store_limits(&settings), clocks.read().1);
+        let restored = state
+            .as_mut()
+            .and_then(|state| state.restore(&limits, now, &mut opened.fifos, &mut log));
+        let store = match restored {
+            Some(store) => store,
+            None => Store::new(&limits, now).map_err(|_| {
+                Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
+            })?,
+        };
         let carbon = Carbon::new(&settings, clocks.started);
-        Ok(Daemon {
+        let mut daemon = Daemon {
             options: options.clone(),
             settings,
             store,
             log,
             faults: Faults::new(),
             lines: 0,
-            fifos,
-            listeners,
+            fifos: opened.fifos,
+            listeners: opened.listeners,
+            places: opened.places,
             clients: Vec::new(),
             first_client: 0,
             carbon,
             signals,
             manager,
+            state,
             clocks,
-        })
+        };
+        let mark = daemon.mark();
+        if let Some(state) = &mut daemon.state {
+            state.begin(mark);
+        }
+        Ok(daemon)
+    }
+
+    /// What tells whether there is something to save.
+    fn mark(&self) -> Mark {
+        let totals = self.store.totals_of_everything();
+        Mark {
+            lines: self.lines,
+            connected: totals.connected,
+            reset_secs: totals.reset_secs,
+            last_update: totals.last_update,
+        }
     }
 
     /// Serves until TERM or INT.
@@ -165,34 +222,27 @@ impl Daemon {
     pub fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
         loop {
-            self.fill_poll_set(&mut poll);
+            let slots = self.fill_poll_set(&mut poll);
             let timeout = self.timeout();
             poll.wait(timeout).map_err(Fatal::io("poll"))?;
             let (instant, now) = self.clocks.read();
-            // Looked at before a signal may change who has which slot.
-            let (carbon_ready, fifo_slot) = match self.carbon.waits_for() {
-                Some(_) => (poll.ready(1).readable || poll.ready(1).writable, 2),
-                None => (false, 1),
+            let is_ready = |slot: Option<usize>| {
+                let ready = slot.map(|slot| poll.ready(slot));
+                ready.is_some_and(|ready| ready.readable || ready.writable)
             };
             if !self.handle_signals(instant) {
                 return Ok(());
             }
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
-            let mut slot = fifo_slot;
             for index in 0..self.fifos.len() {
-                if poll.ready(slot).readable {
+                if poll.ready(slots.fifos + index).readable {
                     self.read_fifo(index, now);
                 }
-                slot += 1;
             }
-            self.serve_carbon(instant, now, carbon_ready);
-            let first_slot = slot;
-            slot += self.clients.len();
-            self.serve_clients(now, |index| {
-                let ready = poll.ready(first_slot + index);
-                ready.readable || ready.writable
-            });
+            self.serve_carbon(instant, now, is_ready(slots.carbon));
+            let mut slot = slots.clients + self.clients.len();
+            self.serve_clients(now, |index| is_ready(Some(slots.clients + index)));
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
                 if let Some(until) = listener.rests_until {
@@ -206,6 +256,17 @@ impl Daemon {
                 }
                 slot += 1;
             }
+            self.serve_state(instant, now, is_ready(slots.state));
+        }
+    }
+
+    /// Saves what changed, when it is time.
+    fn serve_state(&mut self, instant: Instant, now: Now, is_done: bool) {
+        let mark = self.mark();
+        if let Some(state) = &mut self.state {
+            state.note(mark, instant);
+            let what = (&self.store, mark, &mut self.log);
+            state.serve(what, (instant, now), is_done);
         }
     }
 
@@ -219,9 +280,26 @@ impl Daemon {
         self.manager.ready(&short_status(&self.store));
     }
 
-    /// Tells how it ended.
+    /// Ends: nobody finds the FIFOs and sockets any more, what is still in the
+    /// FIFOs counts, and all is saved.
     pub fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
+        self.places.clear();
+        let (_, now) = self.clocks.read();
+        for index in 0..self.fifos.len() {
+            // What is left in one that is held is for the next daemon.
+            let mut reads = if self.fifos[index].is_held() {
+                0
+            } else {
+                LAST_READS
+            };
+            while reads > 0 && self.read_fifo(index, now) > 0 {
+                reads -= 1;
+            }
+        }
+        if let Some(state) = &mut self.state {
+            state.finish(&self.store, now, &self.fifos, &mut self.log);
+        }
         if let Err(fatal) = result {
             self.log.error(&fatal.to_string());
         }
@@ -230,12 +308,14 @@ impl Daemon {
 
     /// Everything that is waited for: signals, carbon, FIFOs, clients, and the listeners
     /// that do not rest.
-    fn fill_poll_set(&self, poll: &mut PollSet) {
+    fn fill_poll_set(&self, poll: &mut PollSet) -> Slots {
         poll.clear();
         poll.push(self.signals.as_fd(), Interest::READ);
-        if let Some((fd, interest)) = self.carbon.waits_for() {
-            poll.push(fd, interest);
-        }
+        let carbon = self.carbon.waits_for();
+        let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
+        let state = self.state.as_ref().and_then(State::waits_for);
+        let state = state.map(|fd| poll.push(fd, Interest::READ));
+        let fifos = 1 + usize::from(carbon.is_some()) + usize::from(state.is_some());
         for input in &self.fifos {
             poll.push(input.fifo.as_fd(), Interest::READ);
         }
@@ -247,6 +327,12 @@ impl Daemon {
                 poll.push(listener.as_fd(), Interest::READ);
             }
         }
+        Slots {
+            carbon,
+            state,
+            fifos,
+            clients: fifos + self.fifos.len(),
+        }
     }
 
     /// How long nothing has to be done by itself.
@@ -255,16 +341,17 @@ impl Daemon {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let silence = self.store.next_silence_secs().map(|due_secs| {
-            let due = self.clocks.started + Duration::from_secs(due_secs.into());
-            due.saturating_duration_since(now)
-        });
+        let silence = self
+            .store
+            .next_silence_secs()
+            .map(|due_secs| self.clocks.instant(due_secs).saturating_duration_since(now));
         let wakes = self
             .listeners
             .iter()
             .filter_map(|listener| listener.rests_until)
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
+            .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).min()
     }
@@ -369,6 +456,9 @@ impl Daemon {
         new.unix_listeners = old.unix_listeners.clone();
         new.inet_listeners = old.inet_listeners.clone();
         self.carbon.set(&new, instant, &mut self.store);
+        if let Some(state) = &mut self.state {
+            state.set(&new);
+        }
         self.settings = new;
         match restart.is_empty() {
             true => self.log.info("settings read again"),
@@ -394,8 +484,9 @@ impl Daemon {
         }
     }
 
-    /// Reads a FIFO once and applies the records.
-    fn read_fifo(&mut self, index: usize, now: Now) {
+    /// Reads a FIFO once, applies the records, and tells how many bytes there
+    /// were.
+    fn read_fifo(&mut self, index: usize, now: Now) -> usize {
         let Daemon {
             fifos,
             store,
@@ -424,10 +515,11 @@ impl Daemon {
                 },
             }
         });
-        if let Err(error) = result {
+        result.unwrap_or_else(|error| {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
-        }
+            0
+        })
     }
 
     /// Reports to carbon, when it is time.

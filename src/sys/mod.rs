@@ -21,11 +21,13 @@
 //! | [`place`]      | what lies at a path, and whether it may be taken       |
 //! | [`fifo`]       | a FIFO that is read and never at its end               |
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
+//! | [`dir`]        | a directory, and files in it replaced as a whole       |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
 //! | [`notify`]     | messages to the service manager                        |
 //! | [`inherit`]    | descriptors that the process was started with          |
 //! | [`user`]       | users, groups, giving up root                          |
+//! | [`offshoot`]   | a copy of this process that does one thing             |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
@@ -37,11 +39,13 @@
 use std::io;
 
 pub mod bytes;
+pub mod dir;
 pub mod fifo;
 pub mod inherit;
 pub mod local_time;
 pub mod lock;
 pub mod notify;
+pub mod offshoot;
 pub mod output;
 pub mod page;
 pub mod place;

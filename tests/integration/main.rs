@@ -33,5 +33,6 @@ mod requests;
 mod robust;
 mod screen;
 mod service;
+mod state;
 mod streams;
 mod top;
