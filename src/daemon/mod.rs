@@ -12,8 +12,9 @@
 //! | `fifo_input` | bytes of a FIFO to records |
 //! | `client` | bytes of a connection to requests, replies back |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
+//! | `pidfile` | the number of the process |
 //! | `state` | statistics that outlive the daemon |
-//! | `turn` | the loop |
+//! | `turn`, `reload` | the loop; settings read again |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
 //! assertions are for bugs of our own.
@@ -29,6 +30,8 @@ mod log;
 mod manager;
 mod opening;
 mod options;
+mod pidfile;
+mod reload;
 mod resolve;
 mod startup;
 mod state;

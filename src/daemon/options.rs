@@ -146,6 +146,17 @@ impl Options {
         Ok((command, options))
     }
 
+    /// The same, whatever the current directory will be.
+    ///
+    /// # Errors
+    /// When there is no current directory.
+    pub fn anchored(&self) -> Result<Options, Fatal> {
+        let mut options = self.clone();
+        let (Source::Named(path) | Source::Default(path)) = &mut options.source;
+        *path = std::path::absolute(&path).map_err(Fatal::io("current directory"))?;
+        Ok(options)
+    }
+
     /// What an ordinary user's daemon has otherwise than the system's.
     pub fn defaults(&self) -> Defaults {
         Defaults {

@@ -10,14 +10,16 @@ use super::log::Log;
 use super::manager::Manager;
 use super::opening::open_listeners;
 use super::options::Options;
+use super::pidfile::PidFile;
 use super::state::State;
 use super::turn::Daemon;
 use crate::config::{LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, Kind};
+use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
 use crate::sys::signal::Signals;
-use crate::sys::user::{chroot, drop_privileges, effective_uid, find_group, User};
+use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
@@ -54,15 +56,23 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let base_dir = settings.base_dir.clone();
     make_base_dir(&base_dir, &options.defaults().base_dir, identity.as_ref())?;
-    let _lock = lock_directory(&base_dir)
+    let owner = identity.as_ref();
+    let owner = owner.map(|identity| (identity.user.uid, identity.gid));
+    let _lock = lock_directory(&base_dir, owner)
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
         })?;
+    let options = &options.anchored()?;
     let readiness = match options.foreground {
         true => None,
-        false => Some(daemonize().map_err(Fatal::io("daemonize"))?),
+        false => {
+            let readiness = daemonize().map_err(Fatal::io("daemonize"))?;
+            // Whatever file system it was started in can be unmounted.
+            std::env::set_current_dir("/").map_err(Fatal::io("chdir /"))?;
+            Some(readiness)
+        }
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
@@ -78,9 +88,12 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     }
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
     let state = State::open(&settings, identity.as_ref(), &mut log);
+    let pidfile = settings.pidfile.as_deref();
+    let _pidfile = pidfile.map(PidFile::write).transpose()?;
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
     }
+    give_up_privileges(&mut log);
     let limit = settings.stats_memory_limit_bytes;
     let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
     daemon.log_info(&format!(
@@ -197,12 +210,32 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
             log_name(settings)
         )))?;
     }
-    if let Some(dir) = settings.service.chroot_in(&settings.base_dir) {
-        chroot(&dir).map_err(Fatal::io(format!("chroot {}", dir.display())))?;
+    let root = settings.service.chroot_in(&settings.base_dir);
+    let what = match &root {
+        Some(root) => format!("give up root, chroot {}", root.display()),
+        None => "give up root".to_owned(),
+    };
+    if identity.user.uid != 0 {
+        empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid).map_err(Fatal::io("give up root"))?;
+    drop_privileges(&identity.user, identity.gid, root.as_deref()).map_err(Fatal::io(what))?;
     if let Some(remark) = &identity.remark {
         log.warning(remark);
     }
     Ok(())
+}
+
+/// Gives up what a service manager or root may have left us beside the user's own
+/// rights, but for root who is to stay root: that would lock it out of the files
+/// of others, as of its own log after a rotation.
+fn give_up_privileges(log: &mut Log) {
+    let capabilities = match effective_uid() {
+        0 => Ok(()),
+        _ => drop_capabilities(),
+    };
+    // An old kernel, or a filter of system calls: less safe, and no reason to
+    // serve nobody.
+    if let Err(error) = capabilities.and_then(|()| forbid_new()) {
+        log.warning(&format!("give up privileges: {error}"));
+    }
 }

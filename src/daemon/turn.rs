@@ -93,7 +93,7 @@ struct Slots {
 }
 
 /// What the store is to keep to.
-fn store_limits(settings: &Settings) -> Limits {
+pub fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
         command_min_time_secs: settings.stats_command_min_time_secs,
@@ -118,13 +118,13 @@ fn short_status(store: &Store) -> String {
 #[derive(Debug)]
 pub struct Daemon {
     /// The command line, for reading the settings again.
-    options: Options,
+    pub(super) options: Options,
     /// The settings in force.
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The statistics.
-    store: Store,
+    pub(super) store: Store,
     /// The log.
-    log: Log,
+    pub(super) log: Log,
     /// What peers did wrong.
     faults: Faults,
     /// Lines read from FIFOs.
@@ -132,7 +132,7 @@ pub struct Daemon {
     /// Where records come from.
     fifos: Vec<FifoInput>,
     /// Where clients come from.
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// The files of both, taken away at the end.
     places: Vec<Placed>,
     /// Who is connected.
@@ -140,13 +140,13 @@ pub struct Daemon {
     /// Who is served first in the next turn.
     first_client: usize,
     /// Reports to carbon.
-    carbon: Carbon,
+    pub(super) carbon: Carbon,
     /// The signals.
     signals: Signals,
     /// Who looks after us.
     manager: Manager,
     /// What outlives us.
-    state: Option<State>,
+    pub(super) state: Option<State>,
     /// The clocks.
     clocks: Clocks,
 }
@@ -392,81 +392,6 @@ impl Daemon {
             self.lines,
             self.clients.len(),
         ));
-    }
-
-    /// Reads the settings again, takes over what can change and says what
-    /// cannot; opens the log anew.
-    fn reload(&mut self, instant: Instant) {
-        if let Err((path, error)) = self.log.reopen() {
-            let path = path.display();
-            self.log.error(&format!(
-                "log_path {path}: {error}; logging to the old file"
-            ));
-        }
-        let mut new = match self.options.load_to_serve() {
-            Ok(settings) => settings,
-            Err(fatal) => {
-                for line in fatal.to_string().lines() {
-                    self.log.error(line);
-                }
-                self.log.error("the settings stay as they were");
-                return;
-            }
-        };
-        self.store.set_min_times(&store_limits(&new));
-        let old = &self.settings;
-        let restart = [
-            ("base_dir", new.base_dir != old.base_dir),
-            ("log_path", new.log_path != old.log_path),
-            (
-                "stats_memory_limit",
-                new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
-            ),
-            (
-                "service stats",
-                (&new.service.user, &new.service.group, &new.service.chroot)
-                    != (&old.service.user, &old.service.group, &old.service.chroot),
-            ),
-            (
-                "listeners",
-                (
-                    &new.fifo_listeners,
-                    &new.unix_listeners,
-                    &new.inet_listeners,
-                ) != (
-                    &old.fifo_listeners,
-                    &old.unix_listeners,
-                    &old.inet_listeners,
-                ),
-            ),
-        ];
-        let restart: Vec<&str> = restart
-            .into_iter()
-            .filter_map(|(name, differs)| differs.then_some(name))
-            .collect();
-        // What needs a restart stays as it is until then.
-        new.base_dir = old.base_dir.clone();
-        new.log_path = old.log_path.clone();
-        new.stats_memory_limit_bytes = old.stats_memory_limit_bytes;
-        new.service = crate::config::Service {
-            client_limit: new.service.client_limit,
-            ..old.service.clone()
-        };
-        new.fifo_listeners = old.fifo_listeners.clone();
-        new.unix_listeners = old.unix_listeners.clone();
-        new.inet_listeners = old.inet_listeners.clone();
-        self.carbon.set(&new, instant, &mut self.store);
-        if let Some(state) = &mut self.state {
-            state.set(&new);
-        }
-        self.settings = new;
-        match restart.is_empty() {
-            true => self.log.info("settings read again"),
-            false => self.log.warning(&format!(
-                "settings read again; changes of these need a restart: {}",
-                restart.join(", ")
-            )),
-        }
     }
 
     /// Disconnects sessions whose processes seem to be gone.

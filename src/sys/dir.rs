@@ -46,7 +46,7 @@ impl Dir {
     }
 
     /// openat(2).
-    fn open_at(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
+    pub(super) fn open_at(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
         let name = c_name(name)?;
         let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
         let fd = self.0.as_raw_fd();

@@ -28,6 +28,7 @@
 //! | [`inherit`]    | descriptors that the process was started with          |
 //! | [`user`]       | users, groups, giving up root                          |
 //! | [`offshoot`]   | a copy of this process that does one thing             |
+//! | [`privileges`] | capabilities given up                                  |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
@@ -50,6 +51,7 @@ pub mod output;
 pub mod page;
 pub mod place;
 pub mod poll;
+pub mod privileges;
 pub mod process;
 pub mod signal;
 pub mod socket;

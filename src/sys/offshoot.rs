@@ -116,7 +116,7 @@ impl Drop for Offshoot {
 #[cfg(target_os = "linux")]
 fn end_with_parent() {
     // SAFETY: no pointers. Without it, the copy ends a little later.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
 }
 
 /// Other systems let it finish.

@@ -297,7 +297,7 @@ mod tests {
                     uid: 12345,
                     gid: None,
                 };
-                drop_privileges(&user, 12346).unwrap();
+                drop_privileges(&user, 12346, None).unwrap();
                 for error in [
                     Fifo::create(&fifo, access).unwrap_err(),
                     bind_unix(&socket, access).unwrap_err(),
