@@ -77,6 +77,7 @@ faults! {
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     ReadFailed Error SOME "FIFO not read";
+    PollFailed Error SOME "nothing could be waited for; trying again";
     AcceptFailed Warning SOME "connection not accepted";
     CarbonFailed Warning SOME "no whole report to carbon";
 }

@@ -41,23 +41,16 @@ pub use options::default_base_dir;
 
 use fatal::Fatal;
 use options::{Command, Options};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::process::ExitCode;
-
-/// sysexits(3): internal software error.
-const EX_SOFTWARE: u8 = 70;
 
 /// Runs the program with the arguments behind its name.
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    // A bug of ours still takes FIFOs and sockets away; the panic's own message
-    // has told what happened.
-    match catch_unwind(AssertUnwindSafe(|| run(args))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(fatal)) => {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
             fatal.print();
             fatal.exit_code()
         }
-        Err(_) => ExitCode::from(EX_SOFTWARE),
     }
 }
 

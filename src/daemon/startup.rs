@@ -15,15 +15,19 @@ use super::state::State;
 use super::turn::Daemon;
 use crate::config::{LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
-use crate::sys::place::{look, Kind};
+use crate::sys::place::{look, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
+use crate::sys::resident::forget_code;
 use crate::sys::signal::Signals;
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+/// sysexits(3): internal software error.
+const EX_SOFTWARE: i32 = 70;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -76,8 +80,10 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
-    log_panics(settings.log_path.clone());
+    tidy_up_panics(settings.log_path.clone(), Vec::new());
     let opened = open_listeners(&settings, gifts, &mut log)?;
+    let places = opened.places.iter().map(|placed| placed.0.clone());
+    tidy_up_panics(settings.log_path.clone(), places.collect());
     let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
     let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
     if got < wanted {
@@ -107,19 +113,27 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             .map_err(Fatal::io("detach from the starter"))?;
     }
     daemon.announce();
+    forget_code();
     let result = daemon.run();
     daemon.finish(&result);
     result
 }
 
-/// Has a bug's message logged where everything else is: standard error is gone
-/// when the daemon is in the background.
-fn log_panics(path: LogPath) {
+/// Has a bug of ours end the daemon with its message logged where everything
+/// else is, as standard error is gone when the daemon is in the background, and
+/// with its FIFOs and sockets taken away. Nothing is saved: what a bug left of
+/// the statistics is not to be trusted.
+fn tidy_up_panics(path: LogPath, places: Vec<Place>) {
     std::panic::set_hook(Box::new(move |info| {
+        for place in &places {
+            // The next start finds what stays dead and takes it over.
+            let _ = place.remove();
+        }
         if let Ok(mut log) = Log::open(&path) {
             let text = info.to_string().replace('\n', " ");
             log.error(&format!("internal error, please report it: {text}"));
         }
+        std::process::exit(EX_SOFTWARE);
     }));
 }
 
@@ -237,5 +251,37 @@ fn give_up_privileges(log: &mut Log) {
     // serve nobody.
     if let Err(error) = capabilities.and_then(|()| forbid_new()) {
         log.warning(&format!("give up privileges: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
+    use crate::sys::scratch::rerun;
+
+    #[test]
+    fn a_bug_is_told_and_leaves_nothing_lying_about() {
+        let path = std::env::temp_dir().join("dovestat-test-panic");
+        let name = "a_bug_is_told_and_leaves_nothing_lying_about";
+        let Some(output) = rerun(module_path!(), name) else {
+            let access = Access {
+                mode: 0o600,
+                uid: None,
+                gid: None,
+            };
+            let fifo = Fifo::create(&path, access).unwrap();
+            tidy_up_panics(LogPath::Stderr, vec![fifo.place().unwrap().clone()]);
+            panic!("as a test");
+        };
+        assert_eq!(output.status.code(), Some(EX_SOFTWARE));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("internal error, please report it: "),
+            "{said}"
+        );
+        assert!(said.contains("as a test"), "{said}");
+        assert!(!path.exists());
     }
 }

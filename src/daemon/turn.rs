@@ -46,7 +46,7 @@ const LAST_READS: usize = 64;
 const START_SECS: u32 = 1 << 30;
 
 /// How long a listener rests after accept(2) failed, as it does while there are
-/// no descriptors left.
+/// no descriptors left, and everything after poll(2) did.
 const REST: Duration = Duration::from_millis(200);
 
 /// Both clocks.
@@ -224,8 +224,19 @@ impl Daemon {
         loop {
             let slots = self.fill_poll_set(&mut poll);
             let timeout = self.timeout();
-            poll.wait(timeout).map_err(Fatal::io("poll"))?;
+            let waited = poll.wait(timeout);
             let (instant, now) = self.clocks.read();
+            match waited {
+                Ok(()) => {}
+                // The system is short of memory, not we of a reason to go on.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    let report = || error.to_string();
+                    self.faults
+                        .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
+                    std::thread::sleep(REST);
+                }
+                Err(error) => return Err(Fatal::Io("poll".to_owned(), error)),
+            }
             let is_ready = |slot: Option<usize>| {
                 let ready = slot.map(|slot| poll.ready(slot));
                 ready.is_some_and(|ready| ready.readable || ready.writable)

@@ -34,6 +34,7 @@
 //! | [`syslog`]     | a log socket that never blocks                         |
 //! | [`bytes`]      | looking for a byte                                     |
 //! | [`page`]       | memory straight from the kernel                        |
+//! | [`resident`]   | memory that was needed to start only                    |
 //! | [`terminal`]   | a terminal as a screen, always given back as it was    |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
 
@@ -53,6 +54,7 @@ pub mod place;
 pub mod poll;
 pub mod privileges;
 pub mod process;
+pub mod resident;
 pub mod signal;
 pub mod socket;
 pub mod syslog;

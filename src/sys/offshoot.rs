@@ -14,7 +14,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
 
 use super::cerr;
 use super::inherit::close_all_but;
@@ -38,7 +38,7 @@ impl Offshoot {
         keep: &[BorrowedFd<'_>],
         work: impl FnOnce() -> Result<(), String>,
     ) -> io::Result<Offshoot> {
-        let (word, mut said) = UnixStream::pair()?;
+        let (word, said) = UnixStream::pair()?;
         // SAFETY: no pointers; there are no other threads whose locks the child
         // would miss.
         let pid = cerr(unsafe { libc::fork() })?;
@@ -50,22 +50,14 @@ impl Offshoot {
         }
         signal::forget();
         end_with_parent();
-        let mut keep = keep.to_vec();
-        keep.push(said.as_fd());
-        close_all_but(&keep);
-        let result = catch_unwind(AssertUnwindSafe(work))
-            .unwrap_or_else(|_| Err("internal error".to_owned()));
-        let code = match result {
-            Ok(()) => 0,
-            Err(why) => {
-                // A parent that is gone needs no answer.
-                let _ = said.write_all(why.as_bytes());
-                1
-            }
-        };
-        // SAFETY: no pointers; ends the copy without running what belongs to
-        // the original.
-        unsafe { libc::_exit(code) }
+        close_all_but(&[keep, &[said.as_fd()]].concat());
+        // What the original does when it panics is not for the copy.
+        let said = Arc::new(said);
+        let in_panic = Arc::clone(&said);
+        std::panic::set_hook(Box::new(move |info| {
+            end_saying(&in_panic, Err(info.to_string()))
+        }));
+        end_saying(&said, work())
     }
 
     /// Waits for its end, which is near once it is readable, and tells how it
@@ -112,6 +104,21 @@ impl Drop for Offshoot {
     }
 }
 
+/// Ends the copy with a word of how it went.
+fn end_saying(mut said: &UnixStream, result: Result<(), String>) -> ! {
+    let code = match result {
+        Ok(()) => 0,
+        Err(why) => {
+            // A parent that is gone needs no answer.
+            let _ = said.write_all(why.as_bytes());
+            1
+        }
+    };
+    // SAFETY: no pointers; ends the copy without running what belongs to the
+    // original.
+    unsafe { libc::_exit(code) }
+}
+
 /// Has this process killed when its parent ends.
 #[cfg(target_os = "linux")]
 fn end_with_parent() {
@@ -154,9 +161,9 @@ mod tests {
                 assert_eq!((text.as_str(), number), ("number 1", 2));
                 let offshoot = Offshoot::begin(&[], || Err("no room".to_owned())).unwrap();
                 assert_eq!(offshoot.end(), Err("no room".to_owned()));
-                std::panic::set_hook(Box::new(|_| ()));
                 let offshoot = Offshoot::begin(&[], || panic!("a bug")).unwrap();
-                assert_eq!(offshoot.end(), Err("internal error".to_owned()));
+                let why = offshoot.end().unwrap_err();
+                assert!(why.contains("a bug"), "{why}");
             },
         );
     }
