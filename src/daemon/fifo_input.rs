@@ -10,6 +10,8 @@
 
 use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
+use crate::sys::place::Inode;
+use crate::wire::PartialLine;
 use std::io;
 use std::rc::Rc;
 
@@ -41,18 +43,21 @@ pub struct FifoInput {
     line_count: u64,
     /// The bytes that came from it.
     read_bytes: u64,
+    /// Its identity, when somebody else keeps it over our restarts.
+    held: Option<Inode>,
     /// The lines read.
     lines: LineBuffer,
 }
 
 impl FifoInput {
-    /// Of a FIFO just made.
-    pub fn new(fifo: Fifo, name: Rc<str>) -> FifoInput {
+    /// Of a FIFO just made, or held by somebody else.
+    pub fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
         FifoInput {
             fifo,
-            name,
+            name: name.into(),
             line_count: 0,
             read_bytes: 0,
+            held,
             lines: LineBuffer::new(),
         }
     }
@@ -72,11 +77,17 @@ impl FifoInput {
         self.read_bytes
     }
 
-    /// Reads once and hands out the lines that are complete.
+    /// Whether somebody else keeps it, and what is in it, over our restarts.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Reads once, hands out the lines that are complete, and tells how many
+    /// bytes there were.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, mut take: impl FnMut(Line)) -> io::Result<()> {
+    pub fn read(&mut self, mut take: impl FnMut(Line)) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
                 self.read_bytes += count as u64;
@@ -84,10 +95,30 @@ impl FifoInput {
                     self.line_count += 1;
                     take(line);
                 });
-                Ok(())
+                Ok(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The line that is not complete yet, if its end will be there after a
+    /// restart.
+    pub fn partial(&self) -> Option<PartialLine<'_>> {
+        let partial = PartialLine {
+            fifo: self.held?,
+            bytes: &self.lines.bytes[..self.lines.partial],
+            is_too_long: self.lines.skipping,
+        };
+        (!partial.bytes.is_empty() || partial.is_too_long).then_some(partial)
+    }
+
+    /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
+    pub fn resume(&mut self, partial: &PartialLine) {
+        if self.held == Some(partial.fifo) && partial.bytes.len() <= MAX_LINE_BYTES {
+            self.lines.bytes[..partial.bytes.len()].copy_from_slice(partial.bytes);
+            self.lines.partial = partial.bytes.len();
+            self.lines.skipping = partial.is_too_long;
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
+//! | `state`, `restore` | everything as plain values, and back |
 //! | `biggest` | the few entries of a level that matter most |
 //!
 //! Invariants, beside those of the modules:
@@ -41,8 +42,10 @@ mod making;
 mod opening;
 mod packed;
 mod record;
+mod restore;
 mod row;
 mod slab;
+mod state;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -58,7 +61,9 @@ pub use heap::MAX_BLOB_BYTES as MAX_TEXT_BYTES;
 pub use opening::Opening;
 pub use packed::Counters;
 pub use record::{CommandUpdate, Note, Record};
+pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};
+pub use state::{Basis, Listing, Origin, Saved};
 
 use budget::Budget;
 use cursor::Cursor;

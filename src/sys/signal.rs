@@ -9,7 +9,8 @@
 //! Invariants: a signal that came before a [`Signals::take`] is in its result
 //! or in that of a later one; however often it came, once. The set is kept
 //! beside the pair, not in it, so that a flood of one signal never crowds out
-//! another. A broken pipe is an error of write(2), not a signal. Installed
+//! another. A broken pipe and a file grown too large are errors of write(2), not
+//! signals. Installed
 //! once per process and for its whole life, because a handler reaches nothing
 //! but statics.
 //!
@@ -73,7 +74,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers and ignores SIGPIPE. An error when that was done
+    /// Installs the handlers and ignores SIGPIPE and SIGXFSZ. An error when that was done
     /// in this process before.
     pub fn install() -> io::Result<Signals> {
         Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
@@ -121,6 +122,7 @@ impl Signals {
         // Never closed: the handler may run until the process ends.
         WAKE_FD.store(waker.into_raw_fd(), Ordering::SeqCst);
         set_action(libc::SIGPIPE, libc::SIG_IGN)?;
+        set_action(libc::SIGXFSZ, libc::SIG_IGN)?;
         for &signal in signals {
             set_action(signal, handler())?;
         }
@@ -302,6 +304,21 @@ extern "C" fn note(signal: libc::c_int) {
     let _ = unsafe { libc::write(fd, byte.as_ptr().cast(), byte.len()) };
     // SAFETY: as above.
     unsafe { *errno = saved };
+}
+
+/// Makes the child of a fork(2) end by TERM and INT and ignore the others: what
+/// its handlers would tell is for the parent.
+pub(super) fn forget() {
+    for (signal, action) in [
+        (libc::SIGTERM, libc::SIG_DFL),
+        (libc::SIGINT, libc::SIG_DFL),
+        (libc::SIGHUP, libc::SIG_IGN),
+        (libc::SIGUSR1, libc::SIG_IGN),
+    ] {
+        // These signals can be set; where not, the handler writes to a
+        // descriptor that is closed.
+        let _ = set_action(signal, action);
+    }
 }
 
 /// Where the errno of this thread is.

@@ -76,7 +76,7 @@ mod tests {
                 gid: None,
             };
             let reader = Fifo::create(&dir.join("pipe"), access).unwrap();
-            let path = reader.place().path.clone();
+            let path = reader.place().expect("a FIFO of ours").path.clone();
             let mut writer = std::fs::File::options().write(true).open(path).unwrap();
             drop(reader);
             let mut write = || io::Write::write(&mut writer, b"x");

@@ -8,6 +8,7 @@
 //! | `request` | a line of a client to a [`Request`] |
 //! | `number` | numbers as all formats print them |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
+//! | `state` | a saved store to bytes and back |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
 //! | `http` | heads of HTTP |
 //! | `metrics` | a [`Row`](crate::store::Row) and other numbers to samples for Prometheus |
@@ -25,6 +26,7 @@ mod number;
 mod record;
 mod reply;
 mod request;
+mod state;
 
 pub use base64::push_encoded as push_base64;
 pub use carbon::{row_part, safe_part, write_lines};
@@ -33,6 +35,7 @@ pub use escape::{push_escaped, unescape};
 pub use record::{parse_record, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
+pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 
 use crate::sys::bytes::find;
 

@@ -4,11 +4,13 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `memory`, `receivers`, `peers`
-//! and `compare` hold the tests of the daemon, `client`, `client_output`, `top`, `run`,
-//! `run_figures` and `demo` those of the client, `report` those of the library;
-//! `model`, its `reading` and `original` are what `compare` compares with.
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
+//! `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon, `client`,
+//! `client_output`, `top`, `run`, `run_figures` and `demo` those of the client,
+//! `report` those of the library; `model`, its `reading` and `original` are what
+//! `compare` compares with.
 
+mod activation;
 mod carbon;
 mod client;
 mod client_output;
@@ -39,5 +41,7 @@ mod run;
 mod run_figures;
 mod scrapes;
 mod screen;
+mod service;
+mod state;
 mod streams;
 mod top;
