@@ -133,7 +133,10 @@ impl Fifo {
     /// Sets owner and mode, in this order: a change of owner may drop bits of
     /// the mode.
     fn mend(&self, access: Access) -> Result<(), PlaceError> {
-        fchown(&self.reader, access.uid, access.gid).map_err(PlaceError::during("set owner"))?;
+        if access.has_owner() {
+            fchown(&self.reader, access.uid, access.gid)
+                .map_err(PlaceError::during("set owner"))?;
+        }
         self.reader
             .set_permissions(Permissions::from_mode(access.mode))
             .map_err(PlaceError::during("set mode"))

@@ -125,6 +125,12 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether it is to be anybody's in particular. If not, nothing is changed:
+    /// even that is forbidden where a service may not give files away.
+    pub(super) fn has_owner(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
+
     /// Whether something owned by `uid` was left by an earlier run of ours:
     /// it belongs to us or to the configured owner.
     pub(super) fn is_ours(&self, uid: u32) -> bool {
@@ -256,10 +262,12 @@ pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
     let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
     let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
     // The owner first: a change of it may drop bits of the mode.
-    // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
-    // owned by `file`.
-    super::cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
-        .map_err(PlaceError::during("set owner"))?;
+    if access.has_owner() {
+        // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
+        // owned by `file`.
+        super::cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
+            .map_err(PlaceError::during("set owner"))?;
+    }
     // The only way to a descriptor that is not open for anything.
     let itself = PathBuf::from(format!("/proc/self/fd/{fd}"));
     let mode = fs::Permissions::from_mode(access.mode);
