@@ -7,8 +7,9 @@
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
 //! `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon, `client`,
 //! `client_output`, `top`, `run`, `run_figures` and `demo` those of the client,
-//! `report` those of the library; `model`, its `reading` and `original` are what
-//! `compare` compares with.
+//! `report` those of the library, `manual` those of the manual pages, which come with
+//! the programs; `model`, its `reading` and `original` are what `compare` compares
+//! with.
 
 mod activation;
 mod carbon;
@@ -24,6 +25,7 @@ mod http;
 mod link;
 mod listeners;
 mod mail;
+mod manual;
 mod memory;
 mod metrics;
 mod model;
