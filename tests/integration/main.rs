@@ -7,7 +7,7 @@
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
 //! `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon, `client`,
 //! `client_output`, `top`, `run`, `run_figures` and `demo` those of the client,
-//! `report` those of the library, `manual` those of the manual pages, which come with
+//! `report` those of the library, `manual` and `packaging` those of what comes with
 //! the programs; `model`, its `reading` and `original` are what `compare` compares
 //! with.
 
@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod model;
 mod original;
+mod packaging;
 mod peers;
 mod program;
 mod protocol;

@@ -482,6 +482,10 @@ fn the_daemon_lives_with_the_units_filter() {
     send_signal(pid, libc::SIGTERM);
     let status = strace.wait().expect("its end");
     assert_eq!(status.code(), Some(0), "{}", log());
+    // It missed nothing that is forbidden.
+    for line in log().lines().filter(|line| line.contains("warning:")) {
+        assert!(line.contains("carbon"), "{line}");
+    }
 
     let traced = traced();
     let mut used = BTreeSet::new();
