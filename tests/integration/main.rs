@@ -4,7 +4,7 @@
 //!
 //! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `robust`, `program`, `service`, `activation`, `state`, `memory`, `receivers`, `peers` and `compare`
+//! `carbon`, `robust`, `program`, `service`, `activation`, `state`, `small`, `memory`, `receivers`, `peers` and `compare`
 //! hold the tests of the daemon, `client`, `client_output` and `top` those of the
 //! client; `model`, its `reading` and `original` are what `compare` compares with.
 
@@ -33,6 +33,7 @@ mod requests;
 mod robust;
 mod screen;
 mod service;
+mod small;
 mod state;
 mod streams;
 mod top;
