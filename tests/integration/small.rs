@@ -3,7 +3,7 @@
 //! nothing to measure.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::{program, rss_bytes, skipped, wait_until, Daemon, Setup, TempDir};
@@ -28,7 +28,7 @@ fn release(test: &str, build: &str, name: &str) -> Option<PathBuf> {
 }
 
 /// Starts a build's daemon; gives it and how long it took until it answered.
-fn start(program: &PathBuf, name: &str) -> (Daemon, Duration) {
+fn start(program: &Path, name: &str) -> (Daemon, Duration) {
     let wrapper = format!("exec {} \"$@\"", program.display());
     // The harness's own program becomes $0, which is not looked at.
     let setup = Setup::new().wrapped(&["sh", "-c", &wrapper]);
