@@ -13,7 +13,9 @@
 use super::hint;
 use super::mistake::{quoted, Mistake, Mistakes, Place};
 use super::parse::{Item, What};
-use super::settings::{FileListener, InetListener, Settings, UnixListener};
+use super::settings::{
+    FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
+};
 use super::{table, value, Defaults};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -293,6 +295,7 @@ impl Builder {
                     .push((opened.order, Mistake { place, message }));
             }
         }
+        self.check_protocols();
         let files = self.settings.fifo_listeners.iter().enumerate();
         let fifos = files.map(|(i, fifo)| (Scope::Fifo(i), fifo));
         let files = self.settings.unix_listeners.iter().enumerate();
@@ -310,6 +313,42 @@ impl Builder {
                 let path = quoted(&path.to_string_lossy());
                 let message = format!("two listeners have the path {path}");
                 let place = opened.place.clone();
+                self.mistakes
+                    .push((opened.order, Mistake { place, message }));
+            }
+        }
+    }
+
+    /// Reports settings of listeners that mean nothing to their protocol.
+    fn check_protocols(&mut self) {
+        for (scope, opened) in &self.opened {
+            let (kind, options, default) = match *scope {
+                Scope::Unix(i) => {
+                    let unix = &self.settings.unix_listeners[i];
+                    let default = UnixListener::new(&unix.file.name);
+                    ("unix_listener", &unix.options, default.options)
+                }
+                Scope::Inet(i) => {
+                    let inet = &self.settings.inet_listeners[i];
+                    (
+                        "inet_listener",
+                        &inet.options,
+                        InetListener::new(None).options,
+                    )
+                }
+                _ => continue,
+            };
+            let meaningful = ListenerOptions {
+                protocol: options.protocol,
+                close_after_reply: options.close_after_reply,
+                // That nobody may do what nobody can is true.
+                reset: options.reset && default.reset,
+                ..default
+            };
+            if options.protocol == Protocol::Http && *options != meaningful {
+                let text =
+                    "reset, column_order and header_always mean nothing with protocol = http";
+                let (place, message) = (opened.place.clone(), format!("{kind}: {text}"));
                 self.mistakes
                     .push((opened.order, Mistake { place, message }));
             }

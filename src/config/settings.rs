@@ -44,6 +44,11 @@ pub struct Settings {
     pub carbon_levels: Vec<Level>,
     /// Most entries of each of them, 1 to 10000.
     pub carbon_limit: u32,
+    /// What clients of HTTP are shown beside the global level; each level at most
+    /// once.
+    pub metrics_levels: Vec<Level>,
+    /// Most entries of each of them, 1 to 10000.
+    pub metrics_limit: u32,
     /// The `service stats` section without its listeners.
     pub service: Service,
     /// FIFOs that records come from, the default ones first; switched off included.
@@ -75,6 +80,8 @@ impl Settings {
             carbon_interval_secs: 0,
             carbon_levels: Vec::new(),
             carbon_limit: 0,
+            metrics_levels: Vec::new(),
+            metrics_limit: 0,
             service: Service::new(),
             fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
@@ -259,6 +266,8 @@ impl InetListener {
 /// How the clients of a listener are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerOptions {
+    /// What they speak.
+    pub protocol: Protocol,
     /// Whether they may reset the global totals.
     pub reset: bool,
     /// Whether the connection is closed after each reply.
@@ -281,6 +290,7 @@ impl ListenerOptions {
     /// The options of a TCP port without settings.
     pub fn of_inet() -> ListenerOptions {
         let blank = ListenerOptions {
+            protocol: Protocol::Stats,
             reset: false,
             close_after_reply: false,
             column_order: ColumnOrder::V2_3,
@@ -288,6 +298,15 @@ impl ListenerOptions {
         };
         table::with_defaults(blank, table::OPTIONS)
     }
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// That of Dovecot's statistics service.
+    Stats,
+    /// HTTP, for metrics.
+    Http,
 }
 
 /// Whose order the columns of a list have.

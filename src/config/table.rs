@@ -167,6 +167,21 @@ pub const TOP: &[Setting<Settings>] = &[
         set: |s, v| put(&mut s.carbon_limit, value::entry_limit(v)),
         get: |s| s.carbon_limit.to_string(),
     },
+    Setting {
+        name: "stats_metrics_levels",
+        default: Some("global"),
+        about: "levels shown to Prometheus: global always, domain, user, ip",
+        set: |s, v| put(&mut s.metrics_levels, value::levels(v)),
+        get: |s| value::show_levels(&s.metrics_levels),
+    },
+    Setting {
+        name: "stats_metrics_limit",
+        default: Some("100"),
+        about:
+            "most entries of a level shown to Prometheus, the biggest by CPU and disk; 1 to 10000",
+        set: |s, v| put(&mut s.metrics_limit, value::entry_limit(v)),
+        get: |s| s.metrics_limit.to_string(),
+    },
 ];
 
 /// Settings of `service stats`.
@@ -255,6 +270,13 @@ pub const INET: &[Setting<InetListener>] = &[
 
 /// Further settings of `unix_listener` and `inet_listener`.
 pub const OPTIONS: &[Setting<ListenerOptions>] = &[
+    Setting {
+        name: "protocol",
+        default: Some("stats"),
+        about: "what clients speak: stats, or http for Prometheus",
+        set: |l, v| put(&mut l.protocol, value::protocol(v)),
+        get: |l| value::show_protocol(l.protocol),
+    },
     Setting {
         name: "reset",
         default: Some("no"),

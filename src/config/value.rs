@@ -9,7 +9,7 @@
 //! Nothing here knows which setting a value belongs to or resolves a host name.
 
 use super::mistake::quoted;
-use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, StateDir};
+use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, Protocol, StateDir};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -259,6 +259,24 @@ pub fn show_log_path(log_path: &LogPath) -> String {
         LogPath::Stderr => "stderr".to_owned(),
         LogPath::File(path) => path.to_string_lossy().into_owned(),
     }
+}
+
+/// What is spoken on a connection.
+pub fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "stats" => Ok(Protocol::Stats),
+        "http" => Ok(Protocol::Http),
+        _ => Err(format!("{} is neither stats nor http", quoted(text))),
+    }
+}
+
+/// The text of a protocol.
+pub fn show_protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Stats => "stats",
+        Protocol::Http => "http",
+    }
+    .to_owned()
 }
 
 /// An order of columns.

@@ -14,7 +14,7 @@
 //! host), or keep old values for later: the next report has newer ones.
 
 use super::batch::Batch;
-use super::client::Context;
+use super::context::Context;
 use super::faults::Fault;
 use super::resolve::{numeric, Lookup};
 use crate::config::{HostPort, Level, Settings};
@@ -280,12 +280,9 @@ impl Carbon {
     fn fail(&mut self, plan: &Plan, context: &mut Context, why: impl Display) {
         self.stop(context.store);
         let (server, sent) = (&plan.server, self.sent_bytes);
-        let uptime_secs = context.now.uptime_secs;
-        context
-            .faults
-            .report(context.log, Fault::CarbonFailed, uptime_secs, || {
-                format!("{server}: {why} ({sent} bytes were written)")
-            });
+        context.report(Fault::CarbonFailed, || {
+            format!("{server}: {why} ({sent} bytes were written)")
+        });
     }
 
     /// Lets go of everything that a report under way holds.

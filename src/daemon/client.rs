@@ -1,33 +1,31 @@
-//! A connection: requests in, replies out, in order.
+//! A connection: requests in, replies out, in order, whatever the protocol.
 //!
 //! A client costs little whatever it does. Its input is read only when no
 //! request of it waits and nothing of a reply is queued; a reply is made in
-//! slices of about [`SLICE_BYTES`], the next when the last has been written. So
+//! slices of about [`SLICE_BYTES`](super::conversation::SLICE_BYTES), the next when the last has been written. So
 //! who pipelines without reading, reads slowly or just sits there holds one
 //! slice and part of a request. A reply that fits a slice leaves in one write,
-//! its empty line included, even if the walk for it takes several turns.
+//! its end included, even if the walk for it takes several turns.
 //!
-//! Whoever drops a client gives its cursor back first: [`Client::end`].
+//! What the bytes mean is for its [`Conversation`] to know.
+//!
+//! Whoever drops a client gives back what it holds first: [`Client::end`].
 
-use super::faults::{Fault, Faults};
-use super::log::{visible, Log};
-use crate::config::{ColumnOrder as Order, ListenerOptions};
-use crate::store::{CursorId, Now, Opening, Progress, Store};
-use crate::sys::bytes::find;
+use super::context::Context;
+use super::conversation::{Conversation, Exchange};
+use super::export::Export;
+use super::http::Http;
+use crate::config::{ListenerOptions, Protocol};
+use crate::store::{Now, Store};
 use crate::sys::poll::Interest;
-use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
-/// The longest request, without its LF. Much longer than any real one, so that
-/// names of the longest kind still fit.
-pub const MAX_REQUEST_BYTES: usize = 4096;
-
-/// The output at which a slice ends, in bytes; one row may pass it.
-const SLICE_BYTES: usize = 16384;
+/// The most that is read at once, in bytes: more than any real request has.
+const READ_BYTES: usize = 4096;
 
 /// What a request costs before its first row, in steps: where the walk begins
 /// may take looks at a thousand entries, which are cheaper than those of steps.
@@ -73,39 +71,22 @@ impl AsFd for Stream {
     }
 }
 
-/// What serving a client needs of the rest of the daemon.
-pub struct Context<'a> {
-    /// The statistics.
-    pub store: &'a mut Store,
-    /// What peers do wrong.
-    pub faults: &'a mut Faults,
-    /// Where it is told.
-    pub log: &'a mut Log,
-    /// The instant of this turn.
-    pub now: Now,
-}
-
 /// A client.
 #[derive(Debug)]
 pub struct Client {
     /// Its connection, nonblocking.
     stream: Stream,
-    /// How it is served.
-    options: Rc<ListenerOptions>,
-    /// The listener's name, for the log.
-    listener: Rc<str>,
-    /// Input that is not served yet: whole requests, then part of one.
-    input: Vec<u8>,
-    /// Output that is not written yet.
-    output: Vec<u8>,
-    /// How much of `output` is written.
+    /// What was read and what is to be written.
+    exchange: Exchange,
+    /// What that means.
+    conversation: Box<dyn Conversation>,
+    /// Whether the input begins with a request; found out when the input changes,
+    /// not whenever it is asked for.
+    has_request: bool,
+    /// How much of the output is written.
     written: usize,
-    /// The walk of the reply that is being made.
-    export: Option<CursorId>,
     /// The peer has sent its last byte.
     at_eof: bool,
-    /// To be closed when the output is written.
-    closing: bool,
     /// When it last sent something.
     active_secs: u32,
 }
@@ -118,16 +99,17 @@ impl Client {
         listener: &Rc<str>,
         now: Now,
     ) -> Client {
+        let conversation: Box<dyn Conversation> = match options.protocol {
+            Protocol::Stats => Box::new(Export::new(options, listener)),
+            Protocol::Http => Box::new(Http::new(options, listener)),
+        };
         Client {
             stream,
-            options: Rc::clone(options),
-            listener: Rc::clone(listener),
-            input: Vec::new(),
-            output: Vec::new(),
+            exchange: Exchange::default(),
+            conversation,
+            has_request: false,
             written: 0,
-            export: None,
             at_eof: false,
-            closing: false,
             active_secs: now.uptime_secs,
         }
     }
@@ -142,20 +124,19 @@ impl Client {
 
     /// Whether there is something to do without waiting.
     pub fn can_go_on(&self) -> bool {
-        !self.has_output() && (self.export.is_some() || self.at_eof || self.request_end().is_some())
+        !self.has_output() && (self.is_busy() || self.at_eof)
     }
 
-    /// Whether it has asked for nothing that is not answered, and since when.
+    /// Whether it has asked for nothing that is not answered, and since when. Who
+    /// began a request and does not end it has asked for nothing.
     pub fn idle_since_secs(&self) -> Option<u32> {
-        let idle = !self.has_output() && self.export.is_none() && self.input.is_empty();
+        let idle = !self.has_output() && !self.is_busy();
         idle.then_some(self.active_secs)
     }
 
     /// Gives back what the client holds, and closes the connection.
     pub fn end(mut self, store: &mut Store) {
-        if let Some(cursor) = self.export.take() {
-            store.close(cursor);
-        }
+        self.conversation.end(store);
         // If it stays unread, it stays unread; no error matters any more.
         let _ = self.stream.read(&mut vec![0; DRAIN_BYTES]);
     }
@@ -169,154 +150,73 @@ impl Client {
         if self.has_output() {
             return true;
         }
-        if self.export.is_none() && self.request_end().is_none() && !self.closing {
-            if let Err(()) = self.fill(context) {
-                return false;
-            }
+        if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {
+            return false;
         }
-        while self.output.len() < SLICE_BYTES && *steps > 0 && !self.closing {
-            if self.export.is_some() {
-                self.go_on(context.store, steps);
-            } else if let Some(end) = self.request_end() {
+        let exchange = &mut self.exchange;
+        while !exchange.is_slice_full() && *steps > 0 && !exchange.closing {
+            if self.conversation.is_replying() {
+                self.conversation.go_on(exchange, context, steps);
+            } else if self.has_request {
                 *steps = steps.saturating_sub(REQUEST_STEPS);
-                self.answer(end, context);
+                self.conversation.answer(exchange, context);
+                self.has_request = self.conversation.has_request(&exchange.input);
             } else {
-                self.closing = self.at_eof;
+                exchange.closing = self.at_eof;
                 break;
             }
         }
-        self.flush() && (self.has_output() || !self.closing)
+        self.flush() && (self.has_output() || !self.exchange.closing)
+    }
+
+    /// Whether a reply is to be made or begun.
+    fn is_busy(&self) -> bool {
+        self.conversation.is_replying() || self.has_request
     }
 
     /// Whether output waits to be written: a whole slice, or the end of a reply.
-    /// Less than that is held back while the walk goes on, so that a small reply
-    /// is one write however many turns it takes to find its rows.
+    /// Less than that is held back while the reply goes on, so that a small one is
+    /// one write however many turns it takes to find its rows.
     fn has_output(&self) -> bool {
-        let is_held = self.export.is_some() && self.output.len() < SLICE_BYTES;
-        self.written < self.output.len() && !is_held
-    }
-
-    /// Where the first request of the input ends.
-    fn request_end(&self) -> Option<usize> {
-        find(b'\n', &self.input)
+        let is_held = self.conversation.is_replying() && !self.exchange.is_slice_full();
+        self.written < self.exchange.output.len() && !is_held
     }
 
     /// Writes queued output. False when the connection is broken.
     fn flush(&mut self) -> bool {
         while self.has_output() {
-            match self.stream.write(&self.output[self.written..]) {
+            match self.stream.write(&self.exchange.output[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
-        if self.written == self.output.len() {
+        if self.written == self.exchange.output.len() {
             // An idle client costs no buffer.
-            self.output = Vec::new();
+            self.exchange.output = Vec::new();
             self.written = 0;
         }
         true
     }
 
-    /// Reads input once. An error when the connection is to be ended.
-    fn fill(&mut self, context: &mut Context) -> Result<(), ()> {
-        let mut bytes = [0; MAX_REQUEST_BYTES];
+    /// Reads input once. False when the connection is broken.
+    fn fill(&mut self, now: Now) -> bool {
+        let mut bytes = [0; READ_BYTES];
         match self.stream.read(&mut bytes) {
             Ok(0) => self.at_eof = true,
             Ok(count) => {
-                self.active_secs = context.now.uptime_secs;
-                self.input.extend_from_slice(&bytes[..count]);
+                self.active_secs = now.uptime_secs;
+                self.exchange.input.extend_from_slice(&bytes[..count]);
+                self.has_request = self.conversation.has_request(&self.exchange.input);
             }
             Err(error) => {
-                let goes_on = matches!(
+                return matches!(
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 );
-                return if goes_on { Ok(()) } else { Err(()) };
             }
         }
-        let length = self.request_end().unwrap_or(self.input.len());
-        if length > MAX_REQUEST_BYTES {
-            self.refuse(Fault::RequestTooLong, &self.input.clone(), context);
-            return Err(());
-        }
-        Ok(())
-    }
-
-    /// Answers the request that ends at `end`, or begins to.
-    fn answer(&mut self, end: usize, context: &mut Context) {
-        let mut line: Vec<u8> = self.input.drain(..=end).collect();
-        line.pop();
-        let order = self.column_order();
-        match parse_request(&mut line.clone()) {
-            Ok(Request::Export(zoom, filter)) => match context.store.open(zoom, filter) {
-                Opening::Rows(cursor) => {
-                    write_header(&mut self.output, zoom, order);
-                    self.export = Some(cursor);
-                }
-                Opening::Nothing => {
-                    if self.options.header_always {
-                        write_header(&mut self.output, zoom, order);
-                    }
-                    self.end_reply(b"\n");
-                }
-            },
-            Ok(Request::Reset) if self.options.reset => {
-                context.store.reset(context.now);
-                self.end_reply(b"OK\n");
-            }
-            Ok(Request::Reset) => self.refuse(Fault::ResetRefused, &line, context),
-            Err(error) => {
-                self.closing = true;
-                if let Some(fault) = Fault::of_request(error) {
-                    self.refuse(fault, &line, context);
-                }
-            }
-        }
-    }
-
-    /// Makes more of a reply.
-    fn go_on(&mut self, store: &mut Store, steps: &mut usize) {
-        let Some(cursor) = self.export.take() else {
-            return;
-        };
-        let order = self.column_order();
-        let output = &mut self.output;
-        let progress = store.read(&cursor, steps, |row| {
-            write_row(output, row, order);
-            output.len() < SLICE_BYTES
-        });
-        match progress {
-            Progress::More => self.export = Some(cursor),
-            Progress::Done => {
-                store.close(cursor);
-                self.end_reply(b"\n");
-            }
-        }
-    }
-
-    /// Appends the end of a reply.
-    fn end_reply(&mut self, end: &[u8]) {
-        self.output.extend_from_slice(end);
-        self.closing |= self.options.close_after_reply;
-    }
-
-    /// Closes the connection for a fault, behind the replies before it.
-    fn refuse(&mut self, fault: Fault, line: &[u8], context: &mut Context) {
-        self.closing = true;
-        let listener = &self.listener;
-        let uptime_secs = context.now.uptime_secs;
-        context.faults.report(context.log, fault, uptime_secs, || {
-            format!("{listener}: {}", visible(line))
-        });
-    }
-
-    /// The order of columns, in the protocol's terms.
-    fn column_order(&self) -> ColumnOrder {
-        match self.options.column_order {
-            Order::V2_2 => ColumnOrder::V2_2,
-            Order::V2_3 => ColumnOrder::V2_3,
-        }
+        true
     }
 }
 

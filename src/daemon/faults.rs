@@ -46,6 +46,9 @@ macro_rules! faults {
 
         /// How grave each kind is, how often it is logged, and what is said of it.
         const KINDS: &[(Severity, Rate, &str)] = &[$((Severity::$severity, $rate, $text),)*];
+
+        /// What each kind is called here.
+        const NAMES: [&str; KINDS.len()] = [$(stringify!($name),)*];
     };
 }
 
@@ -75,6 +78,7 @@ faults! {
     BadTime Warning SOME "connection closed: since= is not a number of seconds";
     RequestTooLong Warning SOME "connection closed: request of more than 4096 bytes";
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
+    HttpRefused Warning SOME "connection closed: HTTP request refused";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";
@@ -182,6 +186,12 @@ impl Faults {
         log.write(*severity, &format!("{text}: {}{more}", detail()));
     }
 
+    /// All kinds as a word with `_`, and how often each occurred.
+    pub fn counts(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let counts = self.tallies.iter().map(|tally| tally.count);
+        NAMES.iter().map(|name| snake_case(name)).zip(counts)
+    }
+
     /// The kinds that occurred, and how often.
     pub fn summary(&self) -> String {
         let occurred: Vec<String> = KINDS
@@ -195,4 +205,16 @@ impl Faults {
             false => occurred.join("; "),
         }
     }
+}
+
+/// `TwoWords` as `two_words`.
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
 }

@@ -9,8 +9,12 @@
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
 //! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
-//! | `fifo_input` | bytes of a FIFO to records |
-//! | `client` | bytes of a connection to requests, replies back |
+//! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
+//! | `context` | what serving a peer needs of the rest |
+//! | `client` | a connection: bytes in and out, in bounded memory |
+//! | `conversation` | what a protocol makes of them |
+//! | `export` | the statistics protocol |
+//! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `pidfile` | the number of the process |
 //! | `state` | statistics that outlive the daemon |
@@ -22,17 +26,24 @@
 mod batch;
 mod carbon;
 mod client;
+mod context;
+mod conversation;
+mod export;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod health;
+mod http;
 mod listener;
 mod log;
 mod manager;
 mod opening;
 mod options;
 mod pidfile;
+mod records;
 mod reload;
 mod resolve;
+mod scrape;
 mod startup;
 mod state;
 mod turn;

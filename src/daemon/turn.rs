@@ -8,21 +8,22 @@
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
-use super::client::{Client, Context};
+use super::client::Client;
+use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
-use super::fifo_input::{FifoInput, Line};
+use super::fifo_input::FifoInput;
 use super::listener::Listener;
 use super::log::{visible, Log};
 use super::manager::Manager;
 use super::opening::{Opened, Placed};
 use super::options::Options;
+use super::records::Records;
 use super::state::{Mark, State};
 use crate::config::Settings;
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
-use crate::wire::parse_record;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -127,8 +128,6 @@ pub struct Daemon {
     pub(super) log: Log,
     /// What peers did wrong.
     faults: Faults,
-    /// Lines read from FIFOs.
-    lines: u64,
     /// Where records come from.
     fifos: Vec<FifoInput>,
     /// Where clients come from.
@@ -149,6 +148,8 @@ pub struct Daemon {
     pub(super) state: Option<State>,
     /// The clocks.
     clocks: Clocks,
+    /// When the daemon started, in seconds since 1970.
+    start_secs: u32,
 }
 
 impl Daemon {
@@ -185,7 +186,6 @@ impl Daemon {
             store,
             log,
             faults: Faults::new(),
-            lines: 0,
             fifos: opened.fifos,
             listeners: opened.listeners,
             places: opened.places,
@@ -196,6 +196,7 @@ impl Daemon {
             manager,
             state,
             clocks,
+            start_secs: now.wall.secs,
         };
         let mark = daemon.mark();
         if let Some(state) = &mut daemon.state {
@@ -204,11 +205,16 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Lines read from FIFOs.
+    fn line_count(&self) -> u64 {
+        self.fifos.iter().map(FifoInput::line_count).sum()
+    }
+
     /// What tells whether there is something to save.
     fn mark(&self) -> Mark {
         let totals = self.store.totals_of_everything();
         Mark {
-            lines: self.lines,
+            lines: self.line_count(),
             connected: totals.connected,
             reset_secs: totals.reset_secs,
             last_update: totals.last_update,
@@ -400,7 +406,7 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.lines,
+            self.line_count(),
             self.clients.len(),
         ));
     }
@@ -428,29 +434,10 @@ impl Daemon {
             store,
             log,
             faults,
-            lines,
             ..
         } = self;
-        let name = Rc::clone(&fifos[index].name);
-        let mut report = |fault: Fault, line: &[u8]| {
-            faults.report(log, fault, now.uptime_secs, || {
-                format!("{name}: {}", visible(line))
-            });
-        };
-        let result = fifos[index].read(|line| {
-            *lines += 1;
-            match line {
-                Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
-                Line::Whole(line) => match parse_record(line) {
-                    Ok(record) => {
-                        if let Some(note) = store.apply(&record, now) {
-                            report(note.into(), record.subject());
-                        }
-                    }
-                    Err(refusal) => report(refusal.into(), line),
-                },
-            }
-        });
+        let name = Rc::clone(fifos[index].name());
+        let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
@@ -458,15 +445,25 @@ impl Daemon {
         })
     }
 
-    /// Reports to carbon, when it is time.
-    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
-        let mut context = Context {
+    /// What serving peers takes, beside those who are served.
+    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Vec<Client>, &mut Carbon) {
+        let context = Context {
             store: &mut self.store,
             faults: &mut self.faults,
             log: &mut self.log,
+            settings: &self.settings,
+            fifos: &self.fifos,
+            client_count: self.clients.len(),
+            start_secs: self.start_secs,
             now,
         };
-        self.carbon.serve(&mut context, instant, is_ready);
+        (context, &mut self.clients, &mut self.carbon)
+    }
+
+    /// Reports to carbon, when it is time.
+    fn serve_carbon(&mut self, instant: Instant, now: Now, is_ready: bool) {
+        let (mut context, _, carbon) = self.parts(now);
+        carbon.serve(&mut context, instant, is_ready);
     }
 
     /// Accepts connections that wait.
@@ -529,23 +526,20 @@ impl Daemon {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. Who was not reached comes first in the next turn.
     fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
-        let mut context = Context {
-            store: &mut self.store,
-            faults: &mut self.faults,
-            log: &mut self.log,
-            now,
-        };
-        let count = self.clients.len();
+        let begin = self.first_client;
+        let mut first = begin;
+        let (mut context, clients, _) = self.parts(now);
+        let count = clients.len();
         let mut steps = STEPS_A_TURN;
         let mut done = Vec::new();
         for offset in 0..count {
-            let index = (self.first_client + offset) % count;
-            let client = &mut self.clients[index];
+            let index = (begin + offset) % count;
+            let client = &mut clients[index];
             if !is_ready(index) && !client.can_go_on() {
                 continue;
             }
             if steps == 0 {
-                self.first_client = index;
+                first = index;
                 break;
             }
             if !client.serve(&mut context, &mut steps) {
@@ -554,7 +548,8 @@ impl Daemon {
         }
         done.sort_unstable();
         for index in done.into_iter().rev() {
-            self.clients.swap_remove(index).end(&mut self.store);
+            clients.swap_remove(index).end(context.store);
         }
+        self.first_client = first;
     }
 }

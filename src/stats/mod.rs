@@ -43,6 +43,8 @@ pub struct Field {
     pub unit: Unit,
     /// The item that carries it.
     pub item: Item,
+    /// What it is: a phrase for who does not know the name.
+    pub about: &'static str,
     /// How wide it is there.
     width: Width,
 }
@@ -64,14 +66,22 @@ const WRAP_STEPS: u64 = 1 << 30;
 const DISK_BYTES_PER_USEC: u64 = 100;
 
 macro_rules! fields {
-    ($($index:literal $name:ident $unit:ident $item:ident;)*) => {
+    ($($index:literal $name:ident $unit:ident $item:ident $about:literal;)*) => {
         /// All statistics fields, in column order.
         pub static FIELDS: [Field; FIELD_COUNT] = [$(Field {
             name: stringify!($name),
             unit: Unit::$unit,
             item: Item::$item,
+            about: $about,
             width: wire_struct::$item::$name.1,
         }),*];
+
+        /// The place of each field in [`FIELDS`], by name.
+        #[allow(non_upper_case_globals)]
+        pub mod place {
+            $(/// Where this field is.
+            pub const $name: usize = $index;)*
+        }
 
         /// Reads the fields of one item from its struct into their columns, one
         /// by one instead of in a loop, so that every offset is a constant.
@@ -87,30 +97,30 @@ macro_rules! fields {
 }
 
 fields! {
-    0 user_cpu Time Mail;
-    1 sys_cpu Time Mail;
-    2 clock_time Time Mail;
-    3 min_faults Count Mail;
-    4 maj_faults Count Mail;
-    5 vol_cs Count Mail;
-    6 invol_cs Count Mail;
-    7 disk_input Bytes Mail;
-    8 disk_output Bytes Mail;
-    9 read_count Count Mail;
-    10 read_bytes Bytes Mail;
-    11 write_count Count Mail;
-    12 write_bytes Bytes Mail;
-    13 mail_lookup_path Count Mail;
-    14 mail_lookup_attr Count Mail;
-    15 mail_read_count Count Mail;
-    16 mail_read_bytes Bytes Mail;
-    17 mail_cache_hits Count Mail;
-    18 auth_successes Count Auth;
-    19 auth_master_successes Count Auth;
-    20 auth_failures Count Auth;
-    21 auth_db_tempfails Count Auth;
-    22 auth_cache_hits Count Auth;
-    23 auth_cache_misses Count Auth;
+    0 user_cpu Time Mail "Processor time spent in programs";
+    1 sys_cpu Time Mail "Processor time spent in the kernel";
+    2 clock_time Time Mail "Time that passed while mail processes were at work";
+    3 min_faults Count Mail "Page faults without disk access";
+    4 maj_faults Count Mail "Page faults with disk access";
+    5 vol_cs Count Mail "Voluntary context switches";
+    6 invol_cs Count Mail "Involuntary context switches";
+    7 disk_input Bytes Mail "Bytes read from disks";
+    8 disk_output Bytes Mail "Bytes written to disks";
+    9 read_count Count Mail "System calls that read";
+    10 read_bytes Bytes Mail "Bytes that system calls read";
+    11 write_count Count Mail "System calls that write";
+    12 write_bytes Bytes Mail "Bytes that system calls wrote";
+    13 mail_lookup_path Count Mail "Mails whose file was opened or looked up";
+    14 mail_lookup_attr Count Mail "Mails whose attributes were looked up";
+    15 mail_read_count Count Mail "Mails read";
+    16 mail_read_bytes Bytes Mail "Bytes of mails read";
+    17 mail_cache_hits Count Mail "Answers found in mailbox caches";
+    18 auth_successes Count Auth "Logins that succeeded";
+    19 auth_master_successes Count Auth "Logins of master users that succeeded";
+    20 auth_failures Count Auth "Logins that failed";
+    21 auth_db_tempfails Count Auth "Logins that failed for errors of user databases";
+    22 auth_cache_hits Count Auth "Logins answered from the authentication cache";
+    23 auth_cache_misses Count Auth "Logins not found in the authentication cache";
 }
 
 /// One value for each of [`FIELDS`].

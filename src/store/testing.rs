@@ -1,4 +1,4 @@
-//! What the store's tests share: a random number generator whose seed is
+//! What the tests of this room and those above it share: a random number generator whose seed is
 //! printed and can be set again by `DOVESTAT_SEED`.
 
 use std::time::{SystemTime, UNIX_EPOCH};

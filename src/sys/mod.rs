@@ -60,6 +60,7 @@ pub mod socket;
 pub mod syslog;
 pub mod terminal;
 pub mod user;
+pub mod vector;
 
 #[cfg(test)]
 pub(crate) mod counting;

@@ -9,6 +9,8 @@
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
 //! | `state` | a saved store to bytes and back |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
+//! | `http` | heads of HTTP |
+//! | `metrics` | a [`Row`](crate::store::Row) and other numbers to samples for Prometheus |
 //!
 //! Fields are separated by TAB and lines ended by LF, but for the formats of others. Everything
 //! here is a function of its arguments; nothing panics whatever the bytes.
@@ -16,6 +18,8 @@
 mod base64;
 mod carbon;
 mod escape;
+pub mod http;
+pub mod metrics;
 mod number;
 mod record;
 mod reply;
@@ -24,7 +28,7 @@ mod state;
 
 pub use carbon::{row_part, safe_part, write_lines};
 pub use escape::{push_escaped, unescape};
-pub use record::{parse_record, Refusal};
+pub use record::{parse_record, subject_of, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};

@@ -3,12 +3,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::dovecot::{available, Dovecot};
 use crate::harness::{
-    free_port, holds_within, is_root, skipped, wait_until, Daemon, Setup, DEADLINE,
+    free_port, holds_within, is_root, local, skipped, wait_until, Daemon, Setup, TempDir, DEADLINE,
 };
+use crate::http;
 use crate::link::{latin1, Writer};
 use crate::records::{connect, update, Mail};
 use crate::requests::populate;
@@ -316,6 +320,151 @@ fn hup_takes_over_new_settings() {
         other.accept().is_ok()
     });
     assert!(!sent, "switched off");
+}
+
+/// Connections to a port of 127.0.0.1 that are being made.
+fn connecting(port: u16) -> usize {
+    const SYN_SENT: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+    let peer = format!("0100007F:{port:04X}");
+    let is = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(2) == Some(&peer.as_str()) && words.get(3) == Some(&SYN_SENT)
+    };
+    table.lines().filter(is).count()
+}
+
+#[test]
+fn packets_that_vanish_cost_reports_and_few_lines() {
+    let (listener, setup) = receiver("127.0.0.1", "127.0.0.1", "");
+    let port = listener.local_addr().expect("its address").port();
+    // SAFETY: listen takes two integers; the descriptor is the listener's.
+    let rc = unsafe { libc::listen(listener.as_raw_fd(), 0) };
+    assert_eq!(rc, 0, "a queue of one");
+    let patience = Duration::from_millis(300);
+    let connect = || TcpStream::connect_timeout(&local(port), patience);
+    let mut queue = Vec::new();
+    while let Ok(stream) = connect() {
+        queue.push(stream);
+        assert!(queue.len() < 10, "the queue is never full");
+    }
+    let (mut daemon, http) = http::daemon("carbonvanish", setup, "");
+    let mut client = daemon.client();
+    // The same line is logged five times in a minute; all reports are counted.
+    let failed = "dovestat_faults_total{reason=\"carbon_failed\"}";
+    wait_until("more reports being given up than are told of", || {
+        client.export("global");
+        assert!(connecting(port) <= 1, "never two at once");
+        let answer = http::get(http);
+        answer.samples()[failed].parse::<u64>().expect("a number") >= 7
+    });
+    assert_eq!(failures(&daemon), 5, "{}", daemon.log());
+    assert!(
+        daemon.log().contains("no answer (0 bytes"),
+        "{}",
+        daemon.log()
+    );
+    daemon.assert_alive();
+    // When there is room again a report goes through.
+    drop(queue);
+    let mut batch = String::new();
+    while !batch.contains("global.logins") {
+        batch = next_batch(&listener);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_lookup_that_hangs_is_given_up() {
+    let (listener, mut setup) = receiver("127.0.0.1", "carbon.example.org", "");
+    let dir = TempDir::new("getent");
+    let fake = dir.write("getent", "#!/bin/sh\nexec /bin/sleep 1000\n");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(fake, mode).expect("chmod");
+    let path = dir.path().display().to_string();
+    setup.environment.push(("PATH".to_owned(), path));
+    let mut daemon = Daemon::with("carbonhang", &setup);
+    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    let children = || std::fs::read_to_string(&children).expect("its children");
+    let mut client = daemon.client();
+    let mut most = 0;
+    wait_until("two lookups being given up", || {
+        client.export("global");
+        most = most.max(children().split_whitespace().count());
+        failures(&daemon) >= 2
+    });
+    assert_eq!(most, 1, "one lookup at a time");
+    let why = "carbon.example.org:";
+    let line = format!(
+        "{why}{}",
+        listener.local_addr().expect("its address").port()
+    );
+    let line = format!("{line}: no answer to the name's lookup (0 bytes were written)");
+    assert!(daemon.log().contains(&line), "{}", daemon.log());
+    assert!(daemon.cpu().as_millis() < 300, "{:?}", daemon.cpu());
+    daemon.assert_alive();
+    // One that is hanging while the daemon ends does not stay.
+    wait_until("a lookup", || !children().is_empty());
+    let child = children();
+    let child = child.split_whitespace().next().expect("its number");
+    let child = format!("/proc/{child}/cmdline");
+    daemon.stop();
+    wait_until("the end of the lookup", || {
+        std::fs::read(&child).map_or(true, |line| line.is_empty())
+    });
+}
+
+#[test]
+fn hup_during_a_report_gives_it_up_or_leaves_it_alone() {
+    let lines = |name: &str| {
+        format!(
+            "stats_carbon_name = {name}\nstats_carbon_levels = user global\n\
+             stats_carbon_limit = 10000\nstats_carbon_interval = 5 s"
+        )
+    };
+    let (listener, mut setup) = receiver("127.0.0.1", "127.0.0.1", &lines("old"));
+    let server = setup.lines[0]
+        .lines()
+        .next()
+        .expect("the server")
+        .to_owned();
+    let daemon = Daemon::with("carbonhupnow", &setup);
+    let records: Vec<Vec<u8>> = (0..8000)
+        .map(|n| connect(&format!("s{n}"), &format!("user{n}"), "imap", 1, ""))
+        .collect();
+    daemon.feed(&records);
+    let hup = |setup: &Setup, count: usize| {
+        let config = setup.config(&daemon.dir);
+        daemon.dir.write("dovestatd.conf", &config);
+        daemon.signal(libc::SIGHUP);
+        wait_until("the settings being read", || {
+            daemon.log().matches("settings read again").count() == count
+        });
+    };
+    // Nothing of it is read: it cannot be done before the signals.
+    let mut first = accept(&listener);
+    hup(&setup, 1);
+    hup(&setup, 2);
+    setup.lines = vec![format!(
+        "{server}\nstats_carbon_interval = 1 s\nstats_carbon_name = new"
+    )];
+    hup(&setup, 3);
+    let batch = next_batch(&listener);
+    assert!(
+        batch.starts_with("dovecot.new.global.logins 8000 "),
+        "{batch}"
+    );
+    assert_eq!(values(&batch).len(), 28);
+    let mut bytes = Vec::new();
+    // It was let go of: closed, or reset.
+    let _ = first.read_to_end(&mut bytes);
+    assert!(bytes.starts_with(b"dovecot.old.user."), "{}", bytes.len());
+    let batch = latin1(&bytes);
+    assert!(!batch.contains(".global."), "it never came to its end");
+    assert_eq!(failures(&daemon), 0, "{}", daemon.log());
+    // What the report held was given back: all of it can be listed and freed.
+    assert_eq!(daemon.client().export("user").rows.len(), 8000);
+    daemon.stop();
 }
 
 /// A batch without its times, and with times of processors in microseconds.

@@ -116,6 +116,8 @@ pub struct Setup {
     pub service: Vec<String>,
     /// A command in front of the daemon's program, which it becomes.
     pub wrapper: Vec<String>,
+    /// What its environment has differently.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -209,6 +211,7 @@ impl Daemon {
             .args(words)
             .args(["-F", "-c", &config])
             .args(&setup.options)
+            .envs(setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("dup the log"))
             .stderr(log);
@@ -435,6 +438,17 @@ pub fn cpu(pid: u32) -> Duration {
 pub fn skipped(test: &str, why: &str) {
     let line = format!("skipped: {test}: {why}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Says that a test was not run because a program of a peer is not there; panics
+/// when the environment has DOVESTAT_PEERS=required.
+pub fn lacking(test: &str, program: &str) {
+    let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
+    assert!(
+        !required,
+        "{test}: no {program}, but DOVESTAT_PEERS=required"
+    );
+    skipped(test, &format!("{program} is not installed"));
 }
 
 /// The loopback address with a port.

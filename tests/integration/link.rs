@@ -263,6 +263,18 @@ impl Client {
         }
     }
 
+    /// The next `count` bytes.
+    #[track_caller]
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.pending.len() < count {
+            let part = self.read_some().expect("more bytes");
+            assert!(!part.is_empty(), "the end before {count} bytes");
+            self.pending.extend(part);
+        }
+        let rest = self.pending.split_off(count);
+        std::mem::replace(&mut self.pending, rest)
+    }
+
     /// The next line with its LF.
     #[track_caller]
     pub fn line(&mut self) -> String {

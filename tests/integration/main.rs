@@ -2,9 +2,10 @@
 //! options and signals; real Dovecot processes against it; and the original
 //! statistics service beside it, fed the same bytes.
 //!
-//! Modules: `harness`, `link`, `records`, `screen`, `streams`, `dovecot` and
+//! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `robust`, `program`, `service`, `activation`, `state`, `small`, `memory`, `receivers`, `peers` and `compare`
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`, `small`,
+//! `memory`, `receivers`, `peers` and `compare`
 //! hold the tests of the daemon, `client`, `client_output` and `top` those of the
 //! client; `model`, its `reading` and `original` are what `compare` compares with.
 
@@ -17,10 +18,12 @@ mod contract;
 mod damage;
 mod dovecot;
 mod harness;
+mod http;
 mod link;
 mod listeners;
 mod mail;
 mod memory;
+mod metrics;
 mod model;
 mod original;
 mod peers;
@@ -31,6 +34,7 @@ mod receivers;
 mod records;
 mod requests;
 mod robust;
+mod scrapes;
 mod screen;
 mod service;
 mod small;

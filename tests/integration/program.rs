@@ -152,6 +152,8 @@ fn settings_are_printed_in_their_own_syntax() {
         "stats_carbon_interval",
         "stats_carbon_levels",
         "stats_carbon_limit",
+        "stats_metrics_levels",
+        "stats_metrics_limit",
         "client_limit",
         "fifo_listener",
         "unix_listener",

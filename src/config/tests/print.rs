@@ -20,6 +20,8 @@ stats_carbon_name = "  $base_dir <x  "
 stats_carbon_interval = 1 s
 stats_carbon_levels = user, ip global user
 stats_carbon_limit = 10000
+stats_metrics_levels = domain
+stats_metrics_limit = 1
 service stats {
   user = vmail
   group = mail
@@ -53,8 +55,12 @@ service stats {
     reset = yes
   }
   inet_listener "web \"1\"" {
-    port = 80
+    port = 9166
+    protocol = http
     close_after_reply = yes
+  }
+  inet_listener {
+    port = 80
     column_order = 2.2
     header_always = yes
   }
@@ -103,7 +109,7 @@ fn everything_is_in_everything() {
     }
     assert_eq!(count(&text(&plain), "mode"), 3);
     assert_eq!(count(&text(&plain), "reset"), 1);
-    assert_eq!(count(&text(&changed), "reset"), 5);
+    assert_eq!(count(&text(&changed), "reset"), 6);
 }
 
 #[test]
@@ -156,6 +162,8 @@ stats_carbon_name =
 stats_carbon_interval = 30 secs
 stats_carbon_levels = global
 stats_carbon_limit = 100
+stats_metrics_levels = global
+stats_metrics_limit = 100
 service stats {
   user = dovestat
   group = 
@@ -175,6 +183,7 @@ service stats {
     user = 
     group = 
     mode = 0600
+    protocol = stats
     reset = yes
     close_after_reply = no
     column_order = 2.3

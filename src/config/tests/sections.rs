@@ -104,6 +104,46 @@ fn options() {
         unix("column_order=2.3").options.column_order,
         ColumnOrder::V2_3
     );
+    assert_eq!(unix("protocol=http").options.protocol, Protocol::Http);
+    assert_eq!(unix("protocol=stats").options.protocol, Protocol::Stats);
+    assert_eq!(
+        set("service/stats/unix_listener/stats/protocol=https"),
+        Err("protocol: \"https\" is neither stats nor http".into())
+    );
+    let section =
+        |kind: &str, lines: &str| read(format!("service stats {{\n{kind} {{\n{lines}\n}}\n}}"));
+    let port = "port = 1\nprotocol = http\n";
+    let good = [
+        "close_after_reply = yes",
+        "reset = no",
+        "column_order = 2.3",
+    ];
+    for line in good {
+        assert!(section("inet_listener", &format!("{port}{line}")).is_ok());
+    }
+    for word in ["yes", "no"] {
+        let lines = format!("protocol = http\nreset = {word}");
+        assert!(section("unix_listener x", &lines).is_ok());
+    }
+    for (kind, lines) in [
+        ("inet_listener", "port = 1\nreset = yes\nprotocol = http"),
+        (
+            "inet_listener",
+            "port = 1\nprotocol = http\ncolumn_order = 2.2",
+        ),
+        ("unix_listener", "protocol = http\nheader_always = yes"),
+    ] {
+        let name = if kind == "unix_listener" { " x" } else { "" };
+        let message = format!(
+            "main.conf:2: {kind}: reset, column_order and header_always mean nothing \
+             with protocol = http"
+        );
+        assert_eq!(
+            section(&format!("{kind}{name}"), lines),
+            Err(message),
+            "{lines}"
+        );
+    }
     for text in ["true", "", "0", "n", "maybe"] {
         let message = format!("reset: {text:?} is neither yes nor no");
         assert_eq!(

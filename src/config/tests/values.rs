@@ -31,6 +31,7 @@ fn defaults_are_those_of_the_manual() {
     let unix = &s.unix_listeners[0];
     assert_eq!((&*unix.file.name, unix.file.mode), ("stats", 0o600));
     let options = ListenerOptions {
+        protocol: Protocol::Stats,
         reset: true,
         close_after_reply: false,
         column_order: ColumnOrder::V2_3,
@@ -323,5 +324,9 @@ fn carbon_levels_and_limit() {
     ] {
         let read = set(&format!("stats_carbon_limit={text}")).map(|s| s.carbon_limit);
         assert_eq!(read.ok(), limit, "{text}");
+        let read = set(&format!("old_stats_metrics_limit={text}")).map(|s| s.metrics_limit);
+        assert_eq!(read.ok(), limit, "{text}");
     }
+    let metrics = set("stats_metrics_levels=ip global").map(|s| s.metrics_levels);
+    assert_eq!(metrics, Ok(vec![Level::Ip, Level::Global]));
 }
