@@ -8,6 +8,7 @@
 //!
 //! One call reads once, at most [`READ_BYTES`].
 
+use crate::store::LOOK_AHEAD;
 use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
 use crate::sys::place::Inode;
@@ -32,6 +33,14 @@ pub enum Line<'a> {
     TooLong(&'a [u8]),
 }
 
+/// Who lines are handed to.
+pub trait LineReader {
+    /// Tells which lines come next, at most [`LOOK_AHEAD`] of them.
+    fn look_ahead(&mut self, lines: &[&[u8]]);
+    /// Hands out a line.
+    fn take(&mut self, line: Line);
+}
+
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
 pub struct FifoInput {
@@ -39,12 +48,12 @@ pub struct FifoInput {
     pub fifo: Fifo,
     /// The listener's name, for the log and metrics.
     name: Rc<str>,
+    /// Its identity, when somebody else keeps it over our restarts.
+    held: Option<Inode>,
     /// The lines that came from it.
     line_count: u64,
     /// The bytes that came from it.
     read_bytes: u64,
-    /// Its identity, when somebody else keeps it over our restarts.
-    held: Option<Inode>,
     /// The lines read.
     lines: LineBuffer,
 }
@@ -55,11 +64,16 @@ impl FifoInput {
         FifoInput {
             fifo,
             name: name.into(),
+            held,
             line_count: 0,
             read_bytes: 0,
-            held,
             lines: LineBuffer::new(),
         }
+    }
+
+    /// Whether somebody else keeps it, and what is in it, over our restarts.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// The listener's name.
@@ -77,24 +91,16 @@ impl FifoInput {
         self.read_bytes
     }
 
-    /// Whether somebody else keeps it, and what is in it, over our restarts.
-    pub fn is_held(&self) -> bool {
-        self.held.is_some()
-    }
-
-    /// Reads once, hands out the lines that are complete, and tells how many
-    /// bytes there were.
+    /// Reads once, hands out the lines that are complete, some of them together
+    /// first, and tells how many bytes there were.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, mut take: impl FnMut(Line)) -> io::Result<usize> {
+    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
                 self.read_bytes += count as u64;
-                self.lines.filled(count, |line| {
-                    self.line_count += 1;
-                    take(line);
-                });
+                self.line_count += self.lines.filled(count, reader);
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -149,25 +155,49 @@ impl LineBuffer {
         &mut self.bytes[self.partial..][..READ_BYTES]
     }
 
-    /// Hands out the lines that `count` more bytes complete.
-    fn filled(&mut self, count: usize, mut take: impl FnMut(Line)) {
+    /// Hands out the lines that `count` more bytes complete and tells how many that
+    /// were.
+    fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
+        let mut handed_out = 0;
         let end = self.partial + count;
         let mut begin = 0;
         let mut searched = self.partial;
-        while let Some(at) = find(b'\n', &self.bytes[searched..end]) {
-            let line = &mut self.bytes[begin..searched + at];
-            begin = searched + at + 1;
-            searched = begin;
-            if std::mem::take(&mut self.skipping) {
-                continue;
+        loop {
+            // Where the next lines end.
+            let mut ends = [0; LOOK_AHEAD];
+            let mut lines: [&[u8]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
+            let mut found = 0;
+            let mut line_begin = begin;
+            while found < LOOK_AHEAD {
+                let Some(at) = find(b'\n', &self.bytes[searched..end]) else {
+                    break;
+                };
+                ends[found] = searched + at;
+                lines[found] = &self.bytes[line_begin..ends[found]];
+                searched = ends[found] + 1;
+                line_begin = searched;
+                found += 1;
             }
-            match line.len() {
-                0..=MAX_LINE_BYTES => take(Line::Whole(line)),
-                _ => take(Line::TooLong(line)),
+            if found == 0 {
+                break;
+            }
+            reader.look_ahead(&lines[..found]);
+            for line_end in &ends[..found] {
+                let line = &mut self.bytes[begin..*line_end];
+                begin = line_end + 1;
+                if std::mem::take(&mut self.skipping) {
+                    continue;
+                }
+                handed_out += 1;
+                match line.len() {
+                    0..=MAX_LINE_BYTES => reader.take(Line::Whole(line)),
+                    _ => reader.take(Line::TooLong(line)),
+                }
             }
         }
         if !self.skipping && end - begin > MAX_LINE_BYTES {
-            take(Line::TooLong(&self.bytes[begin..end]));
+            handed_out += 1;
+            reader.take(Line::TooLong(&self.bytes[begin..end]));
             self.skipping = true;
         }
         self.partial = 0;
@@ -175,27 +205,54 @@ impl LineBuffer {
             self.bytes.copy_within(begin..end, 0);
             self.partial = end - begin;
         }
+        handed_out
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
-    /// The lines of a stream read in pieces of `size`; too long ones by length.
-    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
-        let mut buffer = LineBuffer::new();
-        let mut found = Vec::new();
-        for piece in stream.chunks(size) {
-            buffer.room()[..piece.len()].copy_from_slice(piece);
-            buffer.filled(piece.len(), |line| {
-                found.push(match line {
-                    Line::Whole(line) => Ok(line.to_vec()),
-                    Line::TooLong(_) => Err(()),
-                });
+    /// Keeps the lines, too long ones as errors, and what was to come.
+    #[derive(Default)]
+    struct Kept {
+        lines: Vec<Result<Vec<u8>, ()>>,
+        announced: VecDeque<Vec<u8>>,
+    }
+
+    impl LineReader for Kept {
+        fn look_ahead(&mut self, lines: &[&[u8]]) {
+            self.announced = lines.iter().map(|line| line.to_vec()).collect();
+        }
+
+        fn take(&mut self, line: Line) {
+            self.lines.push(match line {
+                Line::Whole(line) => {
+                    // The rest of a line that was too long may be before it.
+                    while let Some(announced) = self.announced.pop_front() {
+                        if announced == line {
+                            break;
+                        }
+                    }
+                    Ok(line.to_vec())
+                }
+                Line::TooLong(_) => Err(()),
             });
         }
-        found
+    }
+
+    /// The lines of a stream read in pieces of `size`.
+    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
+        let mut buffer = LineBuffer::new();
+        let mut kept = Kept::default();
+        for piece in stream.chunks(size) {
+            buffer.room()[..piece.len()].copy_from_slice(piece);
+            buffer.filled(piece.len(), &mut kept);
+            // But for the end of a line that was too long.
+            assert!(kept.announced.len() < 2, "what was announced came");
+        }
+        kept.lines
     }
 
     #[test]

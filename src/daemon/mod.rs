@@ -9,7 +9,7 @@
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
 //! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
-//! | `fifo_input` | bytes of a FIFO to records |
+//! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
 //! | `conversation` | what a protocol makes of them |
@@ -40,6 +40,7 @@ mod manager;
 mod opening;
 mod options;
 mod pidfile;
+mod records;
 mod reload;
 mod resolve;
 mod scrape;

@@ -12,18 +12,18 @@ use super::client::Client;
 use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
-use super::fifo_input::{FifoInput, Line};
+use super::fifo_input::FifoInput;
 use super::listener::Listener;
 use super::log::{visible, Log};
 use super::manager::Manager;
 use super::opening::{Opened, Placed};
 use super::options::Options;
+use super::records::Records;
 use super::state::{Mark, State};
 use crate::config::Settings;
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
-use crate::wire::parse_record;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -205,11 +205,16 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Lines read from FIFOs.
+    fn line_count(&self) -> u64 {
+        self.fifos.iter().map(FifoInput::line_count).sum()
+    }
+
     /// What tells whether there is something to save.
     fn mark(&self) -> Mark {
         let totals = self.store.totals_of_everything();
         Mark {
-            lines: self.fifos.iter().map(FifoInput::line_count).sum(),
+            lines: self.line_count(),
             connected: totals.connected,
             reset_secs: totals.reset_secs,
             last_update: totals.last_update,
@@ -401,7 +406,7 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.fifos.iter().map(FifoInput::line_count).sum::<u64>(),
+            self.line_count(),
             self.clients.len(),
         ));
     }
@@ -432,22 +437,7 @@ impl Daemon {
             ..
         } = self;
         let name = Rc::clone(fifos[index].name());
-        let mut report = |fault: Fault, line: &[u8]| {
-            faults.report(log, fault, now.uptime_secs, || {
-                format!("{name}: {}", visible(line))
-            });
-        };
-        let result = fifos[index].read(|line| match line {
-            Line::TooLong(beginning) => report(Fault::LineTooLong, beginning),
-            Line::Whole(line) => match parse_record(line) {
-                Ok(record) => {
-                    if let Some(note) = store.apply(&record, now) {
-                        report(note.into(), record.subject());
-                    }
-                }
-                Err(refusal) => report(refusal.into(), line),
-            },
-        });
+        let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);

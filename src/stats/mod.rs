@@ -76,10 +76,10 @@ macro_rules! fields {
             width: wire_struct::$item::$name.1,
         }),*];
 
-        /// The places of the fields in [`Stats::values`], by their names.
+        /// The place of each field in [`FIELDS`], by name.
         #[allow(non_upper_case_globals)]
         pub mod place {
-            $(#[doc = concat!("Where `", stringify!($name), "` is.")]
+            $(/// Where this field is.
             pub const $name: usize = $index;)*
         }
 

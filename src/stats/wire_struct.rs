@@ -77,12 +77,21 @@ wire_struct! {
     auth_cache_misses u32 => U32,
 }
 
+/// How wide a member of a `struct timeval` is. Its type has no name to rely on:
+/// musl's are about to change.
+const fn width_of<T>(_member: fn(&libc::timeval) -> &T) -> usize {
+    size_of::<T>()
+}
+
 /// Where the members of a `struct timeval` lie in it, and how wide they are.
 const TIMEVAL: [(usize, usize); 2] = [
-    (offset_of!(libc::timeval, tv_sec), size_of::<libc::time_t>()),
+    (
+        offset_of!(libc::timeval, tv_sec),
+        width_of(|time| &time.tv_sec),
+    ),
     (
         offset_of!(libc::timeval, tv_usec),
-        size_of::<libc::suseconds_t>(),
+        width_of(|time| &time.tv_usec),
     ),
 ];
 

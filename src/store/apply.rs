@@ -10,8 +10,8 @@ use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
 use super::level::key;
 use super::making::Parents;
-use super::packed::Difference;
-use super::{CommandUpdate, Counters, Note, Record, Store};
+use super::packed::Lanes;
+use super::{CommandUpdate, Hint, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -23,6 +23,11 @@ impl Store {
     /// Applies a record. The answer is what was remarkable about it, if
     /// anything.
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
+        self.apply_hinted(record, None, now)
+    }
+
+    /// The same, when it is known where its session was.
+    pub fn apply_hinted(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
         match *record {
             Record::Connect {
                 session,
@@ -32,7 +37,7 @@ impl Store {
                 ip,
             } => self.connect(session, user, (service, pid), ip, now),
             Record::UpdateSession { session, report } => {
-                match self.session_for_update(session, now) {
+                match self.session_for_update(session, hint, now) {
                     Ok((link, note)) => self.update_session(link, &report, now).or(note),
                     Err(note) => Some(note),
                 }
@@ -40,12 +45,12 @@ impl Store {
             Record::UpdateCommand {
                 session,
                 ref update,
-            } => match self.session_for_update(session, now) {
+            } => match self.session_for_update(session, hint, now) {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => Some(note),
             },
             Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
-            Record::Disconnect { session } => match self.find_session(session) {
+            Record::Disconnect { session } => match self.find_session(session, hint) {
                 None => Some(Note::UnknownSession),
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
                     Some(Note::Disconnected)
@@ -84,7 +89,7 @@ impl Store {
 
     /// Clears the totals. Sessions connected now stay counted.
     pub fn reset(&mut self, now: Now) {
-        self.global.counters = Counters::default();
+        self.global.counters = Lanes::default();
         self.global.reset_secs = now.wall.secs;
         self.global.last_update = WallTime::default();
     }
@@ -99,23 +104,25 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let live = self
-            .find_session(id)
+            .find_session(id, None)
             .filter(|&link| self.sessions.arena[link].has(Flag::Connected));
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
         }
         let mut parents = self.hold_user(user, now);
         parents.ip = ip.and_then(|ip| self.hold_ip(ip, now));
+        // What a placeholder counted stays where it was counted.
+        let settled = live.is_none_or(|placeholder| self.settle_now(placeholder, now));
         let session = match live {
             _ if parents.ip.is_none() && ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
             None => self.make_session((id, service), parents, now, |session| session.pid = pid),
         };
-        let counted = self.count_upwards(parents, &Difference::login(), now);
+        let counted = self.count_upwards(parents, &Lanes::login(), now);
         if session.is_none() {
             self.let_go(parents, now);
         }
-        (session.is_none() || !counted).then_some(Note::NoRoom)
+        (session.is_none() || !counted || !settled).then_some(Note::NoRoom)
     }
 
     /// Makes a placeholder the session that it stands for, below parents that
@@ -140,6 +147,7 @@ impl Store {
         session.set(Flag::Placeholder, false);
         session.pid = pid;
         session.user = user;
+        session.domain = parents.domain?;
         session.ip = parents.ip;
         self.join_parents(link);
         self.let_go(before, now);
@@ -149,24 +157,22 @@ impl Store {
 
     /// UPDATE-SESSION.
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
-        let parents = self.parents(link);
-        let mut total = self
-            .memory
-            .counters(self.sessions.arena[link].common.counters);
-        let (stats, shrank) = report.advance(&mut total.stats);
+        let mut total = self.sessions.lanes(&self.memory, link);
+        let (mut difference, shrank) = total.advance(report);
         self.touch_session(link, now);
-        let mut difference = Difference::stats(&stats);
+        // What it counted before can no longer be told from its totals.
+        let settled = !shrank || self.settle_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
-        let stored = self.with_room(now, |store| match shrank {
-            false => store.sessions.add(&mut store.memory, link, &difference),
-            true => store.sessions.set(&mut store.memory, link, &total),
+        let stored = self.with_room(now, |store| {
+            store.sessions.set(&mut store.memory, link, &total)
         });
         if stored.is_none() {
-            difference = Difference::stats(&Stats::default());
+            difference = Lanes::default();
         }
+        let parents = self.parents_not_deferring(link);
         let counted = self.count_upwards(parents, &difference, now);
-        match counted && stored.is_some() {
+        match settled && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
         }
@@ -180,7 +186,7 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let running = self.find_running(session, update.number);
-        let parents = self.parents(session);
+        let parents = self.parents_not_deferring(session);
         if let Some(texts) = update.begins {
             if running.is_some() {
                 return Some(Note::DuplicateCommand);
@@ -188,14 +194,12 @@ impl Store {
             return self.begin_command(session, parents, texts, update, now);
         }
         self.touch_session(session, now);
-        self.count_upwards(parents, &Difference::stats(&Stats::default()), now);
+        self.count_upwards(parents, &Lanes::default(), now);
         let Some(link) = running else {
             return Some(Note::UnknownCommand);
         };
-        let mut total = self
-            .memory
-            .counters(self.commands.arena[link].common.counters);
-        let (_, shrank) = update.report.advance(&mut total.stats);
+        let mut total = self.commands.lanes(&self.memory, link);
+        let (_, shrank) = total.advance(&update.report);
         self.commands.touch(link, now);
         let stored = self.with_room(now, |store| {
             store.commands.set(&mut store.memory, link, &total)
@@ -219,13 +223,10 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let counters = Counters {
-            stats: update.report.stats,
-            ..Counters::default()
-        };
+        let counters = Lanes::of_stats(&update.report.stats);
         let running = (!update.done).then_some(update.number);
         let made = self.make_command(session, texts, running, &counters, now);
-        let difference = Difference::command();
+        let difference = Lanes::command();
         self.touch_session(session, now);
         let counted = self.count_upwards(parents, &difference, now);
         let stored = self.with_room(now, |store| {
@@ -237,7 +238,7 @@ impl Store {
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
         let parents = self.hold_user(name, now);
-        let counted = self.count_upwards(parents, &Difference::stats(stats), now);
+        let counted = self.count_upwards(parents, &Lanes::of_stats(stats), now);
         self.let_go(parents, now);
         (parents.user.is_none() || !counted).then_some(Note::NoRoom)
     }
@@ -257,7 +258,7 @@ impl Store {
 
     /// Adds to the entries above a session, which are held, and to the totals.
     /// False when one of them has no room for its counters.
-    fn count_upwards(&mut self, parents: Parents, difference: &Difference, now: Now) -> bool {
+    fn count_upwards(&mut self, parents: Parents, difference: &Lanes, now: Now) -> bool {
         self.global.last_update = now.wall;
         if let Some(user) = parents.user {
             self.users.touch(user, now);
@@ -271,7 +272,7 @@ impl Store {
         if difference.is_zero() {
             return true;
         }
-        difference.add_to(&mut self.global.counters);
+        self.global.counters.add(difference);
         let user = parents.user.is_none_or(|link| {
             self.with_room(now, |store| {
                 store.users.add(&mut store.memory, link, difference)

@@ -77,13 +77,13 @@ impl Store {
 
     /// How big an entry is.
     pub(super) fn load_usecs(&self, node: Node) -> u64 {
-        let counters = match node {
-            Node::Command(link) => self.commands.arena[link].common.counters,
-            Node::Session(link) => self.sessions.arena[link].common.counters,
-            Node::User(link) => self.users.arena[link].common.counters,
-            Node::Domain(link) => self.domains.arena[link].common.counters,
-            Node::Ip(link) => self.ips.arena[link].common.counters,
+        let lanes = match node {
+            Node::Command(link) => self.commands.lanes(&self.memory, link),
+            Node::Session(link) => self.sessions.lanes(&self.memory, link),
+            Node::User(link) => self.gathered(&self.users.arena[link]),
+            Node::Domain(link) => self.domains.lanes(&self.memory, link),
+            Node::Ip(link) => self.gathered(&self.ips.arena[link]),
         };
-        self.memory.counters(counters).stats.load_usecs()
+        lanes.counters().stats.load_usecs()
     }
 }

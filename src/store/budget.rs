@@ -10,7 +10,16 @@
 //! statistics that grow in entries which already exist, so that a full store
 //! can still count.
 //!
+//! Frames that slabs no longer need are kept for the next slab that needs one, a few
+//! of them ([`MOST_SPARE`]): when entries are freed to make others, memory would
+//! otherwise go to the kernel and back with every few records. They are in use by
+//! nobody, but resident: used and spare bytes together stay within the limit, and
+//! the spare ones go first.
+//!
 //! Must not: decide what to free.
+
+use crate::sys::page::Frame;
+use std::num::NonZeroUsize;
 
 /// What a block costs the allocator beyond its size: header and rounding in
 /// glibc's and musl's malloc, at most.
@@ -18,6 +27,10 @@ pub const BLOCK_OVERHEAD_BYTES: usize = 32;
 
 /// The share of the limit that only growth of existing entries may use.
 const RESERVE_SHARE: usize = 16;
+
+/// The most frames that are kept; of the size that slabs have under the limit, these
+/// are a sixty-fourth of it.
+const MOST_SPARE: usize = 16;
 
 /// What memory is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +60,8 @@ pub struct Budget {
     limit_bytes: usize,
     /// The sum of all charges.
     used_bytes: usize,
+    /// Frames nobody uses, the latest last.
+    spare: Vec<Frame>,
 }
 
 impl Budget {
@@ -55,6 +70,7 @@ impl Budget {
         Budget {
             limit_bytes,
             used_bytes: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -78,14 +94,14 @@ impl Budget {
         blocks: usize,
         purpose: Purpose,
     ) -> Result<Charge, Full> {
-        self.charge_pages(bytes + blocks * BLOCK_OVERHEAD_BYTES, purpose)
+        self.charge(bytes + blocks * BLOCK_OVERHEAD_BYTES, purpose)
     }
 
-    /// Takes `bytes` of the kernel's pages.
+    /// Takes `bytes`.
     ///
     /// # Errors
     /// [`Full`] when they would pass what `purpose` may use.
-    pub fn charge_pages(&mut self, bytes: usize, purpose: Purpose) -> Result<Charge, Full> {
+    fn charge(&mut self, bytes: usize, purpose: Purpose) -> Result<Charge, Full> {
         let most = match purpose {
             Purpose::Create => self.limit_bytes - self.limit_bytes / RESERVE_SHARE,
             Purpose::Grow => self.limit_bytes,
@@ -94,7 +110,48 @@ impl Budget {
             return Err(Full);
         }
         self.used_bytes += bytes;
+        while self.used_bytes + self.spare_bytes() > self.limit_bytes {
+            self.spare.remove(0);
+        }
         Ok(Charge { bytes })
+    }
+
+    /// Takes a frame of `bytes`, a spare one or one of the kernel's.
+    ///
+    /// # Errors
+    /// [`Full`] when it would pass what `purpose` may use, or the kernel has no
+    /// memory.
+    pub fn take_frame(
+        &mut self,
+        bytes: NonZeroUsize,
+        purpose: Purpose,
+    ) -> Result<(Frame, Charge), Full> {
+        let fits = |frame: &Frame| frame.bytes() == bytes.get();
+        let spare = self.spare.iter().rposition(fits);
+        let spare = spare.map(|at| self.spare.remove(at));
+        let charge = self.charge(bytes.get(), purpose)?;
+        match spare.map_or_else(|| Frame::map(bytes), Ok) {
+            Ok(frame) => Ok((frame, charge)),
+            // The kernel has less than the limit promises.
+            Err(_) => {
+                self.release(charge);
+                Err(Full)
+            }
+        }
+    }
+
+    /// Gives a frame back with its charge.
+    pub fn give_frame(&mut self, frame: Frame, charge: Charge) {
+        self.release(charge);
+        if self.spare.len() == MOST_SPARE {
+            self.spare.remove(0);
+        }
+        self.spare.push(frame);
+    }
+
+    /// The bytes of spare frames.
+    fn spare_bytes(&self) -> usize {
+        self.spare.iter().map(Frame::bytes).sum()
     }
 
     /// Gives a charge back.
@@ -110,14 +167,14 @@ mod tests {
     #[test]
     fn charges_up_to_the_limit_and_not_a_byte_further() {
         let mut budget = Budget::new(1600);
-        assert_eq!(budget.charge_pages(1601, Purpose::Grow).unwrap_err(), Full);
-        let charge = budget.charge_pages(1600, Purpose::Grow).unwrap();
+        assert_eq!(budget.charge(1601, Purpose::Grow).unwrap_err(), Full);
+        let charge = budget.charge(1600, Purpose::Grow).unwrap();
         assert_eq!(budget.used_bytes(), 1600);
-        assert_eq!(budget.charge_pages(1, Purpose::Grow).unwrap_err(), Full);
+        assert_eq!(budget.charge(1, Purpose::Grow).unwrap_err(), Full);
         budget.release(charge);
-        let charge = budget.charge_pages(1599, Purpose::Grow).unwrap();
+        let charge = budget.charge(1599, Purpose::Grow).unwrap();
         assert_eq!(budget.used_bytes(), 1599);
-        let rest = budget.charge_pages(1, Purpose::Grow).unwrap();
+        let rest = budget.charge(1, Purpose::Grow).unwrap();
         budget.release(charge);
         budget.release(rest);
         assert_eq!(budget.used_bytes(), 0);
@@ -126,13 +183,33 @@ mod tests {
     #[test]
     fn new_entries_leave_the_reserve_alone() {
         let mut budget = Budget::new(1600);
-        assert_eq!(
-            budget.charge_pages(1501, Purpose::Create).unwrap_err(),
-            Full
-        );
-        let _create = budget.charge_pages(1500, Purpose::Create).unwrap();
-        assert_eq!(budget.charge_pages(1, Purpose::Create).unwrap_err(), Full);
-        let _grow = budget.charge_pages(100, Purpose::Grow).unwrap();
+        assert_eq!(budget.charge(1501, Purpose::Create).unwrap_err(), Full);
+        let _create = budget.charge(1500, Purpose::Create).unwrap();
+        assert_eq!(budget.charge(1, Purpose::Create).unwrap_err(), Full);
+        let _grow = budget.charge(100, Purpose::Grow).unwrap();
+    }
+
+    #[test]
+    fn frames_are_used_again_and_give_way() {
+        const BYTES: usize = 65536;
+        let size = NonZeroUsize::new(BYTES).unwrap();
+        let mut budget = Budget::new(20 * BYTES);
+        let mut taken: Vec<_> =
+            std::iter::from_fn(|| budget.take_frame(size, Purpose::Grow).ok()).collect();
+        assert_eq!((taken.len(), budget.used_bytes()), (20, 20 * BYTES));
+        for (frame, charge) in taken.drain(..) {
+            budget.give_frame(frame, charge);
+        }
+        assert_eq!((budget.used_bytes(), budget.spare.len()), (0, MOST_SPARE));
+        let (frame, charge) = budget.take_frame(size, Purpose::Create).unwrap();
+        assert_eq!(budget.spare.len(), MOST_SPARE - 1);
+        // Spare frames and what is used never pass the limit together.
+        let rest = budget.charge(18 * BYTES + 1, Purpose::Grow).unwrap();
+        assert_eq!(budget.spare.len(), 0);
+        budget.give_frame(frame, charge);
+        assert_eq!(budget.spare.len(), 1);
+        budget.release(rest);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]

@@ -21,7 +21,7 @@
 
 use super::arena::{Id, Link};
 use super::biggest::Ranking;
-use super::entry::{Command, Common, Domain, Flag, Ip, Node, Session, Stamp, User};
+use super::entry::{Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime};
 use super::filter::Filter;
 use super::level::key;
 use super::{Row, Store, Zoom};
@@ -233,12 +233,12 @@ impl Store {
         let (fits, row, child) = match (walk.zoom, node) {
             (_, Node::Command(link)) => {
                 let command = &self.commands.arena[link];
-                let fits = is_since(filter, &command.common)
+                let fits = is_since(filter, command.common.stamp.wall())
                     && self.session_fits(filter, command.session, work);
                 (fits, node, None)
             }
             (Zoom::Session, Node::Session(link)) => {
-                let fits = is_since(filter, &self.sessions.arena[link].common)
+                let fits = is_since(filter, self.sessions.arena[link].common.stamp.wall())
                     && self.session_fits(filter, link, work);
                 (fits, node, None)
             }
@@ -253,7 +253,7 @@ impl Store {
             }
             (Zoom::User, Node::User(link)) => {
                 let user = &self.users.arena[link];
-                let fits = is_since(filter, &user.common)
+                let fits = is_since(filter, self.last_update(user))
                     && (!filter.connected || user.connected > 0)
                     && self.user_fits(filter, link, work);
                 let inside = filter.session.is_some() || filter.ip.is_some();
@@ -270,7 +270,7 @@ impl Store {
             }
             (_, Node::Domain(link)) => {
                 let domain = &self.domains.arena[link];
-                let fits = is_since(filter, &domain.common)
+                let fits = is_since(filter, domain.common.stamp.wall())
                     && (!filter.connected || domain.connected > 0)
                     && self.domain_fits(filter, link, work);
                 let inside =
@@ -280,7 +280,7 @@ impl Store {
             }
             (_, Node::Ip(link)) => {
                 let ip = &self.ips.arena[link];
-                let fits = is_since(filter, &ip.common)
+                let fits = is_since(filter, self.last_update(ip))
                     && (!filter.connected || ip.connected > 0)
                     && filter
                         .ip
@@ -414,7 +414,7 @@ impl Store {
     }
 }
 
-/// Whether an entry's last update is not before the time of the filter.
-fn is_since<T>(filter: &Filter, common: &Common<T>) -> bool {
-    u64::from(common.stamp.wall().secs) >= filter.since_secs
+/// Whether a last update is not before the time of the filter.
+fn is_since(filter: &Filter, last_update: WallTime) -> bool {
+    u64::from(last_update.secs) >= filter.since_secs
 }

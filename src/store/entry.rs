@@ -18,10 +18,10 @@
 //! | level | slot | text | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 32 |
-//! | session | 84 | id and service | 48 |
-//! | user | 76 | name | 48 |
+//! | session | 96 | id and service | 48 |
+//! | user | 80 | name | 16, then 48 |
 //! | domain | 64 | name | 48 |
-//! | ip | 64 | 8 or 16 | 48 |
+//! | ip | 68 | 8 or 16 | 16, then 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
@@ -61,6 +61,11 @@ pub enum Flag {
     Indexed = 1 << 23,
     /// Of a session: an older one with the same id existed when it was made.
     ReusesId = 1 << 24,
+    /// Of a session: its user has not added what it counted, see
+    /// [`deferred`](super::deferred).
+    DeferredByUser = 1 << 25,
+    /// Of a session: its ip has not.
+    DeferredByIp = 1 << 26,
 }
 
 /// When a record last reached an entry, as shown, and the entry's flags: eight
@@ -207,6 +212,8 @@ pub struct Session {
     pub common: Common<Session>,
     /// Whose it is.
     pub user: Link<User>,
+    /// The user's domain, without a look at the user.
+    pub domain: Link<Domain>,
     /// Where it comes from.
     pub ip: Option<Link<Ip>>,
     /// Place in the user's list, newest first.
@@ -219,6 +226,10 @@ pub struct Session {
     pub commands: List<Command>,
     /// The process, 0 when unknown.
     pub pid: u32,
+    /// The next session that its user defers.
+    pub deferred_by_user: Option<Link<Session>>,
+    /// The next session that its ip defers.
+    pub deferred_by_ip: Option<Link<Session>>,
 }
 
 impl Session {
@@ -246,6 +257,8 @@ pub struct User {
     pub chain: Option<Link<User>>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
+    /// The first session that is deferred, see [`deferred`](super::deferred).
+    pub deferred: Option<Link<Session>>,
     /// How many of them are connected.
     pub connected: u32,
     /// When the entry was made, in seconds since 1970.
@@ -276,6 +289,8 @@ pub struct Ip {
     pub chain: Option<Link<Ip>>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
+    /// The first session that is deferred, see [`deferred`](super::deferred).
+    pub deferred: Option<Link<Session>>,
     /// How many of them are connected.
     pub connected: u32,
     /// When the entry was made, in seconds since 1970.
@@ -321,15 +336,15 @@ macro_rules! entries {
 entries! {
     Command 0 { session: nowhere(), in_session: Hook::NONE, running: None };
     Session 48 {
-        user: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE, commands: List::EMPTY,
-        pid: 0
+        user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
+        commands: List::EMPTY, pid: 0, deferred_by_user: None, deferred_by_ip: None
     };
-    User 48 {
-        domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, connected: 0,
-        created_secs: 0
+    User 16 {
+        domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
+        connected: 0, created_secs: 0
     };
     Domain 48 { users: List::EMPTY, connected: 0, created_secs: 0 };
-    Ip 48 { sessions: List::EMPTY, connected: 0, created_secs: 0 };
+    Ip 16 { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
 }
 
 macro_rules! parents {

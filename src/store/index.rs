@@ -77,8 +77,13 @@ impl<T: Entry> Index<T> {
         }
     }
 
+    /// The entry that is looked at first for a hash.
+    pub fn first(&self, hash: u64) -> Option<Link<T>> {
+        self.head(self.bucket(hash))
+    }
+
     /// A bucket's first entry.
-    fn first(&self, bucket: usize) -> Option<Link<T>> {
+    fn head(&self, bucket: usize) -> Option<Link<T>> {
         NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
     }
 
@@ -89,7 +94,7 @@ impl<T: Entry> Index<T> {
         hash: u64,
         mut matches: impl FnMut(&T) -> bool,
     ) -> Option<Link<T>> {
-        let mut at = self.first(self.bucket(hash));
+        let mut at = self.first(hash);
         while let Some(link) = at {
             let entry = &mut arena[link];
             if matches(entry) {
@@ -113,14 +118,14 @@ impl<T: Entry> Index<T> {
     /// Puts an entry before the others of its bucket.
     fn push(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
         let bucket = self.bucket(hash);
-        *T::chain(&mut arena[link]) = self.first(bucket);
+        *T::chain(&mut arena[link]) = self.head(bucket);
         self.buckets[bucket] = link.number().get();
     }
 
     /// Takes one more bucket into use and moves there what belongs there.
     fn split(&mut self, arena: &mut Arena<T>, hash_of: &impl Fn(&T) -> u64) {
         let bucket = self.used - (1 << self.used.ilog2());
-        let mut at = self.first(bucket);
+        let mut at = self.head(bucket);
         self.buckets[bucket] = 0;
         self.used += 1;
         while let Some(link) = at {
@@ -135,11 +140,11 @@ impl<T: Entry> Index<T> {
         let next = T::chain(&mut arena[link]).take();
         self.len -= 1;
         let bucket = self.bucket(hash);
-        if self.first(bucket) == Some(link) {
+        if self.head(bucket) == Some(link) {
             self.buckets[bucket] = next.map_or(0, |next| next.number().get());
             return;
         }
-        let mut at = self.first(bucket);
+        let mut at = self.head(bucket);
         while let Some(before) = at {
             let chain = T::chain(&mut arena[before]);
             if *chain == Some(link) {

@@ -7,11 +7,11 @@
 use super::arena::{Arena, Link};
 use super::budget::{Budget, Full, Purpose};
 use super::entry::{Common, Entry, Now, Parent};
+use super::hash;
 use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use super::index::Index;
 use super::list::List;
-use super::packed::{Counters, Difference, BUFFER};
-use std::hash::{BuildHasher, RandomState};
+use super::packed::{Counters, Lanes, BUFFER};
 
 /// What levels share: the budget, all bytes that are not an entry's slot, and
 /// the keys of the hashes of keys.
@@ -22,13 +22,13 @@ pub struct Memory {
     /// Texts and counters.
     pub heap: Heap,
     /// Makes hashes that nobody outside can foresee.
-    pub hasher: RandomState,
+    pub hash_key: hash::Key,
 }
 
 impl Memory {
     /// The hash of an entry's key.
     fn hash_of<T: Entry>(&self, entry: &T) -> u64 {
-        self.hasher.hash_one(key(&self.heap, entry))
+        self.hash_key.hash(key(&self.heap, entry))
     }
 
     /// Puts counters where `blob` is, or somewhere else, with room for at least
@@ -39,7 +39,7 @@ impl Memory {
     pub fn store(
         &mut self,
         blob: &mut Blob,
-        counters: &Counters,
+        counters: &Lanes,
         room: usize,
         purpose: Purpose,
     ) -> Result<(), Full> {
@@ -57,8 +57,13 @@ impl Memory {
     }
 
     /// The counters at `blob`.
+    pub fn lanes(&self, blob: Blob) -> Lanes {
+        Lanes::unpack(self.heap.bytes(blob))
+    }
+
+    /// The counters at `blob`, to be shown.
     pub fn counters(&self, blob: Blob) -> Counters {
-        Counters::unpack(self.heap.bytes(blob))
+        self.lanes(blob).counters()
     }
 }
 
@@ -128,7 +133,7 @@ impl<T: Entry> Level<T> {
         &mut self,
         memory: &mut Memory,
         texts: (&[u8], &[u8]),
-        counters: &Counters,
+        counters: &Lanes,
         now: Now,
         make: impl FnOnce(Common<T>) -> T,
     ) -> Result<Link<T>, Full> {
@@ -172,7 +177,7 @@ impl<T: Entry> Level<T> {
 
     /// The entry with that key.
     pub fn find(&mut self, memory: &Memory, wanted: &[u8]) -> Option<Link<T>> {
-        let hash = memory.hasher.hash_one(wanted);
+        let hash = memory.hash_key.hash(wanted);
         self.index.find(&mut self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })
@@ -242,6 +247,11 @@ impl<T: Entry> Level<T> {
         Ok(())
     }
 
+    /// An entry's counters.
+    pub fn lanes(&self, memory: &Memory, link: Link<T>) -> Lanes {
+        memory.lanes(self.arena[link].common().counters)
+    }
+
     /// Sets an entry's counters.
     ///
     /// # Errors
@@ -250,10 +260,13 @@ impl<T: Entry> Level<T> {
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        counters: &Counters,
+        counters: &Lanes,
     ) -> Result<(), Full> {
         let blob = &mut self.arena[link].common_mut().counters;
-        memory.store(blob, counters, 0, Purpose::Grow)
+        match counters.replace(memory.heap.bytes_mut(*blob)) {
+            true => Ok(()),
+            false => memory.store(blob, counters, 0, Purpose::Grow),
+        }
     }
 
     /// Adds to an entry's counters.
@@ -264,15 +277,11 @@ impl<T: Entry> Level<T> {
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        difference: &Difference,
+        difference: &Lanes,
     ) -> Result<(), Full> {
-        let blob = &mut self.arena[link].common_mut().counters;
-        if difference.add_in_place(memory.heap.bytes_mut(*blob)) {
-            return Ok(());
-        }
-        let mut counters = memory.counters(*blob);
-        difference.add_to(&mut counters);
-        memory.store(blob, &counters, 0, Purpose::Grow)
+        let mut sum = self.lanes(memory, link);
+        sum.add(difference);
+        self.set(memory, link, &sum)
     }
 }
 

@@ -10,9 +10,9 @@
 use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::level::Memory;
-use super::{Counters, Full, Note, Store};
+use super::packed::Lanes;
+use super::{Full, Hint, Note, Store};
 use crate::sys::bytes::find;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -72,9 +72,10 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 }
 
 impl Store {
-    /// The newest session with that id.
-    pub(super) fn find_session(&mut self, id: &[u8]) -> Option<Link<Session>> {
-        self.sessions.find(&self.memory, id)
+    /// The newest session with that id, which may be where a hint says.
+    pub(super) fn find_session(&mut self, id: &[u8], hint: Option<Hint>) -> Option<Link<Session>> {
+        self.hinted(hint, id)
+            .or_else(|| self.sessions.find(&self.memory, id))
     }
 
     /// The user with that name.
@@ -138,7 +139,7 @@ impl Store {
                 store.users.create(
                     &mut store.memory,
                     (name, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| User {
                         common,
@@ -167,7 +168,7 @@ impl Store {
                 store.domains.create(
                     &mut store.memory,
                     (name, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| Domain {
                         common,
@@ -193,7 +194,7 @@ impl Store {
                 store.ips.create(
                     &mut store.memory,
                     (octets, b""),
-                    &Counters::default(),
+                    &Lanes::default(),
                     now,
                     |common| Ip {
                         common,
@@ -227,8 +228,18 @@ impl Store {
         let session = &self.sessions.arena[link];
         Parents {
             user: Some(session.user),
-            domain: Some(self.users.arena[session.user].domain),
+            domain: Some(session.domain),
             ip: session.ip,
+        }
+    }
+
+    /// The entries above a session that add what a record of it says at once.
+    pub(super) fn parents_not_deferring(&self, link: Link<Session>) -> Parents {
+        let session = &self.sessions.arena[link];
+        Parents {
+            user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
+            domain: Some(session.domain),
+            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
         }
     }
 
@@ -240,17 +251,18 @@ impl Store {
         now: Now,
         make: impl Fn(&mut Session),
     ) -> Option<Link<Session>> {
-        let user = parents.user?;
+        let (user, domain) = (parents.user?, parents.domain?);
         let link = self.with_room(now, |store| {
             store.sessions.create(
                 &mut store.memory,
                 (id, service),
-                &Counters::default(),
+                &Lanes::default(),
                 now,
                 |common| {
                     let mut session = Session {
                         common,
                         user,
+                        domain,
                         ip: parents.ip,
                         ..Session::BLANK
                     };
@@ -274,6 +286,7 @@ impl Store {
         self.connected
             .push_back(arena, link, |session| &mut session.common.in_age);
         self.join_parents(link);
+        self.defer(link);
         self.global.connected += 1;
         Some(link)
     }
@@ -294,9 +307,10 @@ impl Store {
     pub(super) fn session_for_update(
         &mut self,
         id: &[u8],
+        hint: Option<Hint>,
         now: Now,
     ) -> Result<(Link<Session>, Option<Note>), Note> {
-        if let Some(link) = self.find_session(id) {
+        if let Some(link) = self.find_session(id, hint) {
             return match self.sessions.arena[link].has(Flag::Connected) {
                 true => Ok((link, None)),
                 false => Err(Note::Disconnected),
@@ -342,7 +356,7 @@ impl Store {
         session: Link<Session>,
         texts: (&[u8], &[u8]),
         running: Option<NonZeroU32>,
-        counters: &Counters,
+        counters: &Lanes,
         now: Now,
     ) -> Option<Link<Command>> {
         let link = self.with_room(now, |store| {
@@ -409,6 +423,8 @@ impl Store {
 
     /// Ends a session. Its commands that still run end when it is freed.
     pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
+        // Without room for that now, what it counted is added when it is freed.
+        let _ = self.settle(link);
         let parents = self.parents(link);
         let arena = &mut self.sessions.arena;
         arena[link].set(Flag::Connected, false);
@@ -436,6 +452,7 @@ impl Store {
 
     /// Frees a disconnected session that has no commands.
     pub(super) fn free_session(&mut self, link: Link<Session>) {
+        let owed = self.forget(link);
         self.move_cursors_on(Node::Session(link));
         self.leave_parents(link);
         self.unindex_session(link);
@@ -445,6 +462,9 @@ impl Store {
             .all
             .remove(arena, link, |session| &mut session.common.in_level);
         self.sessions.release(&mut self.memory, link);
+        if let Some(owed) = owed {
+            self.add_owed(owed);
+        }
     }
 
     /// Frees a user that is not held and has no sessions.
@@ -471,5 +491,6 @@ impl Store {
 
 /// The hash by which a running command is found.
 fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u64 {
-    memory.hasher.hash_one((session.number(), number))
+    let both = u64::from(session.number().get()) << 32 | u64::from(number.get());
+    memory.hash_key.hash(&both.to_le_bytes())
 }

@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `budget` | the byte budget everything is charged to |
 //! | `slab` | slots of one size in pages |
-//! | `arena`, `list`, `index` | typed entries, lists through them, hashes to them |
+//! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
 //! | `heap`, `packed` | texts of any length, counters in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `ahead` | memory that records are about to need |
+//! | `deferred` | what users and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
 //! | `state`, `restore` | everything as plain values, and back |
 //! | `biggest` | the few entries of a level that matter most |
@@ -26,14 +28,17 @@
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
+mod ahead;
 mod apply;
 mod arena;
 mod biggest;
 mod budget;
 mod cursor;
+mod deferred;
 mod entry;
 mod evict;
 mod filter;
+mod hash;
 mod heap;
 mod index;
 mod level;
@@ -52,6 +57,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
 pub use budget::Full;
 pub use cursor::{CursorId, Progress};
@@ -71,7 +77,7 @@ use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
 use level::{Level, Memory};
 use list::List;
-use std::hash::RandomState;
+use packed::Lanes;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +161,7 @@ pub struct Usage {
 #[derive(Debug)]
 struct Global {
     /// Since `reset_secs`.
-    counters: Counters,
+    counters: Lanes,
     /// Sessions connected now.
     connected: u64,
     /// When counting began, in seconds since 1970.
@@ -215,10 +221,10 @@ impl Store {
             memory: Memory {
                 budget,
                 heap: Heap::new(page_bytes),
-                hasher: RandomState::new(),
+                hash_key: hash::Key::random(),
             },
             global: Global {
-                counters: Counters::default(),
+                counters: Lanes::default(),
                 connected: 0,
                 reset_secs: now.wall.secs,
                 last_update: WallTime::default(),

@@ -19,6 +19,7 @@ use super::heap::MAX_BLOB_BYTES;
 use super::level::{key, Level};
 use super::list::{HookOf, List};
 use super::making::{domain_of, Octets};
+use super::packed::Lanes;
 use super::state::{Basis, Listing, Origin, Saved};
 use super::{Full, Limits, Now, Store, WallTime};
 use std::net::IpAddr;
@@ -152,7 +153,7 @@ impl Restoring {
                 let away_secs = self.now.wall.secs.saturating_sub(now.secs);
                 self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
                 let global = &mut self.store.global;
-                global.counters = counters;
+                global.counters = Lanes::of(&counters);
                 global.reset_secs = reset_secs;
                 global.last_update = last_update;
                 Ok(())
@@ -249,13 +250,17 @@ impl Restoring {
             |Store {
                  domains, memory, ..
              }| {
-                domains.create(memory, (name, b""), &basis.counters, touched, |common| {
-                    Domain {
+                domains.create(
+                    memory,
+                    (name, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Domain {
                         common,
                         created_secs: origin.created_secs,
                         ..Domain::BLANK
-                    }
-                })
+                    },
+                )
             },
         );
         let store = &mut self.store;
@@ -281,13 +286,17 @@ impl Restoring {
         let made = self.with_room(
             |_| true,
             |Store { ips, memory, .. }| {
-                ips.create(memory, (octets, b""), &basis.counters, touched, |common| {
-                    Ip {
+                ips.create(
+                    memory,
+                    (octets, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Ip {
                         common,
                         created_secs: origin.created_secs,
                         ..Ip::BLANK
-                    }
-                })
+                    },
+                )
             },
         );
         let store = &mut self.store;
@@ -327,14 +336,18 @@ impl Restoring {
         let made = self.with_room(
             |store| store.domains.arena.find(domain_id).is_some(),
             |Store { users, memory, .. }| {
-                users.create(memory, (name, b""), &basis.counters, touched, |common| {
-                    User {
+                users.create(
+                    memory,
+                    (name, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| User {
                         common,
                         domain,
                         created_secs: origin.created_secs,
                         ..User::BLANK
-                    }
-                })
+                    },
+                )
             },
         );
         let store = &mut self.store;
@@ -375,7 +388,7 @@ impl Restoring {
             Some(number) => self.ips.find(&self.store.ips.arena, number)?,
             None => None,
         };
-        let is_known = indexed && self.store.find_session(id).is_some();
+        let is_known = indexed && self.store.find_session(id, None).is_some();
         if is_known || (connected && !indexed) {
             return Err(Unsound);
         }
@@ -384,6 +397,7 @@ impl Restoring {
             return Ok(());
         };
         let user_id = self.store.users.arena.id(user);
+        let domain = self.store.users.arena[user].domain;
         let ip_id = ip.map(|ip| self.store.ips.arena.id(ip));
         let made = self.with_room(
             |store| {
@@ -393,20 +407,27 @@ impl Restoring {
             |Store {
                  sessions, memory, ..
              }| {
-                sessions.create(memory, (id, service), &basis.counters, touched, |common| {
-                    let mut session = Session {
-                        common,
-                        user,
-                        ip,
-                        pid,
-                        ..Session::BLANK
-                    };
-                    session.set(Flag::Connected, connected);
-                    session.set(Flag::Placeholder, placeholder);
-                    session.set(Flag::Indexed, indexed);
-                    session.set(Flag::ReusesId, reuses_id);
-                    session
-                })
+                sessions.create(
+                    memory,
+                    (id, service),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| {
+                        let mut session = Session {
+                            common,
+                            user,
+                            domain,
+                            ip,
+                            pid,
+                            ..Session::BLANK
+                        };
+                        session.set(Flag::Connected, connected);
+                        session.set(Flag::Placeholder, placeholder);
+                        session.set(Flag::Indexed, indexed);
+                        session.set(Flag::ReusesId, reuses_id);
+                        session
+                    },
+                )
             },
         );
         if let Some(link) = made {
@@ -469,14 +490,18 @@ impl Restoring {
             |Store {
                  commands, memory, ..
              }| {
-                commands.create(memory, (name, args), &basis.counters, touched, |common| {
-                    Command {
+                commands.create(
+                    memory,
+                    (name, args),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Command {
                         common,
                         session,
                         running,
                         ..Command::BLANK
-                    }
-                })
+                    },
+                )
             },
         );
         if let Some(link) = made {

@@ -1,6 +1,7 @@
 //! Rows: an entry as it is listed, with what belongs to it looked up.
 
-use super::entry::{Entry, Flag, Node, WallTime};
+use super::deferred::Defers;
+use super::entry::{Flag, Node, WallTime};
 use super::level::{key, rest};
 use super::packed::Counters;
 use super::Store;
@@ -111,30 +112,33 @@ impl Store {
             }
             Node::User(link) => {
                 let user = &self.users.arena[link];
-                Row::User(
-                    key(heap, user),
-                    self.totals(user, user.created_secs, user.connected),
-                )
+                let totals = self.gathered_totals(user, user.created_secs, user.connected);
+                Row::User(key(heap, user), totals)
             }
             Node::Domain(link) => {
                 let domain = &self.domains.arena[link];
-                let totals = self.totals(domain, domain.created_secs, domain.connected);
+                let totals = Totals {
+                    reset_secs: domain.created_secs,
+                    last_update: domain.common.stamp.wall(),
+                    counters: self.memory.counters(domain.common.counters),
+                    connected: domain.connected.into(),
+                };
                 Row::Domain(key(heap, domain), totals)
             }
             Node::Ip(link) => {
                 let ip = &self.ips.arena[link];
-                let totals = self.totals(ip, ip.created_secs, ip.connected);
+                let totals = self.gathered_totals(ip, ip.created_secs, ip.connected);
                 Row::Ip(address(key(heap, ip)), totals)
             }
         }
     }
 
-    /// The totals of a user, domain or ip.
-    fn totals<T: Entry>(&self, entry: &T, reset_secs: u32, connected: u32) -> Totals {
+    /// The totals of a user or ip, with what it has not added yet.
+    fn gathered_totals<P: Defers>(&self, entry: &P, reset_secs: u32, connected: u32) -> Totals {
         Totals {
             reset_secs,
-            last_update: entry.common().stamp.wall(),
-            counters: self.memory.counters(entry.common().counters),
+            last_update: self.last_update(entry),
+            counters: self.gathered(entry).counters(),
             connected: connected.into(),
         }
     }
@@ -144,7 +148,7 @@ impl Store {
         Totals {
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters,
+            counters: self.global.counters.counters(),
             connected: self.global.connected,
         }
     }

@@ -4,9 +4,9 @@
 //! one, a slab of text or packed numbers has some granules to a slot. Slots are
 //! known by their number. A vacant slot costs one bit in a table beside the
 //! pages and needs no link inside; pages with a vacant slot form a list, taken
-//! from at its head. A page whose last slot was freed goes back to the kernel at
-//! once, and what it was charged serves the next page of any slab: when the
-//! workload shifts from one kind of entry to another, so does the memory.
+//! from at its head. A page whose last slot was freed is given back at once,
+//! and what it was charged serves the next page of any slab: when the workload
+//! shifts from one kind of entry to another, so does the memory.
 //!
 //! All bytes are charged to the [`Budget`]: pages, and the table of pages and
 //! vacant slots with its spare room.
@@ -205,15 +205,8 @@ impl<T: Copy> Slab<T> {
         if self.absent.is_empty() {
             self.grow_table(budget, purpose)?;
         }
-        let charge = budget.charge_pages(self.page_bytes.get(), purpose)?;
-        let elements = match Page::new(self.page_bytes, self.blank) {
-            Ok(elements) => elements,
-            // The kernel has less than the limit promises.
-            Err(_) => {
-                budget.release(charge);
-                return Err(Full);
-            }
-        };
+        let (frame, charge) = budget.take_frame(self.page_bytes, purpose)?;
+        let elements = Page::new(frame, self.blank);
         let number = self
             .absent
             .pop()
@@ -241,7 +234,7 @@ impl<T: Copy> Slab<T> {
         let page = self.pages[number as usize]
             .take()
             .expect("an empty page is there");
-        budget.release(page.charge);
+        budget.give_frame(page.elements.into_frame(), page.charge);
         self.absent.push(number);
     }
 

@@ -13,6 +13,7 @@
 //! Must not: change anything, or know what becomes of the values.
 
 use super::arena::{Arena, Link};
+use super::deferred::Defers;
 use super::entry::{Command, Entry, Flag, Session};
 use super::level::{key, rest, Level};
 use super::list::List;
@@ -239,6 +240,17 @@ impl Store {
         }
     }
 
+    /// The same of a user or ip, with what it has not added yet: a restored
+    /// session owes nothing. While it is held it has no age.
+    fn gathered_basis<P: Defers>(&self, entry: &P, is_held: bool, now: Now) -> Basis {
+        let basis = self.basis(entry, now);
+        Basis {
+            age_secs: if is_held { 0 } else { basis.age_secs },
+            last_update: self.last_update(entry),
+            counters: self.gathered(entry).counters(),
+        }
+    }
+
     /// Hands out everything, value by value, until `take` fails.
     ///
     /// # Errors
@@ -252,7 +264,7 @@ impl Store {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters,
+            counters: self.global.counters.counters(),
         })?;
         self.export_above(now, &mut take)?;
         self.export_below(now, &mut take)
@@ -284,7 +296,7 @@ impl Store {
                     created_secs: ip.created_secs,
                     is_held: ip.connected > 0,
                 },
-                basis: self.basis(ip, now),
+                basis: self.gathered_basis(ip, ip.connected > 0, now),
             })?;
         }
         let domains = Numbers::of(by_age(&self.domains, |domain| domain.connected > 0));
@@ -297,7 +309,7 @@ impl Store {
                     created_secs: user.created_secs,
                     is_held: user.connected > 0,
                 },
-                basis: self.basis(user, now),
+                basis: self.gathered_basis(user, user.connected > 0, now),
             })?;
         }
         for link in by_creation(&self.domains) {

@@ -66,6 +66,7 @@ pub mod syslog;
 pub mod terminal;
 pub mod usage;
 pub mod user;
+pub mod vector;
 
 #[cfg(test)]
 pub(crate) mod counting;

@@ -237,15 +237,15 @@ impl Place {
 /// and only what is a socket, ours, and has no other name is changed.
 #[cfg(target_os = "linux")]
 pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = fs::File::options();
-    options
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
-    let file = options
-        .open(path)
+    use std::os::fd::{AsRawFd, FromRawFd};
+    let name = c_path(path).map_err(PlaceError::during("look at socket"))?;
+    // With musl, std's own open leaves O_PATH out.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    let fd = super::cerr(unsafe { libc::open(name.as_ptr(), flags) })
         .map_err(PlaceError::during("look at socket"))?;
+    // SAFETY: the descriptor is new and owned by nobody else.
+    let file = unsafe { fs::File::from_raw_fd(fd) };
     let metadata = file
         .metadata()
         .map_err(PlaceError::during("look at socket"))?;

@@ -7,8 +7,6 @@
 //!
 //! Must not: touch what can be written: that may differ from its file.
 
-use std::ffi::{c_int, c_void};
-
 /// Gives up the code of the program and its libraries, as far as the process
 /// has it mapped now.
 #[cfg(target_os = "linux")]
@@ -27,8 +25,8 @@ pub fn forget_code() {}
 unsafe extern "C" fn forget_object(
     info: *mut libc::dl_phdr_info,
     _size: usize,
-    _data: *mut c_void,
-) -> c_int {
+    _data: *mut libc::c_void,
+) -> libc::c_int {
     // SAFETY: the caller gives a pointer that is valid for this call.
     let info = unsafe { &*info };
     let count = usize::from(info.dlpi_phnum);
@@ -43,7 +41,7 @@ unsafe extern "C" fn forget_object(
             let start = info.dlpi_addr as usize + header.p_vaddr as usize;
             let end = (start + header.p_memsz as usize).next_multiple_of(page_bytes);
             let start = start / page_bytes * page_bytes;
-            let pointer = start as *mut c_void;
+            let pointer = start as *mut libc::c_void;
             // SAFETY: the range is a mapping of a file that is not written to,
             // so what is given up comes back the same. An error changes nothing.
             unsafe { libc::madvise(pointer, end - start, libc::MADV_DONTNEED) };

@@ -2,7 +2,9 @@
 //!
 //! To decode, a group of four characters is looked up in four tables, one for each place,
 //! whose entries only have to be joined: with one table and shifts it takes
-//! twice as long.
+//! twice as long. Before that goes whatever the processor is faster at.
+
+use crate::sys::vector::decode_base64;
 
 /// The characters, by value.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -58,8 +60,13 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let out = out.get_mut(..length)?;
     let whole = length / 3 * 3;
     let (text, last) = text.split_at(length / 3 * 4);
+    let done = decode_base64(text, out)?;
+    let (text, done_bytes) = (&text[done..], done / 4 * 3);
     let mut wrong = 0;
-    for (group, bytes) in text.chunks_exact(4).zip(out.chunks_exact_mut(3)) {
+    for (group, bytes) in text
+        .chunks_exact(4)
+        .zip(out[done_bytes..].chunks_exact_mut(3))
+    {
         let bits = group_bits(group);
         wrong |= bits;
         bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
@@ -116,6 +123,38 @@ mod tests {
             assert_eq!(encoded, text.as_bytes());
         }
         assert_eq!(decoded("+/+/").unwrap(), [0xfb, 0xff, 0xbf]);
+    }
+
+    /// The slow and plain way.
+    fn plainly(text: &[u8]) -> Option<Vec<u8>> {
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut bits = Vec::new();
+        for &character in text {
+            let value = alphabet.iter().position(|&letter| letter == character)?;
+            bits.extend((0..6).rev().map(|bit| value >> bit & 1));
+        }
+        let bytes = bits.chunks_exact(8);
+        Some(
+            bytes
+                .map(|bits| bits.iter().fold(0, |byte, &bit| byte << 1 | bit as u8))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_as_the_alphabet_says() {
+        let sound: Vec<u8> = (0..104).map(|at| b"Zm9v+/Az"[at % 8]).collect();
+        let mut out = [0; 128];
+        for place in 0..sound.len() {
+            for byte in 0..=255 {
+                let mut text = sound.clone();
+                text[place] = byte;
+                let decoded = decode(&text, &mut out).map(|length| out[..length].to_vec());
+                if place < text.len() - 2 || byte != b'=' {
+                    assert_eq!(decoded, plainly(&text), "{byte} at {place}");
+                }
+            }
+        }
     }
 
     #[test]

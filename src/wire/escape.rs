@@ -36,6 +36,13 @@ pub fn unescape(field: &mut [u8]) -> &[u8] {
 
 /// Appends a field with its escapes.
 pub fn push_escaped(out: &mut Vec<u8>, field: &[u8]) {
+    // Most fields have nothing to escape, which is seen without a branch for each.
+    if field
+        .iter()
+        .fold(true, |plain, &byte| plain & (byte > b'\r'))
+    {
+        return out.extend_from_slice(field);
+    }
     let mut plain = 0;
     for (at, byte) in field.iter().enumerate() {
         let letter = match byte {

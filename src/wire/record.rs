@@ -7,6 +7,7 @@ use super::escape::unescape;
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
+use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -58,6 +59,16 @@ pub fn parse_record(line: &mut [u8]) -> Result<Record<'_>, Refusal> {
         }),
         _ => Err(Refusal::UnknownKind),
     }
+}
+
+/// The bytes of a line where most records have the id of a session, as it is
+/// escaped.
+pub fn subject_of(line: &[u8]) -> &[u8] {
+    let Some(begin) = find(b'\t', line) else {
+        return &[];
+    };
+    let rest = &line[begin + 1..];
+    &rest[..find(b'\t', rest).unwrap_or(rest.len())]
 }
 
 /// The next field, without its escapes.

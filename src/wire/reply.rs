@@ -2,7 +2,7 @@
 
 use super::escape::push_escaped;
 use super::number::{push_digits, push_secs, push_stat};
-use crate::stats::{Item, Stats, FIELDS};
+use crate::stats::{place, Stats, FIELDS, FIELD_COUNT};
 use crate::store::{Counters, Row, Totals, WallTime, Zoom};
 use std::io::Write;
 use std::net::IpAddr;
@@ -20,13 +20,11 @@ pub enum ColumnOrder {
 impl ColumnOrder {
     /// The indexes of [`FIELDS`] in column order.
     fn indexes(self) -> impl Iterator<Item = usize> {
-        let items = match self {
-            ColumnOrder::V2_3 => [Item::Mail, Item::Auth],
-            ColumnOrder::V2_2 => [Item::Auth, Item::Mail],
+        let first = match self {
+            ColumnOrder::V2_3 => 0,
+            ColumnOrder::V2_2 => place::auth_successes,
         };
-        items
-            .into_iter()
-            .flat_map(|item| (0..FIELDS.len()).filter(move |&index| FIELDS[index].item == item))
+        (first..FIELD_COUNT).chain(0..first)
     }
 }
 
@@ -149,7 +147,17 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
 
 /// An address, without TAB.
 fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    write!(out, "{ip}").expect("a Vec takes everything");
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            push_digits(out, a.into(), 1);
+            for octet in [b, c, d] {
+                out.push(b'.');
+                push_digits(out, octet.into(), 1);
+            }
+        }
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes everything"),
+    }
 }
 
 /// A moment.

@@ -14,12 +14,12 @@ mod link;
 #[allow(dead_code)]
 #[path = "../integration/records.rs"]
 mod records;
+mod service;
 
-use dovecot::Dovecot;
-use harness::{rss_bytes, wait_until, Daemon, Setup};
-use link::{Client, Writer};
+use harness::rss_bytes;
+use link::Writer;
 use records::{command, connect, disconnect, update, Mail};
-use std::fs;
+use service::Service;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// How sessions end.
@@ -73,18 +73,17 @@ fn session(writer: &mut Writer, n: u64, workload: Workload) {
 
 /// Runs a workload in a service and looks at the result; `None` when the service
 /// did not survive it.
-fn run(socket: &str, fifo: &str, pid: u32, sessions: u64, workload: Workload) -> Option<Outcome> {
+fn run(service: &Service, sessions: u64, workload: Workload) -> Option<Outcome> {
     let work = || {
-        let before = rss_bytes(pid);
-        let mut writer = Writer::open(fifo);
+        let before = rss_bytes(service.pid);
+        let mut writer = service.writer();
         for n in 0..sessions {
             session(&mut writer, n, workload);
         }
-        wait_until("the FIFO drained", || writer.unread() == 0);
-        // Asked after the last record was read, before rows are formatted.
-        let mut client = Client::unix(socket);
-        client.export("global");
-        let resident = rss_bytes(pid);
+        // What is resident is looked at before rows are formatted.
+        service.settle(&writer);
+        let resident = rss_bytes(service.pid);
+        let mut client = service.client();
         let levels = ["command", "session", "user", "domain", "ip"];
         let entries = levels.map(|level| client.export(level).rows.len() as u64);
         Outcome {
@@ -98,40 +97,12 @@ fn run(socket: &str, fifo: &str, pid: u32, sessions: u64, workload: Workload) ->
 
 /// The same in our daemon.
 fn ours(limit: &str, sessions: u64, workload: Workload) -> Outcome {
-    let setup = Setup::new().option(&format!("stats_memory_limit={limit}"));
-    let daemon = Daemon::with("bench", &setup);
-    run(
-        &daemon.socket(),
-        &daemon.fifo(),
-        daemon.pid(),
-        sessions,
-        workload,
-    )
-    .expect("our daemon survives everything")
+    run(&Service::ours(limit), sessions, workload).expect("our daemon survives everything")
 }
 
 /// The same in Dovecot's service.
 fn original(limit: &str, sessions: u64, workload: Workload) -> Option<Outcome> {
-    let dovecot = Dovecot::original_limited("bench", limit);
-    let home = dovecot.dir.path().to_owned();
-    let pid = fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| {
-            let is_below = |link: &str| {
-                fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|at| at.starts_with(&home))
-            };
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            name.trim() == "old-stats" && is_below("cwd")
-        })
-        .expect("the original's process");
-    run(
-        &dovecot.stats_socket(),
-        &dovecot.stats_fifo(),
-        pid,
-        sessions,
-        workload,
-    )
+    run(&Service::original(limit), sessions, workload)
 }
 
 /// An outcome as columns.

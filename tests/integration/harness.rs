@@ -114,10 +114,10 @@ pub struct Setup {
     pub lines: Vec<String>,
     /// Lines inside `service stats { }`.
     pub service: Vec<String>,
-    /// What its environment has differently.
-    pub environment: Vec<(String, String)>,
     /// A command in front of the daemon's program, which it becomes.
     pub wrapper: Vec<String>,
+    /// What its environment has differently.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {

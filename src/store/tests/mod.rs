@@ -182,6 +182,7 @@ fn check(store: &Store) {
         );
     }
     assert_eq!(store.global.connected, connected);
+    deferred::check(store);
     let held = |node: &Node| below.get(&format!("{node:?}")).copied().unwrap_or(0);
     let mut idle = HashSet::new();
     let mut last = 0;

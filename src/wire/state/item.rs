@@ -27,6 +27,8 @@ pub struct PartialLine<'a> {
 }
 
 /// One item of the file.
+// There is one at a time, on the stack.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateItem<'a> {
     /// Of the store.

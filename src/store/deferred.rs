@@ -1,0 +1,257 @@
+//! What connected sessions counted and their users and ips have not added yet.
+//!
+//! A record of a session changes its user and ip as well, two entries that most
+//! often nothing else has touched lately, to be fetched from memory and summed in.
+//! So a session is *deferred* by its user, and by its ip: they add what it counted
+//! once, when it ends, and until then whoever asks for their totals adds it for
+//! himself. That is done for the first [`MOST`] connected sessions of each, so
+//! asking stays cheap; the others, of a webmail server's address for example, are
+//! added with every record, to an entry that is in the processor's cache anyhow.
+//!
+//! Invariants: a session is in the chain of its user exactly when it has
+//! [`Flag::DeferredByUser`], the same for the ip; then nothing it counted is in the
+//! counters of that entry, but for the login. A session whose totals cannot be
+//! added so, because they shrank or are partly another user's, is settled and
+//! stays so. One that could not be settled when it ended, for want of memory,
+//! stays deferred until it is freed.
+
+use super::arena::{Arena, Link};
+use super::entry::{Flag, Ip, Now, Parent, Session, User, WallTime};
+use super::level::{Level, Memory};
+use super::packed::Lanes;
+use super::{Full, Store};
+
+/// The most sessions that one entry defers.
+const MOST: usize = 8;
+
+/// An entry that defers sessions.
+pub(super) trait Defers: Parent {
+    /// What a session has while this kind of entry defers it.
+    const FLAG: Flag;
+    /// The first deferred session.
+    fn first(&self) -> Option<Link<Session>>;
+    /// The same, to be changed.
+    fn first_mut(&mut self) -> &mut Option<Link<Session>>;
+    /// The next one behind a session.
+    fn next(session: &Session) -> Option<Link<Session>>;
+    /// The same, to be changed.
+    fn next_mut(session: &mut Session) -> &mut Option<Link<Session>>;
+}
+
+macro_rules! defers {
+    ($entry:ident, $flag:ident, $next:ident) => {
+        impl Defers for $entry {
+            const FLAG: Flag = Flag::$flag;
+
+            fn first(&self) -> Option<Link<Session>> {
+                self.deferred
+            }
+
+            fn first_mut(&mut self) -> &mut Option<Link<Session>> {
+                &mut self.deferred
+            }
+
+            fn next(session: &Session) -> Option<Link<Session>> {
+                session.$next
+            }
+
+            fn next_mut(session: &mut Session) -> &mut Option<Link<Session>> {
+                &mut session.$next
+            }
+        }
+    };
+}
+
+defers!(User, DeferredByUser, deferred_by_user);
+defers!(Ip, DeferredByIp, deferred_by_ip);
+
+/// What a session counted, and who has not added it.
+pub(super) struct Owed {
+    /// Its user.
+    user: Option<Link<User>>,
+    /// Its ip.
+    ip: Option<Link<Ip>>,
+    /// What it counted.
+    counted: Lanes,
+}
+
+/// The sessions that an entry defers.
+fn chain<'a, P: Defers>(
+    sessions: &'a Arena<Session>,
+    parent: &P,
+) -> impl Iterator<Item = Link<Session>> + 'a {
+    std::iter::successors(parent.first(), |&link| P::next(&sessions[link]))
+}
+
+/// Lets an entry defer a session that has counted nothing yet, if it has not
+/// enough of them.
+fn defer<P: Defers>(
+    level: &mut Level<P>,
+    sessions: &mut Arena<Session>,
+    parent: Link<P>,
+    session: Link<Session>,
+) {
+    let parent = &mut level.arena[parent];
+    if chain(sessions, parent).count() < MOST {
+        let next = parent.first_mut().replace(session);
+        *P::next_mut(&mut sessions[session]) = next;
+        sessions[session].set(P::FLAG, true);
+    }
+}
+
+/// Takes a session out of an entry's chain.
+fn unchain<P: Defers>(
+    level: &mut Level<P>,
+    sessions: &mut Arena<Session>,
+    parent: Link<P>,
+    session: Link<Session>,
+) {
+    let next = P::next_mut(&mut sessions[session]).take();
+    sessions[session].set(P::FLAG, false);
+    let before = chain(sessions, &level.arena[parent])
+        .find(|&link| P::next(&sessions[link]) == Some(session));
+    match before {
+        Some(before) => *P::next_mut(&mut sessions[before]) = next,
+        None => *level.arena[parent].first_mut() = next,
+    }
+}
+
+/// Adds what a deferred session counted to the entry that defers it.
+///
+/// # Errors
+/// [`Full`] when that has no room; then the session stays deferred.
+fn settle<P: Defers>(
+    level: &mut Level<P>,
+    memory: &mut Memory,
+    sessions: &mut Level<Session>,
+    parent: Link<P>,
+    session: Link<Session>,
+) -> Result<(), Full> {
+    if !sessions.arena[session].has(P::FLAG) {
+        return Ok(());
+    }
+    let counted = sessions.lanes(memory, session);
+    level.add(memory, parent, &counted)?;
+    let common = level.arena[parent].common_mut();
+    let wall = common
+        .stamp
+        .wall()
+        .max(sessions.arena[session].common.stamp.wall());
+    common.stamp.set_wall(wall);
+    unchain(level, &mut sessions.arena, parent, session);
+    Ok(())
+}
+
+impl Store {
+    /// Lets user and ip of a session that has counted nothing yet defer it.
+    pub(super) fn defer(&mut self, link: Link<Session>) {
+        let sessions = &mut self.sessions.arena;
+        let Session { user, ip, .. } = sessions[link];
+        defer(&mut self.users, sessions, user, link);
+        if let Some(ip) = ip {
+            defer(&mut self.ips, sessions, ip, link);
+        }
+    }
+
+    /// Ends the deferring of a session.
+    ///
+    /// # Errors
+    /// [`Full`] when one of both entries has no room; it defers the session still.
+    pub(super) fn settle(&mut self, link: Link<Session>) -> Result<(), Full> {
+        let Session { user, ip, .. } = self.sessions.arena[link];
+        let (memory, sessions) = (&mut self.memory, &mut self.sessions);
+        let by_user = settle(&mut self.users, memory, sessions, user, link);
+        let by_ip = ip.map_or(Ok(()), |ip| {
+            settle(&mut self.ips, memory, sessions, ip, link)
+        });
+        by_user.and(by_ip)
+    }
+
+    /// Ends the deferring of a session that has to be settled now, if need be by
+    /// freeing other entries. False when something of it could not be counted.
+    pub(super) fn settle_now(&mut self, link: Link<Session>, now: Now) -> bool {
+        let settled = self.with_room(now, |store| store.settle(link)).is_some();
+        settled || self.forget(link).is_none()
+    }
+
+    /// Takes a session out of the chains it is in, and tells what is still to be
+    /// added to whom.
+    pub(super) fn forget(&mut self, link: Link<Session>) -> Option<Owed> {
+        let session = self.sessions.arena[link];
+        let user = session.has(Flag::DeferredByUser).then_some(session.user);
+        let ip = session.ip.filter(|_| session.has(Flag::DeferredByIp));
+        let sessions = &mut self.sessions.arena;
+        if let Some(user) = user {
+            unchain(&mut self.users, sessions, user, link);
+        }
+        if let Some(ip) = ip {
+            unchain(&mut self.ips, sessions, ip, link);
+        }
+        (user.is_some() || ip.is_some()).then(|| Owed {
+            user,
+            ip,
+            counted: self.sessions.lanes(&self.memory, link),
+        })
+    }
+
+    /// Adds what was still to be added when its session was freed, as far as there
+    /// is room now.
+    pub(super) fn add_owed(&mut self, owed: Owed) {
+        if let Some(user) = owed.user {
+            let _ = self.users.add(&mut self.memory, user, &owed.counted);
+        }
+        if let Some(ip) = owed.ip {
+            let _ = self.ips.add(&mut self.memory, ip, &owed.counted);
+        }
+    }
+
+    /// What an entry and the sessions that it defers counted.
+    pub(super) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
+        let mut sum = self.memory.lanes(parent.common().counters);
+        for link in chain(&self.sessions.arena, parent) {
+            sum.add(&self.sessions.lanes(&self.memory, link));
+        }
+        sum
+    }
+
+    /// When a record last reached an entry or a session that it defers.
+    pub(super) fn last_update<P: Defers>(&self, parent: &P) -> WallTime {
+        let sessions = chain(&self.sessions.arena, parent);
+        let updates = sessions.map(|link| self.sessions.arena[link].common.stamp.wall());
+        updates.fold(parent.common().stamp.wall(), WallTime::max)
+    }
+}
+
+/// Checks that sessions are in the chains that their flags say.
+#[cfg(test)]
+pub(super) fn check(store: &Store) {
+    let in_chains = |flag: Flag| {
+        let mut marked = Vec::new();
+        let mut at = store.sessions.all.head;
+        while let Some(link) = at {
+            let session = &store.sessions.arena[link];
+            assert!(session.domain == store.users.arena[session.user].domain);
+            marked.extend(session.has(flag).then_some(link.number()));
+            at = session.common.in_level.next;
+        }
+        marked.sort();
+        marked
+    };
+    fn chained<P: Defers>(level: &Level<P>, store: &Store) -> Vec<std::num::NonZeroU32> {
+        let mut found = Vec::new();
+        let mut at = level.all.head;
+        while let Some(link) = at {
+            let sessions: Vec<_> = chain(&store.sessions.arena, &level.arena[link]).collect();
+            assert!(sessions.len() <= MOST);
+            found.extend(sessions.into_iter().map(Link::number));
+            at = level.arena[link].common().in_level.next;
+        }
+        found.sort();
+        found
+    }
+    assert_eq!(
+        chained(&store.users, store),
+        in_chains(Flag::DeferredByUser)
+    );
+    assert_eq!(chained(&store.ips, store), in_chains(Flag::DeferredByIp));
+}
