@@ -143,11 +143,15 @@ impl Drop for Made {
             let _ = worker.wait();
         }
         if let Some(mut daemon) = self.daemon.take() {
-            let _ = send(daemon.id(), libc::SIGTERM);
-            if wait_until(|| matches!(daemon.try_wait(), Ok(Some(_))).then_some(())).is_none() {
-                let _ = daemon.kill();
-                let _ = daemon.wait();
+            let pid = daemon.id();
+            let mut has_ended = || !matches!(daemon.try_wait(), Ok(None));
+            // The number of one that has ended may be another's by now.
+            if !has_ended() {
+                let _ = send(pid, libc::SIGTERM);
+                wait_until(|| has_ended().then_some(()));
             }
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             warn(&format!("remove {}: {error}", self.dir.display()));
