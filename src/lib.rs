@@ -11,8 +11,9 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`cli`] | the client: command line, dump, reset, top; formats |
+//! | [`cli`] | the client: command line, dump, top, reset, run, demo; formats |
 //! | [`daemon`] | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
+//! | [`report`] | for other programs: what they use, reported through a FIFO |
 //! | [`config`] | one table of settings; the parser; printing them back |
 //! | [`wire`] | bytes to values and back, pure |
 //! | [`store`] | the statistics themselves, pure: memory, levels, cursors |
@@ -27,6 +28,8 @@ pub mod cli;
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod daemon;
+#[forbid(unsafe_code)]
+pub mod report;
 #[forbid(unsafe_code)]
 pub mod stats;
 #[forbid(unsafe_code)]

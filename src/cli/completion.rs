@@ -40,7 +40,7 @@ fn values(argument: &str) -> Values {
         "FIELD" => owned([sums(), column::all_names()].concat()),
         "SORT" => owned([sums(), column::statistics()].concat()),
         "FILTER" => owned(FILTERS.to_vec()),
-        "FILE" | "SERVER" => Values::Files,
+        "FILE" | "SERVER" | "PATH" => Values::Files,
         _ => Values::Free,
     }
 }

@@ -16,6 +16,8 @@
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
 //! | `reset` | the global totals cleared |
 //! | `top` | the live view |
+//! | `run` | a program run and reported as a session |
+//! | `demo` | a system of its own to look at |
 //!
 //! The way of the data: [`server::ReplyParser`] makes rows of what a server
 //! sends, `dump` keeps, changes or drops them one by one, `format` prints them.
@@ -26,11 +28,13 @@
 
 mod column;
 mod completion;
+mod demo;
 mod dump;
 mod fatal;
 mod format;
 mod options;
 mod reset;
+mod run;
 pub mod server;
 mod table;
 mod top;
@@ -42,10 +46,15 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Runs the program with the arguments behind its name.
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+/// Runs the program with its arguments, the first of which is the name that it
+/// was called by.
+pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let name = args.next().unwrap_or_default();
+    if let Some(role) = demo::Role::named(&name) {
+        return role.play(args);
+    }
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fatal) => {
             fatal.print();
             fatal.exit_code()
@@ -54,7 +63,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// Does what the arguments say.
-fn run(args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
     match options::parse(args)? {
         Task::Print(text) => io::stdout()
             .write_all(text.as_bytes())
@@ -62,5 +71,8 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
         Task::Dump(options) => dump::run(&options),
         Task::Top(options) => top::run(options),
         Task::Reset(servers) => reset::run(&servers),
+        Task::Run(options) => return run::run(&options),
+        Task::Demo(options) => demo::run(options),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

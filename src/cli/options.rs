@@ -2,7 +2,8 @@
 //!
 //! Its words come from `table`; here they get their meaning. All options may
 //! stand anywhere, before or behind the command: with doveadm some have to stand
-//! before it, some behind.
+//! before it, some behind. But what follows the program that is to be run belongs
+//! to it, as it is.
 
 use super::completion;
 use super::fatal::Fatal;
@@ -11,6 +12,7 @@ use super::server::Address;
 use super::table::{help, names_of, COMMANDS, TABLE};
 use crate::store::Zoom;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +30,29 @@ pub enum Task {
     Top(TopOptions),
     /// Clear the totals of these servers.
     Reset(Vec<Address>),
+    /// Run a program.
+    Run(RunOptions),
+    /// Show a demonstration live; the servers are not used.
+    Demo(TopOptions),
+}
+
+/// What `run` was asked for.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// `-u`: the session's user.
+    pub user: Option<String>,
+    /// `-S`: its service.
+    pub service: Option<String>,
+    /// `-r`: the client's address.
+    pub ip: Option<IpAddr>,
+    /// `-i`: how often to report.
+    pub every: Duration,
+    /// `--fifo`: where to.
+    pub fifo: Option<PathBuf>,
+    /// The program.
+    pub program: OsString,
+    /// Its arguments.
+    pub args: Vec<OsString>,
 }
 
 /// What `dump` was asked for.
@@ -85,6 +110,13 @@ pub struct TopOptions {
     pub filters: Vec<Vec<u8>>,
 }
 
+/// How often `run` reports by default.
+const RUN_EVERY: Duration = Duration::from_secs(30);
+
+/// How often it may, and must: a session that is silent for long counts as gone,
+/// so Dovecot's processes report at least as often.
+const RUN_LIMITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(300)];
+
 /// A wrong command line.
 fn usage(text: impl std::fmt::Display) -> Fatal {
     Fatal::Usage(format!("{text}; see dovestat --help"))
@@ -95,14 +127,9 @@ fn usage(text: impl std::fmt::Display) -> Fatal {
 /// # Errors
 /// [`Fatal::Usage`] for what is not in the tables.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
-    let mut parser = getopts::Options::new();
-    for row in &TABLE {
-        match row.argument {
-            "" => parser.optflagmulti(row.short, row.long, row.help),
-            argument => parser.optmulti(row.short, row.long, row.help, argument),
-        };
-    }
-    let given = Given(parser.parse(args).map_err(usage)?);
+    let mut args: Vec<OsString> = args.collect();
+    let program = split_program(&mut args);
+    let given = Given(parser().parse(args).map_err(usage)?);
     if given.has("h") {
         return Ok(Task::Print(help()));
     }
@@ -128,8 +155,17 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
             return Err(usage(format!("option {option} is not for {name}")));
         }
     }
+    // Taken by all others, so that doveadm's order of words holds.
+    for (row, not_for) in [(&TABLE[0], &["run", "demo"][..]), (&TABLE[1], &["run"])] {
+        if given.has(row.short) && not_for.contains(&name) {
+            let option = names_of(row);
+            return Err(usage(format!("option {option} is not for {name}")));
+        }
+    }
     let words: Vec<&str> = words.collect();
     match name {
+        "run" => given.run(program).map(Task::Run),
+        "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
         _ => match words.first() {
@@ -137,6 +173,45 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
             None => Ok(Task::Reset(given.servers())),
         },
     }
+}
+
+/// The table as getopts wants it.
+fn parser() -> getopts::Options {
+    let mut parser = getopts::Options::new();
+    for row in &TABLE {
+        match row.argument {
+            "" => parser.optflagmulti(row.short, row.long, row.help),
+            argument => parser.optmulti(row.short, row.long, row.help, argument),
+        };
+    }
+    parser
+}
+
+/// Takes the program that is to be run and its arguments, which are not ours to
+/// read and need not be text, off the end of a command line that has the command
+/// `run`; nothing of any other.
+fn split_program(args: &mut Vec<OsString>) -> Vec<OsString> {
+    let mut parser = parser();
+    parser.parsing_style(getopts::ParsingStyle::StopAtFirstFree);
+    // How many words are left behind the options at the beginning; a command line
+    // that is wrong is told of later.
+    let behind = |words: &[OsString]| {
+        let texts = words.iter().map(|word| word.to_string_lossy().into_owned());
+        parser.parse(texts).map_or(0, |found| found.free.len())
+    };
+    let mut command = args.len() - behind(args);
+    let is = |at: usize, name: &str| args.get(at).is_some_and(|word| word == name);
+    if SYNONYMS.iter().any(|synonym| is(command, synonym)) {
+        command += 1;
+    }
+    if !is(command, "run") {
+        return Vec::new();
+    }
+    let program = args.split_off(args.len() - behind(&args[command + 1..]));
+    if args.last().is_some_and(|word| word == "--") {
+        args.pop();
+    }
+    program
 }
 
 /// The options that were given.
@@ -219,6 +294,23 @@ impl Given {
             format: self.format()?,
             level: self.read("l", "the level", level)?,
             filters: filters(&given),
+        })
+    }
+
+    /// What `run` is to do.
+    fn run(&self, words: Vec<OsString>) -> Result<RunOptions, Fatal> {
+        let mut words = words.into_iter();
+        let program = words.next().ok_or_else(|| usage("run which program?"))?;
+        let [least, most] = RUN_LIMITS;
+        let every = self.read("i", "an interval of", seconds)?;
+        Ok(RunOptions {
+            user: self.last("u"),
+            service: self.last("S"),
+            ip: self.read("r", "the address", |text| text.parse().ok())?,
+            every: every.unwrap_or(RUN_EVERY).clamp(least, most),
+            fifo: self.last("fifo").map(PathBuf::from),
+            program,
+            args: words.collect(),
         })
     }
 
@@ -390,6 +482,60 @@ mod tests {
         assert_eq!(options.filters, [&b"user=*a"[..], b"connected"]);
     }
 
+    fn run(args: &[&str]) -> RunOptions {
+        match task(args) {
+            Ok(Task::Run(options)) => options,
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn run_leaves_the_program_its_own_options() {
+        for args in [
+            &["run", "-u", "bob", "cat", "-u", "eve", "--", "-h", "run"][..],
+            &[
+                "run", "-u", "bob", "--", "cat", "-u", "eve", "--", "-h", "run",
+            ],
+            &[
+                "-u", "bob", "stats", "run", "cat", "-u", "eve", "--", "-h", "run",
+            ],
+        ] {
+            let options = run(args);
+            assert_eq!(options.user.as_deref(), Some("bob"));
+            assert_eq!(options.program, "cat");
+            assert_eq!(options.args, ["-u", "eve", "--", "-h", "run"]);
+            assert_eq!(options.every, Duration::from_secs(30));
+        }
+        let options = run(&[
+            "run",
+            "-S",
+            "mda",
+            "-r",
+            "::1",
+            "-i",
+            "2.5",
+            "--fifo=/f",
+            "--",
+            "-x",
+        ]);
+        assert_eq!(options.service.as_deref(), Some("mda"));
+        assert_eq!(options.ip, "::1".parse().ok());
+        assert_eq!(options.every, Duration::from_millis(2500));
+        assert_eq!(options.fifo, Some("/f".into()));
+        assert_eq!((options.program, options.args.len()), ("-x".into(), 0));
+        for (given, every) in [("0.01", 100), ("1000", 300_000)] {
+            let every = Duration::from_millis(every);
+            assert_eq!(run(&["run", "-i", given, "x"]).every, every);
+        }
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(b"\xff\xfe".to_vec());
+        let args = ["run".into(), "cat".into(), odd.clone()];
+        match parse(args.into_iter()) {
+            Ok(Task::Run(options)) => assert_eq!(options.args, [odd]),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn what_is_wrong_is_64() {
         for args in [
@@ -410,6 +556,17 @@ mod tests {
             &["top", "-l", "all"],
             &["top", "--fields", "user"],
             &["reset", "now"],
+            &["run"],
+            &["run", "--"],
+            &["run", "-u"],
+            &["run", "-r", "localhost", "true"],
+            &["run", "-i", "0", "true"],
+            &["run", "-n", "3", "true"],
+            &["run", "-s", "/x", "true"],
+            &["-f", "csv", "run", "true"],
+            &["demo", "cpu", "disk"],
+            &["demo", "-u", "bob"],
+            &["demo", "-s", "/x"],
             &["--completion", "tcsh"],
             &["--nothing"],
             &["-s"],

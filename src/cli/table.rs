@@ -29,7 +29,7 @@ pub struct CommandRow {
 }
 
 /// All commands.
-pub const COMMANDS: [CommandRow; 3] = [
+pub const COMMANDS: [CommandRow; 5] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -44,6 +44,16 @@ pub const COMMANDS: [CommandRow; 3] = [
         name: "reset",
         operands: "",
         help: "clear the global totals",
+    },
+    CommandRow {
+        name: "run",
+        operands: "[--] CMD [ARG...]",
+        help: "run a program and report it, with its children, as one session",
+    },
+    CommandRow {
+        name: "demo",
+        operands: "[SORT] [FILTER...]",
+        help: "watch a system of its own with processes that work and report themselves",
     },
 ];
 
@@ -69,7 +79,7 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 17] = [
+pub const TABLE: [OptionRow; 22] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -77,11 +87,16 @@ pub const TABLE: [OptionRow; 17] = [
     row(["", "limit"], "N", &["dump"], "print at most this many rows"),
     row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
     row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
-    row(["b", ""], "", &["top"], "show read and written bytes in place of disk bytes"),
-    row(["B", "batch"], "", &["top"], "print frames of text instead of filling the screen"),
-    row(["n", "frames"], "N", &["top"], "end after this many frames"),
-    row(["d", "delay"], "SECS", &["top"], "show a frame this often"),
-    row(["l", "level"], "LEVEL", &["top"], "begin with this level"),
+    row(["b", ""], "", &["top", "demo"], "show read and written bytes in place of disk bytes"),
+    row(["B", "batch"], "", &["top", "demo"], "print frames of text instead of filling the screen"),
+    row(["n", "frames"], "N", &["top", "demo"], "end after this many frames"),
+    row(["d", "delay"], "SECS", &["top", "demo"], "show a frame this often"),
+    row(["l", "level"], "LEVEL", &["top", "demo"], "begin with this level"),
+    row(["u", ""], "USER", &["run"], "the session's user; without, $USER, $LOGNAME, or who runs it"),
+    row(["S", ""], "SERVICE", &["run"], "the session's service; without, the name of CMD"),
+    row(["r", ""], "IP", &["run"], "the client's address; without, $TCPREMOTEIP or $IP"),
+    row(["i", ""], "SECS", &["run"], "report this often while CMD runs: 30, at most 300"),
+    row(["", "fifo"], "PATH", &["run"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
     row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
     row(["h", "help"], "", &[], "print this help and exit"),
     row(["V", "version"], "", &[], "print the version and exit"),
@@ -108,17 +123,20 @@ pub fn help() -> String {
         let left = format!("{} {}", command.name, command.operands);
         push_entry(&mut text, &left, command.help);
     }
-    for heading in [""].into_iter().chain(COMMANDS.map(|command| command.name)) {
-        let all = TABLE.iter().filter(|row| !row.help.is_empty());
-        let mut rows = all.filter(|row| row.commands.first().unwrap_or(&"") == &heading);
-        let Some(first) = rows.next() else {
-            continue;
+    let mut groups: Vec<&[&str]> = Vec::new();
+    for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
+        if !groups.contains(&row.commands) {
+            groups.push(row.commands);
+        }
+    }
+    groups.sort_by_key(|commands| !commands.is_empty());
+    for group in groups {
+        text += &match group {
+            [] => "\nOptions:\n".to_owned(),
+            names => format!("\nOptions of {}:\n", names.join(" and ")),
         };
-        text += &match heading {
-            "" => "\nOptions:\n".to_owned(),
-            name => format!("\nOptions of {name}:\n"),
-        };
-        for row in [first].into_iter().chain(rows) {
+        let fits = |row: &&OptionRow| row.commands == group && !row.help.is_empty();
+        for row in TABLE.iter().filter(fits) {
             let left = format!("{} {}", names_of(row), row.argument);
             push_entry(&mut text, &left, row.help);
         }

@@ -37,7 +37,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
-    Protocol, Service, Settings, UnixListener,
+    Protocol, Service, Settings, StateDir, UnixListener,
 };
 
 use std::path::PathBuf;

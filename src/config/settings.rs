@@ -16,6 +16,12 @@ pub struct Settings {
     pub base_dir: PathBuf,
     /// Where the log goes.
     pub log_path: LogPath,
+    /// The file for the number of the daemon's process; none: there is none.
+    pub pidfile: Option<PathBuf>,
+    /// Where statistics outlive a restart.
+    pub state_dir: StateDir,
+    /// Time between two writes of them; 0: at the end only.
+    pub stats_state_interval_secs: u32,
     /// Most memory that statistics may use.
     pub stats_memory_limit_bytes: u64,
     /// How long a finished command is kept at least, memory permitting.
@@ -60,6 +66,9 @@ impl Settings {
         let blank = Settings {
             base_dir: PathBuf::new(),
             log_path: LogPath::Syslog,
+            pidfile: None,
+            state_dir: StateDir::Auto,
+            stats_state_interval_secs: 0,
             stats_memory_limit_bytes: 0,
             stats_command_min_time_secs: 0,
             stats_session_min_time_secs: 0,
@@ -81,6 +90,19 @@ impl Settings {
         Settings {
             base_dir: defaults.base_dir.clone(),
             ..table::with_defaults(blank, table::TOP)
+        }
+    }
+
+    /// The directory for the statistics that are to outlive a restart; none:
+    /// they are not to. Daemons other than the system's never share one.
+    pub fn state_path(&self) -> Option<&Path> {
+        match &self.state_dir {
+            StateDir::Off => None,
+            StateDir::Named(dir) => Some(dir),
+            StateDir::Auto if self.base_dir == Path::new(table::SYSTEM_BASE_DIR) => {
+                Some(Path::new(table::SYSTEM_STATE_DIR))
+            }
+            StateDir::Auto => Some(&self.base_dir),
         }
     }
 
@@ -111,6 +133,17 @@ pub enum LogPath {
     Stderr,
     /// Lines appended to a file; an absolute path.
     File(PathBuf),
+}
+
+/// Where statistics outlive a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateDir {
+    /// Where `base_dir` says: see [`Settings::state_path`].
+    Auto,
+    /// Nowhere.
+    Off,
+    /// In this directory; an absolute path.
+    Named(PathBuf),
 }
 
 /// How the daemon runs.
@@ -199,10 +232,7 @@ impl UnixListener {
     pub(super) fn new(name: &str) -> UnixListener {
         UnixListener {
             file: FileListener::new(name),
-            options: ListenerOptions {
-                reset: true,
-                ..ListenerOptions::new()
-            },
+            options: ListenerOptions::of_unix(),
         }
     }
 }
@@ -227,7 +257,7 @@ impl InetListener {
             name,
             addresses: Vec::new(),
             port: 0,
-            options: ListenerOptions::new(),
+            options: ListenerOptions::of_inet(),
         };
         table::with_defaults(blank, table::INET)
     }
@@ -249,8 +279,16 @@ pub struct ListenerOptions {
 }
 
 impl ListenerOptions {
+    /// The options of a UNIX socket without settings.
+    pub fn of_unix() -> ListenerOptions {
+        ListenerOptions {
+            reset: true,
+            ..ListenerOptions::of_inet()
+        }
+    }
+
     /// The options of a TCP port without settings.
-    fn new() -> ListenerOptions {
+    pub fn of_inet() -> ListenerOptions {
         let blank = ListenerOptions {
             protocol: Protocol::Stats,
             reset: false,

@@ -31,6 +31,10 @@ pub struct Setting<T> {
 
 /// The user the daemon runs as when nothing else is said.
 pub const DEFAULT_USER: &str = "dovestat";
+/// The directory of the FIFOs and sockets of the system's daemon.
+pub const SYSTEM_BASE_DIR: &str = "/run/dovestat";
+/// Where the statistics of that daemon outlive a restart.
+pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
 /// The FIFOs there are when nothing else is said.
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
 /// The UNIX sockets there are when nothing else is said.
@@ -46,7 +50,7 @@ const DEFAULT_CLIENT_LIMIT: u32 = 1000;
 pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "base_dir",
-        default: Some("/run/dovestat"),
+        default: Some(SYSTEM_BASE_DIR),
         about: "directory of the FIFOs and sockets; an ordinary user has another default",
         set: |s, v| put(&mut s.base_dir, value::absolute_path(v)),
         get: |s| s.base_dir.to_string_lossy().into_owned(),
@@ -57,6 +61,28 @@ pub const TOP: &[Setting<Settings>] = &[
         about: "syslog, stderr or a file",
         set: |s, v| put(&mut s.log_path, value::log_path(v)),
         get: |s| value::show_log_path(&s.log_path),
+    },
+    Setting {
+        name: "pidfile",
+        default: Some(""),
+        about: "file for the number of the daemon's process; empty: none",
+        set: |s, v| put(&mut s.pidfile, value::optional_path(v)),
+        get: |s| value::show_optional_path(&s.pidfile),
+    },
+    Setting {
+        name: "state_dir",
+        default: Some("auto"),
+        about: "directory where statistics outlive a restart; empty: none; auto: \
+                /var/lib/dovestat with the default base_dir, else base_dir",
+        set: |s, v| put(&mut s.state_dir, value::state_dir(v)),
+        get: |s| value::show_state_dir(&s.state_dir),
+    },
+    Setting {
+        name: "stats_state_interval",
+        default: Some("5 mins"),
+        about: "time between two writes of the statistics to state_dir; 0: at the end only",
+        set: |s, v| put(&mut s.stats_state_interval_secs, value::time(v, 0)),
+        get: |s| value::show_time(s.stats_state_interval_secs),
     },
     Setting {
         name: "stats_memory_limit",
@@ -182,10 +208,7 @@ pub const SERVICE: &[Setting<Service>] = &[
         default: Some(""),
         about: "directory to be confined to, relative to base_dir; empty: none",
         set: |s, v| put(&mut s.chroot, Ok(value::optional(v).map(PathBuf::from))),
-        get: |s| {
-            let dir = s.chroot.as_ref();
-            dir.map_or(String::new(), |dir| dir.to_string_lossy().into_owned())
-        },
+        get: |s| value::show_optional_path(&s.chroot),
     },
     Setting {
         name: "client_limit",

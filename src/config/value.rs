@@ -9,7 +9,7 @@
 //! Nothing here knows which setting a value belongs to or resolves a host name.
 
 use super::mistake::quoted;
-use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, Protocol};
+use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, Protocol, StateDir};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -202,6 +202,38 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
         Ok(PathBuf::from(text))
     } else {
         Err(format!("{} is not an absolute path", quoted(text)))
+    }
+}
+
+/// A file that need not be: an absolute path or nothing.
+pub fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Ok(None),
+        path => absolute_path(path).map(Some),
+    }
+}
+
+/// The text of a file that need not be.
+pub fn show_optional_path(path: &Option<PathBuf>) -> String {
+    let path = path.as_ref();
+    path.map_or(String::new(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Where statistics outlive a restart: `auto`, an absolute path or nothing.
+pub fn state_dir(text: &str) -> Result<StateDir, String> {
+    match text {
+        "auto" => Ok(StateDir::Auto),
+        "" => Ok(StateDir::Off),
+        path => absolute_path(path).map(StateDir::Named),
+    }
+}
+
+/// The text of that.
+pub fn show_state_dir(dir: &StateDir) -> String {
+    match dir {
+        StateDir::Auto => "auto".to_owned(),
+        StateDir::Off => String::new(),
+        StateDir::Named(path) => path.to_string_lossy().into_owned(),
     }
 }
 

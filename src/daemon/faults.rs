@@ -81,6 +81,7 @@ faults! {
     HttpRefused Warning SOME "connection closed: HTTP request refused";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     ReadFailed Error SOME "FIFO not read";
+    PollFailed Error SOME "nothing could be waited for; trying again";
     AcceptFailed Warning SOME "connection not accepted";
     CarbonFailed Warning SOME "no whole report to carbon";
 }

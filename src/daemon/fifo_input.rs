@@ -11,6 +11,8 @@
 use crate::store::LOOK_AHEAD;
 use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
+use crate::sys::place::Inode;
+use crate::wire::PartialLine;
 use std::io;
 use std::rc::Rc;
 
@@ -46,6 +48,8 @@ pub struct FifoInput {
     pub fifo: Fifo,
     /// The listener's name, for the log and metrics.
     name: Rc<str>,
+    /// Its identity, when somebody else keeps it over our restarts.
+    held: Option<Inode>,
     /// The lines that came from it.
     line_count: u64,
     /// The bytes that came from it.
@@ -55,15 +59,21 @@ pub struct FifoInput {
 }
 
 impl FifoInput {
-    /// Of a FIFO just made.
-    pub fn new(fifo: Fifo, name: Rc<str>) -> FifoInput {
+    /// Of a FIFO just made, or held by somebody else.
+    pub fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
         FifoInput {
             fifo,
-            name,
+            name: name.into(),
+            held,
             line_count: 0,
             read_bytes: 0,
             lines: LineBuffer::new(),
         }
+    }
+
+    /// Whether somebody else keeps it, and what is in it, over our restarts.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// The listener's name.
@@ -81,20 +91,40 @@ impl FifoInput {
         self.read_bytes
     }
 
-    /// Reads once and hands out the lines that are complete, some of them together
-    /// first.
+    /// Reads once, hands out the lines that are complete, some of them together
+    /// first, and tells how many bytes there were.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<()> {
+    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
                 self.read_bytes += count as u64;
                 self.line_count += self.lines.filled(count, reader);
-                Ok(())
+                Ok(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The line that is not complete yet, if its end will be there after a
+    /// restart.
+    pub fn partial(&self) -> Option<PartialLine<'_>> {
+        let partial = PartialLine {
+            fifo: self.held?,
+            bytes: &self.lines.bytes[..self.lines.partial],
+            is_too_long: self.lines.skipping,
+        };
+        (!partial.bytes.is_empty() || partial.is_too_long).then_some(partial)
+    }
+
+    /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
+    pub fn resume(&mut self, partial: &PartialLine) {
+        if self.held == Some(partial.fifo) && partial.bytes.len() <= MAX_LINE_BYTES {
+            self.lines.bytes[..partial.bytes.len()].copy_from_slice(partial.bytes);
+            self.lines.partial = partial.bytes.len();
+            self.lines.skipping = partial.is_too_long;
         }
     }
 }

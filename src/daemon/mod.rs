@@ -7,6 +7,8 @@
 //! | `log` | lines to syslog, standard error or a file, never blocking |
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
 //! | `startup` | from settings to open listeners and dropped privileges |
+//! | `manager` | what systemd gave and wants to hear |
+//! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
 //! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
@@ -14,7 +16,9 @@
 //! | `export` | the statistics protocol |
 //! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
-//! | `turn` | the loop |
+//! | `pidfile` | the number of the process |
+//! | `state` | statistics that outlive the daemon |
+//! | `turn`, `reload` | the loop; settings read again |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
 //! assertions are for bugs of our own.
@@ -30,35 +34,34 @@ mod faults;
 mod fifo_input;
 mod health;
 mod http;
+mod listener;
 mod log;
+mod manager;
+mod opening;
 mod options;
+mod pidfile;
 mod records;
+mod reload;
 mod resolve;
 mod scrape;
 mod startup;
+mod state;
 mod turn;
 
 pub use options::default_base_dir;
 
 use fatal::Fatal;
 use options::{Command, Options};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::process::ExitCode;
-
-/// sysexits(3): internal software error.
-const EX_SOFTWARE: u8 = 70;
 
 /// Runs the program with the arguments behind its name.
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-    // A bug of ours still takes FIFOs and sockets away; the panic's own message
-    // has told what happened.
-    match catch_unwind(AssertUnwindSafe(|| run(args))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(fatal)) => {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
             fatal.print();
             fatal.exit_code()
         }
-        Err(_) => ExitCode::from(EX_SOFTWARE),
     }
 }
 

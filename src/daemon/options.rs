@@ -3,6 +3,7 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
+use crate::config::table::SYSTEM_BASE_DIR;
 use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
 use crate::sys;
 use std::ffi::OsString;
@@ -11,9 +12,6 @@ use std::path::PathBuf;
 
 /// The configuration read when none is named.
 const DEFAULT_FILE: &str = "/etc/dovestat/dovestatd.conf";
-
-/// The directory of a daemon that the system starts.
-const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 
 /// One option.
 struct OptionRow {
@@ -146,6 +144,17 @@ impl Options {
             foreground: matches.opt_present("F"),
         };
         Ok((command, options))
+    }
+
+    /// The same, whatever the current directory will be.
+    ///
+    /// # Errors
+    /// When there is no current directory.
+    pub fn anchored(&self) -> Result<Options, Fatal> {
+        let mut options = self.clone();
+        let (Source::Named(path) | Source::Default(path)) = &mut options.source;
+        *path = std::path::absolute(&path).map_err(Fatal::io("current directory"))?;
+        Ok(options)
     }
 
     /// What an ordinary user's daemon has otherwise than the system's.

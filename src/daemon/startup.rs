@@ -6,25 +6,28 @@
 //! into the file system is taken away again when this ends, however it ends.
 
 use super::fatal::Fatal;
-use super::fifo_input::FifoInput;
 use super::log::Log;
+use super::manager::Manager;
+use super::opening::open_listeners;
 use super::options::Options;
-use super::turn::{Daemon, Listener, Socket};
-use crate::config::{Address, FileListener, LogPath, Service, Settings};
-use crate::sys::fifo::Fifo;
+use super::pidfile::PidFile;
+use super::state::State;
+use super::turn::Daemon;
+use crate::config::{LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
-use crate::sys::place::{look, Access, Kind, Place, PlaceError};
+use crate::sys::place::{look, Kind, Place};
+use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
+use crate::sys::resident::forget_code;
 use crate::sys::signal::Signals;
-use crate::sys::socket::{bind_tcp, bind_unix};
-use crate::sys::user::{chroot, drop_privileges, effective_uid, find_group, User};
+use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs::{self, DirBuilder};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::rc::Rc;
+
+/// sysexits(3): internal software error.
+const EX_SOFTWARE: i32 = 70;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -34,35 +37,13 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const FALLBACK_USER: &str = "nobody";
 
 /// The user and group to run as.
-struct Identity {
+pub struct Identity {
     /// The user.
-    user: User,
+    pub user: User,
     /// The group.
-    gid: u32,
+    pub gid: u32,
     /// What the administrator should know about it.
     remark: Option<String>,
-}
-
-/// Something put into the file system, taken away when dropped.
-struct Placed(Place);
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        // In a directory that is no longer ours to change it stays; the next
-        // start finds it dead and takes it over.
-        let _ = self.0.remove();
-    }
-}
-
-/// Everything the daemon listens on.
-#[derive(Default)]
-struct Opened {
-    /// Where records come from.
-    fifos: Vec<FifoInput>,
-    /// Where clients come from.
-    listeners: Vec<Listener>,
-    /// Their files.
-    places: Vec<Placed>,
 }
 
 /// Serves until a signal ends it.
@@ -70,6 +51,7 @@ struct Opened {
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
 pub fn serve(options: &Options) -> Result<(), Fatal> {
+    let (manager, gifts) = Manager::meet();
     let settings = options.load_to_serve()?;
     set_umask(0o027);
     let identity = match effective_uid() {
@@ -78,20 +60,30 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let base_dir = settings.base_dir.clone();
     make_base_dir(&base_dir, &options.defaults().base_dir, identity.as_ref())?;
-    let _lock = lock_directory(&base_dir)
+    let owner = identity.as_ref();
+    let owner = owner.map(|identity| (identity.user.uid, identity.gid));
+    let _lock = lock_directory(&base_dir, owner)
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
         })?;
+    let options = &options.anchored()?;
     let readiness = match options.foreground {
         true => None,
-        false => Some(daemonize().map_err(Fatal::io("daemonize"))?),
+        false => {
+            let readiness = daemonize().map_err(Fatal::io("daemonize"))?;
+            // Whatever file system it was started in can be unmounted.
+            std::env::set_current_dir("/").map_err(Fatal::io("chdir /"))?;
+            Some(readiness)
+        }
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
-    log_panics(settings.log_path.clone());
-    let opened = open_listeners(&settings, &mut log)?;
+    tidy_up_panics(settings.log_path.clone(), Vec::new());
+    let opened = open_listeners(&settings, gifts, &mut log)?;
+    let places = opened.places.iter().map(|placed| placed.0.clone());
+    tidy_up_panics(settings.log_path.clone(), places.collect());
     let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
     let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
     if got < wanted {
@@ -101,19 +93,15 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         ));
     }
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
+    let state = State::open(&settings, identity.as_ref(), &mut log);
+    let pidfile = settings.pidfile.as_deref();
+    let _pidfile = pidfile.map(PidFile::write).transpose()?;
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
     }
+    give_up_privileges(&mut log);
     let limit = settings.stats_memory_limit_bytes;
-    let places = opened.places;
-    let mut daemon = Daemon::new(
-        options,
-        settings,
-        log,
-        opened.fifos,
-        opened.listeners,
-        signals,
-    )?;
+    let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
     daemon.log_info(&format!(
         "dovestatd {} serving in {}, memory limit {limit} bytes",
         env!("CARGO_PKG_VERSION"),
@@ -124,20 +112,28 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             .report(0)
             .map_err(Fatal::io("detach from the starter"))?;
     }
+    daemon.announce();
+    forget_code();
     let result = daemon.run();
-    daemon.log_goodbye(&result);
-    drop(places);
+    daemon.finish(&result);
     result
 }
 
-/// Has a bug's message logged where everything else is: standard error is gone
-/// when the daemon is in the background.
-fn log_panics(path: LogPath) {
+/// Has a bug of ours end the daemon with its message logged where everything
+/// else is, as standard error is gone when the daemon is in the background, and
+/// with its FIFOs and sockets taken away. Nothing is saved: what a bug left of
+/// the statistics is not to be trusted.
+fn tidy_up_panics(path: LogPath, places: Vec<Place>) {
     std::panic::set_hook(Box::new(move |info| {
+        for place in &places {
+            // The next start finds what stays dead and takes it over.
+            let _ = place.remove();
+        }
         if let Ok(mut log) = Log::open(&path) {
             let text = info.to_string().replace('\n', " ");
             log.error(&format!("internal error, please report it: {text}"));
         }
+        std::process::exit(EX_SOFTWARE);
     }));
 }
 
@@ -151,14 +147,14 @@ fn log_name(settings: &Settings) -> String {
 }
 
 /// A user by name, or the setting that names one who does not exist.
-fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
+pub fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no user {name} on this system")))
 }
 
 /// A group by name, likewise.
-fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
+pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
     find_group(name)
         .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))
@@ -219,116 +215,6 @@ fn make_base_dir(dir: &Path, default: &Path, identity: Option<&Identity>) -> Res
     Ok(())
 }
 
-/// Opens all FIFOs and sockets of the settings.
-fn open_listeners(settings: &Settings, log: &mut Log) -> Result<Opened, Fatal> {
-    let mut opened = Opened::default();
-    for listener in settings.enabled_fifos() {
-        let path = listener.path_in(&settings.base_dir);
-        let access = access("fifo_listener", listener)?;
-        let fifo = Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?;
-        opened.places.push(Placed(fifo.place().clone()));
-        opened
-            .fifos
-            .push(FifoInput::new(fifo, listener.name.as_str().into()));
-    }
-    for listener in settings.enabled_unix() {
-        let path = listener.file.path_in(&settings.base_dir);
-        let access = access("unix_listener", &listener.file)?;
-        let (socket, place) = bind_unix(&path, access).map_err(occupied("unix_listener", &path))?;
-        socket
-            .set_nonblocking(true)
-            .map_err(Fatal::io(format!("unix_listener {}", path.display())))?;
-        opened.places.push(Placed(place));
-        opened.listeners.push(Listener {
-            socket: Socket::Unix(socket),
-            options: Rc::new(listener.options.clone()),
-            name: listener.file.name.as_str().into(),
-            rests_until: None,
-        });
-    }
-    for listener in settings.enabled_inet() {
-        let options = Rc::new(listener.options.clone());
-        for address in addresses(&listener.addresses, listener.port)? {
-            let name = format!("inet_listener {address}");
-            match bind_tcp(address) {
-                Ok(socket) => opened.listeners.push(Listener {
-                    socket: Socket::Tcp(socket),
-                    options: Rc::clone(&options),
-                    name: name.into(),
-                    rests_until: None,
-                }),
-                // Nobody asked for IPv6 on a machine without it.
-                Err(error)
-                    if listener.addresses.is_empty() && address.is_ipv6() && !is_taken(&error) =>
-                {
-                    log.info(&format!("{name}: {error}; listening on IPv4 only"));
-                }
-                Err(error) if is_taken(&error) => {
-                    return Err(Fatal::Unavailable(format!("{name}: {error}")));
-                }
-                Err(error) => return Err(Fatal::Io(name, error)),
-            }
-        }
-    }
-    Ok(opened)
-}
-
-/// Whether another process listens there.
-fn is_taken(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrInUse
-}
-
-/// Who may use a FIFO or UNIX socket.
-fn access(kind: &str, listener: &FileListener) -> Result<Access, Fatal> {
-    let setting = format!("{kind} {}", listener.name);
-    let user = match &listener.user {
-        Some(name) => Some(find_user(&setting, name)?),
-        None => None,
-    };
-    let gid = match &listener.group {
-        Some(name) => Some(find_gid(&setting, name)?),
-        None => user.as_ref().and_then(|user| user.gid),
-    };
-    Ok(Access {
-        mode: listener.mode,
-        uid: user.map(|user| user.uid),
-        gid,
-    })
-}
-
-/// For `map_err`: why a place cannot be taken.
-fn occupied(kind: &'static str, path: &Path) -> impl FnOnce(PlaceError) -> Fatal {
-    let name = format!("{kind} {}", path.display());
-    move |error| match error {
-        PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
-        PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {
-            Fatal::Permission(format!("{name}: {error}; not touched"))
-        }
-        PlaceError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
-        PlaceError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
-    }
-}
-
-/// The socket addresses of an inet_listener.
-fn addresses(given: &[Address], port: u16) -> Result<Vec<SocketAddr>, Fatal> {
-    if given.is_empty() {
-        let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        return Ok(all.map(|ip| SocketAddr::new(ip, port)).into());
-    }
-    let mut found = Vec::new();
-    for address in given {
-        match address {
-            Address::Ip(ip) => found.push(SocketAddr::new(*ip, port)),
-            Address::Host(name) => {
-                let resolved = (name.as_str(), port).to_socket_addrs();
-                found
-                    .extend(resolved.map_err(Fatal::io(format!("inet_listener: address {name}")))?);
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Gives up root: into the chroot if there is one, then to the user and group.
 fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
     if let Some(file) = log.file() {
@@ -338,12 +224,64 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
             log_name(settings)
         )))?;
     }
-    if let Some(dir) = settings.service.chroot_in(&settings.base_dir) {
-        chroot(&dir).map_err(Fatal::io(format!("chroot {}", dir.display())))?;
+    let root = settings.service.chroot_in(&settings.base_dir);
+    let what = match &root {
+        Some(root) => format!("give up root, chroot {}", root.display()),
+        None => "give up root".to_owned(),
+    };
+    if identity.user.uid != 0 {
+        empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid).map_err(Fatal::io("give up root"))?;
+    drop_privileges(&identity.user, identity.gid, root.as_deref()).map_err(Fatal::io(what))?;
     if let Some(remark) = &identity.remark {
         log.warning(remark);
     }
     Ok(())
+}
+
+/// Gives up what a service manager or root may have left us beside the user's own
+/// rights, but for root who is to stay root: that would lock it out of the files
+/// of others, as of its own log after a rotation.
+fn give_up_privileges(log: &mut Log) {
+    let capabilities = match effective_uid() {
+        0 => Ok(()),
+        _ => drop_capabilities(),
+    };
+    // An old kernel, or a filter of system calls: less safe, and no reason to
+    // serve nobody.
+    if let Err(error) = capabilities.and_then(|()| forbid_new()) {
+        log.warning(&format!("give up privileges: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
+    use crate::sys::scratch::rerun;
+
+    #[test]
+    fn a_bug_is_told_and_leaves_nothing_lying_about() {
+        let path = std::env::temp_dir().join("dovestat-test-panic");
+        let name = "a_bug_is_told_and_leaves_nothing_lying_about";
+        let Some(output) = rerun(module_path!(), name) else {
+            let access = Access {
+                mode: 0o600,
+                uid: None,
+                gid: None,
+            };
+            let fifo = Fifo::create(&path, access).unwrap();
+            tidy_up_panics(LogPath::Stderr, vec![fifo.place().unwrap().clone()]);
+            panic!("as a test");
+        };
+        assert_eq!(output.status.code(), Some(EX_SOFTWARE));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("internal error, please report it: "),
+            "{said}"
+        );
+        assert!(said.contains("as a test"), "{said}");
+        assert!(!path.exists());
+    }
 }

@@ -8,22 +8,24 @@
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
-use super::client::{Client, Stream};
+use super::client::Client;
 use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::FifoInput;
+use super::listener::Listener;
 use super::log::{visible, Log};
+use super::manager::Manager;
+use super::opening::{Opened, Placed};
 use super::options::Options;
 use super::records::Records;
-use crate::config::{ListenerOptions, Settings};
+use super::state::{Mark, State};
+use crate::config::Settings;
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::Signals;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,61 +38,17 @@ const ACCEPTS_A_TURN: usize = 16;
 /// Sessions that may be found silent in one turn.
 const SILENCES_A_TURN: usize = 256;
 
+/// How often a FIFO is read at the end while there is something in it: more
+/// than any pipe holds, and an end for writers that never stop.
+const LAST_READS: usize = 64;
+
+/// The second at which the daemon starts by its monotonic clock: what it
+/// restores is older, by 34 years at most.
+const START_SECS: u32 = 1 << 30;
+
 /// How long a listener rests after accept(2) failed, as it does while there are
-/// no descriptors left.
+/// no descriptors left, and everything after poll(2) did.
 const REST: Duration = Duration::from_millis(200);
-
-/// A listening socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// UNIX.
-    Unix(UnixListener),
-    /// TCP.
-    Tcp(TcpListener),
-}
-
-/// What clients connect to.
-#[derive(Debug)]
-pub struct Listener {
-    /// The socket.
-    pub socket: Socket,
-    /// How its clients are served.
-    pub options: Rc<ListenerOptions>,
-    /// Its name, for the log.
-    pub name: Rc<str>,
-    /// Not polled before this instant.
-    pub rests_until: Option<Instant>,
-}
-
-impl Listener {
-    /// accept(2), nonblocking.
-    fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            Socket::Unix(socket) => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok(Stream::Unix(stream))
-            }
-            Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                // Replies are whole writes; nothing is gained by holding back,
-                // and little is lost where that cannot be set.
-                let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Unix(socket) => socket.as_fd(),
-            Socket::Tcp(socket) => socket.as_fd(),
-        }
-    }
-}
 
 /// Both clocks.
 #[derive(Debug)]
@@ -107,7 +65,7 @@ impl Clocks {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let now = Now {
-            uptime_secs: (instant - self.started).as_secs() as u32,
+            uptime_secs: START_SECS + (instant - self.started).as_secs() as u32,
             wall: WallTime {
                 secs: u32::try_from(wall.as_secs()).unwrap_or(u32::MAX),
                 usecs: wall.subsec_micros(),
@@ -115,10 +73,28 @@ impl Clocks {
         };
         (instant, now)
     }
+
+    /// The instant of a second by [`Now::uptime_secs`]; that of the start for
+    /// those before.
+    fn instant(&self, uptime_secs: u32) -> Instant {
+        self.started + Duration::from_secs(uptime_secs.saturating_sub(START_SECS).into())
+    }
+}
+
+/// Where the poll set has what.
+struct Slots {
+    /// The connection to carbon.
+    carbon: Option<usize>,
+    /// The writer of the state.
+    state: Option<usize>,
+    /// The first FIFO.
+    fifos: usize,
+    /// The first client; listeners that do not rest follow.
+    clients: usize,
 }
 
 /// What the store is to keep to.
-fn store_limits(settings: &Settings) -> Limits {
+pub fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
         command_min_time_secs: settings.stats_command_min_time_secs,
@@ -129,31 +105,47 @@ fn store_limits(settings: &Settings) -> Limits {
     }
 }
 
+/// What the service manager shows: numbers of entries.
+fn short_status(store: &Store) -> String {
+    let [_, sessions, users, domains, ips] = store.usage().entries;
+    let connected = store.totals_of_everything().connected;
+    format!(
+        "serving; {connected} sessions connected, {sessions} kept; \
+         {users} users, {domains} domains, {ips} addresses"
+    )
+}
+
 /// The running daemon.
 #[derive(Debug)]
 pub struct Daemon {
     /// The command line, for reading the settings again.
-    options: Options,
+    pub(super) options: Options,
     /// The settings in force.
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The statistics.
-    store: Store,
+    pub(super) store: Store,
     /// The log.
-    log: Log,
+    pub(super) log: Log,
     /// What peers did wrong.
     faults: Faults,
     /// Where records come from.
     fifos: Vec<FifoInput>,
     /// Where clients come from.
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
+    /// The files of both, taken away at the end.
+    places: Vec<Placed>,
     /// Who is connected.
     clients: Vec<Client>,
     /// Who is served first in the next turn.
     first_client: usize,
     /// Reports to carbon.
-    carbon: Carbon,
+    pub(super) carbon: Carbon,
     /// The signals.
     signals: Signals,
+    /// Who looks after us.
+    manager: Manager,
+    /// What outlives us.
+    pub(super) state: Option<State>,
     /// The clocks.
     clocks: Clocks,
     /// When the daemon started, in seconds since 1970.
@@ -168,34 +160,65 @@ impl Daemon {
     pub fn new(
         options: &Options,
         settings: Settings,
-        log: Log,
-        fifos: Vec<FifoInput>,
-        listeners: Vec<Listener>,
+        mut log: Log,
+        mut opened: Opened,
         signals: Signals,
+        manager: Manager,
+        mut state: Option<State>,
     ) -> Result<Daemon, Fatal> {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let now = clocks.read().1;
-        let store = Store::new(&store_limits(&settings), now).map_err(|_| {
-            Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
-        })?;
+        let (limits, now) = (store_limits(&settings), clocks.read().1);
+        let restored = state
+            .as_mut()
+            .and_then(|state| state.restore(&limits, now, &mut opened.fifos, &mut log));
+        let store = match restored {
+            Some(store) => store,
+            None => Store::new(&limits, now).map_err(|_| {
+                Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
+            })?,
+        };
         let carbon = Carbon::new(&settings, clocks.started);
-        Ok(Daemon {
+        let mut daemon = Daemon {
             options: options.clone(),
             settings,
             store,
             log,
             faults: Faults::new(),
-            fifos,
-            listeners,
+            fifos: opened.fifos,
+            listeners: opened.listeners,
+            places: opened.places,
             clients: Vec::new(),
             first_client: 0,
             carbon,
             signals,
+            manager,
+            state,
             clocks,
             start_secs: now.wall.secs,
-        })
+        };
+        let mark = daemon.mark();
+        if let Some(state) = &mut daemon.state {
+            state.begin(mark);
+        }
+        Ok(daemon)
+    }
+
+    /// Lines read from FIFOs.
+    fn line_count(&self) -> u64 {
+        self.fifos.iter().map(FifoInput::line_count).sum()
+    }
+
+    /// What tells whether there is something to save.
+    fn mark(&self) -> Mark {
+        let totals = self.store.totals_of_everything();
+        Mark {
+            lines: self.line_count(),
+            connected: totals.connected,
+            reset_secs: totals.reset_secs,
+            last_update: totals.last_update,
+        }
     }
 
     /// Serves until TERM or INT.
@@ -205,33 +228,38 @@ impl Daemon {
     pub fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
         loop {
-            self.fill_poll_set(&mut poll);
+            let slots = self.fill_poll_set(&mut poll);
             let timeout = self.timeout();
-            poll.wait(timeout).map_err(Fatal::io("poll"))?;
+            let waited = poll.wait(timeout);
             let (instant, now) = self.clocks.read();
-            // Looked at before a signal may change who has which slot.
-            let (carbon_ready, fifo_slot) = match self.carbon.waits_for() {
-                Some(_) => (poll.ready(1).readable || poll.ready(1).writable, 2),
-                None => (false, 1),
+            match waited {
+                Ok(()) => {}
+                // The system is short of memory, not we of a reason to go on.
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    let report = || error.to_string();
+                    self.faults
+                        .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
+                    std::thread::sleep(REST);
+                }
+                Err(error) => return Err(Fatal::Io("poll".to_owned(), error)),
+            }
+            let is_ready = |slot: Option<usize>| {
+                let ready = slot.map(|slot| poll.ready(slot));
+                ready.is_some_and(|ready| ready.readable || ready.writable)
             };
             if !self.handle_signals(instant) {
                 return Ok(());
             }
+            self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
-            let mut slot = fifo_slot;
             for index in 0..self.fifos.len() {
-                if poll.ready(slot).readable {
+                if poll.ready(slots.fifos + index).readable {
                     self.read_fifo(index, now);
                 }
-                slot += 1;
             }
-            self.serve_carbon(instant, now, carbon_ready);
-            let first_slot = slot;
-            slot += self.clients.len();
-            self.serve_clients(now, |index| {
-                let ready = poll.ready(first_slot + index);
-                ready.readable || ready.writable
-            });
+            self.serve_carbon(instant, now, is_ready(slots.carbon));
+            let mut slot = slots.clients + self.clients.len();
+            self.serve_clients(now, |index| is_ready(Some(slots.clients + index)));
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
                 if let Some(until) = listener.rests_until {
@@ -245,6 +273,17 @@ impl Daemon {
                 }
                 slot += 1;
             }
+            self.serve_state(instant, now, is_ready(slots.state));
+        }
+    }
+
+    /// Saves what changed, when it is time.
+    fn serve_state(&mut self, instant: Instant, now: Now, is_done: bool) {
+        let mark = self.mark();
+        if let Some(state) = &mut self.state {
+            state.note(mark, instant);
+            let what = (&self.store, mark, &mut self.log);
+            state.serve(what, (instant, now), is_done);
         }
     }
 
@@ -253,8 +292,31 @@ impl Daemon {
         self.log.info(message);
     }
 
-    /// Logs how it ended.
-    pub fn log_goodbye(&mut self, result: &Result<(), Fatal>) {
+    /// Tells the service manager that clients and writers are served.
+    pub fn announce(&mut self) {
+        self.manager.ready(&short_status(&self.store));
+    }
+
+    /// Ends: nobody finds the FIFOs and sockets any more, what is still in the
+    /// FIFOs counts, and all is saved.
+    pub fn finish(&mut self, result: &Result<(), Fatal>) {
+        self.manager.stopping("ending");
+        self.places.clear();
+        let (_, now) = self.clocks.read();
+        for index in 0..self.fifos.len() {
+            // What is left in one that is held is for the next daemon.
+            let mut reads = if self.fifos[index].is_held() {
+                0
+            } else {
+                LAST_READS
+            };
+            while reads > 0 && self.read_fifo(index, now) > 0 {
+                reads -= 1;
+            }
+        }
+        if let Some(state) = &mut self.state {
+            state.finish(&self.store, now, &self.fifos, &mut self.log);
+        }
         if let Err(fatal) = result {
             self.log.error(&fatal.to_string());
         }
@@ -263,12 +325,14 @@ impl Daemon {
 
     /// Everything that is waited for: signals, carbon, FIFOs, clients, and the listeners
     /// that do not rest.
-    fn fill_poll_set(&self, poll: &mut PollSet) {
+    fn fill_poll_set(&self, poll: &mut PollSet) -> Slots {
         poll.clear();
         poll.push(self.signals.as_fd(), Interest::READ);
-        if let Some((fd, interest)) = self.carbon.waits_for() {
-            poll.push(fd, interest);
-        }
+        let carbon = self.carbon.waits_for();
+        let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
+        let state = self.state.as_ref().and_then(State::waits_for);
+        let state = state.map(|fd| poll.push(fd, Interest::READ));
+        let fifos = 1 + usize::from(carbon.is_some()) + usize::from(state.is_some());
         for input in &self.fifos {
             poll.push(input.fifo.as_fd(), Interest::READ);
         }
@@ -280,6 +344,12 @@ impl Daemon {
                 poll.push(listener.as_fd(), Interest::READ);
             }
         }
+        Slots {
+            carbon,
+            state,
+            fifos,
+            clients: fifos + self.fifos.len(),
+        }
     }
 
     /// How long nothing has to be done by itself.
@@ -288,15 +358,17 @@ impl Daemon {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let silence = self.store.next_silence_secs().map(|due_secs| {
-            let due = self.clocks.started + Duration::from_secs(due_secs.into());
-            due.saturating_duration_since(now)
-        });
+        let silence = self
+            .store
+            .next_silence_secs()
+            .map(|due_secs| self.clocks.instant(due_secs).saturating_duration_since(now));
         let wakes = self
             .listeners
             .iter()
             .filter_map(|listener| listener.rests_until)
             .chain(self.carbon.wakes_at())
+            .chain(self.manager.wakes_at())
+            .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).min()
     }
@@ -305,9 +377,12 @@ impl Daemon {
     fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
         if pending.hup {
+            self.manager.reloading();
             self.reload(instant);
+            self.announce();
         }
         if pending.usr1 {
+            self.manager.status(&short_status(&self.store));
             self.log_status("status");
             let faults = self.faults.summary();
             self.log.info(&format!("faults of peers so far: {faults}"));
@@ -331,81 +406,9 @@ impl Daemon {
             usage.limit_bytes,
             by_level(usage.entries.map(|count| count.to_string())),
             by_level(usage.evictions.map(|count| count.to_string())),
-            self.fifos.iter().map(FifoInput::line_count).sum::<u64>(),
+            self.line_count(),
             self.clients.len(),
         ));
-    }
-
-    /// Reads the settings again, takes over what can change and says what
-    /// cannot; opens the log anew.
-    fn reload(&mut self, instant: Instant) {
-        if let Err((path, error)) = self.log.reopen() {
-            let path = path.display();
-            self.log.error(&format!(
-                "log_path {path}: {error}; logging to the old file"
-            ));
-        }
-        let mut new = match self.options.load_to_serve() {
-            Ok(settings) => settings,
-            Err(fatal) => {
-                for line in fatal.to_string().lines() {
-                    self.log.error(line);
-                }
-                self.log.error("the settings stay as they were");
-                return;
-            }
-        };
-        self.store.set_min_times(&store_limits(&new));
-        let old = &self.settings;
-        let restart = [
-            ("base_dir", new.base_dir != old.base_dir),
-            ("log_path", new.log_path != old.log_path),
-            (
-                "stats_memory_limit",
-                new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
-            ),
-            (
-                "service stats",
-                (&new.service.user, &new.service.group, &new.service.chroot)
-                    != (&old.service.user, &old.service.group, &old.service.chroot),
-            ),
-            (
-                "listeners",
-                (
-                    &new.fifo_listeners,
-                    &new.unix_listeners,
-                    &new.inet_listeners,
-                ) != (
-                    &old.fifo_listeners,
-                    &old.unix_listeners,
-                    &old.inet_listeners,
-                ),
-            ),
-        ];
-        let restart: Vec<&str> = restart
-            .into_iter()
-            .filter_map(|(name, differs)| differs.then_some(name))
-            .collect();
-        // What needs a restart stays as it is until then.
-        new.base_dir = old.base_dir.clone();
-        new.log_path = old.log_path.clone();
-        new.stats_memory_limit_bytes = old.stats_memory_limit_bytes;
-        new.service = crate::config::Service {
-            client_limit: new.service.client_limit,
-            ..old.service.clone()
-        };
-        new.fifo_listeners = old.fifo_listeners.clone();
-        new.unix_listeners = old.unix_listeners.clone();
-        new.inet_listeners = old.inet_listeners.clone();
-        self.carbon.set(&new, instant, &mut self.store);
-        self.settings = new;
-        match restart.is_empty() {
-            true => self.log.info("settings read again"),
-            false => self.log.warning(&format!(
-                "settings read again; changes of these need a restart: {}",
-                restart.join(", ")
-            )),
-        }
     }
 
     /// Disconnects sessions whose processes seem to be gone.
@@ -423,8 +426,9 @@ impl Daemon {
         }
     }
 
-    /// Reads a FIFO once and applies the records.
-    fn read_fifo(&mut self, index: usize, now: Now) {
+    /// Reads a FIFO once, applies the records, and tells how many bytes there
+    /// were.
+    fn read_fifo(&mut self, index: usize, now: Now) -> usize {
         let Daemon {
             fifos,
             store,
@@ -434,10 +438,11 @@ impl Daemon {
         } = self;
         let name = Rc::clone(fifos[index].name());
         let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
-        if let Err(error) = result {
+        result.unwrap_or_else(|error| {
             let report = || format!("{name}: {error}");
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
-        }
+            0
+        })
     }
 
     /// What serving peers takes, beside those who are served.

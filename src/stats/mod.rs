@@ -83,6 +83,13 @@ macro_rules! fields {
             pub const $name: usize = $index;)*
         }
 
+        /// Writes the fields of one item from their columns into its struct.
+        fn write_item(item: Item, values: &[u64; FIELD_COUNT], body: &mut [u8]) {
+            $(if item == Item::$item {
+                wire_struct::write(body, wire_struct::$item::$name, values[$index]);
+            })*
+        }
+
         /// Reads the fields of one item from its struct into their columns, one
         /// by one instead of in a loop, so that every offset is a constant.
         /// `None` when one is insane.
@@ -136,6 +143,15 @@ impl Stats {
         for (sum, value) in self.values.iter_mut().zip(other.values) {
             *sum = sum.saturating_add(value);
         }
+    }
+
+    /// What is more in it than in `earlier`, field by field.
+    #[must_use]
+    pub fn since(mut self, earlier: &Stats) -> Stats {
+        for (value, earlier) in self.values.iter_mut().zip(earlier.values) {
+            *value = value.saturating_sub(earlier);
+        }
+        self
     }
 
     /// How much of a machine it takes, for telling big from small: processor
@@ -221,6 +237,23 @@ impl Report {
         Ok(report)
     }
 
+    /// Appends the items that are there as a stats field has them before base64;
+    /// [`Report::decode`] gives the same values back. A 32-bit counter wraps, as
+    /// those of mail processes do.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for (has, item, name, length) in [
+            (self.has_mail, Item::Mail, &b"mail\0"[..], MAIL_BYTES),
+            (self.has_auth, Item::Auth, b"auth\0", AUTH_BYTES),
+        ] {
+            if has {
+                out.extend_from_slice(name);
+                let start = out.len();
+                out.resize(start + length, 0);
+                write_item(item, &self.stats.values, &mut out[start..]);
+            }
+        }
+    }
+
     /// Takes the report as the new total of what `total` counted so far, moves
     /// `total` there and returns the difference to add to the levels above.
     ///
@@ -289,11 +322,11 @@ mod tests {
     #[test]
     fn decodes_both_items_in_any_order_and_none() {
         let mut mail = vec![0; MAIL_BYTES];
-        wire_struct::put(&mut mail, wire_struct::Mail::read_count, 7);
-        wire_struct::put(&mut mail, wire_struct::Mail::write_bytes, 9_000_000_000);
-        wire_struct::put(&mut mail, wire_struct::Mail::sys_cpu, 12_345_678);
+        wire_struct::write(&mut mail, wire_struct::Mail::read_count, 7);
+        wire_struct::write(&mut mail, wire_struct::Mail::write_bytes, 9_000_000_000);
+        wire_struct::write(&mut mail, wire_struct::Mail::sys_cpu, 12_345_678);
         let mut auth = vec![0; AUTH_BYTES];
-        wire_struct::put(&mut auth, wire_struct::Auth::auth_failures, 3);
+        wire_struct::write(&mut auth, wire_struct::Auth::auth_failures, 3);
         let bytes = [b"auth\0", &auth[..], b"mail\0", &mail[..]].concat();
         let report = Report::decode(&bytes).unwrap();
         assert!(report.has_mail && report.has_auth);
@@ -324,7 +357,7 @@ mod tests {
             (wire_struct::Mail::user_cpu, u64::MAX),
         ] {
             let mut mail = mail.clone();
-            wire_struct::put(&mut mail, place, bad);
+            wire_struct::write(&mut mail, place, bad);
             let bytes = [b"mail\0", &mail[..]].concat();
             assert_eq!(
                 Report::decode(&bytes),
@@ -333,7 +366,7 @@ mod tests {
             );
         }
         let mut limit = mail.clone();
-        wire_struct::put(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
+        wire_struct::write(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
         assert!(Report::decode(&[b"mail\0", &limit[..]].concat()).is_ok());
     }
 
@@ -347,6 +380,45 @@ mod tests {
         wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, -1);
         let bytes = [b"mail\0", &mail[..]].concat();
         assert_eq!(Report::decode(&bytes), Err(StatsError::Insane));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let mut stats = Stats::default();
+        for (index, value) in stats.values.iter_mut().enumerate() {
+            *value = 1_999_999 + index as u64;
+        }
+        for (has_mail, has_auth) in [(true, true), (true, false), (false, true), (false, false)] {
+            let report = Report {
+                stats,
+                has_mail,
+                has_auth,
+            };
+            let mut bytes = Vec::new();
+            report.encode(&mut bytes);
+            let decoded = Report::decode(&bytes).unwrap();
+            assert_eq!((decoded.has_mail, decoded.has_auth), (has_mail, has_auth));
+            for (index, field) in FIELDS.iter().enumerate() {
+                let has = match field.item {
+                    Item::Mail => has_mail,
+                    Item::Auth => has_auth,
+                };
+                let expected = if has { stats.values[index] } else { 0 };
+                assert_eq!(decoded.stats.values[index], expected, "{}", field.name);
+            }
+        }
+        stats.values[place::read_count] = (1 << 32) + 5;
+        stats.values[place::read_bytes] = (1 << 32) + 5;
+        let mut bytes = Vec::new();
+        Report {
+            stats,
+            has_mail: true,
+            has_auth: false,
+        }
+        .encode(&mut bytes);
+        let decoded = Report::decode(&bytes).unwrap().stats;
+        assert_eq!(decoded.values[place::read_count], 5);
+        assert_eq!(decoded.values[place::read_bytes], (1 << 32) + 5);
     }
 
     #[test]

@@ -77,12 +77,21 @@ wire_struct! {
     auth_cache_misses u32 => U32,
 }
 
+/// How wide a member of a `struct timeval` is. Its type has no name to rely on:
+/// musl's are about to change.
+const fn width_of<T>(_member: fn(&libc::timeval) -> &T) -> usize {
+    size_of::<T>()
+}
+
 /// Where the members of a `struct timeval` lie in it, and how wide they are.
 const TIMEVAL: [(usize, usize); 2] = [
-    (offset_of!(libc::timeval, tv_sec), size_of::<libc::time_t>()),
+    (
+        offset_of!(libc::timeval, tv_sec),
+        width_of(|time| &time.tv_sec),
+    ),
     (
         offset_of!(libc::timeval, tv_usec),
-        size_of::<libc::suseconds_t>(),
+        width_of(|time| &time.tv_usec),
     ),
 ];
 
@@ -115,14 +124,11 @@ fn array<const N: usize>(body: &[u8], offset: usize) -> [u8; N] {
     bytes
 }
 
-/// Writes a value as a mail process would: a counter, or microseconds.
-#[cfg(test)]
-pub fn put(body: &mut [u8], (offset, width): Place, value: u64) {
+/// Writes a value as a mail process would: a counter, which wraps where it has
+/// 32 bits, or microseconds.
+pub fn write(body: &mut [u8], (offset, width): Place, value: u64) {
     match width {
-        Width::U32 => {
-            let value = u32::try_from(value).unwrap();
-            body[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        }
+        Width::U32 => body[offset..offset + 4].copy_from_slice(&(value as u32).to_ne_bytes()),
         Width::U64 => body[offset..offset + 8].copy_from_slice(&value.to_ne_bytes()),
         Width::Timeval => put_timeval(
             body,
@@ -134,7 +140,6 @@ pub fn put(body: &mut [u8], (offset, width): Place, value: u64) {
 }
 
 /// Writes a `struct timeval` as it is, sane or not.
-#[cfg(test)]
 pub fn put_timeval(body: &mut [u8], (offset, _): Place, secs: i64, usecs: i64) {
     for ((inner, bytes), value) in TIMEVAL.into_iter().zip([secs, usecs]) {
         let at = offset + inner;

@@ -165,6 +165,13 @@ impl<T: Copy> Arena<T> {
         entry
     }
 
+    /// Makes an entry the newest of all. Ids that were given out do not find it
+    /// any more.
+    pub fn renew(&mut self, link: Link<T>) {
+        self.slab.slot_mut(link.slot())[0].version = self.next_version;
+        self.next_version = self.next_version.wrapping_add(1);
+    }
+
     /// Whether a link is still to an entry.
     #[cfg(test)]
     pub fn is_used(&self, link: Link<T>) -> bool {

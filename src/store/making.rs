@@ -369,7 +369,17 @@ impl Store {
                     ..Command::BLANK
                 })
         })?;
+        self.enter_command(link, now);
+        Some(link)
+    }
+
+    /// Puts a new command behind all others, and where running or finished ones
+    /// are.
+    pub(super) fn enter_command(&mut self, link: Link<Command>, now: Now) {
         let arena = &mut self.commands.arena;
+        let Command {
+            session, running, ..
+        } = arena[link];
         self.commands
             .all
             .push_back(arena, link, |command| &mut command.common.in_level);
@@ -389,7 +399,6 @@ impl Store {
             }
             None => self.commands.make_idle(link, now),
         }
-        Some(link)
     }
 
     /// Ends a running command.

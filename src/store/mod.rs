@@ -16,6 +16,7 @@
 //! | `ahead` | memory that records are about to need |
 //! | `deferred` | what users and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
+//! | `state`, `restore` | everything as plain values, and back |
 //! | `biggest` | the few entries of a level that matter most |
 //!
 //! Invariants, beside those of the modules:
@@ -46,8 +47,10 @@ mod making;
 mod opening;
 mod packed;
 mod record;
+mod restore;
 mod row;
 mod slab;
+mod state;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -64,7 +67,9 @@ pub use heap::MAX_BLOB_BYTES as MAX_TEXT_BYTES;
 pub use opening::Opening;
 pub use packed::Counters;
 pub use record::{CommandUpdate, Note, Record};
+pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};
+pub use state::{Basis, Listing, Origin, Saved};
 
 use budget::Budget;
 use cursor::Cursor;

@@ -155,7 +155,7 @@ impl Store {
 }
 
 /// The address of 4 or 16 bytes.
-fn address(octets: &[u8]) -> IpAddr {
+pub(super) fn address(octets: &[u8]) -> IpAddr {
     match <[u8; 4]>::try_from(octets) {
         Ok(octets) => Ipv4Addr::from(octets).into(),
         Err(_) => {

@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{fchown, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -26,10 +26,11 @@ use super::place::{c_path, look, Access, Found, Kind, Place, PlaceError};
 pub struct Fifo {
     /// What records are read from.
     reader: File,
-    /// Keeps the FIFO from being at its end; see above.
-    _writer: File,
-    /// Where it lies, for its removal.
-    place: Place,
+    /// Keeps the FIFO from being at its end; see above. None where the reader
+    /// can write as well.
+    _writer: Option<File>,
+    /// Where it lies, for its removal; none where that is another's business.
+    place: Option<Place>,
     /// How much the pipe holds; `None` where the system does not tell.
     capacity_bytes: Option<usize>,
 }
@@ -96,18 +97,46 @@ impl Fifo {
         Ok(Fifo {
             capacity_bytes: enlarge(reader.as_fd()),
             reader,
-            _writer: writer,
-            place: Place {
+            _writer: Some(writer),
+            place: Some(Place {
                 path: path.into(),
                 inode: found.inode,
-            },
+            }),
+        })
+    }
+
+    /// Takes over one that somebody else opened, keeps and removes.
+    pub(super) fn adopt(reader: File) -> io::Result<Fifo> {
+        // SAFETY: no pointers; the descriptor is owned by `reader`.
+        let flags = cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_GETFL) })?;
+        let writer = match flags & libc::O_ACCMODE {
+            libc::O_RDWR => None,
+            libc::O_RDONLY => {
+                let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+                let mut options = File::options();
+                options.write(true).custom_flags(libc::O_NONBLOCK);
+                Some(options.open(path)?)
+            }
+            _ => return Err(io::Error::other("a FIFO that is open for writing only")),
+        };
+        let flags = flags | libc::O_NONBLOCK;
+        // SAFETY: no pointers; the descriptor is owned by `reader`.
+        cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, flags) })?;
+        Ok(Fifo {
+            capacity_bytes: enlarge(reader.as_fd()),
+            reader,
+            _writer: writer,
+            place: None,
         })
     }
 
     /// Sets owner and mode, in this order: a change of owner may drop bits of
     /// the mode.
     fn mend(&self, access: Access) -> Result<(), PlaceError> {
-        fchown(&self.reader, access.uid, access.gid).map_err(PlaceError::during("set owner"))?;
+        if access.has_owner() {
+            fchown(&self.reader, access.uid, access.gid)
+                .map_err(PlaceError::during("set owner"))?;
+        }
         self.reader
             .set_permissions(Permissions::from_mode(access.mode))
             .map_err(PlaceError::during("set mode"))
@@ -125,9 +154,10 @@ impl Fifo {
         self.capacity_bytes
     }
 
-    /// Where it lies, for its removal on a clean shutdown.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// Where it lies, for its removal on a clean shutdown; none for one that was
+    /// passed to us.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 }
 
@@ -178,7 +208,6 @@ fn open_end(path: &Path, options: &mut fs::OpenOptions, found: Found) -> Result<
 /// what it holds then.
 #[cfg(target_os = "linux")]
 fn enlarge(pipe: BorrowedFd<'_>) -> Option<usize> {
-    use std::os::fd::AsRawFd;
     // The kernel's own default, pipe(7), for when /proc is not there.
     const DEFAULT_MAX_BYTES: libc::c_int = 1 << 20;
     let mut wanted_bytes = fs::read_to_string("/proc/sys/fs/pipe-max-size")
@@ -212,8 +241,6 @@ mod tests {
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
     use std::io::Write;
-    #[cfg(target_os = "linux")]
-    use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
 
     const PRIVATE: Access = Access {
@@ -252,8 +279,35 @@ mod tests {
             fifo.read(&mut buffer).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert!(fifo.place().remove().unwrap());
+        assert!(fifo.place().unwrap().remove().unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn one_that_was_passed_is_read_and_left_to_its_owner() {
+        let dir = Scratch::new("fifo-passed");
+        let path = dir.join("fifo");
+        make_fifo(&path).unwrap();
+        for for_writing in [true, false] {
+            let mut options = File::options();
+            options.read(true).write(for_writing);
+            options.custom_flags(libc::O_NONBLOCK);
+            let fifo = Fifo::adopt(options.open(&path).unwrap()).unwrap();
+            let mut writer = open_writer(&path).unwrap();
+            writer.write_all(b"line\n").unwrap();
+            drop(writer);
+            let mut buffer = [0; 16];
+            assert_eq!(fifo.read(&mut buffer).unwrap(), 5);
+            let error = fifo.read(&mut buffer).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "not at its end");
+            assert!(fifo.place().is_none());
+        }
+        let _reader = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .unwrap();
+        assert!(Fifo::adopt(open_writer(&path).unwrap()).is_err());
     }
 
     #[test]
@@ -261,7 +315,7 @@ mod tests {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
         let first = Fifo::create(&path, PRIVATE).unwrap();
-        let inode = first.place().inode;
+        let inode = first.place().unwrap().inode;
         assert!(matches!(
             Fifo::create(&path, PRIVATE),
             Err(PlaceError::InUse)
@@ -276,7 +330,7 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(second.place().inode, inode);
+        assert_eq!(second.place().unwrap().inode, inode);
         assert_eq!(mode(&path), 0o620);
         (&writer).write_all(b"x").unwrap();
         assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
@@ -370,7 +424,7 @@ mod tests {
                     )
                     .unwrap();
                     assert_eq!(mode(&dir.join("fifo")), wanted, "umask {umask:o}");
-                    fifo.place().remove().unwrap();
+                    fifo.place().unwrap().remove().unwrap();
                 }
             }
         });

@@ -21,32 +21,50 @@
 //! | [`place`]      | what lies at a path, and whether it may be taken       |
 //! | [`fifo`]       | a FIFO that is read and never at its end               |
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
+//! | [`dir`]        | a directory, and files in it replaced as a whole       |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
+//! | [`sigpipe`]    | writing without being ended by it                      |
+//! | [`notify`]     | messages to the service manager                        |
+//! | [`inherit`]    | descriptors that the process was started with          |
 //! | [`user`]       | users, groups, giving up root                          |
+//! | [`privileges`] | capabilities given up                                  |
+//! | [`child`]      | children: what became of them                          |
+//! | [`offshoot`]   | a copy of this process that does one thing             |
+//! | [`usage`]      | what the kernel counted of a process                   |
 //! | [`process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
 //! | [`bytes`]      | looking for a byte                                     |
 //! | [`page`]       | memory straight from the kernel                        |
+//! | [`resident`]   | memory that was needed to start only                    |
 //! | [`terminal`]   | a terminal as a screen, always given back as it was    |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
 
 use std::io;
 
 pub mod bytes;
+pub mod child;
+pub mod dir;
 pub mod fifo;
+pub mod inherit;
 pub mod local_time;
 pub mod lock;
+pub mod notify;
+pub mod offshoot;
 pub mod output;
 pub mod page;
 pub mod place;
 pub mod poll;
+pub mod privileges;
 pub mod process;
+pub mod resident;
 pub mod signal;
+pub mod sigpipe;
 pub mod socket;
 pub mod syslog;
 pub mod terminal;
+pub mod usage;
 pub mod user;
 pub mod vector;
 

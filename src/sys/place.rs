@@ -19,7 +19,7 @@ use std::fmt;
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The kinds of things that lie at a path.
@@ -125,6 +125,12 @@ pub struct Access {
 }
 
 impl Access {
+    /// Whether it is to be anybody's in particular. If not, nothing is changed:
+    /// even that is forbidden where a service may not give files away.
+    pub(super) fn has_owner(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some()
+    }
+
     /// Whether something owned by `uid` was left by an earlier run of ours:
     /// it belongs to us or to the configured owner.
     pub(super) fn is_ours(&self, uid: u32) -> bool {
@@ -224,6 +230,65 @@ impl Place {
     }
 }
 
+/// Gives the socket that was just made at `path` its owner and mode.
+///
+/// Root makes sockets in directories that are the service user's, who could put
+/// something else in place meanwhile. So it is opened first, without using it,
+/// and only what is a socket, ours, and has no other name is changed.
+#[cfg(target_os = "linux")]
+pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    let name = c_path(path).map_err(PlaceError::during("look at socket"))?;
+    // With musl, std's own open leaves O_PATH out.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    let fd = super::cerr(unsafe { libc::open(name.as_ptr(), flags) })
+        .map_err(PlaceError::during("look at socket"))?;
+    // SAFETY: the descriptor is new and owned by nobody else.
+    let file = unsafe { fs::File::from_raw_fd(fd) };
+    let metadata = file
+        .metadata()
+        .map_err(PlaceError::during("look at socket"))?;
+    let found = Found::from(&metadata);
+    if found.kind != Kind::Socket {
+        return Err(PlaceError::WrongKind(found.kind));
+    }
+    if found.uid != super::user::effective_uid() || metadata.nlink() != 1 {
+        return Err(PlaceError::Foreign {
+            kind: found.kind,
+            uid: found.uid,
+        });
+    }
+    let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
+    let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
+    // The owner first: a change of it may drop bits of the mode.
+    if access.has_owner() {
+        // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
+        // owned by `file`.
+        super::cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
+            .map_err(PlaceError::during("set owner"))?;
+    }
+    // The only way to a descriptor that is not open for anything.
+    let itself = PathBuf::from(format!("/proc/self/fd/{fd}"));
+    let mode = fs::Permissions::from_mode(access.mode);
+    match fs::set_permissions(itself, mode.clone()) {
+        // No /proc here; the directory is then the administrator's to guard.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::set_permissions(path, mode),
+        result => result,
+    }
+    .map_err(PlaceError::during("set mode"))
+}
+
+/// Gives the socket that was just made at `path` its owner and mode.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
+    // The owner first: a change of it may drop bits of the mode.
+    std::os::unix::fs::lchown(path, access.uid, access.gid)
+        .map_err(PlaceError::during("set owner"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
+        .map_err(PlaceError::during("set mode"))
+}
+
 /// A path as libc takes it; an error when it contains a NUL.
 pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
@@ -297,7 +362,7 @@ mod tests {
                     uid: 12345,
                     gid: None,
                 };
-                drop_privileges(&user, 12346).unwrap();
+                drop_privileges(&user, 12346, None).unwrap();
                 for error in [
                     Fifo::create(&fifo, access).unwrap_err(),
                     bind_unix(&socket, access).unwrap_err(),
@@ -309,6 +374,33 @@ mod tests {
                 }
             },
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_a_socket_of_ours_under_one_name_is_given_away() {
+        let dir = Scratch::new("place-give");
+        let access = Access {
+            mode: 0o640,
+            uid: None,
+            gid: None,
+        };
+        let mode = |name| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777;
+        let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+        give(&dir.join("socket"), access).unwrap();
+        assert_eq!(mode("socket"), 0o640);
+        fs::write(dir.join("file"), "").unwrap();
+        let before = mode("file");
+        std::os::unix::fs::symlink("socket", dir.join("link")).unwrap();
+        for name in ["file", "link"] {
+            let error = give(&dir.join(name), access).unwrap_err();
+            assert!(matches!(error, PlaceError::WrongKind(_)), "{name}: {error}");
+        }
+        assert_eq!(mode("file"), before);
+        fs::hard_link(dir.join("socket"), dir.join("other")).unwrap();
+        let error = give(&dir.join("other"), access).unwrap_err();
+        assert!(matches!(error, PlaceError::Foreign { .. }), "{error}");
+        assert!(give(&dir.join("missing"), access).is_err());
     }
 
     #[test]

@@ -136,7 +136,10 @@ fn poll(fds: &mut [libc::pollfd], timeout_millis: libc::c_int) -> io::Result<()>
             fds.iter_mut().for_each(|fd| fd.revents = 0);
             Ok(())
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Err(error)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The process itself.
 //!
 //! Owns: the way into the background, the limit of descriptors, the umask, the
-//! host name.
+//! host name, the kernel's tick.
 //!
 //! Invariants: whoever starts a daemon gets its exit code once it is known
 //! that the daemon serves or does not; until then its standard error is the
@@ -141,6 +141,17 @@ pub fn host_name() -> io::Result<String> {
     cerr(unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) })?;
     let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
     Ok(name.to_string_lossy().into_owned())
+}
+
+/// How many ticks of the kernel, in which /proc counts time, are in a second.
+pub fn ticks_per_sec() -> u64 {
+    // SAFETY: no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    // What every Linux has; POSIX lets the call fail.
+    u64::try_from(ticks)
+        .ok()
+        .filter(|&ticks| ticks > 0)
+        .unwrap_or(100)
 }
 
 #[cfg(test)]

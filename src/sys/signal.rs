@@ -1,17 +1,20 @@
 //! Signals as something poll(2) can wait for.
 //!
 //! Owns: the handlers of TERM, INT, HUP and USR1, for a program with a screen
-//! also of QUIT, TSTP, CONT and WINCH, the set of those that came, and a socket
-//! pair: the handler writes a byte to one end, the loop polls the other.
+//! also of QUIT, TSTP, CONT and WINCH, for one that passes signals on to a child
+//! of all of these and a few more, the set of those that came, and a socket
+//! pair: the handler writes a byte to one end, the loop polls the other. Beside
+//! them: sending signals, and dying of one.
 //!
 //! Invariants: a signal that came before a [`Signals::take`] is in its result
 //! or in that of a later one; however often it came, once. The set is kept
 //! beside the pair, not in it, so that a flood of one signal never crowds out
-//! another. A broken pipe is an error of write(2), not a signal. Installed
+//! another. A broken pipe and a file grown too large are errors of write(2), not
+//! signals. Installed
 //! once per process and for its whole life, because a handler reaches nothing
 //! but statics.
 //!
-//! Must not: act on a signal.
+//! Must not: act on a signal that came.
 
 use std::io::{self, Read};
 use std::mem;
@@ -50,6 +53,19 @@ pub struct Pending {
     pub winch: bool,
 }
 
+/// The signals that are passed on to a child.
+const PASSED: [libc::c_int; 9] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGCONT,
+];
+
 /// The installed handlers.
 #[derive(Debug)]
 pub struct Signals {
@@ -58,7 +74,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers and ignores SIGPIPE. An error when that was done
+    /// Installs the handlers and ignores SIGPIPE and SIGXFSZ. An error when that was done
     /// in this process before.
     pub fn install() -> io::Result<Signals> {
         Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
@@ -78,6 +94,20 @@ impl Signals {
         ])
     }
 
+    /// As [`Signals::install`], for a program that passes signals on to a child
+    /// in its own process group: [`Signals::take_passed`]. A signal that a
+    /// terminal sends reaches the child by itself and is not noted here; one that
+    /// is ignored stays so, here and in the child. SIGCHLD wakes, too.
+    pub fn install_to_pass_on() -> io::Result<Signals> {
+        let signals = Signals::install_for(&[libc::SIGCHLD])?;
+        for signal in PASSED {
+            if !is_ignored(signal)? {
+                set_action(signal, handler_of_sent())?;
+            }
+        }
+        Ok(signals)
+    }
+
     /// Installs the handlers of the given signals.
     fn install_for(signals: &[libc::c_int]) -> io::Result<Signals> {
         if INSTALLED.swap(true, Ordering::SeqCst) {
@@ -92,6 +122,7 @@ impl Signals {
         // Never closed: the handler may run until the process ends.
         WAKE_FD.store(waker.into_raw_fd(), Ordering::SeqCst);
         set_action(libc::SIGPIPE, libc::SIG_IGN)?;
+        set_action(libc::SIGXFSZ, libc::SIG_IGN)?;
         for &signal in signals {
             set_action(signal, handler())?;
         }
@@ -101,18 +132,44 @@ impl Signals {
     /// Stops this process as SIGTSTP does by default; gives control back when
     /// it goes on.
     pub fn stop(&self) -> io::Result<()> {
-        set_action(libc::SIGTSTP, libc::SIG_DFL)?;
-        // SAFETY: no pointers.
-        cerr(unsafe { libc::raise(libc::SIGTSTP) })?;
-        set_action(libc::SIGTSTP, handler())
+        self.stop_by(libc::SIGTSTP)
+    }
+
+    /// The same by any of the signals that can be handled and stop a process.
+    pub fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
+        let before = action_of(signal)?;
+        if before.sa_sigaction != libc::SIG_IGN {
+            set_action(signal, libc::SIG_DFL)?;
+        }
+        raise(signal)?;
+        // SAFETY: `before` outlives the call, and was in force until a moment ago;
+        // the old action is not asked for.
+        cerr(unsafe { libc::sigaction(signal, &before, ptr::null_mut()) })?;
+        Ok(())
+    }
+
+    /// Lets SIGCHLD wake us even if whoever started us has blocked it. For when
+    /// the child is there, which keeps what was blocked.
+    pub fn unblock_child(&self) -> io::Result<()> {
+        let child = one_signal(libc::SIGCHLD)?;
+        // SAFETY: the pointer is to a set that outlives the call; the old one is
+        // not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &child, ptr::null_mut()) } {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// The signals to be passed on that came since the last call.
+    pub fn take_passed(&self) -> impl Iterator<Item = libc::c_int> {
+        let bits = self.take_bits();
+        let came = move |signal: &libc::c_int| bits & (1 << signal) != 0;
+        PASSED.into_iter().filter(came)
     }
 
     /// The signals that came since the last call.
     pub fn take(&self) -> Pending {
-        // Emptied first: what comes in between is taken now and wakes the loop
-        // once for nothing, instead of being pending without waking it.
-        while matches!((&self.wake).read(&mut [0; 16]), Ok(count) if count > 0) {}
-        let bits = PENDING.swap(0, Ordering::SeqCst);
+        let bits = self.take_bits();
         let came = |signal: libc::c_int| bits & (1 << signal) != 0;
         Pending {
             term: came(libc::SIGTERM),
@@ -125,11 +182,104 @@ impl Signals {
             winch: came(libc::SIGWINCH),
         }
     }
+
+    /// The same as a set.
+    fn take_bits(&self) -> u32 {
+        // Emptied first: what comes in between is taken now and wakes the loop
+        // once for nothing, instead of being pending without waking it.
+        while matches!((&self.wake).read(&mut [0; 16]), Ok(count) if count > 0) {}
+        PENDING.swap(0, Ordering::SeqCst)
+    }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+}
+
+/// Sends a signal to a process.
+pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: no pointers.
+    cerr(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}
+
+/// Sends a signal to a process group.
+pub fn send_to_group(group: u32, signal: libc::c_int) -> io::Result<()> {
+    let group = libc::pid_t::try_from(group).map_err(io::Error::other)?;
+    // SAFETY: no pointers.
+    cerr(unsafe { libc::killpg(group, signal) })?;
+    Ok(())
+}
+
+/// Ends this process by a signal, as far as that is possible, without leaving an
+/// image of its memory.
+pub fn die_of(signal: libc::c_int) -> io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to `none`, which outlives the call.
+    cerr(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) })?;
+    if signal != libc::SIGKILL {
+        set_action(signal, libc::SIG_DFL)?;
+    }
+    raise(signal)
+}
+
+/// raise(3).
+fn raise(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: no pointers.
+    cerr(unsafe { libc::raise(signal) })?;
+    Ok(())
+}
+
+/// A set of one signal.
+pub(super) fn one_signal(signal: libc::c_int) -> io::Result<libc::sigset_t> {
+    let mut set = mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is to memory for a set, borrowed for the call.
+    cerr(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+    // SAFETY: the call before filled it in.
+    let mut set = unsafe { set.assume_init() };
+    // SAFETY: the pointer is to a set borrowed for the call.
+    cerr(unsafe { libc::sigaddset(&mut set, signal) })?;
+    Ok(set)
+}
+
+/// Whether this process ignores a signal.
+pub(super) fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    Ok(action_of(signal)?.sa_sigaction == libc::SIG_IGN)
+}
+
+/// What this process does about a signal.
+fn action_of(signal: libc::c_int) -> io::Result<libc::sigaction> {
+    // SAFETY: integers, bit sets and nullable pointers, for which zero is a
+    // value.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: `action` outlives the call; nothing new is set.
+    cerr(unsafe { libc::sigaction(signal, ptr::null(), &mut action) })?;
+    Ok(action)
+}
+
+/// The handler for signals that are passed on, as sigaction(2) wants it.
+fn handler_of_sent() -> libc::sighandler_t {
+    type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+    note_sent as Handler as *const () as libc::sighandler_t
+}
+
+/// Notes a signal unless the kernel sent it, as it does for a terminal.
+extern "C" fn note_sent(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: with SA_SIGINFO the kernel passes a valid pointer.
+    let code = unsafe { (*info).si_code };
+    // sigaction(2), on Linux: what processes send has none above zero.
+    if !cfg!(target_os = "linux") || code <= 0 {
+        note(signal);
     }
 }
 
@@ -156,6 +306,21 @@ extern "C" fn note(signal: libc::c_int) {
     unsafe { *errno = saved };
 }
 
+/// Makes the child of a fork(2) end by TERM and INT and ignore the others: what
+/// its handlers would tell is for the parent.
+pub(super) fn forget() {
+    for (signal, action) in [
+        (libc::SIGTERM, libc::SIG_DFL),
+        (libc::SIGINT, libc::SIG_DFL),
+        (libc::SIGHUP, libc::SIG_IGN),
+        (libc::SIGUSR1, libc::SIG_IGN),
+    ] {
+        // These signals can be set; where not, the handler writes to a
+        // descriptor that is closed.
+        let _ = set_action(signal, action);
+    }
+}
+
 /// Where the errno of this thread is.
 fn errno_place() -> *mut libc::c_int {
     // SAFETY: no arguments; gives a valid pointer in every thread.
@@ -176,10 +341,14 @@ fn set_action(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
+    if handler == handler_of_sent() {
+        action.sa_flags |= libc::SA_SIGINFO;
+    }
     // SAFETY: the set is a field of `action`, borrowed for the call.
     cerr(unsafe { libc::sigemptyset(&mut action.sa_mask) })?;
     // SAFETY: `action` outlives the call; the old action is not asked for. The
-    // handler is SIG_IGN or `note`, which does only what a handler may.
+    // handler is SIG_IGN, SIG_DFL, `note` or `note_sent`, which do only what a
+    // handler may; the last comes with SA_SIGINFO.
     cerr(unsafe { libc::sigaction(signal, &action, ptr::null_mut()) })?;
     Ok(())
 }
@@ -192,8 +361,7 @@ mod tests {
     use std::time::Duration;
 
     fn raise(signal: libc::c_int) {
-        // SAFETY: no pointers.
-        cerr(unsafe { libc::raise(signal) }).unwrap();
+        super::raise(signal).unwrap();
     }
 
     fn is_readable(signals: &Signals) -> bool {
@@ -251,6 +419,30 @@ mod tests {
                 io::Error::last_os_error().raw_os_error(),
                 error.raw_os_error()
             );
+        });
+    }
+
+    #[test]
+    fn what_processes_send_is_passed_on() {
+        let name = "what_processes_send_is_passed_on";
+        alone(module_path!(), name, || {
+            set_action(libc::SIGHUP, libc::SIG_IGN).unwrap();
+            let signals = Signals::install_to_pass_on().unwrap();
+            for signal in PASSED {
+                send(std::process::id(), signal).unwrap();
+                // Another thread may be the one that handles it.
+                while signal != libc::SIGHUP && !is_readable(&signals) {
+                    std::thread::yield_now();
+                }
+                let passed: Vec<_> = signals.take_passed().collect();
+                let expected = if signal == libc::SIGHUP {
+                    vec![]
+                } else {
+                    vec![signal]
+                };
+                assert_eq!(passed, expected);
+            }
+            assert!(is_ignored(libc::SIGHUP).unwrap());
         });
     }
 }

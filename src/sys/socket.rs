@@ -13,17 +13,16 @@
 //! in front, and link(2)ed to its path, which unlike rename(2) overwrites
 //! nothing. Tools like ss(8) go on to show the name it was bound to.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{lchown, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
-use super::place::{c_path, look, Access, Kind, Place, PlaceError};
+use super::place::{c_path, give, look, Access, Kind, Place, PlaceError};
 
 /// Connections the kernel keeps for us until they are accepted; cut to the
 /// system's own limit (Linux: net.core.somaxconn).
@@ -63,9 +62,7 @@ fn publish(
     path: &Path,
     access: Access,
 ) -> Result<Place, PlaceError> {
-    // The owner first: a change of it may drop bits of the mode.
-    lchown(beside, access.uid, access.gid).map_err(PlaceError::during("set owner"))?;
-    set_mode(beside, access.mode).map_err(PlaceError::during("set mode"))?;
+    give(beside, access)?;
     listen(socket).map_err(PlaceError::during("listen"))?;
     fs::hard_link(beside, path).map_err(|error| match error.kind() {
         // It was not there a moment ago: somebody else is starting.
@@ -143,21 +140,6 @@ fn name_beside(path: &Path) -> io::Result<PathBuf> {
     let mut beside = std::ffi::OsString::from(".");
     beside.push(name);
     Ok(path.with_file_name(beside))
-}
-
-/// chmod(2) that does not follow a symlink, where the system can.
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    let name = c_path(path)?;
-    let (mode_bits, flags) = (mode as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW);
-    // SAFETY: the path is a NUL-terminated string that outlives the call.
-    let result = cerr(unsafe { libc::fchmodat(libc::AT_FDCWD, name.as_ptr(), mode_bits, flags) });
-    match result {
-        // glibc before 2.32, or neither a recent kernel nor /proc.
-        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) => {
-            fs::set_permissions(path, Permissions::from_mode(mode))
-        }
-        result => result.map(drop),
-    }
 }
 
 /// Listens at a TCP address. One of IPv6 is for IPv6 alone, so that

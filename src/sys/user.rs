@@ -8,7 +8,7 @@
 //! cannot be regained.
 //!
 //! Must not: choose whom to become. Lookups read files and may ask a directory
-//! service, so they belong before the loop, and before [`chroot`].
+//! service, so they belong before the loop, and before a chroot.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -86,21 +86,32 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The user who started us.
+pub fn real_uid() -> u32 {
+    // SAFETY: no pointers; never fails.
+    unsafe { libc::getuid() }
+}
+
 /// Makes `path` the root directory, and the current one. Reads the time zone
 /// first, whose files are out of reach afterwards.
-pub fn chroot(path: &Path) -> io::Result<()> {
+fn chroot(path: &Path) -> io::Result<()> {
     LocalTime::at(SystemTime::now());
     std::os::unix::fs::chroot(path)?;
     std::env::set_current_dir("/")
 }
 
 /// Becomes `user` with the group `gid` for good: real, effective and saved
-/// ids. Supplementary groups are those of the user in the group database, none
-/// but `gid` for a user without a name. To be called as root.
+/// ids, on the way into the directory `root` if there is one. Supplementary
+/// groups are those of the user in the group database, none but `gid` for a user
+/// without a name. To be called as root.
 ///
 /// After an error the process may be anything in between and should end.
-pub fn drop_privileges(user: &User, gid: u32) -> io::Result<()> {
+pub fn drop_privileges(user: &User, gid: u32, root: Option<&Path>) -> io::Result<()> {
+    // Before the database is out of reach.
     set_groups(user.name.as_deref(), gid)?;
+    if let Some(root) = root {
+        chroot(root)?;
+    }
     set_ids(user.uid, gid)?;
     // SAFETY: no pointers.
     if user.uid != 0 && cerr(unsafe { libc::setuid(0) }).is_ok() {
@@ -287,7 +298,7 @@ mod tests {
                 uid: 12345,
                 gid: None,
             };
-            drop_privileges(&user, 12346).unwrap();
+            drop_privileges(&user, 12346, None).unwrap();
             assert_eq!(effective_uid(), 12345);
             let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
             let ids = |key: &str| {
@@ -307,7 +318,8 @@ mod tests {
                     uid: 0,
                     gid: None
                 },
-                0
+                0,
+                None
             )
             .is_err());
         });
@@ -321,7 +333,7 @@ mod tests {
         alone(module_path!(), "a_named_user_gets_its_groups", || {
             let user = User::find("nobody").unwrap().unwrap();
             let gid = user.gid.unwrap();
-            drop_privileges(&user, gid).unwrap();
+            drop_privileges(&user, gid, None).unwrap();
             assert_eq!(effective_uid(), user.uid);
         });
     }

@@ -1,11 +1,13 @@
-//! Base64 of RFC 4648, decoding only: the standard alphabet, padded, nothing
-//! else in between.
+//! Base64 of RFC 4648: the standard alphabet, padded, nothing else in between.
 //!
-//! A group of four characters is looked up in four tables, one for each place,
+//! To decode, a group of four characters is looked up in four tables, one for each place,
 //! whose entries only have to be joined: with one table and shifts it takes
 //! twice as long. Before that goes whatever the processor is faster at.
 
 use crate::sys::vector::decode_base64;
+
+/// The characters, by value.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Marks an entry of a table for a byte that is not in the alphabet.
 const NOTHING: u32 = 1 << 31;
@@ -15,18 +17,32 @@ static TABLES: [[u32; 256]; 4] = tables();
 
 /// The inverse of the alphabet, shifted for each place.
 const fn tables() -> [[u32; 256]; 4] {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut tables = [[NOTHING; 256]; 4];
     let mut place = 0;
     while place < 4 {
         let mut value = 0;
-        while value < alphabet.len() {
-            tables[place][alphabet[value] as usize] = (value as u32) << (18 - 6 * place);
+        while value < ALPHABET.len() {
+            tables[place][ALPHABET[value] as usize] = (value as u32) << (18 - 6 * place);
             value += 1;
         }
         place += 1;
     }
     tables
+}
+
+/// Appends `bytes` as base64.
+pub fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
+    for chunk in bytes.chunks(3) {
+        let mut group = [0; 4];
+        group[1..=chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes(group);
+        for place in 0..4 {
+            out.push(match place <= chunk.len() {
+                true => ALPHABET[(bits >> (18 - 6 * place) & 63) as usize],
+                false => b'=',
+            });
+        }
+    }
 }
 
 /// Decodes into the front of `out` and returns how many bytes that were. `None`
@@ -91,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_the_vectors_of_rfc_4648() {
+    fn knows_the_vectors_of_rfc_4648() {
         for (plain, text) in [
             ("", ""),
             ("f", "Zg=="),
@@ -102,6 +118,9 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(decoded(text).as_deref(), Some(plain.as_bytes()), "{text}");
+            let mut encoded = Vec::new();
+            push_encoded(&mut encoded, plain.as_bytes());
+            assert_eq!(encoded, text.as_bytes());
         }
         assert_eq!(decoded("+/+/").unwrap(), [0xfb, 0xff, 0xbf]);
     }

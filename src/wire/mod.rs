@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `escape`, `base64` | fields and stats fields as bytes |
 //! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
+//! | `compose` | a [`Record`](crate::store::Record) to a line of a FIFO |
 //! | `request` | a line of a client to a [`Request`] |
 //! | `number` | numbers as all formats print them |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
+//! | `state` | a saved store to bytes and back |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
 //! | `http` | heads of HTTP |
 //! | `metrics` | a [`Row`](crate::store::Row) and other numbers to samples for Prometheus |
@@ -16,6 +18,7 @@
 
 mod base64;
 mod carbon;
+mod compose;
 mod escape;
 pub mod http;
 pub mod metrics;
@@ -23,12 +26,16 @@ mod number;
 mod record;
 mod reply;
 mod request;
+mod state;
 
+pub use base64::push_encoded as push_base64;
 pub use carbon::{row_part, safe_part, write_lines};
+pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
 pub use record::{parse_record, subject_of, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
+pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 
 use crate::sys::bytes::find;
 

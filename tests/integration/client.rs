@@ -460,7 +460,10 @@ fn completions_are_scripts_that_complete() {
         text(&output.stdout)
     };
     for (words, expected) in [
-        ("''", "dump top reset\n"),
+        ("''", "dump top reset run demo\n"),
+        ("run --fi", "--fifo\n"),
+        ("demo --ba", "--batch\n"),
+        ("demo cp", "cpu\n"),
         ("-f ''", "tab table flow pager json csv ndjson\n"),
         ("dump ''", "command session user domain ip global\n"),
         ("-s x stats dump -f json s", "session\n"),

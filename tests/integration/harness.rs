@@ -114,6 +114,8 @@ pub struct Setup {
     pub lines: Vec<String>,
     /// Lines inside `service stats { }`.
     pub service: Vec<String>,
+    /// A command in front of the daemon's program, which it becomes.
+    pub wrapper: Vec<String>,
     /// What its environment has differently.
     pub environment: Vec<(String, String)>,
 }
@@ -134,6 +136,12 @@ impl Setup {
     /// Adds one or more lines inside `service stats { }`.
     pub fn service(mut self, lines: &str) -> Setup {
         self.service.extend(lines.lines().map(str::to_string));
+        self
+    }
+
+    /// Puts a command in front of the daemon's program.
+    pub fn wrapped(mut self, wrapper: &[&str]) -> Setup {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -188,27 +196,35 @@ impl Daemon {
     /// As [`Daemon::with`], in a directory that exists already.
     #[track_caller]
     pub fn in_dir(dir: TempDir, setup: &Setup) -> Daemon {
+        let mut daemon = Daemon::spawn(dir, setup, |_| ());
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts one whose command is prepared further, and does not wait.
+    pub fn spawn(dir: TempDir, setup: &Setup, prepare: impl FnOnce(&mut Command)) -> Daemon {
         let config = dir.write("dovestatd.conf", &setup.config(&dir));
         let log = File::create(dir.path().join("log")).expect("create the log");
-        let child = Command::new(program())
+        let mut words = setup.wrapper.iter().map(String::as_str).chain([program()]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command
+            .args(words)
             .args(["-F", "-c", &config])
             .args(&setup.options)
             .envs(setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("dup the log"))
-            .stderr(log)
-            .spawn()
-            .expect("start dovestatd");
-        let mut daemon = Daemon {
+            .stderr(log);
+        prepare(&mut command);
+        Daemon {
             dir,
-            child: Some(child),
-        };
-        daemon.wait_ready();
-        daemon
+            child: Some(command.spawn().expect("start dovestatd")),
+        }
     }
 
+    /// Waits until it answers.
     #[track_caller]
-    fn wait_ready(&mut self) {
+    pub fn wait_ready(&mut self) {
         let socket = self.socket();
         wait_until("dovestatd answering on its socket", || {
             if let Some(status) = self.exited() {
@@ -424,15 +440,37 @@ pub fn skipped(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Says that a test was not run because a program of a peer is not there; panics
-/// when the environment has DOVESTAT_PEERS=required.
-pub fn lacking(test: &str, program: &str) {
+/// Says that a test was not run because a peer is not there, or not as it should
+/// be; panics when the environment has DOVESTAT_PEERS=required.
+#[track_caller]
+pub fn unavailable(test: &str, why: &str) {
     let required = std::env::var("DOVESTAT_PEERS").is_ok_and(|v| v == "required");
-    assert!(
-        !required,
-        "{test}: no {program}, but DOVESTAT_PEERS=required"
-    );
-    skipped(test, &format!("{program} is not installed"));
+    assert!(!required, "{test}: {why}, but DOVESTAT_PEERS=required");
+    skipped(test, why);
+}
+
+/// The same of a program that is not installed.
+#[track_caller]
+pub fn lacking(test: &str, program: &str) {
+    unavailable(test, &format!("{program} is not installed"));
+}
+
+/// Whether a command, of a program that a test needs, works here; says so if not.
+#[track_caller]
+pub fn works(test: &str, command: &[&str]) -> bool {
+    let probe = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .output();
+    match probe {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => {
+            let told = text(&output.stderr);
+            unavailable(test, &format!("{command:?} fails: {}", told.trim()));
+        }
+        Err(_) => lacking(test, command[0]),
+    }
+    false
 }
 
 /// The loopback address with a port.

@@ -4,35 +4,48 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `memory`, `receivers`, `peers` and `compare`
-//! hold the tests of the daemon, `client`, `client_output` and `top` those of the
-//! client; `model`, its `reading` and `original` are what `compare` compares with.
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
+//! `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
+//! `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
+//! client, `report` those of the library, `manual` and `packaging` those of what comes
+//! with the programs; `model`, its `reading` and `original` are what `compare`
+//! compares with.
 
+mod activation;
 mod carbon;
 mod client;
 mod client_output;
 mod compare;
 mod contract;
 mod damage;
+mod demo;
 mod dovecot;
 mod harness;
 mod http;
 mod link;
 mod listeners;
 mod mail;
+mod manual;
 mod memory;
 mod metrics;
 mod model;
 mod original;
+mod packaging;
 mod peers;
 mod program;
 mod protocol;
 mod reading;
 mod receivers;
 mod records;
+mod report;
 mod requests;
 mod robust;
+mod run;
+mod run_figures;
 mod scrapes;
 mod screen;
+mod service;
+mod small;
+mod state;
 mod streams;
 mod top;

@@ -138,6 +138,9 @@ fn settings_are_printed_in_their_own_syntax() {
     for name in [
         "base_dir",
         "log_path",
+        "pidfile",
+        "state_dir",
+        "stats_state_interval",
         "stats_memory_limit",
         "stats_command_min_time",
         "stats_session_min_time",

@@ -1,7 +1,10 @@
-//! Records as writers make them: the two C structs, base64, escapes, and one
-//! builder for each record; and a seeded random number generator.
+//! Records as writers make them: the two C structs, and one builder for each
+//! record, right or wrong; and a seeded random number generator. Structs and
+//! records are not those of the library, so that both are held against another.
 
 use std::mem::size_of;
+
+use dovestat::wire;
 
 /// The writer's `mail` struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,38 +156,15 @@ impl Auth {
 
 /// Base64 with padding.
 pub fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let mut word = 0u32;
-        for i in 0..3 {
-            word = word << 8 | u32::from(chunk.get(i).copied().unwrap_or(0));
-        }
-        for i in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
-            out.push(if i <= chunk.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    out
+    let mut out = Vec::new();
+    wire::push_base64(&mut out, bytes);
+    String::from_utf8(out).expect("ASCII")
 }
 
 /// A field escaped for the wire.
 pub fn escape(field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(field.len());
-    for &byte in field {
-        match byte {
-            0 => out.extend(b"\x010"),
-            1 => out.extend(b"\x011"),
-            b'\t' => out.extend(b"\x01t"),
-            b'\r' => out.extend(b"\x01r"),
-            b'\n' => out.extend(b"\x01n"),
-            _ => out.push(byte),
-        }
-    }
+    let mut out = Vec::new();
+    wire::push_escaped(&mut out, field);
     out
 }
 

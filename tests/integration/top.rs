@@ -233,7 +233,7 @@ fn a_lost_server_is_shown_and_comes_back() {
     let dir = daemon.stop();
     top.wait_text("again");
     top.wait("its rows are marked", |s| s.contains("!bob@"));
-    let daemon = Daemon::in_dir(dir, &Setup::new());
+    let daemon = Daemon::in_dir(dir, &Setup::new().option("state_dir="));
     daemon.feed(&[records::connect("s9", "zoe@example.com", "imap", 19, "")]);
     top.wait("the new rows", |s| {
         s.contains("zoe@") && !s.contains("again")

@@ -7,6 +7,8 @@ fn defaults_are_those_of_the_manual() {
     let s = untouched();
     assert_eq!(s.base_dir, Path::new("/run/dovestat"));
     assert_eq!(s.log_path, LogPath::Syslog);
+    assert_eq!((&s.pidfile, &s.state_dir), (&None, &StateDir::Auto));
+    assert_eq!(s.stats_state_interval_secs, 300);
     assert_eq!(s.stats_memory_limit_bytes, 16 << 20);
     assert_eq!(s.stats_command_min_time_secs, 60);
     assert_eq!(s.stats_session_min_time_secs, 15 * 60);
@@ -42,6 +44,28 @@ fn defaults_are_those_of_the_manual() {
     };
     assert_eq!(Settings::new(&other).base_dir, Path::new("/home/me/run"));
     assert_eq!(table::TOP[0].default, defaults().base_dir.to_str());
+}
+
+#[test]
+fn state_is_kept_beside_its_daemon() {
+    let path = |content: &str| good(content).state_path().map(Path::to_path_buf);
+    let system = Some(PathBuf::from("/var/lib/dovestat"));
+    assert_eq!(path(""), system);
+    assert_eq!(path("base_dir = /run/dovestat/\n"), system);
+    assert_eq!(path("base_dir = /srv/mine\n"), Some("/srv/mine".into()));
+    assert_eq!(path("state_dir = /srv/state\n"), Some("/srv/state".into()));
+    assert_eq!(path("state_dir =\n"), None);
+    assert_eq!(
+        set("state_dir=here").unwrap_err(),
+        "state_dir: \"here\" is not an absolute path"
+    );
+    assert_eq!(
+        set("pidfile=here").unwrap_err(),
+        "pidfile: \"here\" is not an absolute path"
+    );
+    let printed = good("state_dir =\npidfile = /run/d.pid\n").print(Shown::Changed, &defaults());
+    assert_eq!(printed, "pidfile = /run/d.pid\nstate_dir = \n");
+    assert_eq!(good(&printed).state_path(), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod biggest;
 mod memory;
 mod model;
+mod state;
 
 use super::entry::{Entry, Flag, Node};
 use super::level::{key, Level};

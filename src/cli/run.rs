@@ -1,0 +1,249 @@
+//! A program run and reported, with its children, as one session.
+//!
+//! Owns: the program, from its start to an end like its own; the session that
+//! stands for it. What its starter sends to us it gets, and when it is stopped so
+//! are we: whoever started us need not know that there is anything in between. It
+//! has our process group, terminal, standard streams and environment.
+//!
+//! Must not: let the daemon, or its absence, matter to the program; write
+//! anything where a mail server would take it for the program's.
+
+use super::fatal::{warn, Fatal};
+use super::options::RunOptions;
+use crate::daemon;
+use crate::report::{Children, FifoWriter, Login, Session};
+use crate::stats::Stats;
+use crate::sys::poll::{Interest, PollSet};
+use crate::sys::signal::{die_of, send, Signals};
+use crate::sys::user::{real_uid, User};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The FIFO of a daemon that the system starts.
+const SYSTEM_FIFO: &str = "/run/dovestat/stats-mail";
+
+/// Where the FIFO is when no option says it.
+const FIFO_VARIABLE: &str = "DOVESTAT_FIFO";
+
+/// Who the session's user is when no option says it.
+const USER_VARIABLES: [&str; 2] = ["USER", "LOGNAME"];
+
+/// Where the client is: of tcpserver and couriertcpd, and of Dovecot's
+/// post-login scripts.
+const IP_VARIABLES: [&str; 2] = ["TCPREMOTEIP", "IP"];
+
+/// Exit codes of env(1) and of shells: what is found cannot be run, nothing is
+/// found, and the base of those for signals.
+const CANNOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+const SIGNALLED: u8 = 128;
+
+/// How long a FIFO that is full when all is over is waited for. Otherwise a
+/// burst of records would cost the session its last figures.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to rest when the system has no memory even for poll(2).
+const REST: Duration = Duration::from_millis(100);
+
+/// Runs the program; gives its exit code, or ends as it did.
+pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
+    let fifo = Arc::new(FifoWriter::new(fifo_path(options)));
+    tell_if_unheard(&fifo);
+    let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
+    let mut children = Children::new();
+    let pid = match start(&options.program, &options.args) {
+        Ok(pid) => pid,
+        Err(error) => {
+            warn(&format!("{}: {error}", options.program.to_string_lossy()));
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            return Ok(ExitCode::from(if is_missing {
+                NOT_FOUND
+            } else {
+                CANNOT_RUN
+            }));
+        }
+    };
+    signals.unblock_child().map_err(Fatal::io("signal mask"))?;
+    let login = Login {
+        user: &user(options),
+        service: &service(options),
+        pid,
+        ip: options.ip.or_else(ip),
+    };
+    let mut session = Session::connect(&fifo, login);
+    let mut next_report = Instant::now() + options.every;
+    let status = loop {
+        let is_gone = wait(&signals, &fifo, next_report);
+        for signal in signals.take_passed() {
+            // It may have ended just now.
+            let _ = send(pid, signal);
+        }
+        if let Some(status) = take_changes(&mut children, pid, &signals)? {
+            break status;
+        }
+        let now = Instant::now();
+        if is_gone || now >= next_report {
+            session.update(&children.total());
+            next_report = now + options.every;
+        }
+    };
+    finish(session, &fifo, &children.total());
+    Ok(end_like(status))
+}
+
+/// Starts the program; gives its process.
+fn start(program: &OsStr, args: &[OsString]) -> io::Result<u32> {
+    let started = Command::new(program).args(args).spawn();
+    let child = match started {
+        // A script without #!, which execvp(3) would give to a shell.
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", "exec \"$0\" \"$@\""]);
+            shell.arg(program).args(args).spawn()?
+        }
+        started => started?,
+    };
+    Ok(child.id())
+}
+
+/// Waits until something happened, at most until `until`. True when the FIFO has
+/// lost its reader.
+fn wait(signals: &Signals, fifo: &FifoWriter, until: Instant) -> bool {
+    let mut set = PollSet::new();
+    set.push(signals.as_fd(), Interest::READ);
+    let watched = fifo.watched();
+    let slot = watched
+        .as_ref()
+        .map(|end| set.push(end.as_fd(), Interest::default()));
+    match set.wait(Some(until.saturating_duration_since(Instant::now()))) {
+        Ok(()) => slot.is_some_and(|slot| set.ready(slot).readable),
+        Err(_) => {
+            std::thread::sleep(REST);
+            false
+        }
+    }
+}
+
+/// Takes what became of all children; the end of the program `pid` if it has come
+/// to that. When that was stopped by job control, stops, too, until somebody lets
+/// the job go on. Who sends SIGSTOP means one process, and lets that one go on.
+fn take_changes(
+    children: &mut Children,
+    pid: u32,
+    signals: &Signals,
+) -> Result<Option<ExitStatus>, Fatal> {
+    let mut end = None;
+    while let Some(change) = children.next_change().map_err(Fatal::io("wait"))? {
+        if change.pid != pid {
+            continue;
+        }
+        match change.status.stopped_signal() {
+            Some(libc::SIGSTOP) => {}
+            Some(signal) => signals.stop_by(signal).map_err(Fatal::io("stop"))?,
+            None => end = Some(change.status),
+        }
+    }
+    Ok(end)
+}
+
+/// Tells the last figures and the end of the session.
+fn finish(mut session: Session, fifo: &FifoWriter, total: &Stats) {
+    let end = Instant::now() + PATIENCE;
+    while !session.update(total) {
+        let left = end.saturating_duration_since(Instant::now());
+        // Nobody to wait for, or not any longer.
+        let Some(full) = fifo.watched().filter(|_| !left.is_zero()) else {
+            break;
+        };
+        let mut set = PollSet::new();
+        set.push(full.as_fd(), Interest::WRITE);
+        if set.wait(Some(left)).is_err() {
+            break;
+        }
+    }
+    session.disconnect();
+}
+
+/// Ends as the program did.
+fn end_like(status: ExitStatus) -> ExitCode {
+    if let Some(signal) = status.signal() {
+        // Where that is not possible, as a shell would tell it.
+        let _ = die_of(signal);
+        return ExitCode::from(SIGNALLED.wrapping_add(signal as u8));
+    }
+    ExitCode::from(status.code().unwrap_or(0) as u8)
+}
+
+/// Tells a person at a terminal that nobody listens. Elsewhere standard error is
+/// the program's, and may be read, mailed or kept by whoever started it.
+fn tell_if_unheard(fifo: &FifoWriter) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    if let Err(error) = fifo.probe() {
+        let why = match error.raw_os_error() {
+            Some(libc::ENXIO) => "no daemon reads it".to_owned(),
+            _ => error.to_string(),
+        };
+        warn(&format!("not reported: {}: {why}", fifo.path().display()));
+    }
+}
+
+/// Where to report to: like a client's server, the first that is there.
+fn fifo_path(options: &RunOptions) -> PathBuf {
+    let given = options.fifo.clone();
+    let variable = || env::var_os(FIFO_VARIABLE).filter(|path| !path.is_empty());
+    given
+        .or_else(|| variable().map(PathBuf::from))
+        .unwrap_or_else(|| {
+            let own = daemon::default_base_dir().join("stats-mail");
+            let system = Path::new(SYSTEM_FIFO);
+            let own_is_it = own.exists() && !system.exists();
+            if own_is_it {
+                own
+            } else {
+                system.to_path_buf()
+            }
+        })
+}
+
+/// Whose session it is.
+fn user(options: &RunOptions) -> Vec<u8> {
+    let variable = |name: &str| env::var_os(name).filter(|user| !user.is_empty());
+    if let Some(user) = &options.user {
+        return user.clone().into_bytes();
+    }
+    if let Some(user) = USER_VARIABLES.into_iter().find_map(variable) {
+        return user.as_bytes().to_vec();
+    }
+    let found = User::find(&real_uid().to_string()).ok().flatten();
+    found
+        .and_then(|user| user.name)
+        .unwrap_or_default()
+        .into_bytes()
+}
+
+/// The service: the program's name, without where it is.
+fn service(options: &RunOptions) -> Vec<u8> {
+    if let Some(service) = &options.service {
+        return service.clone().into_bytes();
+    }
+    let name = Path::new(&options.program).file_name();
+    name.unwrap_or(&options.program).as_bytes().to_vec()
+}
+
+/// The client's address, as whoever accepted the connection tells it.
+fn ip() -> Option<IpAddr> {
+    IP_VARIABLES
+        .into_iter()
+        .find_map(|name| env::var(name).ok()?.parse().ok())
+}

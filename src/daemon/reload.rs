@@ -1,0 +1,123 @@
+//! HUP: the settings read again, and the log opened anew.
+//!
+//! What can change while the daemon serves does at once: the times entries are
+//! kept, carbon, the client limit, the state's interval, and how a listener's
+//! next clients are served. Of the rest the log says what differs; it holds from
+//! the next start on, and loses nothing then as long as there is a state. A
+//! configuration with mistakes changes nothing.
+
+use super::listener::Section;
+use super::turn::{store_limits, Daemon};
+use crate::config::{InetListener, ListenerOptions, Service, Settings, UnixListener};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The sections of listeners without what can change.
+fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
+    let mut unix = settings.unix_listeners.clone();
+    let mut inet = settings.inet_listeners.clone();
+    for listener in &mut unix {
+        listener.options = ListenerOptions::of_unix();
+    }
+    for listener in &mut inet {
+        listener.options = ListenerOptions::of_inet();
+    }
+    (unix, inet)
+}
+
+/// Whether nothing but the options of listeners differs.
+fn same_listeners(old: &Settings, new: &Settings) -> bool {
+    old.fifo_listeners == new.fifo_listeners && fixed(old) == fixed(new)
+}
+
+/// What needs a restart, by the names of the settings.
+fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let service = |settings: &Settings| Service {
+        client_limit: 0,
+        ..settings.service.clone()
+    };
+    [
+        ("base_dir", new.base_dir != old.base_dir),
+        ("log_path", new.log_path != old.log_path),
+        ("pidfile", new.pidfile != old.pidfile),
+        ("state_dir", new.state_dir != old.state_dir),
+        (
+            "stats_memory_limit",
+            new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
+        ),
+        ("service stats", service(new) != service(old)),
+        ("listeners", !same_listeners(old, new)),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+/// The new settings, with what needs a restart as it was.
+fn in_force(old: &Settings, new: Settings) -> Settings {
+    let mut settings = Settings {
+        base_dir: old.base_dir.clone(),
+        log_path: old.log_path.clone(),
+        pidfile: old.pidfile.clone(),
+        state_dir: old.state_dir.clone(),
+        stats_memory_limit_bytes: old.stats_memory_limit_bytes,
+        service: Service {
+            client_limit: new.service.client_limit,
+            ..old.service.clone()
+        },
+        ..new
+    };
+    if !same_listeners(old, &settings) {
+        settings.fifo_listeners = old.fifo_listeners.clone();
+        settings.unix_listeners = old.unix_listeners.clone();
+        settings.inet_listeners = old.inet_listeners.clone();
+    }
+    settings
+}
+
+impl Daemon {
+    /// Does what HUP asks for.
+    pub(super) fn reload(&mut self, instant: Instant) {
+        if let Err((path, error)) = self.log.reopen() {
+            let path = path.display();
+            self.log.error(&format!(
+                "log_path {path}: {error}; logging to the old file"
+            ));
+        }
+        let new = match self.options.load_to_serve() {
+            Ok(settings) => settings,
+            Err(fatal) => {
+                for line in fatal.to_string().lines() {
+                    self.log.error(line);
+                }
+                self.log.error("the settings stay as they were");
+                return;
+            }
+        };
+        let restart = differences(&self.settings, &new);
+        self.settings = in_force(&self.settings, new);
+        self.store.set_min_times(&store_limits(&self.settings));
+        self.carbon.set(&self.settings, instant, &mut self.store);
+        if let Some(state) = &mut self.state {
+            state.set(&self.settings);
+        }
+        for listener in &mut self.listeners {
+            let options = match listener.section {
+                Section::Unix(index) => &self.settings.unix_listeners[index].options,
+                Section::Inet(index) => &self.settings.inet_listeners[index].options,
+                Section::Unnamed => continue,
+            };
+            // Clients that are connected keep theirs.
+            if *listener.options != *options {
+                listener.options = Rc::new(options.clone());
+            }
+        }
+        match restart.is_empty() {
+            true => self.log.info("settings read again"),
+            false => self.log.warning(&format!(
+                "settings read again; changes of these need a restart: {}",
+                restart.join(", ")
+            )),
+        }
+    }
+}

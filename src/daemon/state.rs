@@ -1,0 +1,299 @@
+//! Statistics that outlive the daemon: the file `state` in `state_dir`.
+//!
+//! It is written when the daemon ends, and every `stats_state_interval` after
+//! something changed, so an idle daemon sleeps on. While the daemon serves, a
+//! copy of the process writes it ([`Offshoot`]): the copy has everything as it
+//! was at one instant, sums and what they are made of, and however slow the disk
+//! is, nobody waits for it. It costs the pages that change meanwhile.
+//!
+//! The file is replaced as a whole; when it cannot be written the old one stays.
+//! One that cannot be read is set aside as `state.bad`, and the daemon starts
+//! with nothing.
+//!
+//! A FIFO that somebody else holds open keeps what writers put in it while no
+//! daemon runs. Of a line that was read in part, the part is saved too, at the
+//! end; in the middle of things it would be in the way of what was read since.
+//!
+//! Invariants: the directory was opened before root and the root directory were
+//! given up; the state is the business of one daemon at a time, which base_dir's
+//! lock sees to.
+//!
+//! Must not: end the daemon, whatever happens to the file.
+
+use super::fifo_input::FifoInput;
+use super::log::Log;
+use super::startup::Identity;
+use crate::config::Settings;
+use crate::store::{Limits, Now, Restoring, Store, WallTime};
+use crate::sys::dir::Dir;
+use crate::sys::offshoot::Offshoot;
+use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{chown, DirBuilderExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The file.
+const NAME: &str = "state";
+
+/// What it is called while it is being written.
+const TEMPORARY: &str = "state.new";
+
+/// What one is called that could not be read.
+const SET_ASIDE: &str = "state.bad";
+
+/// How much larger than the memory limit a file may be that is worth reading:
+/// the limit may have been lowered.
+const MAX_SHARE: u64 = 16;
+
+/// What tells that something changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Lines read so far.
+    pub lines: u64,
+    /// Sessions connected.
+    pub connected: u64,
+    /// When the totals were cleared.
+    pub reset_secs: u32,
+    /// When a record last reached them.
+    pub last_update: WallTime,
+}
+
+/// The state of a daemon and the writing of it.
+#[derive(Debug)]
+pub struct State {
+    /// Where it is.
+    dir: Dir,
+    /// The same, for the log.
+    path: PathBuf,
+    /// The time between two writes; `None`: at the end only.
+    every: Option<Duration>,
+    /// What the file has.
+    written: Mark,
+    /// When it is to be written next, if there is anything new.
+    due: Option<Instant>,
+    /// Who is writing it.
+    writer: Option<Offshoot>,
+    /// Whether the last write failed, which is told once.
+    is_failing: bool,
+}
+
+/// The time between two writes.
+fn interval(settings: &Settings) -> Option<Duration> {
+    match settings.stats_state_interval_secs {
+        0 => None,
+        secs => Some(Duration::from_secs(secs.into())),
+    }
+}
+
+/// Makes the directory, for the user to be, if it is not there.
+fn make_dir(path: &Path, identity: Option<&Identity>) -> io::Result<()> {
+    if fs::metadata(path).is_ok() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)?;
+    match identity {
+        Some(identity) => chown(path, Some(identity.user.uid), Some(identity.gid)),
+        None => Ok(()),
+    }
+}
+
+/// Writes everything.
+fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Result<()> {
+    let fill = |file: &File| {
+        let mut writer = StateWriter::new(file)?;
+        store.export(now, |saved| writer.put(&StateItem::Saved(*saved)))?;
+        for partial in partials {
+            writer.put(&StateItem::Partial(*partial))?;
+        }
+        writer.finish().map(drop)
+    };
+    dir.replace(NAME, TEMPORARY, 0o600, fill).map(drop)
+}
+
+impl State {
+    /// Opens the directory of the settings, if there is to be a state. To be
+    /// called before root is given up.
+    pub fn open(settings: &Settings, identity: Option<&Identity>, log: &mut Log) -> Option<State> {
+        let path = settings.state_path()?;
+        match make_dir(path, identity).and_then(|()| Dir::open(path)) {
+            Ok(dir) => Some(State {
+                dir,
+                path: path.to_owned(),
+                every: interval(settings),
+                written: Mark::default(),
+                due: None,
+                writer: None,
+                is_failing: false,
+            }),
+            Err(error) => {
+                let path = path.display();
+                log.warning(&format!(
+                    "state_dir {path}: {error}; a restart will lose the statistics"
+                ));
+                None
+            }
+        }
+    }
+
+    /// The store that was saved, and, in its FIFOs, what was read in part.
+    pub fn restore(
+        &mut self,
+        limits: &Limits,
+        now: Now,
+        fifos: &mut [FifoInput],
+        log: &mut Log,
+    ) -> Option<Store> {
+        let result = self.dir.read(NAME).map_err(StateError::Io);
+        let store = match result.and_then(|file| read(file, limits, now, fifos)) {
+            Ok(store) => store,
+            Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                let aside = match self.dir.rename(NAME, SET_ASIDE) {
+                    Ok(()) => format!("set aside as {SET_ASIDE}"),
+                    Err(error) => format!("left alone ({error})"),
+                };
+                let path = self.path.join(NAME);
+                let path = path.display();
+                log.warning(&format!("{path}: {error}; {aside}, starting with nothing"));
+                return None;
+            }
+        };
+        let [_, sessions, users, ..] = store.usage().entries;
+        let path = self.path.display();
+        log.info(&format!(
+            "restored {sessions} sessions and {users} users from {path}"
+        ));
+        Some(store)
+    }
+
+    /// What is in the file from now on.
+    pub fn begin(&mut self, mark: Mark) {
+        self.written = mark;
+    }
+
+    /// Takes over what can change.
+    pub fn set(&mut self, settings: &Settings) {
+        self.every = interval(settings);
+        self.due = None;
+    }
+
+    /// Notes whether there is anything to write.
+    pub fn note(&mut self, mark: Mark, instant: Instant) {
+        if let (None, Some(every)) = (self.due, self.every) {
+            if mark != self.written {
+                self.due = Some(instant + every);
+            }
+        }
+    }
+
+    /// When [`State::serve`] has something to do by itself.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        self.due.filter(|_| self.writer.is_none())
+    }
+
+    /// Readable when a writer is done.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.as_ref().map(Offshoot::as_fd)
+    }
+
+    /// Hears from the writer if it is done, and begins to write if it is time.
+    pub fn serve(
+        &mut self,
+        (store, mark, log): (&Store, Mark, &mut Log),
+        (instant, now): (Instant, Now),
+        is_done: bool,
+    ) {
+        if let Some(writer) = self.writer.take_if(|_| is_done) {
+            self.told(writer.end(), log);
+        }
+        if self.wakes_at().is_none_or(|due| due > instant) {
+            return;
+        }
+        self.due = None;
+        let dir = &self.dir;
+        let begun = Offshoot::begin(&[dir.as_fd()], || {
+            write(dir, store, now, &[]).map_err(|error| error.to_string())
+        });
+        match begun {
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.written = mark;
+            }
+            Err(error) => self.told(Err(error.to_string()), log),
+        }
+    }
+
+    /// Writes at the end, with what FIFOs that are held by somebody else have
+    /// begun to say.
+    pub fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
+        // It would be overtaken anyway.
+        self.writer = None;
+        let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
+        let result = write(&self.dir, store, now, &partials);
+        self.told(result.map_err(|error| error.to_string()), log);
+    }
+
+    /// Logs how a write went, if that is news.
+    fn told(&mut self, result: Result<(), String>, log: &mut Log) {
+        let path = self.path.join(NAME);
+        match &result {
+            Err(why) => {
+                // What was to be written still is.
+                self.written = Mark::default();
+                if !self.is_failing {
+                    let path = path.display();
+                    log.error(&format!("{path}: {why}; the state of before stays"));
+                }
+            }
+            Ok(()) if self.is_failing => {
+                log.info(&format!("{}: can be written again", path.display()));
+            }
+            Ok(()) => {}
+        }
+        self.is_failing = result.is_err();
+    }
+}
+
+/// Reads a state.
+fn read(
+    file: File,
+    limits: &Limits,
+    now: Now,
+    fifos: &mut [FifoInput],
+) -> Result<Store, StateError> {
+    let most_bytes = (limits.memory_bytes as u64).saturating_mul(MAX_SHARE);
+    if file.metadata()?.len() > most_bytes {
+        let text = format!("more than {MAX_SHARE} times stats_memory_limit");
+        return Err(StateError::Io(io::Error::other(text)));
+    }
+    let mut restoring = Restoring::new(limits, now).map_err(|_| StateError::Damaged)?;
+    let mut reader = StateReader::new(file)?;
+    let mut partials = Vec::new();
+    while let Some(item) = reader.take()? {
+        match item {
+            StateItem::Saved(saved) => {
+                restoring.take(&saved).map_err(|_| StateError::Damaged)?;
+            }
+            StateItem::Partial(partial) if partials.len() <= fifos.len() => {
+                partials.push((partial.fifo, partial.bytes.to_vec(), partial.is_too_long));
+            }
+            StateItem::Partial(_) => {}
+        }
+    }
+    let store = restoring.finish().map_err(|_| StateError::Damaged)?;
+    for (fifo, bytes, is_too_long) in &partials {
+        let partial = PartialLine {
+            fifo: *fifo,
+            bytes,
+            is_too_long: *is_too_long,
+        };
+        for input in &mut *fifos {
+            input.resume(&partial);
+        }
+    }
+    Ok(store)
+}

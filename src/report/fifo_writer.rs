@@ -1,0 +1,240 @@
+//! A FIFO that may come and go, written to without ever waiting.
+//!
+//! Owns: the open write end, and the count of how often it was opened, the
+//! *generation*: who wrote in an earlier one may be unknown to today's reader.
+//!
+//! Invariants: what is open is a FIFO, nonblocking, close-on-exec. A record goes
+//! out whole or not at all. The FIFO at the path is the one written to: one that
+//! was replaced on disk is opened anew as soon as somebody reads it.
+//!
+//! Must not: keep records, or know what is in them.
+
+use crate::sys::sigpipe::without_sigpipe;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A FIFO of a daemon, shared by the sessions of a process.
+#[derive(Debug)]
+pub struct FifoWriter {
+    /// Where it is to be.
+    path: PathBuf,
+    /// The open end.
+    end: Mutex<End>,
+}
+
+/// The write end, or its absence.
+#[derive(Debug, Default)]
+struct End {
+    /// Open, as far as known.
+    file: Option<File>,
+    /// How often one was opened.
+    generation: u64,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It is in the FIFO.
+    Written,
+    /// There was no room for it.
+    Full,
+    /// Nobody reads, or there is no FIFO.
+    Absent,
+}
+
+impl FifoWriter {
+    /// For the FIFO at `path`, which need not be there now or ever.
+    pub fn new(path: impl Into<PathBuf>) -> FifoWriter {
+        FifoWriter {
+            path: path.into(),
+            end: Mutex::default(),
+        }
+    }
+
+    /// Where the FIFO is to be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody reads the FIFO now, as far as opening it tells.
+    ///
+    /// # Errors
+    /// Why it cannot be opened: there is none, it is something else, nobody reads
+    /// it (ENXIO), or permission is denied.
+    pub fn probe(&self) -> io::Result<()> {
+        self.hold().mend(&self.path)
+    }
+
+    /// Another descriptor of the open end, to be watched by poll(2): it becomes
+    /// ready, for nothing asked for, when the reader goes away.
+    pub(crate) fn watched(&self) -> Option<OwnedFd> {
+        let end = self.hold();
+        end.file.as_ref()?.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// Makes sure that it is open, and keeps others out meanwhile. `None` when
+    /// nobody reads it.
+    pub(super) fn open(&self) -> Option<Opened<'_>> {
+        let mut end = self.hold();
+        end.mend(&self.path).ok()?;
+        Some(Opened { end })
+    }
+
+    /// Takes the lock; nothing in here leaves anything half done.
+    fn hold(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl End {
+    /// Opens the FIFO if it is not open, or is not the one at the path any more.
+    fn mend(&mut self, path: &Path) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            let found = fs::metadata(path).and_then(|found| Ok((found, file.metadata()?)));
+            let same = |(found, open): (fs::Metadata, fs::Metadata)| {
+                (found.dev(), found.ino()) == (open.dev(), open.ino())
+            };
+            // Gone from its path it may be read all the same, until it is not.
+            if found.map_or(true, same) {
+                return Ok(());
+            }
+        }
+        match open(path) {
+            Ok(file) => {
+                self.file = Some(file);
+                self.generation += 1;
+                Ok(())
+            }
+            Err(_) if self.file.is_some() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens the write end of a FIFO that is being read.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.write(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.file_type().is_fifo() {
+        true => Ok(file),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a FIFO")),
+    }
+}
+
+/// The FIFO, open and ours for the moment.
+pub(super) struct Opened<'a> {
+    /// What is open.
+    end: MutexGuard<'a, End>,
+}
+
+impl Opened<'_> {
+    /// How often the FIFO was opened.
+    pub(super) fn generation(&self) -> u64 {
+        self.end.generation
+    }
+
+    /// Writes a record of at most PIPE_BUF bytes. After [`Delivery::Absent`] it
+    /// is to be opened anew.
+    pub(super) fn write(&mut self, record: &[u8]) -> Delivery {
+        let Some(mut file) = self.end.file.as_ref() else {
+            return Delivery::Absent;
+        };
+        let result = loop {
+            match without_sigpipe(|| file.write(record)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(_) => Delivery::Written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Delivery::Full,
+            Err(_) => {
+                self.end.file = None;
+                Delivery::Absent
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
+    use crate::sys::scratch::Scratch;
+
+    const ACCESS: Access = Access {
+        mode: 0o600,
+        uid: None,
+        gid: None,
+    };
+
+    fn write(writer: &FifoWriter, record: &[u8]) -> (Delivery, u64) {
+        match writer.open() {
+            Some(mut opened) => (opened.write(record), opened.generation()),
+            None => (Delivery::Absent, 0),
+        }
+    }
+
+    fn read(fifo: &Fifo) -> Vec<u8> {
+        let mut bytes = [0; 64];
+        let count = fifo.read(&mut bytes).unwrap_or(0);
+        bytes[..count].to_vec()
+    }
+
+    #[test]
+    fn a_reader_may_come_go_and_be_replaced() {
+        let dir = Scratch::new("report-fifo");
+        let path = dir.join("fifo");
+        let writer = FifoWriter::new(&path);
+        assert_eq!(write(&writer, b"a\n"), (Delivery::Absent, 0));
+        assert_eq!(writer.probe().unwrap_err().kind(), ErrorKind::NotFound);
+        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        writer.probe().unwrap();
+        assert_eq!(write(&writer, b"b\n"), (Delivery::Written, 1));
+        assert_eq!(read(&fifo), b"b\n");
+        // Gone without a trace, and back with the same inode.
+        drop(fifo);
+        assert_eq!(write(&writer, b"c\n").0, Delivery::Absent);
+        assert_eq!(write(&writer, b"d\n").0, Delivery::Absent);
+        let error = writer.probe().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
+        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        assert_eq!(write(&writer, b"e\n"), (Delivery::Written, 2));
+        // Unlinked, but still read.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(write(&writer, b"f\n"), (Delivery::Written, 2));
+        assert_eq!(read(&fifo), b"e\nf\n");
+        // Replaced while the old one is still read.
+        let other = Fifo::create(&path, ACCESS).unwrap();
+        assert_eq!(write(&writer, b"g\n"), (Delivery::Written, 3));
+        assert_eq!((read(&fifo), read(&other)), (vec![], b"g\n".to_vec()));
+    }
+
+    #[test]
+    fn a_full_one_drops_and_what_is_no_fifo_is_not_written_to() {
+        let dir = Scratch::new("report-full");
+        let path = dir.join("fifo");
+        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let writer = FifoWriter::new(&path);
+        let record = [b'x'; libc::PIPE_BUF];
+        let mut written = 0;
+        while write(&writer, &record).0 == Delivery::Written {
+            written += record.len();
+        }
+        assert_eq!(write(&writer, b"x\n"), (Delivery::Full, 1));
+        assert!(fifo.capacity_bytes().is_none_or(|bytes| bytes == written));
+
+        let file = dir.join("file");
+        fs::write(&file, "content").unwrap();
+        let writer = FifoWriter::new(&file);
+        assert_eq!(write(&writer, b"x\n").0, Delivery::Absent);
+        assert_eq!(writer.probe().unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(fs::read(&file).unwrap(), b"content");
+    }
+}

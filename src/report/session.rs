@@ -1,0 +1,472 @@
+//! What the daemon is to know of a session, and whether it does.
+//!
+//! Owns: the session's totals, its commands that are running or not yet told of,
+//! and for each of these what was delivered in the present generation of the
+//! FIFO. Whatever is called, the state is changed first and then told as far as
+//! the FIFO has room; what is left is told with the next call.
+//!
+//! Invariants: in each generation CONNECT comes first and once; a command begins
+//! before it goes on. At most [`MAX_UNTOLD`] ended commands wait to be told.
+
+use super::fifo_writer::{Delivery, FifoWriter, Opened};
+use super::session_id::SessionId;
+use crate::stats::{Report, Stats};
+use crate::store::{CommandUpdate, Record};
+use crate::wire::write_record;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// The longest user and service that are sent; the rest is cut off, so that even
+/// a CONNECT full of escapes fits.
+const MAX_NAME_BYTES: usize = if libc::PIPE_BUF < 4096 { 100 } else { 900 };
+
+/// The longest command's name.
+const MAX_COMMAND_BYTES: usize = 64;
+
+/// The longest arguments that are kept; a record has no room for more.
+const MAX_ARGS_BYTES: usize = libc::PIPE_BUF;
+
+/// How many ended commands wait to be told; past that the oldest is forgotten.
+const MAX_UNTOLD: usize = 64;
+
+/// Who logged in, where and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The user; the domain is what follows the first `@`. At most 900 bytes are
+    /// sent.
+    pub user: &'a [u8],
+    /// The kind of service: `imap`, `pop3`, `smtp`... Likewise.
+    pub service: &'a [u8],
+    /// The process that serves.
+    pub pid: u32,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+}
+
+/// The number of a command within its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandId(NonZeroU32);
+
+/// A session that reports itself. Dropping it disconnects it.
+#[derive(Debug)]
+pub struct Session {
+    /// Where it reports to.
+    fifo: Arc<FifoWriter>,
+    /// Its id.
+    id: SessionId,
+    /// Whose it is.
+    user: Vec<u8>,
+    /// Of which service.
+    service: Vec<u8>,
+    /// The process that serves it.
+    pid: u32,
+    /// The client's address.
+    ip: Option<IpAddr>,
+    /// Its totals.
+    total: Stats,
+    /// Whether those are delivered.
+    is_told: bool,
+    /// The generation in which CONNECT was delivered; 0 for none.
+    connected_in: u64,
+    /// Commands that are running or not delivered.
+    commands: Vec<Command>,
+    /// The number of the last command.
+    last_command: u32,
+    /// Room for a record.
+    line: Vec<u8>,
+}
+
+/// A command that the daemon is to know of.
+#[derive(Debug)]
+struct Command {
+    /// Its number.
+    number: NonZeroU32,
+    /// What it is.
+    name: Vec<u8>,
+    /// What it is to do.
+    args: Vec<u8>,
+    /// Its totals.
+    total: Stats,
+    /// Whether it has ended.
+    is_done: bool,
+    /// Whether its present state is delivered.
+    is_told: bool,
+    /// The generation in which its beginning was delivered; 0 for none.
+    begun_in: u64,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub fn connect(fifo: &Arc<FifoWriter>, login: Login<'_>) -> Session {
+        let cut = |name: &[u8]| name[..name.len().min(MAX_NAME_BYTES)].to_vec();
+        let mut session = Session {
+            fifo: Arc::clone(fifo),
+            id: SessionId::new(),
+            user: cut(login.user),
+            service: cut(login.service),
+            pid: login.pid & i32::MAX as u32,
+            ip: login.ip,
+            total: Stats::default(),
+            is_told: true,
+            connected_in: 0,
+            commands: Vec::new(),
+            last_command: 0,
+            line: Vec::new(),
+        };
+        session.tell();
+        session
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Tells the totals so far, even if they are the same as before, which says
+    /// that the session is alive. True when the daemon was told everything.
+    pub fn update(&mut self, total: &Stats) -> bool {
+        self.total = *total;
+        self.is_told = false;
+        self.tell()
+    }
+
+    /// A command begins.
+    pub fn begin_command(&mut self, name: &[u8], args: &[u8]) -> CommandId {
+        let number = NonZeroU32::new(self.last_command.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
+        self.last_command = number.get();
+        self.commands.push(Command {
+            number,
+            name: name[..name.len().min(MAX_COMMAND_BYTES)].to_vec(),
+            args: args[..args.len().min(MAX_ARGS_BYTES)].to_vec(),
+            total: Stats::default(),
+            is_done: false,
+            is_told: false,
+            begun_in: 0,
+        });
+        self.tell();
+        CommandId(number)
+    }
+
+    /// Tells a command's own totals so far. True when the daemon was told
+    /// everything.
+    pub fn update_command(&mut self, id: CommandId, total: &Stats) -> bool {
+        self.change_command(id, total, false)
+    }
+
+    /// A command ends, with these totals. True when the daemon was told
+    /// everything.
+    pub fn end_command(&mut self, id: CommandId, total: &Stats) -> bool {
+        self.change_command(id, total, true)
+    }
+
+    /// The session ends. True when the daemon was told; if not it finds out by
+    /// itself after 15 minutes.
+    pub fn disconnect(mut self) -> bool {
+        self.end()
+    }
+
+    /// Changes a command and tells it.
+    fn change_command(&mut self, id: CommandId, total: &Stats, is_done: bool) -> bool {
+        let mut all = self.commands.iter_mut();
+        if let Some(command) = all.find(|command| command.number == id.0 && !command.is_done) {
+            command.total = *total;
+            command.is_done = is_done;
+            command.is_told = false;
+        }
+        let told = self.tell();
+        let done = |command: &Command| command.is_done;
+        if self.commands.iter().filter(|command| done(command)).count() > MAX_UNTOLD {
+            let oldest = self.commands.iter().position(done);
+            oldest.map(|at| self.commands.remove(at));
+        }
+        told
+    }
+
+    /// Tells what is not delivered yet. True when nothing is left.
+    fn tell(&mut self) -> bool {
+        let fifo = Arc::clone(&self.fifo);
+        // Again once: the reader may have been replaced since the last record.
+        for _ in 0..2 {
+            let Some(mut opened) = fifo.open() else {
+                return false;
+            };
+            match self.tell_through(&mut opened) {
+                Delivery::Absent => {}
+                delivery => return delivery == Delivery::Written,
+            }
+        }
+        false
+    }
+
+    /// Tells what is not delivered yet, up to the first record that is not taken.
+    fn tell_through(&mut self, opened: &mut Opened<'_>) -> Delivery {
+        let generation = opened.generation();
+        if self.connected_in != generation {
+            let delivery = self.write_connect(opened);
+            if delivery != Delivery::Written {
+                return delivery;
+            }
+            self.connected_in = generation;
+            // Nothing is known there but what is told now.
+            self.is_told = self.total.is_zero();
+            for command in &mut self.commands {
+                command.is_told = false;
+            }
+        }
+        if !self.is_told {
+            let session = self.id.as_bytes();
+            let report = report(&self.total);
+            let record = Record::UpdateSession { session, report };
+            let delivery = write(opened, &mut self.line, &record);
+            if delivery != Delivery::Written {
+                return delivery;
+            }
+            self.is_told = true;
+        }
+        for command in self.commands.iter_mut().filter(|command| !command.is_told) {
+            let is_new = command.begun_in != generation;
+            let update = CommandUpdate {
+                number: command.number,
+                begins: is_new.then_some((&command.name, &command.args)),
+                done: command.is_done,
+                report: report(&command.total),
+            };
+            let session = self.id.as_bytes();
+            let record = Record::UpdateCommand { session, update };
+            let delivery = write(opened, &mut self.line, &record);
+            if delivery != Delivery::Written {
+                return delivery;
+            }
+            command.begun_in = generation;
+            command.is_told = true;
+        }
+        self.commands
+            .retain(|command| !command.is_done || !command.is_told);
+        Delivery::Written
+    }
+
+    /// Writes CONNECT.
+    fn write_connect(&mut self, opened: &mut Opened<'_>) -> Delivery {
+        let record = Record::Connect {
+            session: self.id.as_bytes(),
+            user: &self.user,
+            service: &self.service,
+            pid: self.pid,
+            ip: self.ip,
+        };
+        write(opened, &mut self.line, &record)
+    }
+
+    /// Disconnects, if there is anything to disconnect. True when nothing is left
+    /// to be told.
+    fn end(&mut self) -> bool {
+        let told = self.tell();
+        let generation = std::mem::take(&mut self.connected_in);
+        let Some(mut opened) = self.fifo.open() else {
+            return false;
+        };
+        if generation == 0 || opened.generation() != generation {
+            return false;
+        }
+        let session = self.id.as_bytes();
+        let record = Record::Disconnect { session };
+        let delivery = write(&mut opened, &mut self.line, &record);
+        if delivery == Delivery::Full {
+            self.connected_in = generation;
+        }
+        told && delivery == Delivery::Written
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.connected_in != 0 {
+            self.end();
+        }
+    }
+}
+
+/// Totals of a mail process.
+fn report(total: &Stats) -> Report {
+    Report {
+        stats: *total,
+        has_mail: true,
+        has_auth: false,
+    }
+}
+
+/// Writes a record.
+fn write(opened: &mut Opened<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> Delivery {
+    match write_record(line, record) {
+        Ok(()) => opened.write(line),
+        // What is long was cut; see the limits above.
+        Err(_) => Delivery::Written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::place;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
+    use crate::sys::scratch::Scratch;
+    use std::path::Path;
+
+    const ACCESS: Access = Access {
+        mode: 0o600,
+        uid: None,
+        gid: None,
+    };
+
+    fn daemon(path: &Path) -> Fifo {
+        Fifo::create(path, ACCESS).unwrap()
+    }
+
+    /// The records that a daemon got: their fields but for the id and the stats.
+    fn records(fifo: &Fifo) -> Vec<String> {
+        let mut bytes = vec![0; 1 << 20];
+        let count = fifo.read(&mut bytes).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        let stats = |field: &&str| !field.starts_with("bWFpbA");
+        text.lines()
+            .map(|line| {
+                let mut fields: Vec<&str> = line.split('\t').filter(stats).collect();
+                assert_eq!(fields.remove(1).len(), 32, "{line}");
+                fields.join(" ")
+            })
+            .collect()
+    }
+
+    fn login() -> Login<'static> {
+        Login {
+            user: b"bob@example.org",
+            service: b"imap",
+            pid: 7,
+            ip: "192.0.2.1".parse().ok(),
+        }
+    }
+
+    fn total(bytes: u64) -> Stats {
+        let mut stats = Stats::default();
+        stats.values[place::read_bytes] = bytes;
+        stats
+    }
+
+    const CONNECT: &str = "CONNECT bob@example.org imap 7 rip=192.0.2.1";
+
+    #[test]
+    fn a_session_is_told_from_its_beginning_to_its_end() {
+        let dir = Scratch::new("session-whole");
+        let path = dir.join("fifo");
+        let fifo = daemon(&path);
+        let writer = Arc::new(FifoWriter::new(&path));
+        let mut session = Session::connect(&writer, login());
+        assert_eq!(records(&fifo), [CONNECT]);
+        let first = session.begin_command(b"FETCH", b"1:*");
+        assert!(session.update_command(first, &total(1)));
+        let second = session.begin_command(b"NOOP", b"");
+        assert!(session.end_command(first, &total(2)));
+        assert!(session.update(&total(3)));
+        assert!(
+            session.end_command(first, &total(2)),
+            "ended already: nothing"
+        );
+        assert!(session.end_command(second, &total(1)));
+        assert!(session.disconnect());
+        let expected = [
+            "UPDATE-CMD 1  FETCH 1:*",
+            "UPDATE-CMD 1 c",
+            "UPDATE-CMD 2  NOOP ",
+            "UPDATE-CMD 1 cd",
+            "UPDATE-SESSION",
+            "UPDATE-CMD 2 cd",
+            "DISCONNECT",
+        ];
+        assert_eq!(records(&fifo), expected);
+        drop(Session::connect(&writer, login()));
+        assert_eq!(records(&fifo), [CONNECT, "DISCONNECT"]);
+    }
+
+    #[test]
+    fn a_daemon_that_comes_back_is_told_everything_again() {
+        let dir = Scratch::new("session-back");
+        let path = dir.join("fifo");
+        let writer = Arc::new(FifoWriter::new(&path));
+        let mut session = Session::connect(&writer, login());
+        assert!(!session.update(&total(1)));
+        let running = session.begin_command(b"IDLE", b"");
+        let ended = session.begin_command(b"NOOP", b"");
+        assert!(!session.end_command(ended, &total(1)));
+        let fifo = daemon(&path);
+        assert!(session.update(&total(2)));
+        let all = [CONNECT, "UPDATE-SESSION", "UPDATE-CMD 1  IDLE "];
+        assert_eq!(
+            records(&fifo),
+            [&all[..], &["UPDATE-CMD 2 d NOOP "]].concat()
+        );
+        drop(fifo);
+        assert!(!session.update(&total(3)));
+        let fifo = daemon(&path);
+        assert!(session.update_command(running, &total(3)));
+        assert_eq!(records(&fifo), all);
+        // Replaced on disk without a moment in between.
+        std::fs::remove_file(&path).unwrap();
+        let other = daemon(&path);
+        assert!(session.end_command(running, &total(3)));
+        assert!(records(&fifo).is_empty());
+        let ended = [CONNECT, "UPDATE-SESSION", "UPDATE-CMD 1 d IDLE "];
+        assert_eq!(records(&other), ended);
+        // A daemon that never knew it need not hear of its end.
+        drop(other);
+        drop(session);
+    }
+
+    #[test]
+    fn what_a_full_fifo_dropped_is_told_later() {
+        let dir = Scratch::new("session-full");
+        let path = dir.join("fifo");
+        let fifo = daemon(&path);
+        let writer = Arc::new(FifoWriter::new(&path));
+        let mut session = Session::connect(&writer, login());
+        let mut other = writer.open().unwrap();
+        while other.write(&[b'x'; libc::PIPE_BUF]) == Delivery::Written {}
+        drop(other);
+        assert!(!session.update(&total(1)));
+        for _ in 0..2 * MAX_UNTOLD {
+            let command = session.begin_command(b"NOOP", b"");
+            assert!(!session.end_command(command, &total(1)));
+        }
+        assert_eq!(session.commands.len(), MAX_UNTOLD, "bounded");
+        let mut bytes = vec![0; 2 << 20];
+        while fifo.read(&mut bytes).is_ok() {}
+        assert!(session.update(&total(2)));
+        let told = records(&fifo);
+        assert_eq!(told[0], "UPDATE-SESSION");
+        assert_eq!(told.len(), 1 + MAX_UNTOLD);
+        assert!(session.commands.is_empty());
+    }
+
+    #[test]
+    fn names_of_any_length_connect() {
+        let dir = Scratch::new("session-long");
+        let path = dir.join("fifo");
+        let fifo = daemon(&path);
+        let writer = Arc::new(FifoWriter::new(&path));
+        let long = vec![b'\t'; 10_000];
+        let session = Session::connect(
+            &writer,
+            Login {
+                user: &long,
+                service: &long,
+                pid: u32::MAX,
+                ip: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().ok(),
+            },
+        );
+        assert!(session.disconnect());
+        let told = records(&fifo);
+        assert_eq!(told.len(), 2);
+        assert!(told[0].starts_with("CONNECT \x01t\x01t"));
+    }
+}

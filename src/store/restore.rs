@@ -1,0 +1,568 @@
+//! A store made of the values that another one handed out.
+//!
+//! [`Restoring`] takes what [`Store::export`] wrote, in that order, under
+//! whatever limits hold now. Where there is less room than there was, the usual
+//! rule frees what is oldest by it; sums above are values of their own and stay
+//! right.
+//!
+//! Ages go on across the time between: what the wall clock says of it is added,
+//! at least nothing and at most [`MAX_AWAY_SECS`], so that a clock that was set
+//! meanwhile does no harm. What was held, connected sessions above all, is as
+//! long silent as it was: nobody listened to it.
+//!
+//! Must not: believe a value. Whatever is not what an export could have written
+//! ends the restoring; nothing of it is used then.
+
+use super::arena::{Arena, Id, Link};
+use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use super::heap::MAX_BLOB_BYTES;
+use super::level::{key, Level};
+use super::list::{HookOf, List};
+use super::making::{domain_of, Octets};
+use super::packed::Lanes;
+use super::state::{Basis, Listing, Origin, Saved};
+use super::{Full, Limits, Now, Store, WallTime};
+use std::net::IpAddr;
+
+/// The longest time between two processes that counts: what is idle that long
+/// is old by any setting worth the name.
+pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
+
+/// A value that no export wrote, or none that was to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsound;
+
+/// The entries of a level that were restored, by number; `None` for those that
+/// there was no room for. Those freed since are not found any more.
+#[derive(Debug)]
+struct Restored<T>(Vec<Option<Id<T>>>);
+
+impl<T: Copy> Restored<T> {
+    /// None yet.
+    const NONE: Restored<T> = Restored(Vec::new());
+
+    /// Notes the next entry.
+    fn push(&mut self, arena: &Arena<T>, link: Option<Link<T>>) {
+        self.0.push(link.map(|link| arena.id(link)));
+    }
+
+    /// The entry of a number, if it is still there.
+    fn find(&self, arena: &Arena<T>, number: u32) -> Result<Option<Link<T>>, Unsound> {
+        let id = self.0.get(number as usize).ok_or(Unsound)?;
+        Ok(id.and_then(|id| arena.find(id)))
+    }
+}
+
+/// A store on its way back.
+#[derive(Debug)]
+pub struct Restoring {
+    /// The store so far.
+    store: Store,
+    /// Now.
+    now: Now,
+    /// How long nobody kept statistics; `None` before the first value.
+    away_secs: Option<u32>,
+    /// The domains.
+    domains: Restored<Domain>,
+    /// The addresses.
+    ips: Restored<Ip>,
+    /// The users.
+    users: Restored<User>,
+    /// The sessions.
+    sessions: Restored<Session>,
+    /// The commands.
+    commands: Restored<Command>,
+    /// Domains held until their sessions are there.
+    held_domains: Vec<Link<Domain>>,
+    /// Addresses likewise.
+    held_ips: Vec<Link<Ip>>,
+    /// Users likewise.
+    held_users: Vec<Link<User>>,
+}
+
+/// Whether a moment can be kept.
+fn is_sound(wall: WallTime) -> bool {
+    wall.usecs < 1_000_000
+}
+
+/// Puts an entry last, by whatever order: to be called for all of a list.
+fn place<T: Copy>(
+    list: &mut List<T>,
+    arena: &mut Arena<T>,
+    link: Link<T>,
+    hook: HookOf<T>,
+    newest_first: bool,
+) {
+    list.remove(arena, link, hook);
+    match newest_first {
+        true => list.push_front(arena, link, hook),
+        false => list.push_back(arena, link, hook),
+    }
+}
+
+/// Makes the ids of a level's entries follow the order of their creation.
+fn renew<T: Entry>(level: &mut Level<T>, newest_first: bool) {
+    let ends = (level.all.head, level.all.tail);
+    let mut at = if newest_first { ends.1 } else { ends.0 };
+    while let Some(link) = at {
+        level.arena.renew(link);
+        let hook = level.arena[link].common().in_level;
+        at = if newest_first { hook.prev } else { hook.next };
+    }
+}
+
+impl Restoring {
+    /// Into an empty store with these limits.
+    ///
+    /// # Errors
+    /// [`Full`] when the limit is too small for the indexes alone.
+    pub fn new(limits: &Limits, now: Now) -> Result<Restoring, Full> {
+        Ok(Restoring {
+            store: Store::new(limits, now)?,
+            now,
+            away_secs: None,
+            domains: Restored::NONE,
+            ips: Restored::NONE,
+            users: Restored::NONE,
+            sessions: Restored::NONE,
+            commands: Restored::NONE,
+            held_domains: Vec::new(),
+            held_ips: Vec::new(),
+            held_users: Vec::new(),
+        })
+    }
+
+    /// Takes the next value.
+    ///
+    /// # Errors
+    /// [`Unsound`] when it cannot be; then this is of no use any more.
+    pub fn take(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        if self.away_secs.is_none() != matches!(saved, Saved::Global { .. }) {
+            return Err(Unsound);
+        }
+        match *saved {
+            Saved::Global {
+                now,
+                reset_secs,
+                last_update,
+                counters,
+            } => {
+                if !is_sound(last_update) {
+                    return Err(Unsound);
+                }
+                let away_secs = self.now.wall.secs.saturating_sub(now.secs);
+                self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
+                let global = &mut self.store.global;
+                global.counters = Lanes::of(&counters);
+                global.reset_secs = reset_secs;
+                global.last_update = last_update;
+                Ok(())
+            }
+            Saved::Domain {
+                name,
+                origin,
+                basis,
+            } => self.take_domain(name, origin, &basis),
+            Saved::Ip {
+                address,
+                origin,
+                basis,
+            } => self.take_ip(address, origin, &basis),
+            Saved::User {
+                name,
+                domain,
+                origin,
+                basis,
+            } => self.take_user(name, domain, origin, &basis),
+            Saved::Session { .. } => self.take_session(saved),
+            Saved::Command { .. } => self.take_command(saved),
+            Saved::Place { listing, number } => self.take_place(listing, number),
+        }
+    }
+
+    /// The store, once all values were taken.
+    ///
+    /// # Errors
+    /// [`Unsound`] when there was none.
+    pub fn finish(mut self) -> Result<Store, Unsound> {
+        self.away_secs.ok_or(Unsound)?;
+        for link in self.held_domains {
+            self.store.domains.let_go(link, self.now);
+        }
+        for link in self.held_ips {
+            self.store.ips.let_go(link, self.now);
+        }
+        for link in self.held_users {
+            self.store.users.let_go(link, self.now);
+        }
+        // Who is older than whom is asked of the arenas, too.
+        renew(&mut self.store.domains, true);
+        renew(&mut self.store.ips, true);
+        renew(&mut self.store.users, true);
+        renew(&mut self.store.sessions, true);
+        renew(&mut self.store.commands, false);
+        Ok(self.store)
+    }
+
+    /// When an entry was touched, as the clocks are now.
+    fn touched(
+        &self,
+        basis: &Basis,
+        goes_on: bool,
+        (name, rest): (&[u8], &[u8]),
+    ) -> Result<Now, Unsound> {
+        if !is_sound(basis.last_update) || name.len() + rest.len() > MAX_BLOB_BYTES {
+            return Err(Unsound);
+        }
+        let away_secs = self.away_secs.filter(|_| !goes_on).unwrap_or(0);
+        let age_secs = basis.age_secs.saturating_add(away_secs);
+        Ok(Now {
+            uptime_secs: self.now.uptime_secs.saturating_sub(age_secs),
+            wall: basis.last_update,
+        })
+    }
+
+    /// Tries until it succeeds, freeing what is older, or what it needs is no
+    /// longer there, or nothing is left to free.
+    fn with_room<T>(
+        &mut self,
+        is_wanted: impl Fn(&Store) -> bool,
+        mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
+    ) -> Option<T> {
+        while is_wanted(&self.store) {
+            match attempt(&mut self.store) {
+                Ok(made) => return Some(made),
+                Err(Full) if self.store.evict(self.now) => {}
+                Err(Full) => break,
+            }
+        }
+        None
+    }
+
+    /// A domain.
+    fn take_domain(&mut self, name: &[u8], origin: Origin, basis: &Basis) -> Result<(), Unsound> {
+        let touched = self.touched(basis, origin.is_held, (name, b""))?;
+        if self.store.find_domain(name).is_some() {
+            return Err(Unsound);
+        }
+        let made = self.with_room(
+            |_| true,
+            |Store {
+                 domains, memory, ..
+             }| {
+                domains.create(
+                    memory,
+                    (name, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Domain {
+                        common,
+                        created_secs: origin.created_secs,
+                        ..Domain::BLANK
+                    },
+                )
+            },
+        );
+        let store = &mut self.store;
+        if let Some(link) = made {
+            store.domains.enlist(&store.memory, link, touched);
+            if origin.is_held {
+                store.domains.hold(link);
+                self.held_domains.push(link);
+            }
+        }
+        self.domains.push(&store.domains.arena, made);
+        Ok(())
+    }
+
+    /// A remote address.
+    fn take_ip(&mut self, ip: IpAddr, origin: Origin, basis: &Basis) -> Result<(), Unsound> {
+        let octets = Octets::of(ip);
+        let octets = octets.as_slice();
+        let touched = self.touched(basis, origin.is_held, (octets, b""))?;
+        if self.store.find_ip(ip).is_some() {
+            return Err(Unsound);
+        }
+        let made = self.with_room(
+            |_| true,
+            |Store { ips, memory, .. }| {
+                ips.create(
+                    memory,
+                    (octets, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Ip {
+                        common,
+                        created_secs: origin.created_secs,
+                        ..Ip::BLANK
+                    },
+                )
+            },
+        );
+        let store = &mut self.store;
+        if let Some(link) = made {
+            store.ips.enlist(&store.memory, link, touched);
+            if origin.is_held {
+                store.ips.hold(link);
+                self.held_ips.push(link);
+            }
+        }
+        self.ips.push(&store.ips.arena, made);
+        Ok(())
+    }
+
+    /// A user.
+    fn take_user(
+        &mut self,
+        name: &[u8],
+        domain: u32,
+        origin: Origin,
+        basis: &Basis,
+    ) -> Result<(), Unsound> {
+        let touched = self.touched(basis, origin.is_held, (name, b""))?;
+        let domain = self.domains.find(&self.store.domains.arena, domain)?;
+        if self.store.find_user(name).is_some() {
+            return Err(Unsound);
+        }
+        let Some(domain) = domain else {
+            self.users.push(&self.store.users.arena, None);
+            return Ok(());
+        };
+        let store = &self.store;
+        if key(&store.memory.heap, &store.domains.arena[domain]) != domain_of(name) {
+            return Err(Unsound);
+        }
+        let domain_id = store.domains.arena.id(domain);
+        let made = self.with_room(
+            |store| store.domains.arena.find(domain_id).is_some(),
+            |Store { users, memory, .. }| {
+                users.create(
+                    memory,
+                    (name, b""),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| User {
+                        common,
+                        domain,
+                        created_secs: origin.created_secs,
+                        ..User::BLANK
+                    },
+                )
+            },
+        );
+        let store = &mut self.store;
+        if let Some(link) = made {
+            store.users.enlist(&store.memory, link, touched);
+            let users = &mut store.domains.arena[domain].users;
+            users.push_front(&mut store.users.arena, link, |user| &mut user.in_domain);
+            if origin.is_held {
+                store.users.hold(link);
+                self.held_users.push(link);
+            }
+        }
+        self.users.push(&store.users.arena, made);
+        Ok(())
+    }
+
+    /// A session.
+    fn take_session(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        let Saved::Session {
+            id,
+            service,
+            user,
+            ip,
+            pid,
+            connected,
+            placeholder,
+            indexed,
+            reuses_id,
+            ref basis,
+        } = *saved
+        else {
+            return Err(Unsound);
+        };
+        let touched = self.touched(basis, connected, (id, service))?;
+        let user = self.users.find(&self.store.users.arena, user)?;
+        let wanted_ip = ip;
+        let ip = match ip {
+            Some(number) => self.ips.find(&self.store.ips.arena, number)?,
+            None => None,
+        };
+        let is_known = indexed && self.store.find_session(id, None).is_some();
+        if is_known || (connected && !indexed) {
+            return Err(Unsound);
+        }
+        let Some(user) = user.filter(|_| ip.is_some() == wanted_ip.is_some()) else {
+            self.sessions.push(&self.store.sessions.arena, None);
+            return Ok(());
+        };
+        let user_id = self.store.users.arena.id(user);
+        let domain = self.store.users.arena[user].domain;
+        let ip_id = ip.map(|ip| self.store.ips.arena.id(ip));
+        let made = self.with_room(
+            |store| {
+                store.users.arena.find(user_id).is_some()
+                    && ip_id.is_none_or(|id| store.ips.arena.find(id).is_some())
+            },
+            |Store {
+                 sessions, memory, ..
+             }| {
+                sessions.create(
+                    memory,
+                    (id, service),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| {
+                        let mut session = Session {
+                            common,
+                            user,
+                            domain,
+                            ip,
+                            pid,
+                            ..Session::BLANK
+                        };
+                        session.set(Flag::Connected, connected);
+                        session.set(Flag::Placeholder, placeholder);
+                        session.set(Flag::Indexed, indexed);
+                        session.set(Flag::ReusesId, reuses_id);
+                        session
+                    },
+                )
+            },
+        );
+        if let Some(link) = made {
+            self.enter_session(link, touched);
+        }
+        self.sessions.push(&self.store.sessions.arena, made);
+        Ok(())
+    }
+
+    /// Puts a session where its flags say.
+    fn enter_session(&mut self, link: Link<Session>, touched: Now) {
+        let store = &mut self.store;
+        let arena = &mut store.sessions.arena;
+        let session = arena[link];
+        let all = &mut store.sessions.all;
+        all.push_front(arena, link, |session| &mut session.common.in_level);
+        if session.has(Flag::Indexed) {
+            store.sessions.enter(&store.memory, link);
+        }
+        store.join_parents(link);
+        if !session.has(Flag::Connected) {
+            store.sessions.make_idle(link, touched);
+            return;
+        }
+        let arena = &mut store.sessions.arena;
+        let connected = &mut store.connected;
+        connected.push_back(arena, link, |session| &mut session.common.in_age);
+        store.users.hold(session.user);
+        store.domains.hold(store.users.arena[session.user].domain);
+        if let Some(ip) = session.ip {
+            store.ips.hold(ip);
+        }
+        store.global.connected += 1;
+    }
+
+    /// A command.
+    fn take_command(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        let Saved::Command {
+            session,
+            name,
+            args,
+            running,
+            ref basis,
+        } = *saved
+        else {
+            return Err(Unsound);
+        };
+        let touched = self.touched(basis, running.is_some(), (name, args))?;
+        let session = self.sessions.find(&self.store.sessions.arena, session)?;
+        let Some(session) = session else {
+            self.commands.push(&self.store.commands.arena, None);
+            return Ok(());
+        };
+        if running.is_some_and(|number| self.store.find_running(session, number).is_some()) {
+            return Err(Unsound);
+        }
+        let session_id = self.store.sessions.arena.id(session);
+        let made = self.with_room(
+            |store| store.sessions.arena.find(session_id).is_some(),
+            |Store {
+                 commands, memory, ..
+             }| {
+                commands.create(
+                    memory,
+                    (name, args),
+                    &Lanes::of(&basis.counters),
+                    touched,
+                    |common| Command {
+                        common,
+                        session,
+                        running,
+                        ..Command::BLANK
+                    },
+                )
+            },
+        );
+        if let Some(link) = made {
+            self.store.enter_command(link, touched);
+        }
+        self.commands.push(&self.store.commands.arena, made);
+        Ok(())
+    }
+
+    /// The next entry of a list.
+    fn take_place(&mut self, listing: Listing, number: u32) -> Result<(), Unsound> {
+        let store = &mut self.store;
+        match listing {
+            Listing::Domains => {
+                if let Some(link) = self.domains.find(&store.domains.arena, number)? {
+                    let Level { all, arena, .. } = &mut store.domains;
+                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                }
+            }
+            Listing::Ips => {
+                if let Some(link) = self.ips.find(&store.ips.arena, number)? {
+                    let Level { all, arena, .. } = &mut store.ips;
+                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                }
+            }
+            Listing::Users => {
+                if let Some(link) = self.users.find(&store.users.arena, number)? {
+                    let Level { all, arena, .. } = &mut store.users;
+                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                    let users = &mut store.domains.arena[arena[link].domain].users;
+                    place(users, arena, link, |user| &mut user.in_domain, true);
+                }
+            }
+            Listing::Commands => {
+                if let Some(link) = self.commands.find(&store.commands.arena, number)? {
+                    let Level { all, arena, .. } = &mut store.commands;
+                    place(all, arena, link, |entry| &mut entry.common.in_level, false);
+                    let commands = &mut store.sessions.arena[arena[link].session].commands;
+                    place(commands, arena, link, |entry| &mut entry.in_session, false);
+                }
+            }
+            Listing::Sessions | Listing::UserSessions | Listing::IpSessions => {
+                let Level { all, arena, .. } = &mut store.sessions;
+                let Some(link) = self.sessions.find(arena, number)? else {
+                    return Ok(());
+                };
+                let Session { user, ip, .. } = arena[link];
+                match (listing, ip) {
+                    (Listing::UserSessions, _) => {
+                        let list = &mut store.users.arena[user].sessions;
+                        place(list, arena, link, |session| &mut session.in_user, true);
+                    }
+                    (Listing::IpSessions, Some(ip)) => {
+                        let list = &mut store.ips.arena[ip].sessions;
+                        place(list, arena, link, |session| &mut session.in_ip, true);
+                    }
+                    (Listing::IpSessions, None) => return Err(Unsound),
+                    _ => place(all, arena, link, |entry| &mut entry.common.in_level, true),
+                }
+            }
+        }
+        Ok(())
+    }
+}

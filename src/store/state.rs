@@ -1,0 +1,391 @@
+//! A store as a row of plain values.
+//!
+//! [`Store::export`] hands out everything that another process needs to go on as
+//! if there had been no end: entries, what they counted, the bases of what comes
+//! next, ages, order. [`Restoring`](super::Restoring) makes a store of it again.
+//!
+//! The order is that of age within a level: what is idle longest comes first,
+//! what is held last. So a store that has less room than the old one frees, by
+//! the usual rule, what the old one would have freed first. An entry is known by
+//! how many of its level came before it. The order of lists, which is not that of
+//! age, follows behind all entries ([`Saved::Place`]).
+//!
+//! Must not: change anything, or know what becomes of the values.
+
+use super::arena::{Arena, Link};
+use super::deferred::Defers;
+use super::entry::{Command, Entry, Flag, Session};
+use super::level::{key, rest, Level};
+use super::list::List;
+use super::row::address;
+use super::{Counters, Now, Store, WallTime};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+/// What entries of all levels have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// Seconds since a record reached the entry or it ceased to be held.
+    pub age_secs: u32,
+    /// When a record last reached it, as shown.
+    pub last_update: WallTime,
+    /// What it counted.
+    pub counters: Counters,
+}
+
+/// What users, domains and addresses have beside that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// When the entry was made, in seconds since 1970.
+    pub created_secs: u32,
+    /// Whether sessions that are connected hold it.
+    pub is_held: bool,
+}
+
+/// A list whose order is not that of age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// All domains, oldest first, as in all of these.
+    Domains,
+    /// All addresses.
+    Ips,
+    /// All users, and those of each domain.
+    Users,
+    /// All sessions.
+    Sessions,
+    /// All commands, and those of each session.
+    Commands,
+    /// The sessions of a user.
+    UserSessions,
+    /// The sessions of an address.
+    IpSessions,
+}
+
+impl Listing {
+    /// All of them.
+    pub const ALL: [Listing; 7] = [
+        Listing::Domains,
+        Listing::Ips,
+        Listing::Users,
+        Listing::Sessions,
+        Listing::Commands,
+        Listing::UserSessions,
+        Listing::IpSessions,
+    ];
+}
+
+/// One value of a store. Numbers of entries count those of their level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved<'a> {
+    /// The totals; the first of all values.
+    Global {
+        /// When this is written.
+        now: WallTime,
+        /// When counting began, in seconds since 1970.
+        reset_secs: u32,
+        /// When a record last added to the totals.
+        last_update: WallTime,
+        /// The totals.
+        counters: Counters,
+    },
+    /// A domain.
+    Domain {
+        /// Its name.
+        name: &'a [u8],
+        /// See there.
+        origin: Origin,
+        /// See there.
+        basis: Basis,
+    },
+    /// A remote address.
+    Ip {
+        /// The address.
+        address: IpAddr,
+        /// See there.
+        origin: Origin,
+        /// See there.
+        basis: Basis,
+    },
+    /// A user.
+    User {
+        /// Its name.
+        name: &'a [u8],
+        /// The number of its domain.
+        domain: u32,
+        /// See there.
+        origin: Origin,
+        /// See there.
+        basis: Basis,
+    },
+    /// A session.
+    Session {
+        /// Its id.
+        id: &'a [u8],
+        /// The kind of server.
+        service: &'a [u8],
+        /// The number of its user.
+        user: u32,
+        /// The number of its address.
+        ip: Option<u32>,
+        /// The process, 0 when unknown.
+        pid: u32,
+        /// Whether it is connected.
+        connected: bool,
+        /// Whether nobody announced it.
+        placeholder: bool,
+        /// Whether it is the newest of its id.
+        indexed: bool,
+        /// Whether an older one of its id existed.
+        reuses_id: bool,
+        /// See there.
+        basis: Basis,
+    },
+    /// A command.
+    Command {
+        /// The number of its session.
+        session: u32,
+        /// Its name.
+        name: &'a [u8],
+        /// Its arguments.
+        args: &'a [u8],
+        /// Its number within the session while it runs.
+        running: Option<NonZeroU32>,
+        /// See there.
+        basis: Basis,
+    },
+    /// The next entry of a list.
+    Place {
+        /// The list.
+        listing: Listing,
+        /// The entry's number.
+        number: u32,
+    },
+}
+
+/// The numbers of entries by their links.
+struct Numbers(Vec<u32>);
+
+impl Numbers {
+    /// Numbers entries in this order.
+    fn of<T>(links: impl Iterator<Item = Link<T>>) -> Numbers {
+        let mut numbers = Vec::new();
+        for (number, link) in (0u32..).zip(links) {
+            let at = link.number().get() as usize;
+            if at >= numbers.len() {
+                numbers.resize(at + 1, 0);
+            }
+            numbers[at] = number;
+        }
+        Numbers(numbers)
+    }
+
+    /// The number of an entry.
+    fn get<T>(&self, link: Link<T>) -> u32 {
+        self.0[link.number().get() as usize]
+    }
+}
+
+/// A list from its head on.
+fn forward<'a, T: Copy>(
+    arena: &'a Arena<T>,
+    list: List<T>,
+    next: impl Fn(&T) -> Option<Link<T>> + 'a,
+) -> impl Iterator<Item = Link<T>> + 'a {
+    std::iter::successors(list.head, move |&link| next(&arena[link]))
+}
+
+/// A list from its tail on.
+fn backward<'a, T: Copy>(
+    arena: &'a Arena<T>,
+    list: List<T>,
+    prev: impl Fn(&T) -> Option<Link<T>> + 'a,
+) -> impl Iterator<Item = Link<T>> + 'a {
+    std::iter::successors(list.tail, move |&link| prev(&arena[link]))
+}
+
+/// The entries of a level in the order in which they are written: the idle ones
+/// by age, then those that are held.
+fn by_age<'a, T: Entry>(
+    level: &'a Level<T>,
+    is_held: impl Fn(&T) -> bool + 'a,
+) -> impl Iterator<Item = Link<T>> + 'a {
+    let arena = &level.arena;
+    let idle = forward(arena, level.idle, |entry| entry.common().in_age.next);
+    let all = backward(arena, level.all, |entry| entry.common().in_level.prev);
+    idle.chain(all.filter(move |&link| is_held(&arena[link])))
+}
+
+/// The entries of a level, oldest first but for commands, which are kept so.
+fn by_creation<T: Entry>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+    backward(&level.arena, level.all, |entry| {
+        entry.common().in_level.prev
+    })
+}
+
+impl Store {
+    /// The sessions in the order in which they are written.
+    fn sessions_by_age(&self) -> impl Iterator<Item = Link<Session>> + '_ {
+        let arena = &self.sessions.arena;
+        let next = |session: &Session| session.common.in_age.next;
+        forward(arena, self.sessions.idle, next).chain(forward(arena, self.connected, next))
+    }
+
+    /// What an entry has in common with all others.
+    fn basis<T: Entry>(&self, entry: &T, now: Now) -> Basis {
+        let common = entry.common();
+        Basis {
+            age_secs: now.uptime_secs.saturating_sub(common.touched_secs),
+            last_update: common.stamp.wall(),
+            counters: self.memory.counters(common.counters),
+        }
+    }
+
+    /// The same of a user or ip, with what it has not added yet: a restored
+    /// session owes nothing. While it is held it has no age.
+    fn gathered_basis<P: Defers>(&self, entry: &P, is_held: bool, now: Now) -> Basis {
+        let basis = self.basis(entry, now);
+        Basis {
+            age_secs: if is_held { 0 } else { basis.age_secs },
+            last_update: self.last_update(entry),
+            counters: self.gathered(entry).counters(),
+        }
+    }
+
+    /// Hands out everything, value by value, until `take` fails.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn export<E>(
+        &self,
+        now: Now,
+        mut take: impl FnMut(&Saved) -> Result<(), E>,
+    ) -> Result<(), E> {
+        take(&Saved::Global {
+            now: now.wall,
+            reset_secs: self.global.reset_secs,
+            last_update: self.global.last_update,
+            counters: self.global.counters.counters(),
+        })?;
+        self.export_above(now, &mut take)?;
+        self.export_below(now, &mut take)
+    }
+
+    /// Domains, addresses and users.
+    fn export_above<E>(
+        &self,
+        now: Now,
+        take: &mut impl FnMut(&Saved) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let heap = &self.memory.heap;
+        for link in by_age(&self.domains, |domain| domain.connected > 0) {
+            let domain = &self.domains.arena[link];
+            take(&Saved::Domain {
+                name: key(heap, domain),
+                origin: Origin {
+                    created_secs: domain.created_secs,
+                    is_held: domain.connected > 0,
+                },
+                basis: self.basis(domain, now),
+            })?;
+        }
+        for link in by_age(&self.ips, |ip| ip.connected > 0) {
+            let ip = &self.ips.arena[link];
+            take(&Saved::Ip {
+                address: address(key(heap, ip)),
+                origin: Origin {
+                    created_secs: ip.created_secs,
+                    is_held: ip.connected > 0,
+                },
+                basis: self.gathered_basis(ip, ip.connected > 0, now),
+            })?;
+        }
+        let domains = Numbers::of(by_age(&self.domains, |domain| domain.connected > 0));
+        for link in by_age(&self.users, |user| user.connected > 0) {
+            let user = &self.users.arena[link];
+            take(&Saved::User {
+                name: key(heap, user),
+                domain: domains.get(user.domain),
+                origin: Origin {
+                    created_secs: user.created_secs,
+                    is_held: user.connected > 0,
+                },
+                basis: self.gathered_basis(user, user.connected > 0, now),
+            })?;
+        }
+        for link in by_creation(&self.domains) {
+            let number = domains.get(link);
+            take(&Saved::Place {
+                listing: Listing::Domains,
+                number,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Sessions and commands, and the order of what is not in order yet.
+    fn export_below<E>(
+        &self,
+        now: Now,
+        take: &mut impl FnMut(&Saved) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let heap = &self.memory.heap;
+        let ips = Numbers::of(by_age(&self.ips, |ip| ip.connected > 0));
+        let users = Numbers::of(by_age(&self.users, |user| user.connected > 0));
+        for link in self.sessions_by_age() {
+            let session = &self.sessions.arena[link];
+            take(&Saved::Session {
+                id: key(heap, session),
+                service: rest(heap, session),
+                user: users.get(session.user),
+                ip: session.ip.map(|ip| ips.get(ip)),
+                pid: session.pid,
+                connected: session.has(Flag::Connected),
+                placeholder: session.has(Flag::Placeholder),
+                indexed: session.has(Flag::Indexed),
+                reuses_id: session.has(Flag::ReusesId),
+                basis: self.basis(session, now),
+            })?;
+        }
+        let sessions = Numbers::of(self.sessions_by_age());
+        let running = |command: &Command| command.running.is_some();
+        for link in by_age(&self.commands, running) {
+            let command = &self.commands.arena[link];
+            take(&Saved::Command {
+                session: sessions.get(command.session),
+                name: key(heap, command),
+                args: rest(heap, command),
+                running: command.running,
+                basis: self.basis(command, now),
+            })?;
+        }
+        let mut place = |listing, number| take(&Saved::Place { listing, number });
+        for link in by_creation(&self.ips) {
+            place(Listing::Ips, ips.get(link))?;
+        }
+        for link in by_creation(&self.users) {
+            place(Listing::Users, users.get(link))?;
+        }
+        for link in by_creation(&self.sessions) {
+            place(Listing::Sessions, sessions.get(link))?;
+        }
+        let arena = &self.sessions.arena;
+        for user in by_creation(&self.users) {
+            let list = self.users.arena[user].sessions;
+            for link in backward(arena, list, |session| session.in_user.prev) {
+                place(Listing::UserSessions, sessions.get(link))?;
+            }
+        }
+        for ip in by_creation(&self.ips) {
+            let list = self.ips.arena[ip].sessions;
+            for link in backward(arena, list, |session| session.in_ip.prev) {
+                place(Listing::IpSessions, sessions.get(link))?;
+            }
+        }
+        let commands = Numbers::of(by_age(&self.commands, running));
+        let next = |command: &Command| command.common.in_level.next;
+        for link in forward(&self.commands.arena, self.commands.all, next) {
+            place(Listing::Commands, commands.get(link))?;
+        }
+        Ok(())
+    }
+}

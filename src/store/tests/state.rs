@@ -1,0 +1,313 @@
+//! A store that was saved and restored against one that went on.
+
+use super::*;
+
+/// The instant so many seconds after the start of a process whose monotonic
+/// clock began at another time; the wall clock is the same for all.
+fn elsewhere(secs: u32) -> Now {
+    Now {
+        uptime_secs: at(secs).uptime_secs + 5_000_000,
+        ..at(secs)
+    }
+}
+
+/// All values, as text.
+fn values(store: &Store, now: Now) -> Vec<String> {
+    let mut values = Vec::new();
+    let done: Result<(), ()> = store.export(now, |saved| {
+        values.push(format!("{saved:?}"));
+        Ok(())
+    });
+    done.unwrap();
+    values
+}
+
+/// A store made of the values of another.
+fn restored(from: &Store, now: Now, limits: &Limits, later: Now) -> Result<Store, Unsound> {
+    let mut restoring = Restoring::new(limits, later).unwrap();
+    from.export(now, |saved| restoring.take(saved))?;
+    restoring.finish()
+}
+
+/// Every row of every level, and of the lists below users and addresses.
+fn rows(store: &mut Store) -> Vec<String> {
+    let mut filters = vec![Filter::default()];
+    filters.extend((0..6).map(|number| Filter {
+        user: Some(Pattern::new(
+            format!("user{number}@domain{}", number % 3).as_bytes(),
+        )),
+        ..Filter::default()
+    }));
+    filters.extend((0..4).map(|number| Filter {
+        ip: Network::new(Ipv4Addr::new(10, 0, 0, number).into(), None),
+        ..Filter::default()
+    }));
+    let mut rows = Vec::new();
+    for filter in filters {
+        for zoom in Zoom::ALL {
+            let listed = walk(store, zoom, filter.clone(), |row| {
+                rows.push(format!("{row:?}"))
+            });
+            rows.push(format!("{zoom:?} {listed}"));
+        }
+    }
+    rows
+}
+
+/// Asserts that two stores list the same, and tells where they do not.
+fn assert_same(step: u32, store: &mut Store, other: &mut Store) {
+    let (rows, others) = (rows(store), rows(other));
+    for (index, (row, other)) in rows.iter().zip(&others).enumerate() {
+        assert_eq!(row, other, "row {index} in step {step}");
+    }
+    assert_eq!(rows.len(), others.len(), "rows in step {step}");
+}
+
+/// Anything that a writer may send.
+fn with_any_record<T>(random: &mut Random, apply: impl FnOnce(&Record) -> T) -> T {
+    let session = format!("session-{}", random.below(60));
+    let number = random.below(6);
+    let user = format!("user{number}@domain{}", number % 3);
+    let ip = (random.below(4) > 0).then(|| format!("10.0.0.{}", random.below(4)));
+    let value = random.bits() >> random.below(64).max(12);
+    match random.below(11) {
+        0..=2 => apply(&connect(&session, &user, ip.as_deref())),
+        3 | 4 => apply(&update(&session, value)),
+        5..=7 => {
+            let name = (random.below(3) > 0).then_some("FETCH");
+            let done = random.below(2) == 0;
+            apply(&command(&session, 1 + random.below(3) as u32, name, done))
+        }
+        8 => apply(&Record::AddUser {
+            user: user.as_bytes(),
+            report: report(value >> 8),
+        }),
+        _ => apply(&disconnect(&session)),
+    }
+}
+
+#[test]
+fn a_restored_store_goes_on_as_if_nothing_had_been() {
+    let mut random = Random::seeded("restored store in lockstep");
+    let mut store = store(64 << 20);
+    let mut other = restored(&store, at(0), &LIMITS, elsewhere(0)).unwrap();
+    for step in 0..6000u32 {
+        let secs = step / 2;
+        if random.below(150) == 0 {
+            other = restored(&store, at(secs), &LIMITS, elsewhere(secs)).unwrap();
+            check(&other);
+            assert_same(step, &mut store, &mut other);
+        }
+        match random.below(500) {
+            0 => {
+                store.reset(at(secs));
+                other.reset(elsewhere(secs));
+            }
+            1 => {
+                let mut told = [Vec::new(), Vec::new()];
+                while store.disconnect_silent(at(secs), |id, _| told[0].push(id.to_vec())) {}
+                while other.disconnect_silent(elsewhere(secs), |id, _| told[1].push(id.to_vec())) {}
+                assert_eq!(told[0], told[1]);
+            }
+            2 => {
+                assert_eq!(store.evict(at(secs)), other.evict(elsewhere(secs)));
+            }
+            _ => with_any_record(&mut random, |record| {
+                let notes = [
+                    store.apply(record, at(secs)),
+                    other.apply(record, elsewhere(secs)),
+                ];
+                assert_eq!(notes[0], notes[1], "{record:?}");
+            }),
+        }
+        if random.below(100) == 0 {
+            assert_same(step, &mut store, &mut other);
+            let values = [values(&store, at(secs)), values(&other, elsewhere(secs))];
+            assert!(
+                values[0] == values[1],
+                "the same is written, in step {step}"
+            );
+        }
+    }
+    check(&other);
+}
+
+#[test]
+fn with_less_room_the_least_important_is_left_out() {
+    let mut random = Random::seeded("restoring with less room");
+    let mut store = store(8 << 20);
+    for number in 0..20_000u32 {
+        let now = at(number / 100);
+        let session = format!("s{number}");
+        let user = format!("u{}@d{}", random.below(9000), random.below(500));
+        store.apply(&connect(&session, &user, Some("10.0.0.1")), now);
+        store.apply(&update(&session, 7), now);
+        // The last hundred stay.
+        if number < 19_900 {
+            store.apply(&disconnect(&session), now);
+        }
+    }
+    let before = store.totals_of_everything();
+    let held = |store: &mut Store| {
+        let filter = Filter {
+            connected: true,
+            ..Filter::default()
+        };
+        list(store, Zoom::Session, filter).unwrap()
+    };
+    for memory_bytes in [8 << 20, 2 << 20, 512 << 10, 256 << 10] {
+        let limits = Limits {
+            memory_bytes,
+            ..LIMITS
+        };
+        let mut other = restored(&store, at(200), &limits, elsewhere(200)).unwrap();
+        check(&other);
+        let after = other.totals_of_everything();
+        assert_eq!(after, before, "{memory_bytes}");
+        assert_eq!(held(&mut other), held(&mut store), "{memory_bytes}");
+        assert!(other.usage().used_bytes <= memory_bytes);
+        // What is left of the idle sessions is the youngest of them.
+        let all = list(&mut store, Zoom::Session, Filter::default()).unwrap();
+        let left = list(&mut other, Zoom::Session, Filter::default()).unwrap();
+        assert_eq!(left, all[..left.len()], "{memory_bytes}");
+        assert_eq!(left.len() < all.len(), memory_bytes < 8 << 20);
+    }
+}
+
+#[test]
+fn ages_go_on_while_nobody_counts() {
+    for (away, expected) in [
+        (0, 10),
+        (100, 110),
+        (MAX_AWAY_SECS, 10 + MAX_AWAY_SECS),
+        (MAX_AWAY_SECS + 1, 10 + MAX_AWAY_SECS),
+        // The wall clock went back.
+        (-500_000i64 as u32, 10),
+    ] {
+        let mut store = store(1 << 20);
+        store.apply(&connect("idle", "u@d", None), at(0));
+        store.apply(&disconnect("idle"), at(0));
+        store.apply(&connect("held", "v@e", None), at(0));
+        let later = Now {
+            uptime_secs: 1 << 30,
+            wall: WallTime {
+                secs: at(10).wall.secs.wrapping_add(away),
+                usecs: 0,
+            },
+        };
+        let other = restored(&store, at(10), &LIMITS, later).unwrap();
+        let idle = other.sessions.idle.head.unwrap();
+        let age = later.uptime_secs - other.sessions.arena[idle].common.touched_secs;
+        assert_eq!(age, expected, "away for {away}");
+        let due = other.next_silence_secs().unwrap();
+        assert_eq!(due, later.uptime_secs - 10 + SILENCE_SECS);
+    }
+}
+
+#[test]
+fn what_no_export_writes_is_not_believed() {
+    let basis = Basis {
+        age_secs: 0,
+        last_update: WallTime::default(),
+        counters: Counters::default(),
+    };
+    let origin = Origin {
+        created_secs: 0,
+        is_held: false,
+    };
+    let wrong_time = Basis {
+        last_update: WallTime {
+            secs: 0,
+            usecs: 1_000_000,
+        },
+        ..basis
+    };
+    let long = [b'x'; MAX_TEXT_BYTES + 1];
+    let session = |indexed, connected, user, ip| Saved::Session {
+        id: b"id",
+        service: b"imap",
+        user,
+        ip,
+        pid: 1,
+        connected,
+        placeholder: false,
+        indexed,
+        reuses_id: false,
+        basis,
+    };
+    let command = |session, running: u32| Saved::Command {
+        session,
+        name: b"FETCH",
+        args: b"",
+        running: running.try_into().ok(),
+        basis,
+    };
+    let domain = |name, basis| Saved::Domain {
+        name,
+        origin,
+        basis,
+    };
+    let user = |name, domain| Saved::User {
+        name,
+        domain,
+        origin,
+        basis,
+    };
+    let place = |listing, number| Saved::Place { listing, number };
+    let global = Saved::Global {
+        now: WallTime::default(),
+        reset_secs: 0,
+        last_update: WallTime::default(),
+        counters: Counters::default(),
+    };
+    let address: IpAddr = "10.0.0.1".parse().unwrap();
+    let ip = Saved::Ip {
+        address,
+        origin,
+        basis,
+    };
+    let good = [
+        domain(b"d", basis),
+        ip,
+        user(b"u@d", 0),
+        session(true, true, 0, Some(0)),
+        command(0, 1),
+        place(Listing::IpSessions, 0),
+    ];
+    let begin = || {
+        let mut restoring = Restoring::new(&LIMITS, at(0)).unwrap();
+        restoring.take(&global).unwrap();
+        for saved in &good {
+            restoring.take(saved).unwrap();
+        }
+        restoring
+    };
+    check(&begin().finish().unwrap());
+    for wrong in [
+        global,
+        domain(b"d", basis),
+        domain(b"e", wrong_time),
+        domain(&long, basis),
+        ip,
+        user(b"u@d", 0),
+        user(b"v@e", 0),
+        user(b"v@d", 1),
+        session(true, false, 0, None),
+        session(false, true, 0, None),
+        session(false, false, 1, None),
+        session(false, false, 0, Some(1)),
+        command(1, 1),
+        command(0, 1),
+        place(Listing::Domains, 1),
+        place(Listing::Ips, 1),
+        place(Listing::Users, 1),
+        place(Listing::Sessions, 1),
+        place(Listing::UserSessions, 1),
+        place(Listing::Commands, 1),
+    ] {
+        assert_eq!(begin().take(&wrong), Err(Unsound), "{wrong:?}");
+    }
+    let mut early = Restoring::new(&LIMITS, at(0)).unwrap();
+    assert_eq!(early.take(&good[0]), Err(Unsound));
+    assert!(early.finish().is_err());
+}

@@ -1,0 +1,522 @@
+//! What distributions package: the sample configuration against the table of
+//! settings, the installation by make, and the systemd units: what they promise,
+//! and that the daemon lives with what they forbid.
+//!
+//! The Debian package itself is tested by tests/packages.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use dovestat::config::table::{self, Setting};
+
+use crate::harness::{is_root, lacking, program, run, send_signal, text, wait_until, TempDir};
+use crate::link::{Client, Writer};
+use crate::records::connect;
+
+/// The exposure that the unit may have at most, in tenths: `systemd-analyze`'s
+/// threshold.
+const EXPOSURE: &str = "10";
+
+/// A file of the packaging.
+fn packaging(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("packaging")
+        .join(name)
+}
+
+/// The output of a program that must succeed; none, with a line that says so,
+/// when it is not installed.
+fn output(test: &str, program: &str, args: &[&str]) -> Option<Output> {
+    let Ok(output) = Command::new(program).args(args).output() else {
+        lacking(test, program);
+        return None;
+    };
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    Some(output)
+}
+
+/// The sample with its settings in force: a `#` without a blank hides a line.
+fn sample_in_force(sample: &str) -> String {
+    let uncovered = |line: &str| {
+        let inner = line.trim_start();
+        match inner.strip_prefix('#') {
+            Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => setting.to_owned(),
+            _ => line.to_owned(),
+        }
+    };
+    sample.lines().map(uncovered).collect::<Vec<_>>().join("\n")
+}
+
+/// A setting in the sample.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    /// The names of the sections around it.
+    section: String,
+    /// Its name.
+    name: String,
+    /// Its value.
+    value: String,
+    /// The comment above it, as one line.
+    comment: String,
+}
+
+/// All settings of the sample, with the comments above them.
+fn entries(in_force: &str) -> Vec<Entry> {
+    let (mut sections, mut comment) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    for line in in_force.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix('#') {
+            comment.push(text.trim().to_owned());
+            continue;
+        }
+        if let Some((name, value)) = line.split_once('=') {
+            found.push(Entry {
+                section: sections.join(" "),
+                name: name.trim().to_owned(),
+                value: value.trim().to_owned(),
+                comment: comment.join(" "),
+            });
+        } else if let Some(section) = line.strip_suffix('{') {
+            sections.push(section.trim().to_owned());
+        } else if line == "}" {
+            sections.pop();
+        }
+        comment.clear();
+    }
+    found
+}
+
+/// Takes the entries of a section, which must be the rows.
+fn take<T>(entries: &mut Vec<Entry>, section: &str, rows: &[Setting<T>]) {
+    for row in rows {
+        let default = match (row.name, row.default) {
+            ("reset", _) if section.contains("unix_listener") => "yes",
+            // What is said there: no such listener.
+            ("port", None) => "0",
+            (_, default) => default.expect("a default"),
+        };
+        let entry = entries.remove(0);
+        assert_eq!(
+            (entry.section.as_str(), entry.name.as_str()),
+            (section, row.name)
+        );
+        assert_eq!(entry.value, default, "{section} {}", row.name);
+        assert!(
+            entry.comment.contains(row.about),
+            "{section} {}: {}",
+            row.name,
+            entry.comment
+        );
+    }
+}
+
+#[test]
+fn the_sample_has_every_setting_at_its_default() {
+    let sample = fs::read_to_string(packaging("dovestatd.conf")).expect("the sample");
+    assert!(sample.lines().all(|line| line.len() <= 81), "long lines");
+    let in_force = sample_in_force(&sample);
+    let mut entries = entries(&in_force);
+    take(&mut entries, "", table::TOP);
+    take(&mut entries, "service stats", table::SERVICE);
+    for name in table::FIFO_NAMES {
+        take(
+            &mut entries,
+            &format!("service stats fifo_listener {name}"),
+            table::FILE,
+        );
+    }
+    for name in table::UNIX_NAMES {
+        let section = format!("service stats unix_listener {name}");
+        take(&mut entries, &section, table::FILE);
+        take(&mut entries, &section, table::OPTIONS);
+    }
+    take(&mut entries, "service stats inet_listener", table::INET);
+    assert_eq!(entries, []);
+
+    let dir = TempDir::new("sample");
+    for text in [&sample, &in_force] {
+        let file = dir.write("dovestatd.conf", text);
+        // An ordinary user's base_dir is another.
+        let base_dir = ["-o", "base_dir=/run/dovestat"];
+        let print = |args: &[&str]| {
+            let output = run(&[args, &base_dir].concat());
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        // The listener that is off is not a default.
+        let all = print(&["-c", &file, "-a"]);
+        let without = all.split("  inet_listener {").next().expect("a beginning");
+        assert!(print(&["-c", "/dev/null", "-a"]).starts_with(without));
+    }
+}
+
+/// Installs everything below `dir`, the units with the daemon at its place there.
+fn install(dir: &TempDir, prefix: &str, destination: &str) -> Output {
+    let build = Path::new(program())
+        .parent()
+        .expect("a directory")
+        .display()
+        .to_string();
+    Command::new("make")
+        .arg("-C")
+        .arg(packaging(""))
+        .args(["-s", "install", "INIT=systemd sysv openrc"])
+        .arg(format!("BUILD={build}"))
+        .arg(format!("PREFIX={prefix}"))
+        .arg(format!("DESTDIR={destination}"))
+        .arg(format!(
+            "sysconfdir={}",
+            if destination.is_empty() {
+                dir.at("etc")
+            } else {
+                "/etc".to_owned()
+            }
+        ))
+        .stdin(Stdio::null())
+        .output()
+        .expect("run make")
+}
+
+/// All files below a directory, with their modes.
+fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            found.extend(
+                files(&path)
+                    .into_iter()
+                    .map(|file| format!("{name}/{file}")),
+            );
+        } else {
+            let mode = path.metadata().expect("its mode").permissions().mode() & 0o7777;
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            found.push(format!("{name} {mode:o}"));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn make_installs_below_a_directory() {
+    if Command::new("make").arg("--version").output().is_err() {
+        return lacking("make_installs_below_a_directory", "make");
+    }
+    let dir = TempDir::new("install");
+    let root = dir.at("stage");
+    let output = install(&dir, "/usr", &root);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        files(Path::new(&root)),
+        [
+            "etc/dovestat/dovestatd.conf 644",
+            "etc/init.d/dovestatd 755",
+            "usr/bin/dovestat 755",
+            "usr/lib/systemd/system/dovestatd.service 644",
+            "usr/lib/systemd/system/dovestatd.socket 644",
+            "usr/lib/sysusers.d/dovestat.conf 644",
+            "usr/lib/tmpfiles.d/dovestat.conf 644",
+            "usr/sbin/dovestatd 755",
+            "usr/share/bash-completion/completions/dovestat 644",
+            "usr/share/doc/dovestat/COPYING 644",
+            "usr/share/doc/dovestat/README.md 644",
+            "usr/share/fish/vendor_completions.d/dovestat.fish 644",
+            "usr/share/man/man1/dovestat.1 644",
+            "usr/share/man/man5/dovestatd.conf.5 644",
+            "usr/share/man/man7/dovestat-protocol.7 644",
+            "usr/share/man/man8/dovestatd.8 644",
+            "usr/share/zsh/site-functions/_dovestat 644",
+        ]
+    );
+    // What an administrator wrote stays.
+    let config = format!("{root}/etc/dovestat/dovestatd.conf");
+    fs::write(&config, "# mine\n").expect("write it");
+    assert!(install(&dir, "/usr", &root).status.success());
+    assert_eq!(fs::read_to_string(&config).expect("read it"), "# mine\n");
+}
+
+#[test]
+fn starters_are_well_formed() {
+    let test = "starters_are_well_formed";
+    let paths: Vec<String> = [
+        "sysv/dovestatd",
+        "openrc/dovestatd",
+        "alpine/APKBUILD",
+        "alpine/dovestat.pre-install",
+        "debian/dovestat.postrm",
+        "debian/tests/service",
+        "debian/tests/client",
+    ]
+    .map(|name| packaging(name).display().to_string())
+    .into();
+    for path in &paths {
+        output(test, "sh", &["-n", path]);
+    }
+    // OpenRC and abuild read their files' variables, and have some of their own.
+    let known = ["--shell=sh", "--exclude=SC2034,SC2154"];
+    let bash = ["build-deb", "../tests/packages", "../tests/run"]
+        .map(|name| packaging(name).display().to_string());
+    for (options, paths) in [(&known[..], &paths[..]), (&[], &bash)] {
+        let paths = paths.iter().map(String::as_str);
+        output(
+            test,
+            "shellcheck",
+            &options.iter().copied().chain(paths).collect::<Vec<_>>(),
+        );
+    }
+}
+
+#[test]
+fn versions_agree() {
+    let test = "versions_agree";
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |name: &str| fs::read_to_string(packaging(name)).expect("a file");
+    assert!(read("debian/changelog").starts_with(&format!("dovestat ({version}-")));
+    assert!(read("alpine/APKBUILD").contains(&format!("\npkgver={version}\n")));
+    let spec = packaging("rpm/dovestat.spec").display().to_string();
+    let query = ["-q", "--qf", "%{name} %{version}", &spec];
+    if let Some(output) = output(test, "rpmspec", &query) {
+        assert_eq!(text(&output.stdout), format!("dovestat {version}"));
+    }
+}
+
+/// The unit of the service, with the daemon in the place of /usr/sbin/dovestatd.
+fn installed_units(test: &str) -> Option<TempDir> {
+    if Command::new("make").arg("--version").output().is_err() {
+        lacking(test, "make");
+        return None;
+    }
+    let dir = TempDir::new("units");
+    let output = install(&dir, &dir.at("usr"), "");
+    assert!(output.status.success(), "{output:?}");
+    Some(dir)
+}
+
+#[test]
+fn units_are_valid_and_hardened() {
+    let test = "units_are_valid_and_hardened";
+    let Some(dir) = installed_units(test) else {
+        return;
+    };
+    let units = ["service", "socket"]
+        .map(|kind| dir.at(&format!("usr/lib/systemd/system/dovestatd.{kind}")));
+    let [service, socket] = [&units[0], &units[1]];
+    let Some(verified) = output(
+        test,
+        "systemd-analyze",
+        &["verify", "--man=no", service, socket],
+    ) else {
+        return;
+    };
+    // It tells of other units of the system as well.
+    let told = text(&verified.stderr);
+    assert!(!told.contains("dovestat"), "{told}");
+    let threshold = format!("--threshold={EXPOSURE}");
+    output(
+        test,
+        "systemd-analyze",
+        &[
+            "security",
+            "--no-pager",
+            "--offline=true",
+            &threshold,
+            service,
+        ],
+    );
+    for (program, name) in [
+        ("systemd-sysusers", "sysusers.d"),
+        ("systemd-tmpfiles", "tmpfiles.d"),
+    ] {
+        let file = dir.at(&format!("usr/lib/{name}/dovestat.conf"));
+        let root = format!("--root={}", dir.at(name));
+        fs::create_dir_all(dir.at(name)).expect("a root");
+        if program == "systemd-tmpfiles" {
+            // The user is one of that root.
+            fs::create_dir_all(dir.at("tmpfiles.d/etc")).expect("its etc");
+            dir.write("tmpfiles.d/etc/passwd", "dovestat:x:1:1::/:/\n");
+            dir.write("tmpfiles.d/etc/group", "dovestat:x:1:\n");
+            if is_root() {
+                output(test, program, &["--create", &root, &file]);
+                for place in ["run/dovestat", "var/lib/dovestat"] {
+                    assert!(Path::new(&dir.at(name)).join(place).is_dir(), "{place}");
+                }
+            }
+        } else {
+            output(test, program, &["--dry-run", &root, &file]);
+        }
+    }
+}
+
+/// The system calls of the sets, sets inside sets included, as
+/// `systemd-analyze syscall-filter` prints them.
+fn calls_of(sets: &str, analyzed: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut waiting: Vec<String> = sets.split(' ').map(str::to_owned).collect();
+    while let Some(set) = waiting.pop() {
+        let lines = analyzed.lines().skip_while(|line| *line != set).skip(1);
+        let before = found.len();
+        for line in lines
+            .take_while(|line| line.starts_with(' '))
+            .map(str::trim)
+        {
+            match line.chars().next() {
+                Some('@') => waiting.push(line.to_owned()),
+                Some('#') | None => {}
+                Some(_) => drop(found.insert(line.to_owned())),
+            }
+        }
+        assert!(found.len() > before || !waiting.is_empty(), "no set {set}");
+    }
+    found
+}
+
+/// The daemon does all it can do, with every system call that its unit forbids
+/// failing as it would there, and uses no other call that is not allowed.
+#[test]
+fn the_daemon_lives_with_the_units_filter() {
+    let test = "the_daemon_lives_with_the_units_filter";
+    let Some(analyzed) = output(test, "systemd-analyze", &["syscall-filter", "--no-pager"]) else {
+        return;
+    };
+    if Command::new("strace").arg("-V").output().is_err() {
+        return lacking(test, "strace");
+    }
+    let unit = fs::read_to_string(packaging("systemd/dovestatd.service")).expect("the unit");
+    let filters: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+        .collect();
+    let (denied, allowed): (Vec<&str>, Vec<&str>) = filters
+        .into_iter()
+        .partition(|filter| filter.starts_with('~'));
+    let analyzed = text(&analyzed.stdout);
+    let denied = calls_of(&denied.join(" ").replace('~', ""), &analyzed);
+    let allowed = &calls_of(&allowed.join(" "), &analyzed) - &denied;
+    assert!(allowed.len() > 100 && denied.len() > 30);
+
+    let dir = TempDir::new("filter");
+    // Who the unit's user is does not matter, as long as it is not root.
+    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("chmod");
+    let config = dir.write(
+        "dovestatd.conf",
+        &format!(
+            "base_dir = {0}/run\nstate_dir = {0}/run\nstats_carbon_server = localhost:1\nstats_carbon_interval = 1 s\n\
+             service stats {{\n inet_listener {{\n address = 127.0.0.1\n port = {1}\n }}\n}}\n",
+            dir.path().display(),
+            crate::harness::free_port(),
+        ),
+    );
+    let trace = dir.at("trace");
+    let names: Vec<String> = denied.iter().map(|name| format!("?{name}")).collect();
+    let inject = format!("inject={}:error=EPERM", names.join(","));
+    let mut args = vec![
+        "-f",
+        "-o",
+        &trace,
+        "-e",
+        &inject,
+        "-e",
+        "trace=all",
+        program(),
+        "-F",
+        "-c",
+        &config,
+    ];
+    let mut command = match is_root() {
+        true => {
+            let command = Command::new("setpriv");
+            args.splice(
+                0..0,
+                ["--reuid=65534", "--regid=65534", "--clear-groups", "strace"],
+            );
+            command
+        }
+        false => Command::new("strace"),
+    };
+    let log = fs::File::create(dir.at("log")).expect("create the log");
+    let mut strace = command
+        .args(&args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start strace");
+    let log = || fs::read_to_string(dir.at("log")).unwrap_or_default();
+    wait_until("the daemon serving", || {
+        assert!(strace.try_wait().expect("its end").is_none(), "{}", log());
+        Client::try_unix(&dir.at("run/stats")).is_some_and(|mut c| c.try_export("global").is_some())
+    });
+    Writer::open(&dir.at("run/stats-mail")).send_waiting(&connect("id1", "a@b", "imap", 1, "::1"));
+    let mut client = Client::unix(&dir.at("run/stats"));
+    wait_until("the session being counted", || {
+        client.export("session").rows.len() == 1
+    });
+    wait_until("a report to carbon failing", || log().contains("carbon"));
+    let traced = || fs::read_to_string(&trace).expect("the trace");
+    let pid: u32 = traced()
+        .split(' ')
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .expect("its pid");
+    for signal in [libc::SIGHUP, libc::SIGUSR1] {
+        let lines = log().lines().count();
+        send_signal(pid, signal);
+        wait_until("the signal being answered", || {
+            log().lines().count() > lines
+        });
+    }
+    client.reset();
+    send_signal(pid, libc::SIGTERM);
+    let status = strace.wait().expect("its end");
+    assert_eq!(status.code(), Some(0), "{}", log());
+    // It missed nothing that is forbidden.
+    for line in log().lines().filter(|line| line.contains("warning:")) {
+        assert!(line.contains("carbon"), "{line}");
+    }
+
+    let traced = traced();
+    let mut used = BTreeSet::new();
+    for line in traced.lines() {
+        // PID name(arguments) = result
+        let call = line
+            .split_once(' ')
+            .map_or(line, |(_, call)| call.trim_start());
+        if let Some((name, arguments)) = call.split_once('(') {
+            if name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            {
+                used.insert(name.to_owned());
+                // MemoryDenyWriteExecute=
+                let executable = arguments.contains("PROT_EXEC");
+                assert!(
+                    !executable || name != "mprotect" && !arguments.contains("PROT_WRITE"),
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert!(used.len() > 20, "{used:?}");
+    assert!(traced.contains("getent"), "no lookup was seen");
+    let others: Vec<&String> = used
+        .iter()
+        .filter(|name| !allowed.contains(*name) && !denied.contains(*name))
+        .collect();
+    assert!(
+        others.is_empty(),
+        "neither allowed nor tried as forbidden: {others:?}"
+    );
+}

@@ -1,0 +1,363 @@
+//! Statistics over restarts, crashes, damaged files and full disks; FIFOs that
+//! are held over restarts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::activation::{hold_fifo, pass, SELF};
+use crate::harness::{is_root, wait_until, Daemon, Setup, TempDir};
+use crate::link::Writer;
+use crate::records::{
+    add_user, carry_on, command, connect, disconnect, seed, update, Mail, Random,
+};
+use crate::requests::{populate, LEVELS};
+
+/// Everything the daemon lists.
+fn everything(daemon: &Daemon) -> Vec<Vec<u8>> {
+    let mut client = daemon.client();
+    let levels = LEVELS.into_iter().map(|level| client.export_raw(level));
+    levels.collect()
+}
+
+/// The statistics of a session that read so many mails.
+fn reads(count: u32) -> String {
+    Mail {
+        lookups: [0, 0, count],
+        ..Mail::default()
+    }
+    .field()
+}
+
+#[test]
+fn a_restart_goes_on_where_it_ended() {
+    let mut daemon = Daemon::start("restart");
+    populate(&daemon);
+    daemon.feed(&[
+        connect("on", "u@d", "imap", 1, "192.0.2.7"),
+        update("on", &reads(10)),
+        command("on", 1, "", "FETCH", "1:*", &reads(3)),
+        update("never announced", &reads(1)),
+    ]);
+    for round in 0..3 {
+        let before = everything(&daemon);
+        let dir = daemon.stop();
+        let mode = fs::metadata(dir.at("run/state"))
+            .expect("the state")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        daemon = Daemon::in_dir(dir, &Setup::new());
+        assert_eq!(everything(&daemon), before, "round {round}");
+    }
+    daemon.feed(&[
+        update("on", &reads(15)),
+        carry_on("on", 1, "cd", &reads(4)),
+        connect("never announced", "v@d", "imap", 2, ""),
+        disconnect("on"),
+    ]);
+    let mut client = daemon.client();
+    let session = client.export("session\tsession=on");
+    assert_eq!(session.only().num("mail_read_count"), 15);
+    assert_eq!(session.only().get("connected"), "0");
+    let user = client.export("user\tuser=u@d");
+    assert_eq!(user.only().num("mail_read_count"), 15, "not counted twice");
+    assert_eq!(user.only().num("num_logins"), 1);
+    let placeholder = client.export("session\tsession=never announced");
+    assert_eq!(placeholder.only().get("user"), "v@d");
+    let log = daemon.log();
+    assert!(log.contains("restored"), "{log}");
+    assert!(!log.contains("warning"), "{log}");
+}
+
+#[test]
+fn a_crash_loses_what_came_since_the_last_interval() {
+    let setup = Setup::new().option("stats_state_interval=1s");
+    let mut daemon = Daemon::with("crash", &setup);
+    let state = daemon.dir.at("run/state");
+    assert!(!Path::new(&state).exists(), "nothing to write yet");
+    populate(&daemon);
+    let before = everything(&daemon);
+    wait_until("the state", || Path::new(&state).exists());
+    daemon.signal(libc::SIGKILL);
+    wait_until("its end", || daemon.exited().is_some());
+    let dir = std::mem::replace(&mut daemon.dir, TempDir::new("gone"));
+    let again = Daemon::in_dir(dir, &setup);
+    assert_eq!(everything(&again), before);
+}
+
+#[test]
+fn nothing_is_written_where_there_is_nothing_new() {
+    let setup = Setup::new().option("stats_state_interval=1s");
+    let daemon = Daemon::with("nothing-new", &setup);
+    let state = daemon.dir.at("run/state");
+    daemon.feed(&[add_user("u", "auth", &reads(1))]);
+    wait_until("the state", || Path::new(&state).exists());
+    wait_until("no child", || children(daemon.pid()).is_empty());
+    let switches = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()));
+        let status = status.expect("/proc/PID/status");
+        let line = status.lines().find(|l| l.starts_with("voluntary_ctxt"));
+        line.expect("voluntary_ctxt_switches").to_owned()
+    };
+    let written = fs::metadata(&state)
+        .and_then(|m| m.modified())
+        .expect("mtime");
+    // The last client's end was heard of when this holds still.
+    let mut before = switches();
+    wait_until("a quiet daemon", || {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = switches();
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    // Longer than the interval: nothing wakes it.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(switches(), before, "an idle daemon sleeps");
+    let now = fs::metadata(&state)
+        .and_then(|m| m.modified())
+        .expect("mtime");
+    assert_eq!(now, written);
+}
+
+/// The children of a process.
+fn children(pid: u32) -> String {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn no_state_dir_no_state() {
+    let setup = Setup::new().option("state_dir=");
+    let daemon = Daemon::with("stateless", &setup);
+    populate(&daemon);
+    let dir = daemon.stop();
+    assert!(!Path::new(&dir.at("run/state")).exists());
+    let daemon = Daemon::in_dir(dir, &setup);
+    assert!(daemon.client().export("session").rows.is_empty());
+}
+
+#[test]
+fn a_state_dir_is_made_and_one_that_cannot_be_is_done_without() {
+    let dir = TempDir::new("state-dir");
+    let setup = Setup::new().option(&format!("state_dir={}", dir.at("a/b")));
+    let daemon = Daemon::in_dir(dir, &setup);
+    populate(&daemon);
+    let dir = daemon.stop();
+    assert!(Path::new(&dir.at("a/b/state")).exists());
+    let mode = fs::metadata(dir.at("a/b"))
+        .expect("its directory")
+        .permissions();
+    assert_eq!(mode.mode() & 0o7777, 0o700);
+    dir.write("file", "");
+    let setup = Setup::new().option(&format!("state_dir={}", dir.at("file/b")));
+    let daemon = Daemon::in_dir(dir, &setup);
+    let log = daemon.log();
+    assert!(log.contains("a restart will lose the statistics"), "{log}");
+    daemon.stop();
+}
+
+#[test]
+fn a_state_that_is_not_ours_is_set_aside() {
+    let daemon = Daemon::start("damaged");
+    populate(&daemon);
+    let mut dir = Some(daemon.stop());
+    let state = dir.as_ref().expect("a directory").at("run/state");
+    let good = fs::read(&state).expect("the state");
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    for (bytes, why) in [
+        (flipped(good.len() / 2), "damaged"),
+        (good[..good.len() - 1].to_vec(), "damaged"),
+        (flipped(0), "not a state"),
+        (Vec::new(), "not a state"),
+        (b"dovestat state 2\nand more".to_vec(), "another version"),
+    ] {
+        fs::write(&state, &bytes).expect("write the state");
+        let daemon = Daemon::in_dir(dir.take().expect("a directory"), &Setup::new());
+        assert!(daemon.client().export("user").rows.is_empty(), "{why}");
+        let log = daemon.log();
+        assert!(
+            log.contains(why) && log.contains("set aside as state.bad"),
+            "{log}"
+        );
+        let aside = fs::read(daemon.dir.at("run/state.bad")).expect("state.bad");
+        assert!(aside == bytes, "{why}: it was only renamed");
+        dir = Some(daemon.stop());
+    }
+    // Neither what is no file at all nor what is larger than ever written.
+    let file = fs::File::create(&state).expect("create the state");
+    file.set_len(1 << 40).expect("a hole");
+    let daemon = Daemon::in_dir(dir.take().expect("a directory"), &Setup::new());
+    assert!(
+        daemon.log().contains("more than 16 times"),
+        "{}",
+        daemon.log()
+    );
+    let dir = daemon.stop();
+    fs::remove_file(&state).expect("remove the state");
+    fs::remove_file(dir.at("run/state.bad")).expect("remove state.bad");
+    fs::create_dir(&state).expect("mkdir state");
+    let daemon = Daemon::in_dir(dir, &Setup::new());
+    assert!(
+        daemon.log().contains("not a regular file"),
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn a_disk_that_is_full_leaves_the_old_state() {
+    let mut daemon = Daemon::start("full");
+    populate(&daemon);
+    let before = everything(&daemon);
+    let dir = daemon.stop();
+    let old = fs::read(dir.at("run/state")).expect("the state");
+    // No file may grow past 8 KiB.
+    let small = Setup::new()
+        .option("stats_state_interval=1s")
+        .option("log_path=stderr")
+        .wrapped(&["sh", "-c", "ulimit -f 8; exec \"$@\" 2>&1 | cat >&2", "sh"]);
+    daemon = Daemon::in_dir(dir, &small);
+    assert_eq!(everything(&daemon), before);
+    let mut writer = daemon.writer();
+    for number in 0..2000 {
+        writer.send_waiting(&add_user(&format!("user{number}"), "auth", &reads(1)));
+    }
+    wait_until("the failure in the log", || {
+        daemon.log().contains("the state of before stays")
+    });
+    assert!(fs::read(daemon.dir.at("run/state")).expect("the state") == old);
+    assert!(!Path::new(&daemon.dir.at("run/state.new")).exists());
+    assert_eq!(
+        daemon.client().export("global").rows.len(),
+        1,
+        "it serves on"
+    );
+}
+
+#[test]
+fn what_is_in_a_fifo_of_its_own_at_the_end_counts() {
+    let mut daemon = Daemon::start("drained");
+    let mut writer = daemon.writer();
+    daemon.signal(libc::SIGSTOP);
+    for number in 0..300 {
+        writer.send_waiting(&add_user(&format!("user{number}"), "auth", &reads(2)));
+    }
+    daemon.signal(libc::SIGTERM);
+    daemon.signal(libc::SIGCONT);
+    daemon.wait_stopped();
+    let dir = std::mem::replace(&mut daemon.dir, TempDir::new("gone"));
+    let again = Daemon::in_dir(dir, &Setup::new());
+    assert_eq!(again.client().export("user").rows.len(), 300);
+    let global = again.client().export("global");
+    assert_eq!(global.only().num("mail_read_count"), 600);
+}
+
+#[test]
+fn a_held_fifo_loses_not_one_record_over_restarts() {
+    const RECORDS: u32 = 100_000;
+    const RESTARTS: u32 = 6;
+    let dir = TempDir::new("held");
+    fs::create_dir(dir.at("run")).expect("mkdir run");
+    let path = dir.at("run/stats-mail");
+    let held = hold_fifo(&path);
+    let setup = Setup::new().wrapped(&SELF);
+    let start = |dir: TempDir| {
+        let mut daemon = Daemon::spawn(dir, &setup, |command| {
+            pass(command, &[&held], "stats-mail");
+        });
+        daemon.wait_ready();
+        daemon
+    };
+    let first = start(dir);
+    let (begun, written) = (AtomicU32::new(0), AtomicBool::new(false));
+    let assert_clean = |log: &str| assert!(!log.contains("warning"), "nothing refused: {log}");
+    let daemon = std::thread::scope(|scope| {
+        let mut daemon = first;
+        scope.spawn(|| {
+            let mut random = Random::new(seed("held FIFO", 7));
+            let mut writer = Writer::open(&path);
+            let mut bytes = Vec::new();
+            for number in 0..RECORDS {
+                // A share of them is written when a restart begins, and during it.
+                let share = number / (RECORDS / (RESTARTS + 1) + 1);
+                if number > 0 && begun.load(Ordering::SeqCst) < share {
+                    wait_until("a restart", || begun.load(Ordering::SeqCst) >= share);
+                }
+                bytes.extend(match number % 3 {
+                    0 => add_user(&format!("u{}@d", number % 50), "auth", &reads(1)),
+                    _ => update(&format!("s{}", number % 70), &reads(number)),
+                });
+                bytes.push(b'\n');
+                // Pieces of any length, so that lines are read in parts, too.
+                if bytes.len() > 3000 {
+                    let rest = bytes.split_off(random.index(bytes.len()));
+                    writer.send_raw(&bytes);
+                    bytes = rest;
+                }
+            }
+            writer.send_raw(&bytes);
+            written.store(true, Ordering::SeqCst);
+        });
+        for restart in 1..=RESTARTS {
+            let at = daemon
+                .client()
+                .export("global")
+                .only()
+                .num("mail_read_count");
+            let more = || {
+                daemon
+                    .client()
+                    .export("global")
+                    .only()
+                    .num("mail_read_count")
+                    > at
+            };
+            wait_until("records", || at > 0 || more());
+            begun.store(restart, Ordering::SeqCst);
+            let dir = daemon.stop();
+            assert_clean(&fs::read_to_string(dir.at("log")).expect("its log"));
+            daemon = start(dir);
+        }
+        wait_until("the last record", || written.load(Ordering::SeqCst));
+        daemon
+    });
+    daemon.settle(&Writer::open(&path));
+    let mut client = daemon.client();
+    let users = client.export("user");
+    let added: u64 = users.rows.len() as u64;
+    assert_eq!(added, 51, "fifty users and that of the placeholders");
+    let added_count = u64::from(RECORDS.div_ceil(3));
+    let domain = client.export("domain\tdomain=d");
+    let sum = domain.only().num("mail_read_count");
+    assert_eq!(sum, added_count, "each of them counts one");
+    // The totals of a session only grow, so its last one is what it counted.
+    let mut last = std::collections::BTreeMap::new();
+    for number in (0..RECORDS).filter(|number| number % 3 != 0) {
+        last.insert(number % 70, u64::from(number));
+    }
+    let counted: u64 = last.values().sum();
+    let global = client.export("global");
+    assert_eq!(global.only().num("mail_read_count"), added_count + counted);
+    assert_clean(&daemon.log());
+}
+
+#[test]
+fn a_state_can_be_written_after_root_was_given_up() {
+    if !is_root() {
+        return crate::harness::skipped("state without root", "needs root");
+    }
+    let dir = TempDir::new("state-user");
+    let setup = Setup::new().service("user = nobody\nchroot = .");
+    let daemon = Daemon::in_dir(dir, &setup);
+    populate(&daemon);
+    let before = everything(&daemon);
+    let dir = daemon.stop();
+    let daemon = Daemon::in_dir(dir, &setup);
+    assert_eq!(everything(&daemon), before);
+}
