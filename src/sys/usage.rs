@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn usage_grows() {
         let before = Usage::of_this_process().unwrap();
-        let mut touched = vec![0u8; 4 << 20];
+        // So large that it is not memory that was in use before.
+        let mut touched = vec![0u8; 64 << 20];
         touched.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
         std::hint::black_box(&touched);
         let after = Usage::of_this_process().unwrap();

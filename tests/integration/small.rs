@@ -1,5 +1,5 @@
-//! Small enough for appliances: the release builds, also the static one, in bytes,
-//! in memory, in time. They are built by `tests/run`; without them there is
+//! Small enough for appliances: the release builds, also the static one, in memory
+//! and in time. They are built by `tests/run`; without them there is
 //! nothing to measure.
 
 use std::fs;
@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{program, rss_bytes, skipped, wait_until, Daemon, Setup, TempDir};
 use crate::link::Client;
-
-/// The most bytes of a program.
-const MAX_PROGRAM_BYTES: u64 = 900 << 10;
 
 /// The resident memory of Dovecot 2.3.19's service without statistics.
 const MAX_IDLE_BYTES: u64 = 3_200_000;
@@ -42,17 +39,6 @@ fn start(program: &Path, name: &str) -> (Daemon, Duration) {
         std::thread::sleep(Duration::from_micros(200));
     }
     (daemon, started.elapsed())
-}
-
-#[test]
-fn programs_are_at_most_900_kib() {
-    for name in ["dovestatd", "dovestat"] {
-        let Some(path) = release("the size of programs", "release", name) else {
-            return;
-        };
-        let bytes = fs::metadata(&path).expect("the program").len();
-        assert!(bytes <= MAX_PROGRAM_BYTES, "{name}: {bytes} bytes");
-    }
 }
 
 #[test]
