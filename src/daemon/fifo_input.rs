@@ -24,21 +24,12 @@ pub const MAX_LINE_BYTES: usize = 8192;
 /// records.
 const READ_BYTES: usize = 65536;
 
-/// A line, without its LF.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// All of it.
-    Whole(&'a mut [u8]),
-    /// The beginning of one that is too long.
-    TooLong(&'a [u8]),
-}
-
-/// Who lines are handed to.
+/// Who lines are handed to, without their LFs.
 pub trait LineReader {
-    /// Tells which lines come next, at most [`LOOK_AHEAD`] of them.
-    fn look_ahead(&mut self, lines: &[&[u8]]);
-    /// Hands out a line.
-    fn take(&mut self, line: Line);
+    /// Hands out whole lines, at most [`LOOK_AHEAD`] together.
+    fn take(&mut self, lines: &mut [&mut [u8]]);
+    /// Hands out the beginning of a line that is too long.
+    fn too_long(&mut self, beginning: &[u8]);
 }
 
 /// A FIFO and the line that is not complete yet.
@@ -91,8 +82,8 @@ impl FifoInput {
         self.read_bytes
     }
 
-    /// Reads once, hands out the lines that are complete, some of them together
-    /// first, and tells how many bytes there were.
+    /// Reads once, hands out the lines that are complete, and tells how many bytes
+    /// there were.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
@@ -160,50 +151,49 @@ impl LineBuffer {
     fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
         let mut handed_out = 0;
         let end = self.partial + count;
-        let mut begin = 0;
-        let mut searched = self.partial;
-        loop {
-            // Where the next lines end.
-            let mut ends = [0; LOOK_AHEAD];
-            let mut lines: [&[u8]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
+        let mut bytes = &mut self.bytes[..end];
+        // How many of them are known to have no LF.
+        let mut searched = std::mem::take(&mut self.partial);
+        if self.skipping {
+            let Some(at) = find(b'\n', bytes) else {
+                return 0;
+            };
+            bytes = &mut bytes[at + 1..];
+            self.skipping = false;
+        }
+        let mut has_more = true;
+        while has_more {
+            let mut lines = [(); LOOK_AHEAD].map(|()| <&mut [u8]>::default());
             let mut found = 0;
-            let mut line_begin = begin;
-            while found < LOOK_AHEAD {
-                let Some(at) = find(b'\n', &self.bytes[searched..end]) else {
+            let mut too_long = None;
+            while found < LOOK_AHEAD && too_long.is_none() {
+                let Some(at) = find(b'\n', &bytes[searched..]) else {
+                    has_more = false;
                     break;
                 };
-                ends[found] = searched + at;
-                lines[found] = &self.bytes[line_begin..ends[found]];
-                searched = ends[found] + 1;
-                line_begin = searched;
-                found += 1;
-            }
-            if found == 0 {
-                break;
-            }
-            reader.look_ahead(&lines[..found]);
-            for line_end in &ends[..found] {
-                let line = &mut self.bytes[begin..*line_end];
-                begin = line_end + 1;
-                if std::mem::take(&mut self.skipping) {
-                    continue;
+                let (line, rest) = bytes.split_at_mut(searched + at);
+                (bytes, searched) = (&mut rest[1..], 0);
+                if line.len() > MAX_LINE_BYTES {
+                    too_long = Some(line);
+                } else {
+                    lines[found] = line;
+                    found += 1;
                 }
+            }
+            handed_out += found as u64;
+            reader.take(&mut lines[..found]);
+            if let Some(line) = too_long {
                 handed_out += 1;
-                match line.len() {
-                    0..=MAX_LINE_BYTES => reader.take(Line::Whole(line)),
-                    _ => reader.take(Line::TooLong(line)),
-                }
+                reader.too_long(line);
             }
         }
-        if !self.skipping && end - begin > MAX_LINE_BYTES {
+        if bytes.len() > MAX_LINE_BYTES {
             handed_out += 1;
-            reader.take(Line::TooLong(&self.bytes[begin..end]));
+            reader.too_long(bytes);
             self.skipping = true;
-        }
-        self.partial = 0;
-        if !self.skipping {
-            self.bytes.copy_within(begin..end, 0);
-            self.partial = end - begin;
+        } else {
+            self.partial = bytes.len();
+            self.bytes.copy_within(end - self.partial..end, 0);
         }
         handed_out
     }
@@ -212,33 +202,23 @@ impl LineBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::VecDeque;
 
-    /// Keeps the lines, too long ones as errors, and what was to come.
+    /// Keeps the lines, too long ones as errors.
     #[derive(Default)]
     struct Kept {
         lines: Vec<Result<Vec<u8>, ()>>,
-        announced: VecDeque<Vec<u8>>,
     }
 
     impl LineReader for Kept {
-        fn look_ahead(&mut self, lines: &[&[u8]]) {
-            self.announced = lines.iter().map(|line| line.to_vec()).collect();
+        fn take(&mut self, lines: &mut [&mut [u8]]) {
+            assert!(lines.len() <= LOOK_AHEAD);
+            self.lines
+                .extend(lines.iter().map(|line| Ok(line.to_vec())));
         }
 
-        fn take(&mut self, line: Line) {
-            self.lines.push(match line {
-                Line::Whole(line) => {
-                    // The rest of a line that was too long may be before it.
-                    while let Some(announced) = self.announced.pop_front() {
-                        if announced == line {
-                            break;
-                        }
-                    }
-                    Ok(line.to_vec())
-                }
-                Line::TooLong(_) => Err(()),
-            });
+        fn too_long(&mut self, beginning: &[u8]) {
+            assert!(beginning.len() > MAX_LINE_BYTES);
+            self.lines.push(Err(()));
         }
     }
 
@@ -248,9 +228,9 @@ mod tests {
         let mut kept = Kept::default();
         for piece in stream.chunks(size) {
             buffer.room()[..piece.len()].copy_from_slice(piece);
-            buffer.filled(piece.len(), &mut kept);
-            // But for the end of a line that was too long.
-            assert!(kept.announced.len() < 2, "what was announced came");
+            let before = kept.lines.len() as u64;
+            let handed_out = buffer.filled(piece.len(), &mut kept);
+            assert_eq!(handed_out, kept.lines.len() as u64 - before);
         }
         kept.lines
     }

@@ -4,10 +4,10 @@
 //! Must not: read bytes; that is for [`fifo_input`](super::fifo_input).
 
 use super::faults::{Fault, Faults};
-use super::fifo_input::{Line, LineReader};
+use super::fifo_input::LineReader;
 use super::log::{visible, Log};
-use crate::store::{Hint, Now, Store, LOOK_AHEAD};
-use crate::wire::{parse_record, subject_of};
+use crate::store::{Now, Store, LOOK_AHEAD};
+use crate::wire::{parse_record, Head};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {
@@ -21,8 +21,6 @@ pub struct Records<'a> {
     faults: &'a mut Faults,
     /// When they are applied.
     now: Now,
-    /// Where the sessions of the next ones are.
-    hints: std::array::IntoIter<Option<Hint>, LOOK_AHEAD>,
 }
 
 impl<'a> Records<'a> {
@@ -39,7 +37,6 @@ impl<'a> Records<'a> {
             log,
             faults,
             now,
-            hints: [None; LOOK_AHEAD].into_iter(),
         }
     }
 
@@ -52,26 +49,27 @@ impl<'a> Records<'a> {
 }
 
 impl LineReader for Records<'_> {
-    fn look_ahead(&mut self, lines: &[&[u8]]) {
-        let mut ids = [&[][..]; LOOK_AHEAD];
-        for (id, line) in ids.iter_mut().zip(lines) {
-            *id = subject_of(line);
+    fn take(&mut self, lines: &mut [&mut [u8]]) {
+        let mut heads = [Head::NONE; LOOK_AHEAD];
+        let mut subjects = [&[][..]; LOOK_AHEAD];
+        for ((head, subject), line) in heads.iter_mut().zip(&mut subjects).zip(&*lines) {
+            *head = Head::of(line);
+            *subject = head.subject(line);
         }
-        self.hints = self.store.look_ahead(&ids[..lines.len()]).into_iter();
-    }
-
-    fn take(&mut self, line: Line) {
-        let hint = self.hints.next().flatten();
-        match line {
-            Line::TooLong(beginning) => self.report(Fault::LineTooLong, beginning),
-            Line::Whole(line) => match parse_record(line) {
+        let hints = self.store.look_ahead(&subjects[..lines.len()]);
+        for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
+            match parse_record(line, head) {
                 Ok(record) => {
                     if let Some(note) = self.store.apply_hinted(&record, hint, self.now) {
                         self.report(note.into(), record.subject());
                     }
                 }
                 Err(refusal) => self.report(refusal.into(), line),
-            },
+            }
         }
+    }
+
+    fn too_long(&mut self, beginning: &[u8]) {
+        self.report(Fault::LineTooLong, beginning);
     }
 }

@@ -62,6 +62,9 @@ pub const MAX_VALUE: u64 = 1 << 53;
 /// reports, which are at most five minutes apart.
 const WRAP_STEPS: u64 = 1 << 30;
 
+/// Bytes of an item's name and the NUL behind it.
+const NAME_BYTES: usize = 5;
+
 /// What a disk moves in a microsecond: 100 MB in a second, as one that turns does.
 const DISK_BYTES_PER_USEC: u64 = 100;
 
@@ -91,14 +94,21 @@ macro_rules! fields {
         }
 
         /// Reads the fields of one item from its struct into their columns, one
-        /// by one instead of in a loop, so that every offset is a constant.
-        /// `None` when one is insane.
-        fn read_item(item: Item, body: &[u8], values: &mut [u64; FIELD_COUNT]) -> Option<()> {
+        /// by one instead of in a loop, so that every offset is a constant. False
+        /// when one is insane.
+        #[inline(always)]
+        fn read_item<const BYTES: usize>(
+            item: Item,
+            body: &[u8; BYTES],
+            values: &mut [u64; FIELD_COUNT],
+        ) -> bool {
+            let mut largest = 0;
             $(if item == Item::$item {
-                values[$index] = wire_struct::read(body, wire_struct::$item::$name)
-                    .filter(|&value| value <= MAX_VALUE)?;
+                let value = wire_struct::read(body, wire_struct::$item::$name);
+                largest = value.max(largest);
+                values[$index] = value;
             })*
-            Some(())
+            largest <= MAX_VALUE
         }
     };
 }
@@ -207,34 +217,35 @@ impl Report {
     ///
     /// # Errors
     /// Any item that is not whole, known and sane refuses all of them.
+    #[inline(always)]
     pub fn decode(mut bytes: &[u8]) -> Result<Report, StatsError> {
         let mut report = Report::default();
-        while !bytes.is_empty() {
-            let item;
-            (item, bytes) = if let Some(rest) = bytes.strip_prefix(b"mail\0") {
-                (Item::Mail, rest)
-            } else if let Some(rest) = bytes.strip_prefix(b"auth\0") {
-                (Item::Auth, rest)
-            } else if bytes.contains(&0) {
-                return Err(StatsError::UnknownItem);
-            } else {
-                return Err(StatsError::Truncated);
+        while let Some((name, rest)) = bytes.split_first_chunk::<NAME_BYTES>() {
+            let values = &mut report.stats.values;
+            let is_sane = match name {
+                b"mail\0" => {
+                    report.has_mail = true;
+                    let body;
+                    (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
+                    read_item::<MAIL_BYTES>(Item::Mail, body, values)
+                }
+                b"auth\0" => {
+                    report.has_auth = true;
+                    let body;
+                    (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
+                    read_item::<AUTH_BYTES>(Item::Auth, body, values)
+                }
+                _ => break,
             };
-            let length = match item {
-                Item::Mail => MAIL_BYTES,
-                Item::Auth => AUTH_BYTES,
-            };
-            let body;
-            (body, bytes) = bytes
-                .split_at_checked(length)
-                .ok_or(StatsError::Truncated)?;
-            read_item(item, body, &mut report.stats.values).ok_or(StatsError::Insane)?;
-            match item {
-                Item::Mail => report.has_mail = true,
-                Item::Auth => report.has_auth = true,
+            if !is_sane {
+                return Err(StatsError::Insane);
             }
         }
-        Ok(report)
+        match bytes {
+            [] => Ok(report),
+            _ if bytes.contains(&0) => Err(StatsError::UnknownItem),
+            _ => Err(StatsError::Truncated),
+        }
     }
 
     /// Appends the items that are there as a stats field has them before base64;

@@ -4,6 +4,7 @@
 //! and widths are asked of the compiler for the same declarations; nothing is
 //! cast. Must not: decide whether a value makes sense beyond its sign.
 
+use super::MAX_VALUE;
 use std::mem::{offset_of, size_of};
 
 /// What kind of value lies at an offset.
@@ -95,30 +96,34 @@ const TIMEVAL: [(usize, usize); 2] = [
     ),
 ];
 
+/// A time that is negative or longer than anything sane.
+const INSANE: u64 = u64::MAX;
+
 /// Reads the value at a place of a whole struct: a counter, or a time in
-/// microseconds, in which a full million of microseconds carries. `None` for a
-/// negative time and one that no 64-bit number of microseconds holds.
+/// microseconds, in which a full million of microseconds carries. `u64::MAX` for a
+/// time with a part that is negative or larger than [`MAX_VALUE`].
 #[inline(always)]
-pub fn read(body: &[u8], (offset, width): Place) -> Option<u64> {
+pub fn read<const BYTES: usize>(body: &[u8; BYTES], (offset, width): Place) -> u64 {
     match width {
-        Width::U32 => Some(u64::from(u32::from_ne_bytes(array(body, offset)))),
-        Width::U64 => Some(u64::from_ne_bytes(array(body, offset))),
+        Width::U32 => u64::from(u32::from_ne_bytes(array(body, offset))),
+        Width::U64 => u64::from_ne_bytes(array(body, offset)),
         Width::Timeval => {
-            let [secs, usecs] = TIMEVAL.map(|(inner, bytes)| match bytes {
-                4 => i64::from(i32::from_ne_bytes(array(body, offset + inner))),
-                _ => i64::from_ne_bytes(array(body, offset + inner)),
-            });
-            let usecs = u64::try_from(usecs).ok()?;
-            u64::try_from(secs)
-                .ok()?
-                .checked_mul(1_000_000)?
-                .checked_add(usecs)
+            let part = |(inner, bytes)| match bytes {
+                4 => i64::from(i32::from_ne_bytes(array(body, offset + inner))) as u64,
+                _ => u64::from_ne_bytes(array(body, offset + inner)),
+            };
+            let (secs, usecs) = (part(TIMEVAL[0]), part(TIMEVAL[1]));
+            match secs <= MAX_VALUE / 1_000_000 && usecs <= MAX_VALUE {
+                true => secs * 1_000_000 + usecs,
+                false => INSANE,
+            }
         }
     }
 }
 
 /// The `N` bytes at `offset`.
-fn array<const N: usize>(body: &[u8], offset: usize) -> [u8; N] {
+#[inline(always)]
+fn array<const N: usize, const BYTES: usize>(body: &[u8; BYTES], offset: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&body[offset..offset + N]);
     bytes

@@ -10,8 +10,8 @@
 //! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
 //! was, and whoever uses it looks whether that still holds.
 
-use super::arena::{Arena, Id, Link};
-use super::entry::{Command, Flag, Session};
+use super::arena::{Arena, Link};
+use super::entry::{Command, Session};
 use super::level::key;
 use super::Store;
 use std::hint::black_box;
@@ -23,9 +23,14 @@ pub const LOOK_AHEAD: usize = 32;
 /// Rows of commands that are looked ahead for together.
 pub(super) const ROWS_AHEAD: usize = 16;
 
-/// Where a session was.
+/// Where the session of an id was.
 #[derive(Clone, Copy, Debug)]
-pub struct Hint(Id<Session>);
+pub struct Hint {
+    /// The session.
+    link: Link<Session>,
+    /// [`Index::removals`](super::index::Index::removals) at that time.
+    removals: u32,
+}
 
 /// Brings an entry into the cache: both ends of it, as it may lie across a border
 /// between lines.
@@ -74,7 +79,8 @@ impl Store {
                 fetch(sessions, neighbour);
             }
         }
-        links.map(|link| link.map(|link| Hint(sessions.id(link))))
+        let removals = self.sessions.index.removals();
+        links.map(|link| link.map(|link| Hint { link, removals }))
     }
 
     /// Brings what the rows of a command and of those behind it in their level show
@@ -110,11 +116,14 @@ impl Store {
         }
     }
 
-    /// The session of that id, if a hint still leads there.
+    /// The session of that id, if a hint that was made for it still holds. It was
+    /// compared with the id as it is escaped, which is longer than an id with escapes.
+    #[inline]
     pub(super) fn hinted(&self, hint: Option<Hint>, id: &[u8]) -> Option<Link<Session>> {
-        let link = self.sessions.arena.find(hint?.0)?;
-        let session = &self.sessions.arena[link];
-        let holds = session.has(Flag::Indexed) && key(&self.memory.heap, session) == id;
+        let Hint { link, removals } = hint?;
+        let holds = removals == self.sessions.index.removals()
+            && usize::from(self.sessions.arena[link].common.key_len) == id.len();
+        debug_assert!(!holds || key(&self.memory.heap, &self.sessions.arena[link]) == id);
         holds.then_some(link)
     }
 }

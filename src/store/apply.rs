@@ -8,9 +8,10 @@
 
 use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
+use super::lanes::{Difference, Event, Lanes};
 use super::level::key;
 use super::making::Parents;
-use super::packed::Lanes;
+use super::packed;
 use super::{CommandUpdate, Hint, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
@@ -118,7 +119,7 @@ impl Store {
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
             None => self.make_session((id, service), parents, now, |session| session.pid = pid),
         };
-        let counted = self.count_upwards(parents, &Lanes::login(), now);
+        let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
         if session.is_none() {
             self.let_go(parents, now);
         }
@@ -156,7 +157,29 @@ impl Store {
     }
 
     /// UPDATE-SESSION.
+    #[inline]
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
+        let session = &self.sessions.arena[link];
+        let parents = Parents::not_deferring(session);
+        let packed = self.memory.heap.bytes_mut(session.common.counters);
+        match packed::step(packed, report) {
+            Some(difference) => {
+                self.touch_session(link, now);
+                let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+                (!counted).then_some(Note::NoRoom)
+            }
+            None => self.update_session_at_length(link, report, now),
+        }
+    }
+
+    /// UPDATE-SESSION with totals that shrank or wrapped, or need more room.
+    #[inline(never)]
+    fn update_session_at_length(
+        &mut self,
+        link: Link<Session>,
+        report: &Report,
+        now: Now,
+    ) -> Option<Note> {
         let mut total = self.sessions.lanes(&self.memory, link);
         let (mut difference, shrank) = total.advance(report);
         self.touch_session(link, now);
@@ -170,8 +193,8 @@ impl Store {
         if stored.is_none() {
             difference = Lanes::default();
         }
-        let parents = self.parents_not_deferring(link);
-        let counted = self.count_upwards(parents, &difference, now);
+        let parents = Parents::not_deferring(&self.sessions.arena[link]);
+        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
         match settled && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
@@ -186,7 +209,7 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let running = self.find_running(session, update.number);
-        let parents = self.parents_not_deferring(session);
+        let parents = Parents::not_deferring(&self.sessions.arena[session]);
         if let Some(texts) = update.begins {
             if running.is_some() {
                 return Some(Note::DuplicateCommand);
@@ -194,7 +217,7 @@ impl Store {
             return self.begin_command(session, parents, texts, update, now);
         }
         self.touch_session(session, now);
-        self.count_upwards(parents, &Lanes::default(), now);
+        self.count_upwards(parents, Difference::Nothing, now);
         let Some(link) = running else {
             return Some(Note::UnknownCommand);
         };
@@ -226,11 +249,11 @@ impl Store {
         let counters = Lanes::of_stats(&update.report.stats);
         let running = (!update.done).then_some(update.number);
         let made = self.make_command(session, texts, running, &counters, now);
-        let difference = Lanes::command();
+        let difference = Difference::One(Event::Command);
         self.touch_session(session, now);
-        let counted = self.count_upwards(parents, &difference, now);
+        let counted = self.count_upwards(parents, difference, now);
         let stored = self.with_room(now, |store| {
-            store.sessions.add(&mut store.memory, session, &difference)
+            store.sessions.count(&mut store.memory, session, difference)
         });
         (made.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
@@ -238,19 +261,22 @@ impl Store {
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
         let parents = self.hold_user(name, now);
-        let counted = self.count_upwards(parents, &Lanes::of_stats(stats), now);
+        let counted = Lanes::of_stats(stats);
+        let counted = self.count_upwards(parents, Difference::Of(&counted), now);
         self.let_go(parents, now);
         (parents.user.is_none() || !counted).then_some(Note::NoRoom)
     }
 
     /// Notes that a record reached a session.
+    #[inline]
     fn touch_session(&mut self, link: Link<Session>, now: Now) {
-        let is_last = self.sessions.arena[link].common.touched_secs == now.uptime_secs;
-        self.sessions.touch(link, now);
+        let arena = &mut self.sessions.arena;
+        let common = &mut arena[link].common;
+        let is_last = common.touched_secs == now.uptime_secs;
+        common.touch(now);
         // Among those touched within a second any order will do, and the list is
         // three entries to write to.
         if !is_last {
-            let arena = &mut self.sessions.arena;
             self.connected
                 .move_to_back(arena, link, |session| &mut session.common.in_age);
         }
@@ -258,36 +284,45 @@ impl Store {
 
     /// Adds to the entries above a session, which are held, and to the totals.
     /// False when one of them has no room for its counters.
-    fn count_upwards(&mut self, parents: Parents, difference: &Lanes, now: Now) -> bool {
+    #[inline]
+    fn count_upwards(&mut self, parents: Parents, difference: Difference, now: Now) -> bool {
         self.global.last_update = now.wall;
-        if let Some(user) = parents.user {
-            self.users.touch(user, now);
-        }
-        if let Some(domain) = parents.domain {
-            self.domains.touch(domain, now);
-        }
-        if let Some(ip) = parents.ip {
-            self.ips.touch(ip, now);
-        }
-        if difference.is_zero() {
-            return true;
-        }
-        self.global.counters.add(difference);
-        let user = parents.user.is_none_or(|link| {
+        self.global.counters.count(difference);
+        let memory = &mut self.memory;
+        let (users, domains, ips) = (&mut self.users, &mut self.domains, &mut self.ips);
+        let full = Parents {
+            user: parents
+                .user
+                .filter(|&user| users.reach(memory, user, difference, now).is_err()),
+            domain: parents
+                .domain
+                .filter(|&domain| domains.reach(memory, domain, difference, now).is_err()),
+            ip: parents
+                .ip
+                .filter(|&ip| ips.reach(memory, ip, difference, now).is_err()),
+        };
+        full.is_empty() || self.count_with_room(full, difference, now)
+    }
+
+    /// Adds to entries that have no room, if freeing others makes some.
+    #[cold]
+    #[inline(never)]
+    fn count_with_room(&mut self, full: Parents, difference: Difference, now: Now) -> bool {
+        let user = full.user.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.users.add(&mut store.memory, link, difference)
+                store.users.count(&mut store.memory, link, difference)
             })
             .is_some()
         });
-        let domain = parents.domain.is_none_or(|link| {
+        let domain = full.domain.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.domains.add(&mut store.memory, link, difference)
+                store.domains.count(&mut store.memory, link, difference)
             })
             .is_some()
         });
-        let ip = parents.ip.is_none_or(|link| {
+        let ip = full.ip.is_none_or(|link| {
             self.with_room(now, |store| {
-                store.ips.add(&mut store.memory, link, difference)
+                store.ips.count(&mut store.memory, link, difference)
             })
             .is_some()
         });

@@ -154,7 +154,7 @@ impl<T: Copy> Arena<T> {
         let slot = self.slab.take(budget, Purpose::Create)?;
         let version = self.next_version;
         self.next_version = version.wrapping_add(1);
-        self.slab.slot_mut(slot)[0] = Slot { version, entry };
+        *self.slab.element_mut(slot) = Slot { version, entry };
         Ok(Link::to(slot))
     }
 
@@ -168,7 +168,7 @@ impl<T: Copy> Arena<T> {
     /// Makes an entry the newest of all. Ids that were given out do not find it
     /// any more.
     pub fn renew(&mut self, link: Link<T>) {
-        self.slab.slot_mut(link.slot())[0].version = self.next_version;
+        self.slab.element_mut(link.slot()).version = self.next_version;
         self.next_version = self.next_version.wrapping_add(1);
     }
 
@@ -182,7 +182,7 @@ impl<T: Copy> Arena<T> {
     pub fn id(&self, link: Link<T>) -> Id<T> {
         Id {
             link,
-            version: self.slab.slot(link.slot())[0].version,
+            version: self.slab.element(link.slot()).version,
         }
     }
 
@@ -194,7 +194,7 @@ impl<T: Copy> Arena<T> {
     /// The entry an id was made for, while it exists.
     pub fn find(&self, id: Id<T>) -> Option<Link<T>> {
         let alive = self.slab.is_used(id.link.slot())
-            && self.slab.slot(id.link.slot())[0].version == id.version;
+            && self.slab.element(id.link.slot()).version == id.version;
         alive.then_some(id.link)
     }
 }
@@ -202,14 +202,16 @@ impl<T: Copy> Arena<T> {
 impl<T: Copy> Index<Link<T>> for Arena<T> {
     type Output = T;
 
+    #[inline(always)]
     fn index(&self, link: Link<T>) -> &T {
-        &self.slab.slot(link.slot())[0].entry
+        &self.slab.element(link.slot()).entry
     }
 }
 
 impl<T: Copy> IndexMut<Link<T>> for Arena<T> {
+    #[inline(always)]
     fn index_mut(&mut self, link: Link<T>) -> &mut T {
-        &mut self.slab.slot_mut(link.slot())[0].entry
+        &mut self.slab.element_mut(link.slot()).entry
     }
 }
 

@@ -17,8 +17,8 @@
 
 use super::arena::{Arena, Link};
 use super::entry::{Flag, Ip, Now, Parent, Session, User, WallTime};
+use super::lanes::{Difference, Lanes};
 use super::level::{Level, Memory};
-use super::packed::Lanes;
 use super::{Full, Store};
 
 /// The most sessions that one entry defers.
@@ -131,7 +131,7 @@ fn settle<P: Defers>(
         return Ok(());
     }
     let counted = sessions.lanes(memory, session);
-    level.add(memory, parent, &counted)?;
+    level.count(memory, parent, Difference::Of(&counted))?;
     let common = level.arena[parent].common_mut();
     let wall = common
         .stamp
@@ -197,11 +197,12 @@ impl Store {
     /// Adds what was still to be added when its session was freed, as far as there
     /// is room now.
     pub(super) fn add_owed(&mut self, owed: Owed) {
+        let counted = Difference::Of(&owed.counted);
         if let Some(user) = owed.user {
-            let _ = self.users.add(&mut self.memory, user, &owed.counted);
+            let _ = self.users.count(&mut self.memory, user, counted);
         }
         if let Some(ip) = owed.ip {
-            let _ = self.ips.add(&mut self.memory, ip, &owed.counted);
+            let _ = self.ips.count(&mut self.memory, ip, counted);
         }
     }
 

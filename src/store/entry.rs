@@ -20,12 +20,13 @@
 //! | command | 64 | name and arguments | 32 |
 //! | session | 96 | id and service | 48 |
 //! | user | 80 | name | 16, then 48 |
-//! | domain | 64 | name | 48 |
+//! | domain | 64 | name | 224 |
 //! | ip | 68 | 8 or 16 | 16, then 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
 use super::list::{Hook, List};
+use super::packed::MAX_PACKED_BYTES;
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -234,6 +235,7 @@ pub struct Session {
 
 impl Session {
     /// Whether a flag is set.
+    #[inline(always)]
     pub fn has(&self, flag: Flag) -> bool {
         self.common.stamp.has(flag)
     }
@@ -309,7 +311,7 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $counter_bytes:literal { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $counter_bytes:tt { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
             const COUNTER_BYTES: usize = $counter_bytes;
             const BLANK: $name = $name {
@@ -343,7 +345,7 @@ entries! {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     };
-    Domain 48 { users: List::EMPTY, connected: 0, created_secs: 0 };
+    Domain MAX_PACKED_BYTES { users: List::EMPTY, connected: 0, created_secs: 0 };
     Ip 16 { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
 }
 

@@ -22,6 +22,20 @@ const CLASSES: [u16; 36] = [
     192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
 ];
 
+/// The smallest class for so many granules.
+static CLASS_OF_GRANULES: [u8; MAX_BLOB_BYTES / GRANULE_BYTES + 1] = {
+    let mut classes = [0; MAX_BLOB_BYTES / GRANULE_BYTES + 1];
+    let (mut granules, mut class) = (0, 0);
+    while granules < classes.len() {
+        if granules > CLASSES[class] as usize {
+            class += 1;
+        }
+        classes[granules] = class as u8;
+        granules += 1;
+    }
+    classes
+};
+
 /// Bits of a handle that number the slot.
 const SLOT_BITS: u32 = 26;
 
@@ -59,9 +73,9 @@ impl Heap {
     }
 
     /// The smallest class for so many bytes; they are not zero.
+    #[inline(always)]
     fn class(bytes: usize) -> usize {
-        let granules = bytes.div_ceil(GRANULE_BYTES);
-        CLASSES.partition_point(|&size| usize::from(size) < granules)
+        CLASS_OF_GRANULES[bytes.div_ceil(GRANULE_BYTES)].into()
     }
 
     /// What a blob of so many bytes occupies, in bytes.
@@ -110,6 +124,7 @@ impl Heap {
     }
 
     /// A blob's slot, slack included.
+    #[inline]
     pub fn bytes(&self, blob: Blob) -> &[u8] {
         if blob == Blob::EMPTY {
             return &[];
@@ -119,6 +134,7 @@ impl Heap {
     }
 
     /// A blob's slot, slack included, to be changed.
+    #[inline]
     pub fn bytes_mut(&mut self, blob: Blob) -> &mut [u8] {
         if blob == Blob::EMPTY {
             return &mut [];

@@ -42,6 +42,8 @@ pub struct Index<T> {
     used: usize,
     /// The number of entries.
     len: usize,
+    /// How many entries were taken out, modulo 2^32.
+    removals: u32,
     /// What they cost, held as long as the store.
     _charge: Charge,
     /// The kind of entry.
@@ -61,6 +63,7 @@ impl<T: Entry> Index<T> {
             buckets: vec![0; count],
             used: 1,
             len: 0,
+            removals: 0,
             _charge: charge,
             kind: PhantomData,
         })
@@ -75,6 +78,12 @@ impl<T: Entry> Index<T> {
             true => bucket,
             false => bucket & (rounded_up / 2 - 1),
         }
+    }
+
+    /// How many entries were taken out so far, modulo 2^32: while this stays the same,
+    /// what was found is still there.
+    pub fn removals(&self) -> u32 {
+        self.removals
     }
 
     /// The entry that is looked at first for a hash.
@@ -139,6 +148,7 @@ impl<T: Entry> Index<T> {
     pub fn remove(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
         let next = T::chain(&mut arena[link]).take();
         self.len -= 1;
+        self.removals = self.removals.wrapping_add(1);
         let bucket = self.bucket(hash);
         if self.head(bucket) == Some(link) {
             self.buckets[bucket] = next.map_or(0, |next| next.number().get());

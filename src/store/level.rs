@@ -10,8 +10,9 @@ use super::entry::{Common, Entry, Now, Parent};
 use super::hash;
 use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use super::index::Index;
+use super::lanes::{Counters, Difference, Lanes};
 use super::list::List;
-use super::packed::{Counters, Lanes, BUFFER};
+use super::packed::{self, Codes, MAX_PACKED_BYTES};
 
 /// What levels share: the budget, all bytes that are not an entry's slot, and
 /// the keys of the hashes of keys.
@@ -31,8 +32,9 @@ impl Memory {
         self.hash_key.hash(key(&self.heap, entry))
     }
 
-    /// Puts counters where `blob` is, or somewhere else, with room for at least
-    /// `room` bytes, if they have outgrown it.
+    /// Puts counters where `blob` is, or somewhere else if they have outgrown it, with
+    /// room for at least `room` bytes: as narrow as can be, or plainly where the room
+    /// is for that.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then the old counters stand.
@@ -43,8 +45,11 @@ impl Memory {
         room: usize,
         purpose: Purpose,
     ) -> Result<(), Full> {
-        let mut packed = BUFFER;
-        let length = counters.pack(&mut packed);
+        let codes = match room >= MAX_PACKED_BYTES {
+            true => Codes::PLAIN,
+            false => Codes::narrowest(counters),
+        };
+        let length = codes.packed_bytes();
         if length > self.heap.bytes(*blob).len() {
             let new = self
                 .heap
@@ -52,13 +57,13 @@ impl Memory {
             let old = std::mem::replace(blob, new);
             self.heap.free(old, &mut self.budget);
         }
-        self.heap.bytes_mut(*blob)[..length].copy_from_slice(&packed[..length]);
+        packed::pack(counters, codes, self.heap.bytes_mut(*blob));
         Ok(())
     }
 
     /// The counters at `blob`.
     pub fn lanes(&self, blob: Blob) -> Lanes {
-        Lanes::unpack(self.heap.bytes(blob))
+        packed::unpack(self.heap.bytes(blob))
     }
 
     /// The counters at `blob`, to be shown.
@@ -68,6 +73,35 @@ impl Memory {
 }
 
 impl<T> Common<T> {
+    /// Notes that a record reached the entry.
+    #[inline(always)]
+    pub fn touch(&mut self, now: Now) {
+        self.touched_secs = now.uptime_secs;
+        self.stamp.set_wall(now.wall);
+    }
+
+    /// Adds to its counters.
+    #[inline]
+    fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
+        match packed::count(memory.heap.bytes_mut(self.counters), difference) {
+            true => Ok(()),
+            false => self.count_in_more_room(memory, difference),
+        }
+    }
+
+    /// The same, when the counters need more room.
+    #[cold]
+    #[inline(never)]
+    fn count_in_more_room(
+        &mut self,
+        memory: &mut Memory,
+        difference: Difference,
+    ) -> Result<(), Full> {
+        let mut sums = memory.lanes(self.counters);
+        sums.count(difference);
+        memory.store(&mut self.counters, &sums, 0, Purpose::Grow)
+    }
+
     /// Puts texts into the heap and refers to them; what was there before stays
     /// and is for the caller to free.
     fn set_texts(&mut self, memory: &mut Memory, (key, rest): (&[u8], &[u8])) -> Result<(), Full> {
@@ -169,10 +203,26 @@ impl<T: Entry> Level<T> {
     }
 
     /// Notes that a record reached an entry.
+    #[inline]
     pub fn touch(&mut self, link: Link<T>, now: Now) {
+        self.arena[link].common_mut().touch(now);
+    }
+
+    /// Notes that a record reached an entry, and adds to its counters.
+    ///
+    /// # Errors
+    /// [`Full`] when they need more room and there is none; then the old stand.
+    #[inline]
+    pub fn reach(
+        &mut self,
+        memory: &mut Memory,
+        link: Link<T>,
+        difference: Difference,
+        now: Now,
+    ) -> Result<(), Full> {
         let common = self.arena[link].common_mut();
-        common.touched_secs = now.uptime_secs;
-        common.stamp.set_wall(now.wall);
+        common.touch(now);
+        common.count(memory, difference)
     }
 
     /// The entry with that key.
@@ -263,7 +313,7 @@ impl<T: Entry> Level<T> {
         counters: &Lanes,
     ) -> Result<(), Full> {
         let blob = &mut self.arena[link].common_mut().counters;
-        match counters.replace(memory.heap.bytes_mut(*blob)) {
+        match packed::replace(memory.heap.bytes_mut(*blob), counters) {
             true => Ok(()),
             false => memory.store(blob, counters, 0, Purpose::Grow),
         }
@@ -273,15 +323,14 @@ impl<T: Entry> Level<T> {
     ///
     /// # Errors
     /// [`Full`] when they need more room and there is none; then the old stand.
-    pub fn add(
+    #[inline]
+    pub fn count(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        difference: &Lanes,
+        difference: Difference,
     ) -> Result<(), Full> {
-        let mut sum = self.lanes(memory, link);
-        sum.add(difference);
-        self.set(memory, link, &sum)
+        self.arena[link].common_mut().count(memory, difference)
     }
 }
 

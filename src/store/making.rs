@@ -9,8 +9,8 @@
 
 use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
+use super::lanes::Lanes;
 use super::level::Memory;
-use super::packed::Lanes;
 use super::{Full, Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;
@@ -29,6 +29,23 @@ pub(super) struct Parents {
     pub(super) domain: Option<Link<Domain>>,
     /// The session's address.
     pub(super) ip: Option<Link<Ip>>,
+}
+
+impl Parents {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.user.is_none() && self.domain.is_none() && self.ip.is_none()
+    }
+
+    /// The entries above a session that add what a record of it says at once.
+    #[inline(always)]
+    pub(super) fn not_deferring(session: &Session) -> Parents {
+        Parents {
+            user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
+            domain: Some(session.domain),
+            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
+        }
+    }
 }
 
 /// The 4 or 16 bytes of an address. One mapped into IPv6 is that IPv4 address.
@@ -230,16 +247,6 @@ impl Store {
             user: Some(session.user),
             domain: Some(session.domain),
             ip: session.ip,
-        }
-    }
-
-    /// The entries above a session that add what a record of it says at once.
-    pub(super) fn parents_not_deferring(&self, link: Link<Session>) -> Parents {
-        let session = &self.sessions.arena[link];
-        Parents {
-            user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
-            domain: Some(session.domain),
-            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
         }
     }
 

@@ -10,7 +10,7 @@
 //! | `budget` | the byte budget everything is charged to |
 //! | `slab` | slots of one size in pages |
 //! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
-//! | `heap`, `packed` | texts of any length, counters in few bytes |
+//! | `heap`, `lanes`, `packed` | texts of any length, counters as words and in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
 //! | `ahead` | memory that records are about to need |
@@ -41,6 +41,7 @@ mod filter;
 mod hash;
 mod heap;
 mod index;
+mod lanes;
 mod level;
 mod list;
 mod making;
@@ -64,8 +65,8 @@ pub use cursor::{CursorId, Progress};
 pub use entry::{Now, WallTime};
 pub use filter::{wildcard_match, Filter, Network, Pattern};
 pub use heap::MAX_BLOB_BYTES as MAX_TEXT_BYTES;
+pub use lanes::Counters;
 pub use opening::Opening;
-pub use packed::Counters;
 pub use record::{CommandUpdate, Note, Record};
 pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};
@@ -75,9 +76,9 @@ use budget::Budget;
 use cursor::Cursor;
 use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
+use lanes::Lanes;
 use level::{Level, Memory};
 use list::List;
-use packed::Lanes;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,10 +16,10 @@
 use super::arena::{Arena, Id, Link};
 use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use super::heap::MAX_BLOB_BYTES;
+use super::lanes::Lanes;
 use super::level::{key, Level};
 use super::list::{HookOf, List};
 use super::making::{domain_of, Octets};
-use super::packed::Lanes;
 use super::state::{Basis, Listing, Origin, Saved};
 use super::{Full, Limits, Now, Store, WallTime};
 use std::net::IpAddr;

@@ -2,8 +2,8 @@
 
 use super::deferred::Defers;
 use super::entry::{Flag, Node, WallTime};
+use super::lanes::Counters;
 use super::level::{key, rest};
-use super::packed::Counters;
 use super::Store;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -11,6 +11,9 @@
 //! All bytes are charged to the [`Budget`]: pages, and the table of pages and
 //! vacant slots with its spare room.
 //!
+//! The lowest vacant slot of a page is taken first, and each page remembers where
+//! to begin to look for it.
+//!
 //! Invariants: a page in the table has at least one used slot; a page is in the
 //! list exactly when it has a vacant slot; `len` is the sum of used slots.
 //! Using a vacant slot's number is a bug of the caller; freeing one panics.
@@ -60,13 +63,22 @@ struct SlabPage<T: Copy> {
     /// The slots, one after the other.
     elements: Page<T>,
     /// Used slots.
-    used: usize,
+    used: u32,
+    /// No slot is vacant in the words of the table before this one.
+    first_word: u32,
     /// The previous page in the list of those with a vacant slot.
     open_prev: u32,
     /// The next one.
     open_next: u32,
     /// What the page costs.
     charge: Charge,
+}
+
+/// A slot was asked for that is not in use.
+#[cold]
+#[inline(never)]
+fn no_page() -> ! {
+    panic!("a used slot has a page")
 }
 
 impl<T: Copy> Slab<T> {
@@ -115,17 +127,20 @@ impl<T: Copy> Slab<T> {
         }
         let page_number = self.open_head;
         let words = self.words_of(page_number);
+        let first_word = self.page_mut(page_number).first_word as usize;
         let words = &mut self.vacant[words];
-        let word = words
+        let word = words[first_word..]
             .iter()
             .position(|&bits| bits != 0)
-            .expect("a page in the open list has a vacant slot");
+            .expect("a page in the open list has a vacant slot")
+            + first_word;
         let bit = words[word].trailing_zeros();
         words[word] &= words[word] - 1;
         let slots_per_page = self.slots_per_page;
         let page = self.page_mut(page_number);
+        page.first_word = word as u32;
         page.used += 1;
-        if page.used == slots_per_page {
+        if page.used as usize == slots_per_page {
             self.close(page_number);
         }
         self.len += 1;
@@ -141,8 +156,10 @@ impl<T: Copy> Slab<T> {
         *word |= bit;
         let slots_per_page = self.slots_per_page;
         let page = self.page_mut(page_number);
+        let was_full = page.used as usize == slots_per_page;
         page.used -= 1;
-        let (was_full, is_empty) = (page.used + 1 == slots_per_page, page.used == 0);
+        page.first_word = page.first_word.min(slot as u32 / 64);
+        let is_empty = page.used == 0;
         self.len -= 1;
         match (was_full, is_empty) {
             (true, false) => self.open(page_number),
@@ -155,19 +172,45 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The elements of a used slot.
+    #[inline]
     pub fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.split(slot);
-        let page = self.pages[page as usize]
-            .as_ref()
-            .expect("a used slot has a page");
-        &page.elements[slot * self.stride..][..self.stride]
+        let begin = slot * self.stride;
+        match self.pages.get(page as usize) {
+            Some(Some(page)) => &page.elements[begin..begin + self.stride],
+            _ => no_page(),
+        }
     }
 
     /// The elements of a used slot, to be changed.
+    #[inline]
     pub fn slot_mut(&mut self, slot: SlotNumber) -> &mut [T] {
-        let (page_number, slot) = self.split(slot);
-        let stride = self.stride;
-        &mut self.page_mut(page_number).elements[slot * stride..][..stride]
+        let (page, slot) = self.split(slot);
+        let begin = slot * self.stride;
+        match self.pages.get_mut(page as usize) {
+            Some(Some(page)) => &mut page.elements[begin..begin + self.stride],
+            _ => no_page(),
+        }
+    }
+
+    /// The element of a used slot, in a slab whose stride is one.
+    #[inline(always)]
+    pub fn element(&self, slot: SlotNumber) -> &T {
+        let (page, slot) = self.split(slot);
+        match self.pages.get(page as usize) {
+            Some(Some(page)) => &page.elements[slot],
+            _ => no_page(),
+        }
+    }
+
+    /// The same, to be changed.
+    #[inline(always)]
+    pub fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
+        let (page, slot) = self.split(slot);
+        match self.pages.get_mut(page as usize) {
+            Some(Some(page)) => &mut page.elements[slot],
+            _ => no_page(),
+        }
     }
 
     /// True when the number names a used slot.
@@ -186,6 +229,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// Page and slot within it.
+    #[inline(always)]
     fn split(&self, slot: SlotNumber) -> (u32, usize) {
         (
             slot >> self.shift,
@@ -221,6 +265,7 @@ impl<T: Copy> Slab<T> {
         self.pages[number as usize] = Some(SlabPage {
             elements,
             used: 0,
+            first_word: 0,
             open_prev: NONE,
             open_next: NONE,
             charge,

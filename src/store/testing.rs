@@ -1,6 +1,8 @@
 //! What the tests of this room and those above it share: a random number generator whose seed is
 //! printed and can be set again by `DOVESTAT_SEED`.
 
+use super::Counters;
+use crate::stats::Stats;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -32,5 +34,20 @@ impl Random {
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.bits() % limit
+    }
+}
+
+/// Counters whose values have about so many bits, now and then zero.
+pub fn some_counters(random: &mut Random, bits: u64) -> Counters {
+    let mut value = || match random.below(4) {
+        0 => 0,
+        _ => random.bits() >> (64 - bits + random.below(bits.min(4))),
+    };
+    Counters {
+        stats: Stats {
+            values: std::array::from_fn(|_| value()),
+        },
+        num_logins: value(),
+        num_cmds: value(),
     }
 }

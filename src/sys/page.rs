@@ -70,6 +70,8 @@ impl Drop for Frame {
 pub struct Page<T: Copy> {
     /// Where they are.
     frame: Frame,
+    /// How many they are.
+    len: usize,
     /// What they are.
     elements: PhantomData<T>,
 }
@@ -80,10 +82,11 @@ impl<T: Copy> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
         let page = Page {
+            len: frame.bytes / size_of::<T>(),
             frame,
             elements: PhantomData,
         };
-        for index in 0..page.len() {
+        for index in 0..page.len {
             // SAFETY: `index` is below the number of elements that fit into the
             // mapping, which is aligned for them.
             let place = unsafe { page.start().add(index) };
@@ -99,30 +102,28 @@ impl<T: Copy> Page<T> {
     }
 
     /// The first element.
+    #[inline(always)]
     fn start(&self) -> NonNull<T> {
         self.frame.start.cast()
-    }
-
-    /// How many elements there are.
-    fn len(&self) -> usize {
-        self.frame.bytes / size_of::<T>()
     }
 }
 
 impl<T: Copy> Deref for Page<T> {
     type Target = [T];
 
+    #[inline(always)]
     fn deref(&self) -> &[T] {
         // SAFETY: `len` elements were written there, and the mapping lives as
         // long as the page.
-        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len) }
     }
 }
 
 impl<T: Copy> DerefMut for Page<T> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above; the page is borrowed mutably, so nobody else has it.
-        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
     }
 }
 
@@ -141,13 +142,13 @@ mod tests {
     fn a_page_holds_what_is_written_to_it() {
         let bytes = NonZeroUsize::new(2 * system_page_bytes()).unwrap();
         let mut page = Page::new(Frame::map(bytes).unwrap(), [7u32; 3]);
-        assert_eq!(page.len(), bytes.get() / 12);
+        assert_eq!(page.len, bytes.get() / 12);
         assert!(page.iter().all(|element| *element == [7; 3]));
-        let last = page.len() - 1;
+        let last = page.len - 1;
         page[last] = [1, 2, 3];
         assert_eq!((page[0], page[last]), ([7; 3], [1, 2, 3]));
         let page = Page::new(page.into_frame(), 9u64);
-        assert_eq!(page.len(), bytes.get() / 8);
+        assert_eq!(page.len, bytes.get() / 8);
         assert!(page.iter().all(|element| *element == 9));
     }
 

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::stats::Stats;
     use crate::store::testing::Random;
-    use crate::wire::parse_record;
+    use crate::wire::{parse_record, Head};
     use std::num::NonZeroU32;
 
     fn report(random: &mut Random) -> Report {
@@ -191,7 +191,8 @@ mod tests {
             write_record(&mut line, &record).unwrap();
             assert_eq!(line.pop(), Some(b'\n'));
             assert!(!line.contains(&b'\n'));
-            assert_eq!(parse_record(&mut line), Ok(record));
+            let head = Head::of(&line);
+            assert_eq!(parse_record(&mut line, head), Ok(record));
         }
     }
 
@@ -208,7 +209,8 @@ mod tests {
         write_record(&mut line, &Record::UpdateCommand { session, update }).unwrap();
         let length = line.len();
         line.pop();
-        match parse_record(&mut line) {
+        let head = Head::of(&line);
+        match parse_record(&mut line, head) {
             Ok(Record::UpdateCommand { update, .. }) => (length, update.begins.unwrap().1.to_vec()),
             other => panic!("{other:?}"),
         }

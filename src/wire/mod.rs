@@ -32,7 +32,7 @@ pub use base64::push_encoded as push_base64;
 pub use carbon::{row_part, safe_part, write_lines};
 pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
-pub use record::{parse_record, subject_of, Refusal};
+pub use record::{parse_record, Head, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};

@@ -7,7 +7,7 @@ use super::escape::unescape;
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
-use crate::sys::bytes::find;
+use crate::sys::bytes::{find, find_last};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -34,41 +34,110 @@ pub enum Refusal {
 /// A longer one is taken for no base64 at all.
 const MAX_STATS_BYTES: usize = 512;
 
-/// Reads a record from a line without its LF. Escapes are undone within `line`.
-///
-/// # Errors
-/// The first thing that is wrong with it.
-pub fn parse_record(line: &mut [u8]) -> Result<Record<'_>, Refusal> {
-    let mut rest = Some(line);
-    let kind = take_field(&mut rest).unwrap_or_default();
-    match &*kind {
-        b"CONNECT" => connect(rest),
-        b"UPDATE-SESSION" => Ok(Record::UpdateSession {
-            session: text(&mut rest)?,
-            report: report(&mut rest)?,
-        }),
-        b"UPDATE-CMD" => update_command(rest),
-        b"ADD-USER" => {
-            let user = text(&mut rest)?;
-            let _service = text(&mut rest)?;
-            let report = report(&mut rest)?;
-            Ok(Record::AddUser { user, report })
+/// The kinds of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Connect,
+    UpdateSession,
+    UpdateCommand,
+    AddUser,
+    Disconnect,
+}
+
+/// The first two fields of a line: what kind of record it is and, as it is escaped,
+/// whose: the id of a session, or a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The kind; `None` of a line that is no record.
+    kind: Option<Kind>,
+    /// Where the second field begins, behind the line's end if there is none.
+    begin: usize,
+    /// Where it ends.
+    end: usize,
+}
+
+impl Head {
+    /// Of a line that is no record.
+    pub const NONE: Head = Head {
+        kind: None,
+        begin: 0,
+        end: 0,
+    };
+
+    /// Of a line without its LF.
+    #[inline]
+    pub fn of(line: &[u8]) -> Head {
+        let kinds: [(&[u8], Kind); 5] = [
+            (b"UPDATE-SESSION", Kind::UpdateSession),
+            (b"UPDATE-CMD", Kind::UpdateCommand),
+            (b"CONNECT", Kind::Connect),
+            (b"DISCONNECT", Kind::Disconnect),
+            (b"ADD-USER", Kind::AddUser),
+        ];
+        for (name, kind) in kinds {
+            if let Some(rest) = line.strip_prefix(name) {
+                let begin = name.len() + 1;
+                match rest {
+                    [b'\t', rest @ ..] => {
+                        let length = find(b'\t', rest).unwrap_or(rest.len());
+                        return Head {
+                            kind: Some(kind),
+                            begin,
+                            end: begin + length,
+                        };
+                    }
+                    [] => {
+                        return Head {
+                            kind: Some(kind),
+                            begin,
+                            end: begin,
+                        }
+                    }
+                    _ => {}
+                }
+            }
         }
-        b"DISCONNECT" => Ok(Record::Disconnect {
-            session: text(&mut rest)?,
-        }),
-        _ => Err(Refusal::UnknownKind),
+        Head::NONE
+    }
+
+    /// The second field, as it is escaped; nothing where it is missing.
+    pub fn subject<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        line.get(self.begin..self.end).unwrap_or_default()
     }
 }
 
-/// The bytes of a line where most records have the id of a session, as it is
-/// escaped.
-pub fn subject_of(line: &[u8]) -> &[u8] {
-    let Some(begin) = find(b'\t', line) else {
-        return &[];
+/// Reads a record from a line without its LF, whose head is given. Escapes are undone
+/// within `line`.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+#[inline]
+pub fn parse_record(line: &mut [u8], head: Head) -> Result<Record<'_>, Refusal> {
+    let kind = head.kind.ok_or(Refusal::UnknownKind)?;
+    let Some((before, behind)) = line.split_at_mut_checked(head.end) else {
+        return Err(Refusal::MissingField);
     };
-    let rest = &line[begin + 1..];
-    &rest[..find(b'\t', rest).unwrap_or(rest.len())]
+    let subject = unescape(&mut before[head.begin..]);
+    let mut rest = match behind {
+        [] => None,
+        [_tab, rest @ ..] => Some(rest),
+    };
+    match kind {
+        Kind::Connect => connect(subject, rest),
+        Kind::UpdateSession => Ok(Record::UpdateSession {
+            session: subject,
+            report: report(&mut rest)?,
+        }),
+        Kind::UpdateCommand => update_command(subject, rest),
+        Kind::AddUser => {
+            let _service = text(&mut rest)?;
+            Ok(Record::AddUser {
+                user: subject,
+                report: report(&mut rest)?,
+            })
+        }
+        Kind::Disconnect => Ok(Record::Disconnect { session: subject }),
+    }
 }
 
 /// The next field, without its escapes.
@@ -76,24 +145,22 @@ fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
-/// The next field as a stats field. Nobody escapes base64, so escapes are looked
-/// for only where it is none as it stands.
+/// The next field as a stats field. It most often is the last and has no escapes, as
+/// base64 has none: what ends it and escapes are looked for only where what is left
+/// is no base64 as it stands.
+#[inline(always)]
 fn report(rest: &mut Option<&mut [u8]>) -> Result<Report, Refusal> {
-    let field = take_field(rest).ok_or(Refusal::MissingField)?;
     let mut bytes = [0; MAX_STATS_BYTES];
-    let bytes = match base64::decode(field, &mut bytes) {
-        Some(length) => &bytes[..length],
-        None => {
-            let length = base64::decode(unescape(field), &mut bytes).ok_or(Refusal::BadBase64)?;
-            &bytes[..length]
-        }
+    let field = rest.as_deref().ok_or(Refusal::MissingField)?;
+    let length = match base64::decode(field, &mut bytes) {
+        Some(length) => length,
+        None => base64::decode(text(rest)?, &mut bytes).ok_or(Refusal::BadBase64)?,
     };
-    Report::decode(bytes).map_err(Refusal::BadStats)
+    Report::decode(&bytes[..length]).map_err(Refusal::BadStats)
 }
 
-/// The fields of CONNECT.
-fn connect(mut rest: Option<&mut [u8]>) -> Result<Record<'_>, Refusal> {
-    let session = text(&mut rest)?;
+/// The fields of CONNECT behind the id.
+fn connect<'a>(session: &'a [u8], mut rest: Option<&'a mut [u8]>) -> Result<Record<'a>, Refusal> {
     let user = text(&mut rest)?;
     let service = text(&mut rest)?;
     let pid = parse_number(text(&mut rest)?)
@@ -121,9 +188,11 @@ pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The fields of UPDATE-CMD.
-fn update_command(mut rest: Option<&mut [u8]>) -> Result<Record<'_>, Refusal> {
-    let session = text(&mut rest)?;
+/// The fields of UPDATE-CMD behind the id.
+fn update_command<'a>(
+    session: &'a [u8],
+    mut rest: Option<&'a mut [u8]>,
+) -> Result<Record<'a>, Refusal> {
     let number = parse_number::<NonZeroU32>(text(&mut rest)?).ok_or(Refusal::BadCommandId)?;
     let flags = text(&mut rest)?;
     if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
@@ -135,7 +204,7 @@ fn update_command(mut rest: Option<&mut [u8]>) -> Result<Record<'_>, Refusal> {
         // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all
         // but the last field are arguments.
         let fields = rest.take().ok_or(Refusal::MissingField)?;
-        let at = fields.iter().rposition(|&byte| byte == b'\t');
+        let at = find_last(b'\t', fields);
         let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
         begins = Some((name, unescape(args)));
         rest = Some(&mut stats[1..]);
@@ -156,7 +225,9 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Record<'static>, Refusal> {
-        parse_record(line.as_bytes().to_vec().leak())
+        let line = line.as_bytes().to_vec().leak();
+        let head = Head::of(line);
+        parse_record(line, head)
     }
 
     #[test]
