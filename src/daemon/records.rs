@@ -56,7 +56,7 @@ impl LineReader for Records<'_> {
             *head = Head::of(line);
             *subject = head.subject(line);
         }
-        let hints = self.store.look_ahead(&subjects[..lines.len()]);
+        let hints = self.store.look_ahead(&subjects[..lines.len()], self.now);
         for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
             match parse_record(line, head) {
                 Ok(record) => {

@@ -2,19 +2,19 @@
 //!
 //! A record that comes to a session which no record came to for a while waits for
 //! main memory, several times one after the other: for the index's bucket, the
-//! entry, its id, its counters and its neighbours in the list by age. Looked at
-//! step by step for some records together, these waits go on at the same time, and
-//! the records then find everything in the processor's cache. It is the same with a
+//! entry, its id, its counters, its neighbours in the list by age, its domain and that
+//! one's counters. Asked for step by step for some records together, all of it comes
+//! at the same time, and the records then find it in the processor's cache. It is the same with a
 //! command's row, which shows its session and user.
 //!
 //! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
 //! was, and whoever uses it looks whether that still holds.
 
-use super::arena::{Arena, Link};
-use super::entry::{Command, Session};
+use super::arena::Link;
+use super::entry::{Command, Now, Session};
 use super::level::key;
+use super::list::Hook;
 use super::Store;
-use std::hint::black_box;
 
 /// The most records that are looked ahead for together: more than a processor can
 /// wait for at once.
@@ -32,51 +32,43 @@ pub struct Hint {
     removals: u32,
 }
 
-/// Brings an entry into the cache: both ends of it, as it may lie across a border
-/// between lines.
-fn fetch(sessions: &Arena<Session>, link: Link<Session>) {
-    let session = &sessions[link];
-    black_box((session.common.in_level.prev, session.pid));
-}
-
 impl Store {
-    /// Brings the sessions of these ids into the processor's cache, at most
-    /// [`LOOK_AHEAD`] of them, and tells where they are.
-    pub fn look_ahead(&self, ids: &[&[u8]]) -> [Option<Hint>; LOOK_AHEAD] {
+    /// Brings the sessions of these ids, and what their records change, into the
+    /// processor's cache, at most [`LOOK_AHEAD`] of them, and tells where they are.
+    pub fn look_ahead(&self, ids: &[&[u8]], now: Now) -> [Option<Hint>; LOOK_AHEAD] {
         let sessions = &self.sessions.arena;
-        let mut links: [Option<Link<Session>>; LOOK_AHEAD] = [None; LOOK_AHEAD];
-        // Hashes beforehand: between two loads a processor looks only so far ahead.
+        let heap = &self.memory.heap;
         let mut hashes = [0; LOOK_AHEAD];
+        let mut links: [Option<Link<Session>>; LOOK_AHEAD] = [None; LOOK_AHEAD];
         for (hash, id) in hashes.iter_mut().zip(ids) {
             *hash = self.memory.hash_key.hash(id);
+            self.sessions.index.prefetch(*hash);
         }
         for (link, &hash) in links.iter_mut().zip(&hashes[..ids.len()]) {
             *link = self.sessions.index.first(hash);
-        }
-        for &link in links.iter().flatten() {
-            fetch(sessions, link);
-        }
-        for &link in links.iter().flatten() {
-            let text = self.memory.heap.bytes(sessions[link].common.text);
-            black_box(text.first().copied());
-        }
-        for (link, id) in links.iter_mut().zip(ids) {
-            while let Some(session) = link.map(|link| &sessions[link]) {
-                if key(&self.memory.heap, session) == *id {
-                    break;
-                }
-                *link = session.chain;
+            if let Some(link) = *link {
+                sessions.prefetch(link);
             }
         }
         for &link in links.iter().flatten() {
-            let common = &sessions[link].common;
-            let counters = self.memory.heap.bytes(common.counters);
-            black_box((counters.first().copied(), counters.last().copied()));
-            for neighbour in [common.in_age.prev, common.in_age.next]
-                .into_iter()
-                .flatten()
-            {
-                fetch(sessions, neighbour);
+            let session = &sessions[link];
+            heap.prefetch(session.common.text);
+            heap.prefetch(session.common.counters);
+            self.domains.arena.prefetch(session.domain);
+            if session.common.touched_secs != now.uptime_secs {
+                let Hook { prev, next } = session.common.in_age;
+                for neighbour in [prev, next].into_iter().flatten() {
+                    sessions.prefetch(neighbour);
+                }
+            }
+        }
+        for (link, id) in links.iter_mut().zip(ids) {
+            while let Some(session) = link.map(|link| &sessions[link]) {
+                if key(heap, session) == *id {
+                    heap.prefetch(self.domains.arena[session.domain].common.counters);
+                    break;
+                }
+                *link = session.chain;
             }
         }
         let removals = self.sessions.index.removals();
@@ -86,33 +78,26 @@ impl Store {
     /// Brings what the rows of a command and of those behind it in their level show
     /// into the processor's cache, [`ROWS_AHEAD`] in all.
     pub(super) fn look_ahead_of_rows(&self, first: Link<Command>) {
+        let heap = &self.memory.heap;
         let commands = std::iter::successors(Some(first), |&link| {
             self.commands.arena[link].common.in_level.next
         });
-        let mut links: [Option<Link<Session>>; ROWS_AHEAD] = [None; ROWS_AHEAD];
-        for (link, command) in links.iter_mut().zip(commands) {
-            *link = Some(self.commands.arena[command].session);
+        let mut sessions: [Option<Link<Session>>; ROWS_AHEAD] = [None; ROWS_AHEAD];
+        for (session, command) in sessions.iter_mut().zip(commands) {
+            let command = &self.commands.arena[command];
+            heap.prefetch(command.common.text);
+            heap.prefetch(command.common.counters);
+            self.sessions.arena.prefetch(command.session);
+            *session = Some(command.session);
         }
-        let sessions = || {
-            links
-                .iter()
-                .flatten()
-                .map(|&link| &self.sessions.arena[link])
-        };
-        for session in sessions() {
-            black_box((session.common.in_level.prev, session.pid));
+        for &session in sessions.iter().flatten() {
+            let session = &self.sessions.arena[session];
+            heap.prefetch(session.common.text);
+            self.users.arena.prefetch(session.user);
         }
-        for session in sessions() {
-            let text = self.memory.heap.bytes(session.common.text);
-            let user = &self.users.arena[session.user];
-            black_box((text.first().copied(), user.common.text, user.created_secs));
-        }
-        for session in sessions() {
-            let text = self
-                .memory
-                .heap
-                .bytes(self.users.arena[session.user].common.text);
-            black_box(text.first().copied());
+        for &session in sessions.iter().flatten() {
+            let user = self.sessions.arena[session].user;
+            heap.prefetch(self.users.arena[user].common.text);
         }
     }
 

@@ -19,6 +19,7 @@
 use super::arena::{Arena, Link};
 use super::budget::{Budget, Charge, Full, Purpose};
 use super::entry::Entry;
+use crate::sys::bytes::prefetch;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 
@@ -89,6 +90,12 @@ impl<T: Entry> Index<T> {
     /// The entry that is looked at first for a hash.
     pub fn first(&self, hash: u64) -> Option<Link<T>> {
         self.head(self.bucket(hash))
+    }
+
+    /// Lets the processor fetch what is looked at first for a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(std::slice::from_ref(&self.buckets[self.bucket(hash)]));
     }
 
     /// A bucket's first entry.

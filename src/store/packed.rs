@@ -7,9 +7,9 @@
 //! widest to 210.
 //!
 //! What changes with nearly every record, a domain's counters, lies there plainly
-//! from the beginning ([`Codes::PLAIN`]), a word for each lane: then an addition is
-//! one loop over words, where otherwise all is unpacked, added and packed again. An
-//! event is counted where it lies, however it is packed.
+//! from the beginning ([`Codes::PLAIN`]), an aligned word for each lane: then an
+//! addition is one loop over words, where otherwise all is unpacked, added and packed
+//! again. An event is counted where it lies, however it is packed.
 //!
 //! Must not: know where the bytes are kept.
 
@@ -64,8 +64,12 @@ const GROUPS: [usize; 4] = [AMOUNTS.len(), EVENTS.len(), MAIL.len(), AUTH.len()]
 /// Bytes of the width codes, three bits for each group.
 const CODE_BYTES: usize = 2;
 
+/// Bytes in front of counters that lie there plainly: the codes, and what aligns the
+/// words.
+const PLAIN_HEAD_BYTES: usize = 8;
+
 /// Room for any packed counters.
-pub const MAX_PACKED_BYTES: usize = CODE_BYTES + LANES * 8;
+pub const MAX_PACKED_BYTES: usize = PLAIN_HEAD_BYTES + LANES * 8;
 
 /// The width of a group's counters in bytes, by code.
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 8];
@@ -103,6 +107,9 @@ impl Codes {
 
     /// What counters of these widths take in bytes.
     pub fn packed_bytes(self) -> usize {
+        if self == Codes::PLAIN {
+            return MAX_PACKED_BYTES;
+        }
         let groups = GROUPS.iter().enumerate();
         CODE_BYTES
             + groups
@@ -227,16 +234,16 @@ fn write_group<'a, const N: usize>(
 #[inline]
 pub fn unpack(packed: &[u8]) -> Lanes {
     let mut lanes = Lanes::default();
-    let Some((codes, packed)) = Codes::split(packed) else {
+    let Some((codes, groups)) = Codes::split(packed) else {
         return lanes;
     };
     if codes == Codes::PLAIN {
-        let words = packed.chunks_exact(8);
+        let words = packed[PLAIN_HEAD_BYTES..].chunks_exact(8);
         for (value, bytes) in lanes.values_mut().iter_mut().zip(words) {
             *value = word(bytes);
         }
     } else {
-        let packed = read_group(codes.code(0), packed, &mut lanes, AMOUNTS);
+        let packed = read_group(codes.code(0), groups, &mut lanes, AMOUNTS);
         let packed = read_group(codes.code(1), packed, &mut lanes, EVENTS);
         let packed = read_group(codes.code(2), packed, &mut lanes, MAIL);
         read_group(codes.code(3), packed, &mut lanes, AUTH);
@@ -247,15 +254,16 @@ pub fn unpack(packed: &[u8]) -> Lanes {
 /// Packs with these widths, which are wide enough, into the front of a slot.
 #[inline]
 pub fn pack(lanes: &Lanes, codes: Codes, packed: &mut [u8]) {
-    let (head, packed) = packed.split_at_mut(CODE_BYTES);
-    head.copy_from_slice(&codes.0.to_le_bytes());
+    let head = codes.0.to_le_bytes();
+    packed[..CODE_BYTES].copy_from_slice(&head);
     if codes == Codes::PLAIN {
-        let words = packed.chunks_exact_mut(8);
+        let words = packed[PLAIN_HEAD_BYTES..].chunks_exact_mut(8);
         for (value, bytes) in lanes.values().iter().zip(words) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
     } else {
-        let packed = write_group(codes.code(0), packed, lanes, AMOUNTS);
+        let groups = &mut packed[CODE_BYTES..];
+        let packed = write_group(codes.code(0), groups, lanes, AMOUNTS);
         let packed = write_group(codes.code(1), packed, lanes, EVENTS);
         let packed = write_group(codes.code(2), packed, lanes, MAIL);
         write_group(codes.code(3), packed, lanes, AUTH);
@@ -298,8 +306,8 @@ pub fn step(packed: &mut [u8], report: &Report) -> Option<Lanes> {
 /// The counters of a slot where they lie plainly.
 #[inline(always)]
 fn plain(packed: &mut [u8]) -> Option<&mut [u8; LANES * 8]> {
-    let (codes, words) = packed.split_first_chunk_mut::<CODE_BYTES>()?;
-    let is_plain = *codes == Codes::PLAIN.0.to_le_bytes();
+    let (head, words) = packed.split_first_chunk_mut::<PLAIN_HEAD_BYTES>()?;
+    let is_plain = head[..CODE_BYTES] == Codes::PLAIN.0.to_le_bytes();
     words.first_chunk_mut().filter(|_| is_plain)
 }
 
@@ -430,7 +438,7 @@ mod tests {
         let mut widest = Lanes::default();
         widest.values_mut().fill(MAX_SUM);
         let bytes = packed(&widest.counters(), 0);
-        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (210, 210));
+        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (210, 216));
         assert_eq!(unpack(&bytes), widest);
         assert_eq!(unpack(&[]), Lanes::default());
     }
