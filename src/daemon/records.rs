@@ -66,7 +66,9 @@ impl LineReader for Records<'_> {
             Line::TooLong(beginning) => self.report(Fault::LineTooLong, beginning),
             Line::Whole(line) => match parse_record(line) {
                 Ok(record) => {
-                    if let Some(note) = self.store.apply_hinted(&record, hint, self.now) {
+                    let note = self.store.apply_hinted(&record, hint, self.now);
+                    let again = |note| self.store.apply_again(&record, note, self.now);
+                    if let Some(note) = note.and_then(again) {
                         self.report(note.into(), record.subject());
                     }
                 }

@@ -339,6 +339,8 @@ fn a_daemon_that_was_away_is_told_everything_again() {
         Some(table.row("user", "bob@x").num("read_bytes")),
         before.map(|b| b.1)
     );
+    let log = daemon.log();
+    assert!(!log.contains("warning"), "{log}");
     // Killed, it leaves its FIFO behind, which the next one takes over.
     send_signal(daemon.pid(), libc::SIGKILL);
     wait_until("nobody reading", || {
