@@ -119,7 +119,13 @@ impl Dir {
         if effective_uid() != 0 || self.is_roots_alone()? {
             return self.open_anything(name, flags, mode);
         }
-        let file = self.open_at(name, flags, mode)?;
+        let file = match self.open_at(name, flags, mode) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                let text = "a symlink in a directory that others may write to";
+                return Err(io::Error::other(text));
+            }
+            result => result?,
+        };
         match is_one_file(&file)? {
             true => Ok(file),
             false => Err(io::Error::other("a file that has another name, too")),

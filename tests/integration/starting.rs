@@ -44,6 +44,18 @@ fn pid(dir: &TempDir) -> u32 {
     text.trim().parse().expect("a number")
 }
 
+/// Ends what [`start`] started when a test fails.
+struct Ends<'a>(&'a TempDir);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(self.0.at("pid")).unwrap_or_default();
+        if let (true, Ok(pid)) = (std::thread::panicking(), text.trim().parse()) {
+            send_signal(pid, libc::SIGKILL);
+        }
+    }
+}
+
 /// Ends it.
 fn end(dir: &TempDir) {
     let pid = pid(dir);
@@ -57,15 +69,22 @@ fn root_writes_no_log_where_its_user_led_it() {
         return skipped("logs of root", "needs root");
     }
     let dir = TempDir::new("log-symlink");
+    let _ends = Ends(&dir);
     let secret = dir.write("secret", "root's\n");
     fs::create_dir(dir.at("logs")).expect("mkdir logs");
     chown(dir.at("logs"), Some(NOBODY), None).expect("chown logs");
     let log = dir.at("logs/log");
     let setup = logging_to(&log).service("user = nobody");
-    for link in [symlink, |to: &str, at: &str| fs::hard_link(to, at)] {
+    type Link = fn(&str, &str) -> std::io::Result<()>;
+    let links: [(Link, &str); 2] = [
+        (|to, at| symlink(to, at), "a symlink"),
+        (|to, at| fs::hard_link(to, at), "has another name"),
+    ];
+    for (link, why) in links {
         link(&secret, &log).expect("link");
         let (well, said) = start(&dir, &setup);
         assert!(!well && said.contains("log_path"), "{said}");
+        assert!(said.contains(why), "{said}");
         let metadata = fs::metadata(&secret).expect("the secret");
         assert_eq!((metadata.uid(), metadata.len()), (0, 7));
         fs::remove_file(&log).expect("unlink");
@@ -83,6 +102,7 @@ fn a_log_is_rotated_inside_a_chroot_and_settings_stay_as_they_were() {
         return skipped("logs of a chroot", "needs root");
     }
     let dir = TempDir::new("log-chroot");
+    let _ends = Ends(&dir);
     fs::create_dir(dir.at("logs")).expect("mkdir logs");
     chown(dir.at("logs"), Some(NOBODY), None).expect("chown logs");
     let log = dir.at("logs/log");
