@@ -113,6 +113,9 @@ mod tests {
         let name = "where_no_file_can_be_made_the_directory_is_locked";
         alone(module_path!(), name, || {
             let dir = Scratch::new("lock-closed");
+            // Its own, so that it can take it away in the end.
+            std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
             let user = User {
                 name: None,
                 uid: 12345,
