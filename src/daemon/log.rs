@@ -3,19 +3,25 @@
 //! Writing a line never blocks the daemon: what would have to wait is dropped
 //! and counted, and the count is told by the next line that goes through.
 //! Everything a peer sent is passed through [`visible`] before it gets here.
+//!
+//! The directory of a file is opened once, so that the file can be opened anew
+//! from inside a chroot.
 
 use crate::config::LogPath;
+use crate::sys::dir::Dir;
 use crate::sys::local_time::LocalTime;
 use crate::sys::output::{nonblocking_twin, try_write_line, MAX_LINE_BYTES};
 use crate::sys::syslog::{Syslog, LOG_PATH};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use crate::sys::syslog::Severity;
+
+/// The mode of a log file.
+const LOG_MODE: u32 = 0o640;
 
 /// The most bytes of something a peer sent that are logged.
 const MAX_VISIBLE_BYTES: usize = 200;
@@ -27,8 +33,36 @@ enum Target {
     Syslog(Syslog),
     /// Standard error.
     Stderr(OwnedFd),
-    /// A file, by its path for opening it anew.
-    File(PathBuf, File),
+    /// A file.
+    File(LogFile),
+}
+
+/// A log file, and what it takes to open it anew.
+#[derive(Debug)]
+struct LogFile {
+    /// Its directory.
+    dir: Dir,
+    /// Its name there.
+    name: String,
+    /// Its path, for messages.
+    path: PathBuf,
+    /// The file.
+    file: File,
+}
+
+impl LogFile {
+    /// Opens or makes it.
+    fn open(path: &Path) -> io::Result<LogFile> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = Dir::open(path.parent().unwrap_or(Path::new("/")))?;
+        Ok(LogFile {
+            file: dir.append(name, LOG_MODE)?,
+            dir,
+            name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
 }
 
 /// The log.
@@ -49,7 +83,7 @@ impl Log {
         let target = match path {
             LogPath::Syslog => Target::Syslog(Syslog::open(Path::new(LOG_PATH))?),
             LogPath::Stderr => Target::Stderr(nonblocking_twin(io::stderr().as_fd())?),
-            LogPath::File(path) => Target::File(path.clone(), open_file(path)?),
+            LogPath::File(path) => Target::File(LogFile::open(path)?),
         };
         Ok(Log { target, dropped: 0 })
     }
@@ -60,17 +94,22 @@ impl Log {
     /// # Errors
     /// The path that cannot be opened, and why.
     pub fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
-        if let Target::File(path, file) = &mut self.target {
-            *file = open_file(path).map_err(|error| (path.clone(), error))?;
+        if let Target::File(log) = &mut self.target {
+            let opened = log.dir.append(&log.name, LOG_MODE);
+            log.file = opened.map_err(|error| (log.path.clone(), error))?;
         }
         Ok(())
     }
 
-    /// The file that is written to, if it is one.
-    pub fn file(&self) -> Option<&File> {
+    /// Gives the file that is written to, if it is one, to the user and group that
+    /// are to open it anew after a rotation.
+    ///
+    /// # Errors
+    /// When that is not permitted.
+    pub fn give(&self, owner: (u32, u32)) -> io::Result<()> {
         match &self.target {
-            Target::File(_, file) => Some(file),
-            Target::Syslog(_) | Target::Stderr(_) => None,
+            Target::File(log) => log.dir.give(&log.name, &log.file, owner),
+            Target::Syslog(_) | Target::Stderr(_) => Ok(()),
         }
     }
 
@@ -110,27 +149,16 @@ impl Log {
             Target::Stderr(fd) => {
                 write_line(fd.as_fd(), format!("dovestatd: {label}{message}{dropped}"))
             }
-            Target::File(_, file) => {
+            Target::File(log) => {
                 let (time, pid) = (LocalTime::at(now), std::process::id());
                 write_line(
-                    file.as_fd(),
+                    log.file.as_fd(),
                     format!("{time} dovestatd[{pid}]: {label}{message}{dropped}"),
                 )
             }
         };
         self.dropped = if written { 0 } else { self.dropped + 1 };
     }
-}
-
-/// Opens a log file for appending. A FIFO that nobody reads is an error, not
-/// waited for, and one that is full later makes nobody wait either.
-fn open_file(path: &Path) -> io::Result<File> {
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
 }
 
 /// Writes one line, cut where it is too long; false when it did not go through.

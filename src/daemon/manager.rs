@@ -75,7 +75,7 @@ impl Manager {
         let is_watched = take_number("WATCHDOG_PID").is_none_or(|pid| pid == own);
         let watchdog = take_number("WATCHDOG_USEC")
             .filter(|&usecs| is_watched && usecs > 0 && notify.is_some())
-            .map(|usecs| Duration::from_micros(usecs / 2));
+            .map(|usecs| Duration::from_micros(usecs.div_ceil(2)));
         let manager = Manager {
             notify,
             watchdog,

@@ -146,14 +146,19 @@ impl Options {
         Ok((command, options))
     }
 
-    /// The same, whatever the current directory will be.
+    /// The same, whatever the current directory and the root directory will be: a
+    /// configuration that is there now must be there when it is read again.
     ///
     /// # Errors
     /// When there is no current directory.
     pub fn anchored(&self) -> Result<Options, Fatal> {
         let mut options = self.clone();
-        let (Source::Named(path) | Source::Default(path)) = &mut options.source;
-        *path = std::path::absolute(&path).map_err(Fatal::io("current directory"))?;
+        options.source = match &self.source {
+            Source::Default(path) if !path.exists() => Source::Default(path.clone()),
+            Source::Default(path) | Source::Named(path) => {
+                Source::Named(std::path::absolute(path).map_err(Fatal::io("current directory"))?)
+            }
+        };
         Ok(options)
     }
 
@@ -261,6 +266,24 @@ mod tests {
         ] {
             assert_eq!(parse(args).unwrap().0, expected, "{args:?}");
         }
+    }
+
+    #[test]
+    fn a_configuration_that_was_there_is_missed() {
+        let anchored = |source| {
+            let options = Options {
+                source,
+                ..parse(&[]).unwrap().1
+            };
+            options.anchored().unwrap().source
+        };
+        let there = PathBuf::from("/dev/null");
+        let missing = Source::Default("/nonexistent/file".into());
+        assert_eq!(
+            anchored(Source::Default(there.clone())),
+            Source::Named(there)
+        );
+        assert_eq!(anchored(missing.clone()), missing);
     }
 
     #[test]

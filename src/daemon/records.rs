@@ -60,7 +60,9 @@ impl LineReader for Records<'_> {
         for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
             match parse_record(line, head) {
                 Ok(record) => {
-                    if let Some(note) = self.store.apply_hinted(&record, hint, self.now) {
+                    let note = self.store.apply_hinted(&record, hint, self.now);
+                    let again = |note| self.store.apply_again(&record, note, self.now);
+                    if let Some(note) = note.and_then(again) {
                         self.report(note.into(), record.subject());
                     }
                 }

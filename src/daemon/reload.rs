@@ -7,7 +7,7 @@
 //! configuration with mistakes changes nothing.
 
 use super::listener::Section;
-use super::turn::{store_limits, Daemon};
+use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{InetListener, ListenerOptions, Service, Settings, UnixListener};
 use std::rc::Rc;
 use std::time::Instant;
@@ -96,6 +96,7 @@ impl Daemon {
         };
         let restart = differences(&self.settings, &new);
         self.settings = in_force(&self.settings, new);
+        make_room_for_clients(&self.settings.service, &mut self.log);
         self.store.set_min_times(&store_limits(&self.settings));
         self.carbon.set(&self.settings, instant, &mut self.store);
         if let Some(state) = &mut self.state {

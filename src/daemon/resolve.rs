@@ -47,8 +47,12 @@ impl Lookup {
     /// # Errors
     /// When getent cannot be run.
     pub fn start(host: &str) -> io::Result<Lookup> {
+        // What else is in our environment is none of its business.
+        let path = std::env::var_os("PATH").map(|path| ("PATH", path));
         let mut child = Command::new("getent")
             .args(["ahosts", host])
+            .env_clear()
+            .envs(path)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -12,25 +12,26 @@ use super::opening::open_listeners;
 use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
-use super::turn::Daemon;
+use super::turn::{make_room_for_clients, Daemon};
 use crate::config::{LogPath, Service, Settings};
+use crate::sys::dir::Dir;
 use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
-use crate::sys::process::{daemonize, raise_descriptor_limit, set_umask};
+use crate::sys::process::{daemonize, set_umask};
 use crate::sys::resident::forget_code;
-use crate::sys::signal::Signals;
+use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{chown, fchown, DirBuilderExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+/// The file by which base_dir is held.
+const LOCK: &str = ".lock";
 
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
-
-/// Descriptors needed beside those of clients.
-const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Who stands in for the default user where that was not created: nobody has no
 /// files anywhere.
@@ -46,23 +47,31 @@ pub struct Identity {
     remark: Option<String>,
 }
 
+impl Identity {
+    /// Whose its files are: user and group.
+    fn ids(&self) -> (u32, u32) {
+        (self.user.uid, self.gid)
+    }
+}
+
 /// Serves until a signal ends it.
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
 pub fn serve(options: &Options) -> Result<(), Fatal> {
     let (manager, gifts) = Manager::meet();
+    reset_inherited().map_err(Fatal::io("reset signals"))?;
     let settings = options.load_to_serve()?;
     set_umask(0o027);
     let identity = match effective_uid() {
         0 => Some(identity(&settings.service)?),
         _ => None,
     };
+    let owner = identity.as_ref().map(Identity::ids);
     let base_dir = settings.base_dir.clone();
-    make_base_dir(&base_dir, &options.defaults().base_dir, identity.as_ref())?;
-    let owner = identity.as_ref();
-    let owner = owner.map(|identity| (identity.user.uid, identity.gid));
-    let _lock = lock_directory(&base_dir, owner)
+    make_base_dir(&base_dir, &options.defaults().base_dir, owner)?;
+    let _lock = Dir::open(&base_dir)
+        .and_then(|dir| lock_directory(&dir, LOCK, owner))
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
@@ -84,16 +93,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let opened = open_listeners(&settings, gifts, &mut log)?;
     let places = opened.places.iter().map(|placed| placed.0.clone());
     tidy_up_panics(settings.log_path.clone(), places.collect());
-    let wanted = u64::from(settings.service.client_limit) + SPARE_DESCRIPTORS;
-    let got = raise_descriptor_limit(wanted).map_err(Fatal::io("raise the descriptor limit"))?;
-    if got < wanted {
-        log.warning(&format!(
-            "client_limit {} needs {wanted} descriptors, the system allows {got}",
-            settings.service.client_limit
-        ));
-    }
+    make_room_for_clients(&settings.service, &mut log);
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
-    let state = State::open(&settings, identity.as_ref(), &mut log);
+    let state = State::open(&settings, owner, &mut log);
     let pidfile = settings.pidfile.as_deref();
     let _pidfile = pidfile.map(PidFile::write).transpose()?;
     if let Some(identity) = &identity {
@@ -184,22 +186,12 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
 
 /// Makes base_dir if it is not there. The one that an ordinary user has by
 /// default lies where others may write too, so it must be that user's alone.
-fn make_base_dir(dir: &Path, default: &Path, identity: Option<&Identity>) -> Result<(), Fatal> {
+fn make_base_dir(dir: &Path, default: &Path, owner: Option<(u32, u32)>) -> Result<(), Fatal> {
     let failed = || Fatal::io(format!("base_dir {}", dir.display()));
-    let is_private = identity.is_none() && dir == default;
-    let found = look(dir).map_err(failed())?;
-    if found.is_none() {
+    let is_private = owner.is_none() && dir == default;
+    if look(dir).map_err(failed())?.is_none() {
         let mode = if is_private { 0o700 } else { 0o755 };
-        let mut builder = DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(mode)
-            .create(dir)
-            .map_err(failed())?;
-        fs::set_permissions(dir, PermissionsExt::from_mode(mode)).map_err(failed())?;
-        if let Some(identity) = identity {
-            chown(dir, Some(identity.user.uid), Some(identity.gid)).map_err(failed())?;
-        }
+        Dir::make(dir, mode, owner).map_err(failed())?;
     }
     if is_private {
         let metadata = fs::symlink_metadata(dir).map_err(failed())?;
@@ -217,13 +209,9 @@ fn make_base_dir(dir: &Path, default: &Path, identity: Option<&Identity>) -> Res
 
 /// Gives up root: into the chroot if there is one, then to the user and group.
 fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
-    if let Some(file) = log.file() {
-        // So that it can be opened anew after a rotation.
-        fchown(file, Some(identity.user.uid), Some(identity.gid)).map_err(Fatal::io(format!(
-            "log_path {}: set owner",
-            log_name(settings)
-        )))?;
-    }
+    let name = log_name(settings);
+    log.give(identity.ids())
+        .map_err(Fatal::io(format!("log_path {name}: set owner")))?;
     let root = settings.service.chroot_in(&settings.base_dir);
     let what = match &root {
         Some(root) => format!("give up root, chroot {}", root.display()),

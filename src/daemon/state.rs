@@ -15,23 +15,22 @@
 //! end; in the middle of things it would be in the way of what was read since.
 //!
 //! Invariants: the directory was opened before root and the root directory were
-//! given up; the state is the business of one daemon at a time, which base_dir's
-//! lock sees to.
+//! given up; the state is the business of one daemon at a time, whatever their
+//! base_dirs are: a lock of its own sees to that.
 //!
 //! Must not: end the daemon, whatever happens to the file.
 
 use super::fifo_input::FifoInput;
 use super::log::Log;
-use super::startup::Identity;
 use crate::config::Settings;
 use crate::store::{Limits, Now, Restoring, Store, WallTime};
 use crate::sys::dir::Dir;
+use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::offshoot::Offshoot;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{chown, DirBuilderExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,6 +42,9 @@ const TEMPORARY: &str = "state.new";
 
 /// What one is called that could not be read.
 const SET_ASIDE: &str = "state.bad";
+
+/// The file by which the directory is held.
+const LOCK: &str = ".state.lock";
 
 /// How much larger than the memory limit a file may be that is worth reading:
 /// the limit may have been lowered.
@@ -66,7 +68,9 @@ pub struct Mark {
 pub struct State {
     /// Where it is.
     dir: Dir,
-    /// The same, for the log.
+    /// Keeps other daemons out.
+    _lock: DirLock,
+    /// Where it is, for the log.
     path: PathBuf,
     /// The time between two writes; `None`: at the end only.
     every: Option<Duration>,
@@ -88,16 +92,11 @@ fn interval(settings: &Settings) -> Option<Duration> {
     }
 }
 
-/// Makes the directory, for the user to be, if it is not there.
-fn make_dir(path: &Path, identity: Option<&Identity>) -> io::Result<()> {
-    if fs::metadata(path).is_ok() {
-        return Ok(());
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path)?;
-    match identity {
-        Some(identity) => chown(path, Some(identity.user.uid), Some(identity.gid)),
-        None => Ok(()),
+/// Opens the directory, or makes it for the user to be.
+fn open_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Dir> {
+    match Dir::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Dir::make(path, 0o700, owner),
+        result => result,
     }
 }
 
@@ -117,11 +116,17 @@ fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Re
 impl State {
     /// Opens the directory of the settings, if there is to be a state. To be
     /// called before root is given up.
-    pub fn open(settings: &Settings, identity: Option<&Identity>, log: &mut Log) -> Option<State> {
+    pub fn open(settings: &Settings, owner: Option<(u32, u32)>, log: &mut Log) -> Option<State> {
         let path = settings.state_path()?;
-        match make_dir(path, identity).and_then(|()| Dir::open(path)) {
-            Ok(dir) => Some(State {
+        let opened = open_dir(path, owner).and_then(|dir| {
+            let lock = lock_directory(&dir, LOCK, owner)?;
+            let taken = || io::Error::other("another daemon keeps its state there");
+            Ok((dir, lock.ok_or_else(taken)?))
+        });
+        match opened {
+            Ok((dir, lock)) => Some(State {
                 dir,
+                _lock: lock,
                 path: path.to_owned(),
                 every: interval(settings),
                 written: Mark::default(),
@@ -177,8 +182,12 @@ impl State {
 
     /// Takes over what can change.
     pub fn set(&mut self, settings: &Settings) {
-        self.every = interval(settings);
-        self.due = None;
+        let every = interval(settings);
+        // One that goes on is not put off by being read again.
+        if every != self.every {
+            self.every = every;
+            self.due = None;
+        }
     }
 
     /// Notes whether there is anything to write.

@@ -20,9 +20,10 @@ use super::opening::{Opened, Placed};
 use super::options::Options;
 use super::records::Records;
 use super::state::{Mark, State};
-use crate::config::Settings;
+use crate::config::{Service, Settings};
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
+use crate::sys::process::raise_descriptor_limit;
 use crate::sys::signal::Signals;
 use std::io;
 use std::os::fd::AsFd;
@@ -45,6 +46,9 @@ const LAST_READS: usize = 64;
 /// The second at which the daemon starts by its monotonic clock: what it
 /// restores is older, by 34 years at most.
 const START_SECS: u32 = 1 << 30;
+
+/// Descriptors needed beside those of clients.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How long a listener rests after accept(2) failed, as it does while there are
 /// no descriptors left, and everything after poll(2) did.
@@ -102,6 +106,20 @@ pub fn store_limits(settings: &Settings) -> Limits {
         user_min_time_secs: settings.stats_user_min_time_secs,
         domain_min_time_secs: settings.stats_domain_min_time_secs,
         ip_min_time_secs: settings.stats_ip_min_time_secs,
+    }
+}
+
+/// Sees to it that there are descriptors for as many clients as there may be, as
+/// far as the system lets us.
+pub fn make_room_for_clients(service: &Service, log: &mut Log) {
+    let client_limit = service.client_limit;
+    let wanted = u64::from(client_limit) + SPARE_DESCRIPTORS;
+    match raise_descriptor_limit(wanted) {
+        Ok(got) if got >= wanted => {}
+        Ok(got) => log.warning(&format!(
+            "client_limit {client_limit} needs {wanted} descriptors, the system allows {got}"
+        )),
+        Err(error) => log.warning(&format!("raise the descriptor limit: {error}")),
     }
 }
 

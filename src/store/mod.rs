@@ -13,6 +13,7 @@
 //! | `heap`, `lanes`, `packed` | texts of any length, counters as words and in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `again` | records that say again what is known |
 //! | `ahead` | memory that records are about to need |
 //! | `deferred` | what users and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
@@ -28,6 +29,7 @@
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
+mod again;
 mod ahead;
 mod apply;
 mod arena;

@@ -14,13 +14,13 @@
 //! ends the restoring; nothing of it is used then.
 
 use super::arena::{Arena, Id, Link};
-use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use super::entry::{Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User};
 use super::heap::MAX_BLOB_BYTES;
 use super::lanes::Lanes;
 use super::level::{key, Level};
 use super::list::{HookOf, List};
 use super::making::{domain_of, Octets};
-use super::state::{Basis, Listing, Origin, Saved};
+use super::state::{by_creation, Basis, Kind, Listing, Origin, Saved};
 use super::{Full, Limits, Now, Store, WallTime};
 use std::net::IpAddr;
 
@@ -32,24 +32,56 @@ pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsound;
 
-/// The entries of a level that were restored, by number; `None` for those that
-/// there was no room for. Those freed since are not found any more.
+/// The entries of a level that were restored.
 #[derive(Debug)]
-struct Restored<T>(Vec<Option<Id<T>>>);
+struct Restored<T> {
+    /// By number; `None` for those that there was no room for. Those freed since
+    /// are not found any more.
+    ids: Vec<Option<Id<T>>>,
+    /// Those held until the sessions are there that hold them.
+    held: Vec<Link<T>>,
+}
 
-impl<T: Copy> Restored<T> {
+impl<T: Kind> Restored<T> {
     /// None yet.
-    const NONE: Restored<T> = Restored(Vec::new());
+    const NONE: Restored<T> = Restored {
+        ids: Vec::new(),
+        held: Vec::new(),
+    };
 
     /// Notes the next entry.
-    fn push(&mut self, arena: &Arena<T>, link: Option<Link<T>>) {
-        self.0.push(link.map(|link| arena.id(link)));
+    fn push(&mut self, store: &Store, link: Option<Link<T>>) {
+        self.ids
+            .push(link.map(|link| T::level(store).arena.id(link)));
     }
 
     /// The entry of a number, if it is still there.
-    fn find(&self, arena: &Arena<T>, number: u32) -> Result<Option<Link<T>>, Unsound> {
-        let id = self.0.get(number as usize).ok_or(Unsound)?;
-        Ok(id.and_then(|id| arena.find(id)))
+    fn find(&self, store: &Store, number: u32) -> Result<Option<Link<T>>, Unsound> {
+        let id = self.ids.get(number as usize).ok_or(Unsound)?;
+        Ok(id.and_then(|id| T::level(store).arena.find(id)))
+    }
+}
+
+impl<T: Kind + Parent> Restored<T> {
+    /// Puts a new entry where it belongs, and notes it.
+    fn enlist(&mut self, store: &mut Store, made: Option<Link<T>>, touched: Now, is_held: bool) {
+        let (level, memory) = T::level_mut(store);
+        if let Some(link) = made {
+            level.enlist(memory, link, touched);
+            if is_held {
+                level.hold(link);
+                self.held.push(link);
+            }
+        }
+        self.push(store, made);
+    }
+
+    /// Leaves the entries to those that hold them.
+    fn let_go(self, store: &mut Store, now: Now) {
+        let (level, _) = T::level_mut(store);
+        for link in self.held {
+            level.let_go(link, now);
+        }
     }
 }
 
@@ -72,12 +104,6 @@ pub struct Restoring {
     sessions: Restored<Session>,
     /// The commands.
     commands: Restored<Command>,
-    /// Domains held until their sessions are there.
-    held_domains: Vec<Link<Domain>>,
-    /// Addresses likewise.
-    held_ips: Vec<Link<Ip>>,
-    /// Users likewise.
-    held_users: Vec<Link<User>>,
 }
 
 /// Whether a moment can be kept.
@@ -86,28 +112,25 @@ fn is_sound(wall: WallTime) -> bool {
 }
 
 /// Puts an entry last, by whatever order: to be called for all of a list.
-fn place<T: Copy>(
-    list: &mut List<T>,
-    arena: &mut Arena<T>,
-    link: Link<T>,
-    hook: HookOf<T>,
-    newest_first: bool,
-) {
+fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     list.remove(arena, link, hook);
-    match newest_first {
+    match T::NEWEST_FIRST {
         true => list.push_front(arena, link, hook),
         false => list.push_back(arena, link, hook),
     }
 }
 
+/// The same in the list of its level.
+fn place_in_level<T: Kind>(level: &mut Level<T>, link: Link<T>) {
+    let Level { all, arena, .. } = level;
+    place(all, arena, link, |entry| &mut entry.common_mut().in_level);
+}
+
 /// Makes the ids of a level's entries follow the order of their creation.
-fn renew<T: Entry>(level: &mut Level<T>, newest_first: bool) {
-    let ends = (level.all.head, level.all.tail);
-    let mut at = if newest_first { ends.1 } else { ends.0 };
-    while let Some(link) = at {
+fn renew<T: Kind>(level: &mut Level<T>) {
+    let links: Vec<Link<T>> = by_creation(level).collect();
+    for link in links {
         level.arena.renew(link);
-        let hook = level.arena[link].common().in_level;
-        at = if newest_first { hook.prev } else { hook.next };
     }
 }
 
@@ -126,9 +149,6 @@ impl Restoring {
             users: Restored::NONE,
             sessions: Restored::NONE,
             commands: Restored::NONE,
-            held_domains: Vec::new(),
-            held_ips: Vec::new(),
-            held_users: Vec::new(),
         })
     }
 
@@ -186,21 +206,16 @@ impl Restoring {
     /// [`Unsound`] when there was none.
     pub fn finish(mut self) -> Result<Store, Unsound> {
         self.away_secs.ok_or(Unsound)?;
-        for link in self.held_domains {
-            self.store.domains.let_go(link, self.now);
-        }
-        for link in self.held_ips {
-            self.store.ips.let_go(link, self.now);
-        }
-        for link in self.held_users {
-            self.store.users.let_go(link, self.now);
-        }
+        let store = &mut self.store;
+        self.domains.let_go(store, self.now);
+        self.ips.let_go(store, self.now);
+        self.users.let_go(store, self.now);
         // Who is older than whom is asked of the arenas, too.
-        renew(&mut self.store.domains, true);
-        renew(&mut self.store.ips, true);
-        renew(&mut self.store.users, true);
-        renew(&mut self.store.sessions, true);
-        renew(&mut self.store.commands, false);
+        renew(&mut store.domains);
+        renew(&mut store.ips);
+        renew(&mut store.users);
+        renew(&mut store.sessions);
+        renew(&mut store.commands);
         Ok(self.store)
     }
 
@@ -222,15 +237,19 @@ impl Restoring {
         })
     }
 
-    /// Tries until it succeeds, freeing what is older, or what it needs is no
-    /// longer there, or nothing is left to free.
-    fn with_room<T>(
+    /// Makes an entry, freeing what is older for that. `None` when what it needs
+    /// is no longer there, or nothing is left to free.
+    fn make<T: Kind>(
         &mut self,
+        texts: (&[u8], &[u8]),
+        (basis, touched): (&Basis, Now),
         is_wanted: impl Fn(&Store) -> bool,
-        mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
-    ) -> Option<T> {
+        fill: impl Fn(Common<T>) -> T,
+    ) -> Option<Link<T>> {
+        let counters = Lanes::of(&basis.counters);
         while is_wanted(&self.store) {
-            match attempt(&mut self.store) {
+            let (level, memory) = T::level_mut(&mut self.store);
+            match level.create(memory, texts, &counters, touched, &fill) {
                 Ok(made) => return Some(made),
                 Err(Full) if self.store.evict(self.now) => {}
                 Err(Full) => break,
@@ -245,33 +264,14 @@ impl Restoring {
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
-        let made = self.with_room(
-            |_| true,
-            |Store {
-                 domains, memory, ..
-             }| {
-                domains.create(
-                    memory,
-                    (name, b""),
-                    &Lanes::of(&basis.counters),
-                    touched,
-                    |common| Domain {
-                        common,
-                        created_secs: origin.created_secs,
-                        ..Domain::BLANK
-                    },
-                )
-            },
-        );
-        let store = &mut self.store;
-        if let Some(link) = made {
-            store.domains.enlist(&store.memory, link, touched);
-            if origin.is_held {
-                store.domains.hold(link);
-                self.held_domains.push(link);
-            }
-        }
-        self.domains.push(&store.domains.arena, made);
+        let fill = |common| Domain {
+            common,
+            created_secs: origin.created_secs,
+            ..Domain::BLANK
+        };
+        let made = self.make((name, b""), (basis, touched), |_| true, fill);
+        self.domains
+            .enlist(&mut self.store, made, touched, origin.is_held);
         Ok(())
     }
 
@@ -283,31 +283,14 @@ impl Restoring {
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
-        let made = self.with_room(
-            |_| true,
-            |Store { ips, memory, .. }| {
-                ips.create(
-                    memory,
-                    (octets, b""),
-                    &Lanes::of(&basis.counters),
-                    touched,
-                    |common| Ip {
-                        common,
-                        created_secs: origin.created_secs,
-                        ..Ip::BLANK
-                    },
-                )
-            },
-        );
-        let store = &mut self.store;
-        if let Some(link) = made {
-            store.ips.enlist(&store.memory, link, touched);
-            if origin.is_held {
-                store.ips.hold(link);
-                self.held_ips.push(link);
-            }
-        }
-        self.ips.push(&store.ips.arena, made);
+        let fill = |common| Ip {
+            common,
+            created_secs: origin.created_secs,
+            ..Ip::BLANK
+        };
+        let made = self.make((octets, b""), (basis, touched), |_| true, fill);
+        self.ips
+            .enlist(&mut self.store, made, touched, origin.is_held);
         Ok(())
     }
 
@@ -320,12 +303,12 @@ impl Restoring {
         basis: &Basis,
     ) -> Result<(), Unsound> {
         let touched = self.touched(basis, origin.is_held, (name, b""))?;
-        let domain = self.domains.find(&self.store.domains.arena, domain)?;
+        let domain = self.domains.find(&self.store, domain)?;
         if self.store.find_user(name).is_some() {
             return Err(Unsound);
         }
         let Some(domain) = domain else {
-            self.users.push(&self.store.users.arena, None);
+            self.users.push(&self.store, None);
             return Ok(());
         };
         let store = &self.store;
@@ -333,34 +316,20 @@ impl Restoring {
             return Err(Unsound);
         }
         let domain_id = store.domains.arena.id(domain);
-        let made = self.with_room(
-            |store| store.domains.arena.find(domain_id).is_some(),
-            |Store { users, memory, .. }| {
-                users.create(
-                    memory,
-                    (name, b""),
-                    &Lanes::of(&basis.counters),
-                    touched,
-                    |common| User {
-                        common,
-                        domain,
-                        created_secs: origin.created_secs,
-                        ..User::BLANK
-                    },
-                )
-            },
-        );
+        let is_wanted = |store: &Store| store.domains.arena.find(domain_id).is_some();
+        let fill = |common| User {
+            common,
+            domain,
+            created_secs: origin.created_secs,
+            ..User::BLANK
+        };
+        let made = self.make((name, b""), (basis, touched), is_wanted, fill);
         let store = &mut self.store;
+        self.users.enlist(store, made, touched, origin.is_held);
         if let Some(link) = made {
-            store.users.enlist(&store.memory, link, touched);
             let users = &mut store.domains.arena[domain].users;
             users.push_front(&mut store.users.arena, link, |user| &mut user.in_domain);
-            if origin.is_held {
-                store.users.hold(link);
-                self.held_users.push(link);
-            }
         }
-        self.users.push(&store.users.arena, made);
         Ok(())
     }
 
@@ -382,10 +351,10 @@ impl Restoring {
             return Err(Unsound);
         };
         let touched = self.touched(basis, connected, (id, service))?;
-        let user = self.users.find(&self.store.users.arena, user)?;
+        let user = self.users.find(&self.store, user)?;
         let wanted_ip = ip;
         let ip = match ip {
-            Some(number) => self.ips.find(&self.store.ips.arena, number)?,
+            Some(number) => self.ips.find(&self.store, number)?,
             None => None,
         };
         let is_known = indexed && self.store.find_session(id, None).is_some();
@@ -393,47 +362,36 @@ impl Restoring {
             return Err(Unsound);
         }
         let Some(user) = user.filter(|_| ip.is_some() == wanted_ip.is_some()) else {
-            self.sessions.push(&self.store.sessions.arena, None);
+            self.sessions.push(&self.store, None);
             return Ok(());
         };
         let user_id = self.store.users.arena.id(user);
         let domain = self.store.users.arena[user].domain;
         let ip_id = ip.map(|ip| self.store.ips.arena.id(ip));
-        let made = self.with_room(
-            |store| {
-                store.users.arena.find(user_id).is_some()
-                    && ip_id.is_none_or(|id| store.ips.arena.find(id).is_some())
-            },
-            |Store {
-                 sessions, memory, ..
-             }| {
-                sessions.create(
-                    memory,
-                    (id, service),
-                    &Lanes::of(&basis.counters),
-                    touched,
-                    |common| {
-                        let mut session = Session {
-                            common,
-                            user,
-                            domain,
-                            ip,
-                            pid,
-                            ..Session::BLANK
-                        };
-                        session.set(Flag::Connected, connected);
-                        session.set(Flag::Placeholder, placeholder);
-                        session.set(Flag::Indexed, indexed);
-                        session.set(Flag::ReusesId, reuses_id);
-                        session
-                    },
-                )
-            },
-        );
+        let is_wanted = |store: &Store| {
+            store.users.arena.find(user_id).is_some()
+                && ip_id.is_none_or(|id| store.ips.arena.find(id).is_some())
+        };
+        let fill = |common| {
+            let mut session = Session {
+                common,
+                user,
+                domain,
+                ip,
+                pid,
+                ..Session::BLANK
+            };
+            session.set(Flag::Connected, connected);
+            session.set(Flag::Placeholder, placeholder);
+            session.set(Flag::Indexed, indexed);
+            session.set(Flag::ReusesId, reuses_id);
+            session
+        };
+        let made = self.make((id, service), (basis, touched), is_wanted, fill);
         if let Some(link) = made {
             self.enter_session(link, touched);
         }
-        self.sessions.push(&self.store.sessions.arena, made);
+        self.sessions.push(&self.store, made);
         Ok(())
     }
 
@@ -476,38 +434,27 @@ impl Restoring {
             return Err(Unsound);
         };
         let touched = self.touched(basis, running.is_some(), (name, args))?;
-        let session = self.sessions.find(&self.store.sessions.arena, session)?;
+        let session = self.sessions.find(&self.store, session)?;
         let Some(session) = session else {
-            self.commands.push(&self.store.commands.arena, None);
+            self.commands.push(&self.store, None);
             return Ok(());
         };
         if running.is_some_and(|number| self.store.find_running(session, number).is_some()) {
             return Err(Unsound);
         }
         let session_id = self.store.sessions.arena.id(session);
-        let made = self.with_room(
-            |store| store.sessions.arena.find(session_id).is_some(),
-            |Store {
-                 commands, memory, ..
-             }| {
-                commands.create(
-                    memory,
-                    (name, args),
-                    &Lanes::of(&basis.counters),
-                    touched,
-                    |common| Command {
-                        common,
-                        session,
-                        running,
-                        ..Command::BLANK
-                    },
-                )
-            },
-        );
+        let is_wanted = |store: &Store| store.sessions.arena.find(session_id).is_some();
+        let fill = |common| Command {
+            common,
+            session,
+            running,
+            ..Command::BLANK
+        };
+        let made = self.make((name, args), (basis, touched), is_wanted, fill);
         if let Some(link) = made {
             self.store.enter_command(link, touched);
         }
-        self.commands.push(&self.store.commands.arena, made);
+        self.commands.push(&self.store, made);
         Ok(())
     }
 
@@ -516,50 +463,49 @@ impl Restoring {
         let store = &mut self.store;
         match listing {
             Listing::Domains => {
-                if let Some(link) = self.domains.find(&store.domains.arena, number)? {
-                    let Level { all, arena, .. } = &mut store.domains;
-                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                if let Some(link) = self.domains.find(store, number)? {
+                    place_in_level(&mut store.domains, link);
                 }
             }
             Listing::Ips => {
-                if let Some(link) = self.ips.find(&store.ips.arena, number)? {
-                    let Level { all, arena, .. } = &mut store.ips;
-                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                if let Some(link) = self.ips.find(store, number)? {
+                    place_in_level(&mut store.ips, link);
                 }
             }
             Listing::Users => {
-                if let Some(link) = self.users.find(&store.users.arena, number)? {
-                    let Level { all, arena, .. } = &mut store.users;
-                    place(all, arena, link, |entry| &mut entry.common.in_level, true);
+                if let Some(link) = self.users.find(store, number)? {
+                    place_in_level(&mut store.users, link);
+                    let arena = &mut store.users.arena;
                     let users = &mut store.domains.arena[arena[link].domain].users;
-                    place(users, arena, link, |user| &mut user.in_domain, true);
+                    place(users, arena, link, |user| &mut user.in_domain);
                 }
             }
             Listing::Commands => {
-                if let Some(link) = self.commands.find(&store.commands.arena, number)? {
-                    let Level { all, arena, .. } = &mut store.commands;
-                    place(all, arena, link, |entry| &mut entry.common.in_level, false);
+                if let Some(link) = self.commands.find(store, number)? {
+                    place_in_level(&mut store.commands, link);
+                    let arena = &mut store.commands.arena;
                     let commands = &mut store.sessions.arena[arena[link].session].commands;
-                    place(commands, arena, link, |entry| &mut entry.in_session, false);
+                    place(commands, arena, link, |entry| &mut entry.in_session);
                 }
             }
-            Listing::Sessions | Listing::UserSessions | Listing::IpSessions => {
-                let Level { all, arena, .. } = &mut store.sessions;
-                let Some(link) = self.sessions.find(arena, number)? else {
-                    return Ok(());
-                };
-                let Session { user, ip, .. } = arena[link];
-                match (listing, ip) {
-                    (Listing::UserSessions, _) => {
-                        let list = &mut store.users.arena[user].sessions;
-                        place(list, arena, link, |session| &mut session.in_user, true);
-                    }
-                    (Listing::IpSessions, Some(ip)) => {
-                        let list = &mut store.ips.arena[ip].sessions;
-                        place(list, arena, link, |session| &mut session.in_ip, true);
-                    }
-                    (Listing::IpSessions, None) => return Err(Unsound),
-                    _ => place(all, arena, link, |entry| &mut entry.common.in_level, true),
+            Listing::Sessions => {
+                if let Some(link) = self.sessions.find(store, number)? {
+                    place_in_level(&mut store.sessions, link);
+                }
+            }
+            Listing::UserSessions => {
+                if let Some(link) = self.sessions.find(store, number)? {
+                    let arena = &mut store.sessions.arena;
+                    let list = &mut store.users.arena[arena[link].user].sessions;
+                    place(list, arena, link, |session| &mut session.in_user);
+                }
+            }
+            Listing::IpSessions => {
+                if let Some(link) = self.sessions.find(store, number)? {
+                    let arena = &mut store.sessions.arena;
+                    let ip = arena[link].ip.ok_or(Unsound)?;
+                    let list = &mut store.ips.arena[ip].sessions;
+                    place(list, arena, link, |session| &mut session.in_ip);
                 }
             }
         }

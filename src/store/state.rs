@@ -14,8 +14,8 @@
 
 use super::arena::{Arena, Link};
 use super::deferred::Defers;
-use super::entry::{Command, Entry, Flag, Session};
-use super::level::{key, rest, Level};
+use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use super::level::{key, rest, Level, Memory};
 use super::list::List;
 use super::row::address;
 use super::{Counters, Now, Store, WallTime};
@@ -162,6 +162,70 @@ pub enum Saved<'a> {
     },
 }
 
+/// A kind of entries, as it is written and read.
+pub(super) trait Kind: Entry {
+    /// The list of all of them.
+    const LISTING: Listing;
+    /// Whether that list has the newest first.
+    const NEWEST_FIRST: bool;
+    /// Their level.
+    fn level(store: &Store) -> &Level<Self>;
+    /// The same, to be changed, and what levels share.
+    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
+    /// Whether something forbids freeing one.
+    fn is_held(&self) -> bool;
+}
+
+macro_rules! kinds {
+    ($($name:ident $level:ident $listing:ident $newest_first:literal $is_held:expr;)*) => {$(
+        impl Kind for $name {
+            const LISTING: Listing = Listing::$listing;
+            const NEWEST_FIRST: bool = $newest_first;
+            fn level(store: &Store) -> &Level<Self> {
+                &store.$level
+            }
+            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
+                (&mut store.$level, &mut store.memory)
+            }
+            fn is_held(&self) -> bool {
+                let is_held: fn(&$name) -> bool = $is_held;
+                is_held(self)
+            }
+        }
+    )*};
+}
+
+kinds! {
+    Domain domains Domains true |domain| domain.connected > 0;
+    Ip ips Ips true |ip| ip.connected > 0;
+    User users Users true |user| user.connected > 0;
+    Session sessions Sessions true |session| session.has(Flag::Connected);
+    Command commands Commands false |command| command.running.is_some();
+}
+
+/// The entries of a level, oldest first.
+pub(super) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+    let first = match T::NEWEST_FIRST {
+        true => level.all.tail,
+        false => level.all.head,
+    };
+    std::iter::successors(first, |&link| {
+        let hook = level.arena[link].common().in_level;
+        match T::NEWEST_FIRST {
+            true => hook.prev,
+            false => hook.next,
+        }
+    })
+}
+
+/// The entries of a level in the order in which they are written: the idle ones
+/// by age, then those that are held.
+fn by_age<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+    let arena = &level.arena;
+    let idle = forward(arena, level.idle, |entry| entry.common().in_age.next);
+    idle.chain(by_creation(level).filter(|&link| arena[link].is_held()))
+}
+
 /// The numbers of entries by their links.
 struct Numbers(Vec<u32>);
 
@@ -203,23 +267,27 @@ fn backward<'a, T: Copy>(
     std::iter::successors(list.tail, move |&link| prev(&arena[link]))
 }
 
-/// The entries of a level in the order in which they are written: the idle ones
-/// by age, then those that are held.
-fn by_age<'a, T: Entry>(
-    level: &'a Level<T>,
-    is_held: impl Fn(&T) -> bool + 'a,
-) -> impl Iterator<Item = Link<T>> + 'a {
-    let arena = &level.arena;
-    let idle = forward(arena, level.idle, |entry| entry.common().in_age.next);
-    let all = backward(arena, level.all, |entry| entry.common().in_level.prev);
-    idle.chain(all.filter(move |&link| is_held(&arena[link])))
+/// Hands out the order of a list.
+fn export_places<T, E>(
+    listing: Listing,
+    links: impl Iterator<Item = Link<T>>,
+    numbers: &Numbers,
+    take: &mut impl FnMut(&Saved) -> Result<(), E>,
+) -> Result<(), E> {
+    for link in links {
+        let number = numbers.get(link);
+        take(&Saved::Place { listing, number })?;
+    }
+    Ok(())
 }
 
-/// The entries of a level, oldest first but for commands, which are kept so.
-fn by_creation<T: Entry>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
-    backward(&level.arena, level.all, |entry| {
-        entry.common().in_level.prev
-    })
+/// Hands out the order in which the entries of a level were made.
+fn export_order<T: Kind, E>(
+    store: &Store,
+    numbers: &Numbers,
+    take: &mut impl FnMut(&Saved) -> Result<(), E>,
+) -> Result<(), E> {
+    export_places(T::LISTING, by_creation(T::level(store)), numbers, take)
 }
 
 impl Store {
@@ -242,10 +310,10 @@ impl Store {
 
     /// The same of a user or ip, with what it has not added yet: a restored
     /// session owes nothing. While it is held it has no age.
-    fn gathered_basis<P: Defers>(&self, entry: &P, is_held: bool, now: Now) -> Basis {
+    fn gathered_basis<P: Defers + Kind>(&self, entry: &P, now: Now) -> Basis {
         let basis = self.basis(entry, now);
         Basis {
-            age_secs: if is_held { 0 } else { basis.age_secs },
+            age_secs: if entry.is_held() { 0 } else { basis.age_secs },
             last_update: self.last_update(entry),
             counters: self.gathered(entry).counters(),
         }
@@ -277,49 +345,42 @@ impl Store {
         take: &mut impl FnMut(&Saved) -> Result<(), E>,
     ) -> Result<(), E> {
         let heap = &self.memory.heap;
-        for link in by_age(&self.domains, |domain| domain.connected > 0) {
+        for link in by_age(&self.domains) {
             let domain = &self.domains.arena[link];
             take(&Saved::Domain {
                 name: key(heap, domain),
                 origin: Origin {
                     created_secs: domain.created_secs,
-                    is_held: domain.connected > 0,
+                    is_held: domain.is_held(),
                 },
                 basis: self.basis(domain, now),
             })?;
         }
-        for link in by_age(&self.ips, |ip| ip.connected > 0) {
+        for link in by_age(&self.ips) {
             let ip = &self.ips.arena[link];
             take(&Saved::Ip {
                 address: address(key(heap, ip)),
                 origin: Origin {
                     created_secs: ip.created_secs,
-                    is_held: ip.connected > 0,
+                    is_held: ip.is_held(),
                 },
-                basis: self.gathered_basis(ip, ip.connected > 0, now),
+                basis: self.gathered_basis(ip, now),
             })?;
         }
-        let domains = Numbers::of(by_age(&self.domains, |domain| domain.connected > 0));
-        for link in by_age(&self.users, |user| user.connected > 0) {
+        let domains = Numbers::of(by_age(&self.domains));
+        for link in by_age(&self.users) {
             let user = &self.users.arena[link];
             take(&Saved::User {
                 name: key(heap, user),
                 domain: domains.get(user.domain),
                 origin: Origin {
                     created_secs: user.created_secs,
-                    is_held: user.connected > 0,
+                    is_held: user.is_held(),
                 },
-                basis: self.gathered_basis(user, user.connected > 0, now),
+                basis: self.gathered_basis(user, now),
             })?;
         }
-        for link in by_creation(&self.domains) {
-            let number = domains.get(link);
-            take(&Saved::Place {
-                listing: Listing::Domains,
-                number,
-            })?;
-        }
-        Ok(())
+        export_order::<Domain, E>(self, &domains, take)
     }
 
     /// Sessions and commands, and the order of what is not in order yet.
@@ -329,8 +390,8 @@ impl Store {
         take: &mut impl FnMut(&Saved) -> Result<(), E>,
     ) -> Result<(), E> {
         let heap = &self.memory.heap;
-        let ips = Numbers::of(by_age(&self.ips, |ip| ip.connected > 0));
-        let users = Numbers::of(by_age(&self.users, |user| user.connected > 0));
+        let ips = Numbers::of(by_age(&self.ips));
+        let users = Numbers::of(by_age(&self.users));
         for link in self.sessions_by_age() {
             let session = &self.sessions.arena[link];
             take(&Saved::Session {
@@ -347,8 +408,7 @@ impl Store {
             })?;
         }
         let sessions = Numbers::of(self.sessions_by_age());
-        let running = |command: &Command| command.running.is_some();
-        for link in by_age(&self.commands, running) {
+        for link in by_age(&self.commands) {
             let command = &self.commands.arena[link];
             take(&Saved::Command {
                 session: sessions.get(command.session),
@@ -358,34 +418,21 @@ impl Store {
                 basis: self.basis(command, now),
             })?;
         }
-        let mut place = |listing, number| take(&Saved::Place { listing, number });
-        for link in by_creation(&self.ips) {
-            place(Listing::Ips, ips.get(link))?;
-        }
-        for link in by_creation(&self.users) {
-            place(Listing::Users, users.get(link))?;
-        }
-        for link in by_creation(&self.sessions) {
-            place(Listing::Sessions, sessions.get(link))?;
-        }
+        export_order::<Ip, E>(self, &ips, take)?;
+        export_order::<User, E>(self, &users, take)?;
+        export_order::<Session, E>(self, &sessions, take)?;
         let arena = &self.sessions.arena;
         for user in by_creation(&self.users) {
             let list = self.users.arena[user].sessions;
-            for link in backward(arena, list, |session| session.in_user.prev) {
-                place(Listing::UserSessions, sessions.get(link))?;
-            }
+            let links = backward(arena, list, |session| session.in_user.prev);
+            export_places(Listing::UserSessions, links, &sessions, take)?;
         }
         for ip in by_creation(&self.ips) {
             let list = self.ips.arena[ip].sessions;
-            for link in backward(arena, list, |session| session.in_ip.prev) {
-                place(Listing::IpSessions, sessions.get(link))?;
-            }
+            let links = backward(arena, list, |session| session.in_ip.prev);
+            export_places(Listing::IpSessions, links, &sessions, take)?;
         }
-        let commands = Numbers::of(by_age(&self.commands, running));
-        let next = |command: &Command| command.common.in_level.next;
-        for link in forward(&self.commands.arena, self.commands.all, next) {
-            place(Listing::Commands, commands.get(link))?;
-        }
-        Ok(())
+        let commands = Numbers::of(by_age(&self.commands));
+        export_order::<Command, E>(self, &commands, take)
     }
 }

@@ -4,19 +4,22 @@
 //! path to it is out of reach, as it is from inside a chroot.
 //!
 //! Invariants: names are of files in the directory itself; a symlink there is
-//! not followed. [`Dir::replace`] shows either the old content or the new, never
-//! a part, even if the system crashes in the middle.
+//! not followed, but for one that nobody else could have put there
+//! ([`Dir::append`]). So root can work in a directory of the service's user.
+//! [`Dir::replace`] shows either the old content or the new, never a part, even
+//! if the system crashes in the middle.
 //!
 //! Must not: leave a temporary file behind when writing failed.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{fchown, DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use super::cerr;
+use super::user::effective_uid;
 
 /// A directory.
 #[derive(Debug)]
@@ -37,6 +40,13 @@ fn c_name(name: &str) -> io::Result<CString> {
     }
 }
 
+/// Whether what was opened is known under one name only. FIFOs and devices may
+/// be where they like: nothing of them can be lost.
+fn is_one_file(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(!metadata.is_file() || metadata.nlink() == 1)
+}
+
 impl Dir {
     /// Opens the directory at `path`.
     pub fn open(path: &Path) -> io::Result<Dir> {
@@ -45,10 +55,43 @@ impl Dir {
         options.open(path).map(Dir)
     }
 
-    /// openat(2).
+    /// Makes the directory at `path`, where nothing is yet, with this mode whatever
+    /// the umask, and gives it to the user and group `owner`. Those above it that
+    /// are missing are made as well, for everybody to pass.
+    pub fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<Dir> {
+        // A slash at the end would have a symlink followed.
+        let path: PathBuf = path.components().collect();
+        let make = || DirBuilder::new().mode(0o700).create(&path);
+        match (make(), path.parent()) {
+            (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+                Dir::make(above, 0o755, None)?;
+                make()?;
+            }
+            (result, _) => result?,
+        }
+        let mut options = OpenOptions::new();
+        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let dir = options.read(true).custom_flags(flags).open(&path)?;
+        // Who may write above it could have put something else in its place.
+        if dir.metadata()?.uid() != effective_uid() {
+            return Err(io::Error::other("replaced while being made"));
+        }
+        if let Some((uid, gid)) = owner {
+            fchown(&dir, Some(uid), Some(gid))?;
+        }
+        dir.set_permissions(Permissions::from_mode(mode))?;
+        Ok(Dir(dir))
+    }
+
+    /// openat(2), not following a symlink.
     pub(super) fn open_at(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
+        self.open_anything(name, flags | libc::O_NOFOLLOW, mode)
+    }
+
+    /// openat(2).
+    fn open_anything(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
         let name = c_name(name)?;
-        let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY;
+        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
         let fd = self.0.as_raw_fd();
         // SAFETY: the name is a NUL-terminated string that outlives the call.
         let file = cerr(unsafe { libc::openat(fd, name.as_ptr(), flags, mode as libc::c_uint) })?;
@@ -64,6 +107,53 @@ impl Dir {
             true => Ok(file),
             false => Err(io::Error::other("not a regular file")),
         }
+    }
+
+    /// Opens a file for appending, or makes it. A FIFO that nobody reads is an
+    /// error, not waited for, and one that is full later makes nobody wait either.
+    ///
+    /// Root follows a symlink, and appends to a file that has another name too,
+    /// only where nobody else can have put them.
+    pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NONBLOCK;
+        if effective_uid() != 0 || self.is_roots_alone()? {
+            return self.open_anything(name, flags, mode);
+        }
+        let file = match self.open_at(name, flags, mode) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                let text = "a symlink in a directory that others may write to";
+                return Err(io::Error::other(text));
+            }
+            result => result?,
+        };
+        match is_one_file(&file)? {
+            true => Ok(file),
+            false => Err(io::Error::other("a file that has another name, too")),
+        }
+    }
+
+    /// Gives the regular file `name`, open as `file`, to a user and group; not one
+    /// that lies elsewhere or has other names.
+    pub fn give(&self, name: &str, file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Ok(());
+        }
+        let here = match self.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
+            Ok(here) => here.metadata()?,
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if (here.dev(), here.ino()) == (metadata.dev(), metadata.ino()) {
+            fchown(file, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody but root can put something there.
+    fn is_roots_alone(&self) -> io::Result<bool> {
+        let metadata = self.0.metadata()?;
+        Ok(metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
     }
 
     /// Creates a file for writing, in place of one that has the name.
@@ -122,10 +212,9 @@ impl Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::scratch::Scratch;
+    use crate::sys::scratch::{is_root, Scratch};
     use std::fs;
     use std::io::{Read, Write};
-    use std::os::unix::fs::PermissionsExt;
 
     fn content(dir: &Dir, name: &str) -> String {
         let mut text = String::new();
@@ -161,6 +250,65 @@ mod tests {
         dir.rename("file", "other").unwrap();
         dir.remove("other").unwrap();
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn directories_are_made_for_their_owner_and_those_above_for_all() {
+        let scratch = Scratch::new("dir-make");
+        let mode = |name: &str| fs::metadata(scratch.join(name)).unwrap().mode() & 0o7777;
+        Dir::make(&scratch.join("a/b/c/"), 0o700, None).unwrap();
+        assert_eq!(
+            [mode("a"), mode("a/b"), mode("a/b/c")],
+            [0o755, 0o755, 0o700]
+        );
+        let error = Dir::make(&scratch.join("a"), 0o700, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        std::os::unix::fs::symlink("elsewhere", scratch.join("link")).unwrap();
+        for name in ["link", "link/"] {
+            assert!(
+                Dir::make(&scratch.join(name), 0o700, None).is_err(),
+                "{name}"
+            );
+        }
+        assert!(!scratch.join("elsewhere").exists());
+        if is_root() {
+            Dir::make(&scratch.join("d"), 0o750, Some((12345, 12346))).unwrap();
+            let made = fs::metadata(scratch.join("d")).unwrap();
+            assert_eq!((made.uid(), made.gid(), mode("d")), (12345, 12346, 0o750));
+        }
+    }
+
+    #[test]
+    fn root_appends_to_nothing_that_others_put_there() {
+        if !is_root() {
+            return;
+        }
+        let scratch = Scratch::new("dir-append");
+        let path = scratch.join("theirs");
+        let dir = Dir::make(&path, 0o755, Some((12345, 12345))).unwrap();
+        let secret = scratch.join("secret");
+        fs::write(&secret, "root's").unwrap();
+        std::os::unix::fs::symlink(&secret, path.join("symlink")).unwrap();
+        std::os::unix::fs::symlink(scratch.join("new"), path.join("dangling")).unwrap();
+        fs::hard_link(&secret, path.join("hardlink")).unwrap();
+        for name in ["symlink", "dangling", "hardlink"] {
+            assert!(dir.append(name, 0o640).is_err(), "{name}");
+        }
+        assert!(!scratch.join("new").exists());
+        let file = dir.append("log", 0o640).unwrap();
+        dir.give("log", &file, (12345, 12345)).unwrap();
+        assert_eq!(file.metadata().unwrap().uid(), 12345);
+        // Where root alone could put them they are followed, and not given away.
+        let path = scratch.join("roots");
+        let dir = Dir::make(&path, 0o755, None).unwrap();
+        std::os::unix::fs::symlink(&secret, path.join("symlink")).unwrap();
+        let file = dir.append("symlink", 0o640).unwrap();
+        dir.give("symlink", &file, (12345, 12345)).unwrap();
+        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
+        fs::hard_link(&secret, path.join("hardlink")).unwrap();
+        let file = dir.append("hardlink", 0o640).unwrap();
+        dir.give("hardlink", &file, (12345, 12345)).unwrap();
+        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
     }
 
     #[test]

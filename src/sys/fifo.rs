@@ -15,7 +15,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{fchown, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::cerr;
@@ -132,7 +132,16 @@ impl Fifo {
 
     /// Sets owner and mode, in this order: a change of owner may drop bits of
     /// the mode.
+    ///
+    /// One that has another name may be there for another purpose: who may write
+    /// in the directory could have root give it away.
     fn mend(&self, access: Access) -> Result<(), PlaceError> {
+        let found = self.reader.metadata();
+        let found = found.map_err(PlaceError::during("look at FIFO"))?;
+        if found.nlink() != 1 {
+            let error = io::Error::other("it has another name, too");
+            return Err(PlaceError::during("take over FIFO")(error));
+        }
         if access.has_owner() {
             fchown(&self.reader, access.uid, access.gid)
                 .map_err(PlaceError::during("set owner"))?;
@@ -241,7 +250,6 @@ mod tests {
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
     use std::io::Write;
-    use std::os::unix::fs::MetadataExt;
 
     const PRIVATE: Access = Access {
         mode: 0o600,
@@ -308,6 +316,24 @@ mod tests {
             .open(&path)
             .unwrap();
         assert!(Fifo::adopt(open_writer(&path).unwrap()).is_err());
+    }
+
+    #[test]
+    fn one_with_another_name_is_not_taken_over() {
+        let dir = Scratch::new("fifo-names");
+        let (path, other) = (dir.join("fifo"), dir.join("other"));
+        make_fifo(&other).unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        let access = Access {
+            mode: 0o666,
+            ..PRIVATE
+        };
+        let error = Fifo::create(&path, access).unwrap_err();
+        assert!(error.to_string().contains("another name"), "{error}");
+        assert_eq!(mode(&other), 0o600);
+        fs::remove_file(&other).unwrap();
+        Fifo::create(&path, access).unwrap();
+        assert_eq!(mode(&path), 0o666);
     }
 
     #[test]

@@ -13,54 +13,45 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{fchown, PermissionsExt};
-use std::path::Path;
 
 use super::cerr;
 use super::dir::Dir;
 
-/// The file.
-const NAME: &str = ".lock";
-
 /// Holds a directory until dropped.
 #[derive(Debug)]
-pub struct DirLock {
-    /// The directory.
-    _dir: Dir,
-    /// The file in it; none where the directory itself is locked.
-    _file: Option<File>,
-}
+pub struct DirLock(#[allow(dead_code)] OwnedFd);
 
-/// Takes the directory `path`; `None` when another process, or another
-/// `DirLock` of this one, holds it. A file that is made for that is for the user
-/// and group `owner`, else for who makes it.
-pub fn lock_directory(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Option<DirLock>> {
-    let dir = Dir::open(path)?;
-    let file = match open_file(&dir, owner) {
-        Ok(file) => Some(file),
+/// Takes the directory by the file `name` in it; `None` when another process, or
+/// another `DirLock` of this one, holds it. A file that is made for that is for
+/// the user and group `owner`, else for who makes it.
+pub fn lock_directory(
+    dir: &Dir,
+    name: &str,
+    owner: Option<(u32, u32)>,
+) -> io::Result<Option<DirLock>> {
+    let held: OwnedFd = match open_file(dir, name, owner) {
+        Ok(file) => file.into(),
         Err(error) => match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => None,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                dir.as_fd().try_clone_to_owned()?
+            }
             _ => return Err(error),
         },
     };
-    let held = file.as_ref().map_or(dir.as_fd(), AsFd::as_fd);
     // SAFETY: no pointers; the descriptor is borrowed for the call.
     match cerr(unsafe { libc::flock(held.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-        Err(error) => return Err(error),
+        Ok(_) => Ok(Some(DirLock(held))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(Some(DirLock {
-        _dir: dir,
-        _file: file,
-    }))
 }
 
 /// Opens the file, or makes it.
-fn open_file(dir: &Dir, owner: Option<(u32, u32)>) -> io::Result<File> {
+fn open_file(dir: &Dir, name: &str, owner: Option<(u32, u32)>) -> io::Result<File> {
     let flags = libc::O_RDWR | libc::O_NONBLOCK;
-    match dir.open_at(NAME, flags | libc::O_CREAT | libc::O_EXCL, 0o600) {
+    match dir.open_at(name, flags | libc::O_CREAT | libc::O_EXCL, 0o600) {
         Ok(file) => {
             // Only of one just made: what lies there may be another file's name.
             if let Some((uid, gid)) = owner {
@@ -69,7 +60,7 @@ fn open_file(dir: &Dir, owner: Option<(u32, u32)>) -> io::Result<File> {
             file.set_permissions(Permissions::from_mode(0o600))?;
             Ok(file)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_at(NAME, flags, 0),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => dir.open_at(name, flags, 0),
         Err(error) => Err(error),
     }
 }
@@ -82,27 +73,20 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 
-    #[test]
-    fn the_second_is_refused_while_the_first_lives() {
-        let dir = Scratch::new("lock");
-        let first = lock_directory(dir.path(), None).unwrap();
-        assert!(first.is_some());
-        assert!(lock_directory(dir.path(), None).unwrap().is_none());
-        drop(first);
-        assert!(lock_directory(dir.path(), None).unwrap().is_some());
+    const NAME: &str = ".lock";
+
+    fn hold(dir: &Scratch) -> io::Result<Option<DirLock>> {
+        lock_directory(&Dir::open(dir.path())?, NAME, None)
     }
 
     #[test]
-    fn only_directories_are_locked() {
-        let dir = Scratch::new("lock-file");
-        fs::write(dir.join("file"), "").unwrap();
-        assert!(lock_directory(&dir.join("file"), None).is_err());
-        assert_eq!(
-            lock_directory(&dir.join("missing"), None)
-                .unwrap_err()
-                .kind(),
-            io::ErrorKind::NotFound
-        );
+    fn the_second_is_refused_while_the_first_lives() {
+        let dir = Scratch::new("lock");
+        let first = hold(&dir).unwrap();
+        assert!(first.is_some());
+        assert!(hold(&dir).unwrap().is_none());
+        drop(first);
+        assert!(hold(&dir).unwrap().is_some());
     }
 
     #[test]
@@ -112,12 +96,12 @@ mod tests {
         let stranger = File::open(dir.path()).unwrap();
         // SAFETY: no pointers; the descriptor is owned by `stranger`.
         cerr(unsafe { libc::flock(stranger.as_raw_fd(), libc::LOCK_EX) }).unwrap();
-        assert!(lock_directory(dir.path(), None).unwrap().is_some());
+        assert!(hold(&dir).unwrap().is_some());
         let metadata = fs::metadata(dir.join(NAME)).unwrap();
         assert_eq!(metadata.mode() & 0o7777, 0o600);
         std::os::unix::fs::symlink("elsewhere", dir.join("link")).unwrap();
         fs::rename(dir.join("link"), dir.join(NAME)).unwrap();
-        assert!(lock_directory(dir.path(), None).is_err());
+        assert!(hold(&dir).is_err());
         assert!(!dir.join("elsewhere").exists());
     }
 
@@ -129,15 +113,18 @@ mod tests {
         let name = "where_no_file_can_be_made_the_directory_is_locked";
         alone(module_path!(), name, || {
             let dir = Scratch::new("lock-closed");
+            // Its own, so that it can take it away in the end.
+            std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
+            fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).unwrap();
             let user = User {
                 name: None,
                 uid: 12345,
                 gid: None,
             };
             drop_privileges(&user, 12345, None).unwrap();
-            let first = lock_directory(dir.path(), None).unwrap();
+            let first = hold(&dir).unwrap();
             assert!(first.is_some());
-            assert!(lock_directory(dir.path(), None).unwrap().is_none());
+            assert!(hold(&dir).unwrap().is_none());
             assert!(!dir.join(NAME).exists());
         });
     }

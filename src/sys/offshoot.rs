@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use super::cerr;
+use super::child;
 use super::inherit::close_all_but;
 use super::signal;
 
@@ -39,6 +40,7 @@ impl Offshoot {
         work: impl FnOnce() -> Result<(), String>,
     ) -> io::Result<Offshoot> {
         let (word, said) = UnixStream::pair()?;
+        let original = std::process::id();
         // SAFETY: no pointers; there are no other threads whose locks the child
         // would miss.
         let pid = cerr(unsafe { libc::fork() })?;
@@ -49,7 +51,10 @@ impl Offshoot {
             });
         }
         signal::forget();
-        end_with_parent();
+        if child::die_with(original).is_err() {
+            // Who comes after the original may be writing by now.
+            end_saying(&said, Err("the original is gone".to_owned()));
+        }
         close_all_but(&[keep, &[said.as_fd()]].concat());
         // What the original does when it panics is not for the copy.
         let said = Arc::new(said);
@@ -118,17 +123,6 @@ fn end_saying(mut said: &UnixStream, result: Result<(), String>) -> ! {
     // original.
     unsafe { libc::_exit(code) }
 }
-
-/// Has this process killed when its parent ends.
-#[cfg(target_os = "linux")]
-fn end_with_parent() {
-    // SAFETY: no pointers. Without it, the copy ends a little later.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) };
-}
-
-/// Other systems let it finish.
-#[cfg(not(target_os = "linux"))]
-fn end_with_parent() {}
 
 #[cfg(test)]
 mod tests {

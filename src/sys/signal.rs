@@ -198,6 +198,23 @@ impl AsFd for Signals {
     }
 }
 
+/// Makes up for what the starter of a daemon did with signals: none is blocked,
+/// and the end of a child is told to who waits for it.
+pub fn reset_inherited() -> io::Result<()> {
+    set_action(libc::SIGCHLD, libc::SIG_DFL)?;
+    let mut none = mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is to memory for a set, borrowed for the call.
+    cerr(unsafe { libc::sigemptyset(none.as_mut_ptr()) })?;
+    // SAFETY: the call before filled it in.
+    let none = unsafe { none.assume_init() };
+    // SAFETY: the pointer is to a set that outlives the call; the old one is not
+    // asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &none, ptr::null_mut()) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 /// Sends a signal to a process.
 pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

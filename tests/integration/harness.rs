@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -407,6 +407,21 @@ pub fn send_signal(pid: u32, signal: i32) {
         "kill {pid} {signal}: {}",
         std::io::Error::last_os_error()
     );
+}
+
+/// Has a program started with the signals of job control and keyboards as they
+/// are for a user, whatever the tests were started by: a shell's background
+/// ignores some.
+pub fn with_usual_signals(command: &mut Command) -> &mut Command {
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP] {
+            // SAFETY: no pointers.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes calls that may be made between fork and exec.
+    unsafe { command.pre_exec(reset) }
 }
 
 /// Resident memory of a process, in bytes.

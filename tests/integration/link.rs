@@ -144,6 +144,8 @@ pub struct Client {
     stream: Stream,
     /// Bytes received and not yet used.
     pending: Vec<u8>,
+    /// Why no more came, for who is told so.
+    why: String,
 }
 
 impl Client {
@@ -161,6 +163,7 @@ impl Client {
         Some(Client {
             stream: Stream::Unix(stream),
             pending: Vec::new(),
+            why: String::new(),
         })
     }
 
@@ -178,6 +181,7 @@ impl Client {
         Client {
             stream: Stream::Tcp(stream),
             pending: Vec::new(),
+            why: String::new(),
         }
     }
 
@@ -258,7 +262,10 @@ impl Client {
             seen = self.pending.len();
             match self.read_some() {
                 Ok(part) if !part.is_empty() => self.pending.extend(part),
-                _ => return None,
+                end => {
+                    self.why = end.map_or_else(|e| e.to_string(), |_| "closed".to_owned());
+                    return None;
+                }
             }
         }
     }
@@ -319,7 +326,7 @@ impl Client {
             .collect();
         self.send(request);
         let reply = self.try_reply();
-        reply.unwrap_or_else(|| panic!("no reply to EXPORT {what:?}"))
+        reply.unwrap_or_else(|| panic!("no reply to EXPORT {what:?}: {}", self.why))
     }
 
     /// As [`Client::export`], None when there is no answer.

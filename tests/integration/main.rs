@@ -4,11 +4,11 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
-//! `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
+//! `state`, `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
 //! `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
-//! client, `report` those of the library, `manual` and `packaging` those of what comes
-//! with the programs; `model`, its `reading` and `original` are what `compare`
+//! client, `report` those of the library, `manual`, `packaging` and `starters` those of
+//! what comes with the programs; `model`, its `reading` and `original` are what `compare`
 //! compares with.
 
 mod activation;
@@ -46,6 +46,8 @@ mod scrapes;
 mod screen;
 mod service;
 mod small;
+mod starters;
+mod starting;
 mod state;
 mod streams;
 mod top;

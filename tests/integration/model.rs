@@ -155,6 +155,15 @@ impl Model {
         self.live(id) && self.sessions[self.by_id[id]].running.contains_key(&number)
     }
 
+    /// Whether that command runs and began just so.
+    pub fn begun(&self, id: &[u8], number: u32, name: &[u8], args: &[u8]) -> bool {
+        self.runs(id, number) && {
+            let command = self.sessions[self.by_id[id]].running[&number];
+            let command = &self.commands[command];
+            (&command.name[..], &command.args[..]) == (name, args)
+        }
+    }
+
     /// Whether the record's totals (fell, wrapped) against those known.
     pub fn steps_back(&self, record: &Record) -> (bool, bool) {
         let (mut total, report) = match record {
@@ -218,6 +227,10 @@ impl Model {
                 args,
                 report,
             } => {
+                if self.begun(id, *number, name, args) {
+                    self.carry_on(id, *number, *done, report);
+                    return;
+                }
                 if self.runs(id, *number) {
                     return;
                 }
@@ -248,21 +261,7 @@ impl Model {
                 number,
                 done,
                 report,
-            } => {
-                let Some(session) = self.session_of(id) else {
-                    return;
-                };
-                if let Some(&command) = self.sessions[session].running.get(number) {
-                    let command = &mut self.commands[command];
-                    advance(&mut command.stats, report);
-                    command.touched = self.records;
-                    if *done {
-                        self.sessions[session].running.remove(number);
-                    }
-                }
-                self.sessions[session].entry.touched = self.records;
-                self.above(session, true, |_| ());
-            }
+            } => self.carry_on(id, *number, *done, report),
             Record::AddUser { user, report } => {
                 let mut difference = [0; 24];
                 advance(&mut difference, report);
@@ -284,6 +283,23 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// A command goes on.
+    fn carry_on(&mut self, id: &[u8], number: u32, done: bool, report: &Report) {
+        let Some(session) = self.session_of(id) else {
+            return;
+        };
+        if let Some(&command) = self.sessions[session].running.get(&number) {
+            let command = &mut self.commands[command];
+            advance(&mut command.stats, report);
+            command.touched = self.records;
+            if done {
+                self.sessions[session].running.remove(&number);
+            }
+        }
+        self.sessions[session].entry.touched = self.records;
+        self.above(session, true, |_| ());
     }
 
     fn connect(&mut self, id: &[u8], user: &[u8], service: &[u8], pid: u32, ip: Option<IpAddr>) {

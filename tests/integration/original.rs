@@ -204,6 +204,20 @@ pub const RECORDS: &[Exception] = &[
         },
     },
     Exception {
+        name: "command begun again",
+        why: "the original refuses a beginning that is said again word for word",
+        applies: |c| match &c.record {
+            Ok(Record::Begin {
+                id,
+                number,
+                name,
+                args,
+                ..
+            }) => c.model.begun(id, *number, name, args),
+            _ => false,
+        },
+    },
+    Exception {
         name: "command that does not run",
         why: "15: the original warns \"Already expired\" and does not refresh the session",
         applies: |c| match &c.record {

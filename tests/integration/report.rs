@@ -99,11 +99,13 @@ fn a_restarted_daemon_learns_what_is_going_on() {
     };
     let mut session = Session::connect(&fifo, login);
     let idle = session.begin_command(b"IDLE", b"");
+    let search = session.begin_command(b"SEARCH", b"ALL");
     let mut total = Meter::start().read();
     total.values[place::mail_read_count] = 11;
     assert!(session.update(&total));
     let dir = daemon.stop();
     assert!(!session.update(&total), "nobody is there");
+    assert!(!session.end_command(search, &total));
     let daemon = Daemon::in_dir(dir, &Setup::new());
     total.values[place::mail_read_count] = 12;
     assert!(session.update(&total));
@@ -112,10 +114,13 @@ fn a_restarted_daemon_learns_what_is_going_on() {
         assert_eq!(table.only().num("mail_read_count"), 12, "{level}");
     }
     let table = export(&daemon, "command");
-    assert_eq!(
-        (table.only().get("cmd"), table.only().get("user")),
-        ("IDLE", "bob@example.org")
-    );
+    assert_eq!(table.values("cmd"), ["IDLE", "SEARCH"]);
+    assert_eq!(table.values("user"), ["bob@example.org"; 2]);
+    let ended = table.row("cmd", "SEARCH");
+    assert_eq!(ended.num("mail_read_count"), 11, "what it ended with");
+    // It remembers, and what it is told again is no mistake.
+    let log = daemon.log();
+    assert!(!log.contains("warning"), "{log}");
     assert!(session.end_command(idle, &total));
     drop(session);
     let table = export(&daemon, "session");

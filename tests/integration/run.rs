@@ -8,14 +8,17 @@ use std::process::{Child, Command, Output, Stdio};
 
 use crate::client::dovestat;
 use crate::harness::{
-    is_root, send_signal, skipped, text, wait_until, works, Daemon, Setup, TempDir,
+    is_root, send_signal, skipped, text, wait_until, with_usual_signals, works, Daemon, Setup,
+    TempDir,
 };
 use crate::link::{Table, Writer};
 use crate::screen::Terminal;
 
 /// `dovestat run` that reports to a FIFO, with further options and the program.
 pub fn run(fifo: &str, words: &[&str]) -> Command {
-    dovestat(&[&["run", "--fifo", fifo], words].concat())
+    let mut command = dovestat(&[&["run", "--fifo", fifo], words].concat());
+    with_usual_signals(&mut command);
+    command
 }
 
 /// Runs a shell's script to its end.
@@ -129,6 +132,9 @@ fn signals_reach_the_program_alone_and_once() {
     let log = dir.at("log");
     let mut command = run(&dir.at("nothing"), &["sh", "-c", &work]);
     command.stdout(File::create(&log).expect("create"));
+    // SIGTSTP stops nobody in a group that is orphaned, as ours is where whoever
+    // started the tests has ended.
+    command.process_group(0);
     let mut child = command.spawn().expect("start");
     let seen = || fs::read_to_string(&log).expect("the log");
     wait_until("the program", || seen() == "ready\n");
@@ -221,7 +227,7 @@ fn a_shell_stops_and_continues_it() {
     );
     let mut shell = Command::new("sh");
     shell.args(["-m", "-c", &script]);
-    let mut shell = Terminal::start(&mut shell, 24, 80);
+    let mut shell = Terminal::start(with_usual_signals(&mut shell), 24, 80);
     // Here somebody sits who wants to know.
     shell.wait_text("dovestat: not reported: ");
     shell.keys("one\n");
@@ -339,6 +345,8 @@ fn a_daemon_that_was_away_is_told_everything_again() {
         Some(table.row("user", "bob@x").num("read_bytes")),
         before.map(|b| b.1)
     );
+    let log = daemon.log();
+    assert!(!log.contains("warning"), "{log}");
     // Killed, it leaves its FIFO behind, which the next one takes over.
     send_signal(daemon.pid(), libc::SIGKILL);
     wait_until("nobody reading", || {

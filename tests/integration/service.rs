@@ -289,6 +289,7 @@ fn children_do_not_believe_that_they_are_the_service() {
     let _daemon = Daemon::spawn(dir, &setup, |command| {
         command
             .env("PATH", path)
+            .env("SECRET", "of the starter")
             .env(
                 "NOTIFY_SOCKET",
                 manager.0.local_addr().unwrap().as_pathname().unwrap(),
@@ -302,7 +303,7 @@ fn children_do_not_believe_that_they_are_the_service() {
     wait_until("a host name looked up", || Path::new(&env).exists());
     let seen = fs::read_to_string(&env).expect("its environment");
     assert!(seen.contains("PATH="), "{seen}");
-    for name in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"] {
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "SECRET"] {
         assert!(!seen.contains(name), "{name} in {seen}");
     }
 }

@@ -89,6 +89,48 @@ fn a_crash_loses_what_came_since_the_last_interval() {
 }
 
 #[test]
+fn a_kill_while_it_is_written_leaves_a_whole_state() {
+    const USERS: u32 = 20_000;
+    let setup = Setup::new().option("stats_state_interval=1s");
+    let mut daemon = Daemon::with("killed-writing", &setup);
+    let mut writer = daemon.writer();
+    for number in 0..USERS {
+        writer.send_waiting(&add_user(&format!("user{number}@d"), "auth", &reads(1)));
+    }
+    let mut least = u64::from(USERS);
+    for round in 0..5 {
+        let dir = match round {
+            0 => {
+                daemon.settle(&writer);
+                daemon.stop()
+            }
+            _ => {
+                let new = daemon.dir.at("run/state.new");
+                let mut writer = daemon.writer();
+                wait_until("the state being written", || {
+                    // Something new, so that it is written again and again.
+                    writer.send_waiting(&add_user("more@d", "auth", &reads(1)));
+                    (0..10_000).any(|_| Path::new(&new).exists())
+                });
+                daemon.signal(libc::SIGKILL);
+                wait_until("its end", || daemon.exited().is_some());
+                std::mem::replace(&mut daemon.dir, TempDir::new("gone"))
+            }
+        };
+        daemon = Daemon::in_dir(dir, &setup);
+        let log = daemon.log();
+        assert!(
+            log.contains("restored") && !log.contains("warning"),
+            "{log}"
+        );
+        let table = daemon.client().export("global");
+        let count = table.only().num("mail_read_count");
+        assert!(count >= least, "round {round}: {count} after {least}");
+        least = count;
+    }
+}
+
+#[test]
 fn nothing_is_written_where_there_is_nothing_new() {
     let setup = Setup::new().option("stats_state_interval=1s");
     let daemon = Daemon::with("nothing-new", &setup);

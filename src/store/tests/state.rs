@@ -1,4 +1,5 @@
-//! A store that was saved and restored against one that went on.
+//! A store that was saved and restored against one that went on, and writers that
+//! do not know which it is.
 
 use super::*;
 
@@ -310,4 +311,52 @@ fn what_no_export_writes_is_not_believed() {
     let mut early = Restoring::new(&LIMITS, at(0)).unwrap();
     assert_eq!(early.take(&good[0]), Err(Unsound));
     assert!(early.finish().is_err());
+}
+
+#[test]
+fn what_is_said_again_word_for_word_is_no_mistake() {
+    let mut store = store(1 << 20);
+    let first = connect("s", "u@d", Some("10.0.0.1"));
+    store.apply(&first, at(1));
+    store.apply(&command("s", 1, Some("IDLE"), false), at(1));
+    let before = store.totals_of_everything();
+    let mut again = |record: &Record| {
+        let note = store.apply(record, at(2)).expect("a note");
+        store.apply_again(record, note, at(2))
+    };
+    assert_eq!(again(&first), None);
+    for other in [
+        connect("s", "v@d", Some("10.0.0.1")),
+        connect("s", "u@d", Some("10.0.0.2")),
+        connect("s", "u@d", None),
+        Record::Connect {
+            session: b"s",
+            user: b"u@d",
+            service: b"pop3",
+            pid: 1,
+            ip: "10.0.0.1".parse().ok(),
+        },
+        Record::Connect {
+            session: b"s",
+            user: b"u@d",
+            service: b"imap",
+            pid: 2,
+            ip: "10.0.0.1".parse().ok(),
+        },
+    ] {
+        assert_eq!(again(&other), Some(Note::DuplicateSession), "{other:?}");
+    }
+    let other = command("s", 1, Some("NOOP"), true);
+    assert_eq!(again(&other), Some(Note::DuplicateCommand));
+    assert_eq!(again(&disconnect("t")), Some(Note::UnknownSession));
+    // It goes on, here to its end.
+    assert_eq!(again(&command("s", 1, Some("IDLE"), true)), None);
+    let note = store.apply(&command("s", 1, None, true), at(3));
+    assert_eq!(note, Some(Note::UnknownCommand));
+    let after = store.totals_of_everything();
+    assert_eq!(
+        (after.connected, after.counters.num_logins),
+        (before.connected, before.counters.num_logins)
+    );
+    check(&store);
 }
