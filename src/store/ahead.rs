@@ -11,7 +11,7 @@
 //! was, and whoever uses it looks whether that still holds.
 
 use super::arena::Link;
-use super::entry::{Command, Now, Session};
+use super::entry::{Command, Flag, Now, Session};
 use super::level::key;
 use super::list::Hook;
 use super::Store;
@@ -54,7 +54,9 @@ impl Store {
             let session = &sessions[link];
             heap.prefetch(session.common.text);
             heap.prefetch(session.common.counters);
-            self.domains.arena.prefetch(session.domain);
+            if !session.has(Flag::DeferredByDomain) {
+                self.domains.arena.prefetch(session.domain);
+            }
             if session.common.touched_secs != now.uptime_secs {
                 let Hook { prev, next } = session.common.in_age;
                 for neighbour in [prev, next].into_iter().flatten() {
@@ -65,7 +67,9 @@ impl Store {
         for (link, id) in links.iter_mut().zip(ids) {
             while let Some(session) = link.map(|link| &sessions[link]) {
                 if key(heap, session) == *id {
-                    heap.prefetch(self.domains.arena[session.domain].common.counters);
+                    if !session.has(Flag::DeferredByDomain) {
+                        heap.prefetch(self.domains.arena[session.domain].common.counters);
+                    }
                     break;
                 }
                 *link = session.chain;

@@ -81,7 +81,7 @@ impl Store {
             Node::Command(link) => self.commands.lanes(&self.memory, link),
             Node::Session(link) => self.sessions.lanes(&self.memory, link),
             Node::User(link) => self.gathered(&self.users.arena[link]),
-            Node::Domain(link) => self.domains.lanes(&self.memory, link),
+            Node::Domain(link) => self.gathered(&self.domains.arena[link]),
             Node::Ip(link) => self.gathered(&self.ips.arena[link]),
         };
         lanes.counters().stats.load_usecs()

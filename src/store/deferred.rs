@@ -1,28 +1,29 @@
-//! What connected sessions counted and their users and ips have not added yet.
+//! What connected sessions counted and their users, domains and ips have not added
+//! yet.
 //!
-//! A record of a session changes its user and ip as well, two entries that most
-//! often nothing else has touched lately, to be fetched from memory and summed in.
-//! So a session is *deferred* by its user, and by its ip: they add what it counted
-//! once, when it ends, and until then whoever asks for their totals adds it for
-//! himself. That is done for the first [`MOST`] connected sessions of each, so
-//! asking stays cheap; the others, of a webmail server's address for example, are
+//! A record of a session changes its user, domain and ip as well, three entries that
+//! most often nothing else has touched lately, to be fetched from memory and summed
+//! in. So a session is *deferred* by its user, domain and ip: they add what it
+//! counted once, when it ends, and until then whoever asks for their totals adds it
+//! for himself. That is done for the first [`MOST`] connected sessions of each, so
+//! asking stays cheap; the others, of a large domain or a webmail server's address, are
 //! added with every record, to an entry that is in the processor's cache anyhow.
 //!
 //! Invariants: a session is in the chain of its user exactly when it has
-//! [`Flag::DeferredByUser`], the same for the ip; then nothing it counted is in the
+//! [`Flag::DeferredByUser`], the same for domain and ip; then nothing it counted is in the
 //! counters of that entry, but for the login. A session whose totals cannot be
 //! added so, because they shrank or are partly another user's, is settled and
 //! stays so. One that could not be settled when it ended, for want of memory,
 //! stays deferred until it is freed.
 
 use super::arena::{Arena, Link};
-use super::entry::{Flag, Ip, Now, Parent, Session, User, WallTime};
+use super::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
 use super::lanes::{Difference, Lanes};
 use super::level::{Level, Memory};
 use super::{Full, Store};
 
 /// The most sessions that one entry defers.
-const MOST: usize = 8;
+const MOST: usize = 16;
 
 /// An entry that defers sessions.
 pub(super) trait Defers: Parent {
@@ -63,12 +64,15 @@ macro_rules! defers {
 }
 
 defers!(User, DeferredByUser, deferred_by_user);
+defers!(Domain, DeferredByDomain, deferred_by_domain);
 defers!(Ip, DeferredByIp, deferred_by_ip);
 
 /// What a session counted, and who has not added it.
 pub(super) struct Owed {
     /// Its user.
     user: Option<Link<User>>,
+    /// Its domain.
+    domain: Option<Link<Domain>>,
     /// Its ip.
     ip: Option<Link<Ip>>,
     /// What it counted.
@@ -143,11 +147,14 @@ fn settle<P: Defers>(
 }
 
 impl Store {
-    /// Lets user and ip of a session that has counted nothing yet defer it.
+    /// Lets user, domain and ip of a session that has counted nothing yet defer it.
     pub(super) fn defer(&mut self, link: Link<Session>) {
         let sessions = &mut self.sessions.arena;
-        let Session { user, ip, .. } = sessions[link];
+        let Session {
+            user, domain, ip, ..
+        } = sessions[link];
         defer(&mut self.users, sessions, user, link);
+        defer(&mut self.domains, sessions, domain, link);
         if let Some(ip) = ip {
             defer(&mut self.ips, sessions, ip, link);
         }
@@ -156,15 +163,18 @@ impl Store {
     /// Ends the deferring of a session.
     ///
     /// # Errors
-    /// [`Full`] when one of both entries has no room; it defers the session still.
+    /// [`Full`] when one of the entries has no room; it defers the session still.
     pub(super) fn settle(&mut self, link: Link<Session>) -> Result<(), Full> {
-        let Session { user, ip, .. } = self.sessions.arena[link];
+        let Session {
+            user, domain, ip, ..
+        } = self.sessions.arena[link];
         let (memory, sessions) = (&mut self.memory, &mut self.sessions);
         let by_user = settle(&mut self.users, memory, sessions, user, link);
+        let by_domain = settle(&mut self.domains, memory, sessions, domain, link);
         let by_ip = ip.map_or(Ok(()), |ip| {
             settle(&mut self.ips, memory, sessions, ip, link)
         });
-        by_user.and(by_ip)
+        by_user.and(by_domain).and(by_ip)
     }
 
     /// Ends the deferring of a session that has to be settled now, if need be by
@@ -178,20 +188,26 @@ impl Store {
     /// added to whom.
     pub(super) fn forget(&mut self, link: Link<Session>) -> Option<Owed> {
         let session = self.sessions.arena[link];
-        let user = session.has(Flag::DeferredByUser).then_some(session.user);
-        let ip = session.ip.filter(|_| session.has(Flag::DeferredByIp));
+        let owed = Owed {
+            user: session.has(Flag::DeferredByUser).then_some(session.user),
+            domain: session
+                .has(Flag::DeferredByDomain)
+                .then_some(session.domain),
+            ip: session.ip.filter(|_| session.has(Flag::DeferredByIp)),
+            counted: self.sessions.lanes(&self.memory, link),
+        };
         let sessions = &mut self.sessions.arena;
-        if let Some(user) = user {
+        if let Some(user) = owed.user {
             unchain(&mut self.users, sessions, user, link);
         }
-        if let Some(ip) = ip {
+        if let Some(domain) = owed.domain {
+            unchain(&mut self.domains, sessions, domain, link);
+        }
+        if let Some(ip) = owed.ip {
             unchain(&mut self.ips, sessions, ip, link);
         }
-        (user.is_some() || ip.is_some()).then(|| Owed {
-            user,
-            ip,
-            counted: self.sessions.lanes(&self.memory, link),
-        })
+        let is_owed = owed.user.is_some() || owed.domain.is_some() || owed.ip.is_some();
+        is_owed.then_some(owed)
     }
 
     /// Adds what was still to be added when its session was freed, as far as there
@@ -200,6 +216,9 @@ impl Store {
         let counted = Difference::Of(&owed.counted);
         if let Some(user) = owed.user {
             let _ = self.users.count(&mut self.memory, user, counted);
+        }
+        if let Some(domain) = owed.domain {
+            let _ = self.domains.count(&mut self.memory, domain, counted);
         }
         if let Some(ip) = owed.ip {
             let _ = self.ips.count(&mut self.memory, ip, counted);
@@ -253,6 +272,10 @@ pub(super) fn check(store: &Store) {
     assert_eq!(
         chained(&store.users, store),
         in_chains(Flag::DeferredByUser)
+    );
+    assert_eq!(
+        chained(&store.domains, store),
+        in_chains(Flag::DeferredByDomain)
     );
     assert_eq!(chained(&store.ips, store), in_chains(Flag::DeferredByIp));
 }

@@ -18,9 +18,9 @@
 //! | level | slot | text | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 32 |
-//! | session | 96 | id and service | 48 |
+//! | session | 100 | id and service | 48 |
 //! | user | 80 | name | 16, then 48 |
-//! | domain | 64 | name | 224 |
+//! | domain | 68 | name | 224 |
 //! | ip | 68 | 8 or 16 | 16, then 48 |
 
 use super::arena::Link;
@@ -65,8 +65,10 @@ pub enum Flag {
     /// Of a session: its user has not added what it counted, see
     /// [`deferred`](super::deferred).
     DeferredByUser = 1 << 25,
+    /// Of a session: its domain has not.
+    DeferredByDomain = 1 << 26,
     /// Of a session: its ip has not.
-    DeferredByIp = 1 << 26,
+    DeferredByIp = 1 << 27,
 }
 
 /// When a record last reached an entry, as shown, and the entry's flags: eight
@@ -229,6 +231,8 @@ pub struct Session {
     pub pid: u32,
     /// The next session that its user defers.
     pub deferred_by_user: Option<Link<Session>>,
+    /// The next session that its domain defers.
+    pub deferred_by_domain: Option<Link<Session>>,
     /// The next session that its ip defers.
     pub deferred_by_ip: Option<Link<Session>>,
 }
@@ -276,6 +280,8 @@ pub struct Domain {
     pub chain: Option<Link<Domain>>,
     /// Users, newest first.
     pub users: List<User>,
+    /// The first session that is deferred, see [`deferred`](super::deferred).
+    pub deferred: Option<Link<Session>>,
     /// How many of their sessions are connected.
     pub connected: u32,
     /// When the entry was made, in seconds since 1970.
@@ -339,13 +345,16 @@ entries! {
     Command 0 { session: nowhere(), in_session: Hook::NONE, running: None };
     Session 48 {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, pid: 0, deferred_by_user: None, deferred_by_ip: None
+        commands: List::EMPTY, pid: 0, deferred_by_user: None, deferred_by_domain: None,
+        deferred_by_ip: None
     };
     User 16 {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     };
-    Domain MAX_PACKED_BYTES { users: List::EMPTY, connected: 0, created_secs: 0 };
+    Domain MAX_PACKED_BYTES {
+        users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
+    };
     Ip 16 { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
 }
 

@@ -42,7 +42,7 @@ impl Parents {
     pub(super) fn not_deferring(session: &Session) -> Parents {
         Parents {
             user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
-            domain: Some(session.domain),
+            domain: (!session.has(Flag::DeferredByDomain)).then_some(session.domain),
             ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
         }
     }

@@ -15,7 +15,7 @@
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
 //! | `again` | records that say again what is known |
 //! | `ahead` | memory that records are about to need |
-//! | `deferred` | what users and ips have not added yet |
+//! | `deferred` | what users, domains and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
 //! | `state`, `restore` | everything as plain values, and back |
 //! | `biggest` | the few entries of a level that matter most |

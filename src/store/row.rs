@@ -117,12 +117,7 @@ impl Store {
             }
             Node::Domain(link) => {
                 let domain = &self.domains.arena[link];
-                let totals = Totals {
-                    reset_secs: domain.created_secs,
-                    last_update: domain.common.stamp.wall(),
-                    counters: self.memory.counters(domain.common.counters),
-                    connected: domain.connected.into(),
-                };
+                let totals = self.gathered_totals(domain, domain.created_secs, domain.connected);
                 Row::Domain(key(heap, domain), totals)
             }
             Node::Ip(link) => {
@@ -133,7 +128,7 @@ impl Store {
         }
     }
 
-    /// The totals of a user or ip, with what it has not added yet.
+    /// The totals of a user, domain or ip, with what it has not added yet.
     fn gathered_totals<P: Defers>(&self, entry: &P, reset_secs: u32, connected: u32) -> Totals {
         Totals {
             reset_secs,

@@ -308,7 +308,7 @@ impl Store {
         }
     }
 
-    /// The same of a user or ip, with what it has not added yet: a restored
+    /// The same of a user, domain or ip, with what it has not added yet: a restored
     /// session owes nothing. While it is held it has no age.
     fn gathered_basis<P: Defers + Kind>(&self, entry: &P, now: Now) -> Basis {
         let basis = self.basis(entry, now);
@@ -353,7 +353,7 @@ impl Store {
                     created_secs: domain.created_secs,
                     is_held: domain.is_held(),
                 },
-                basis: self.basis(domain, now),
+                basis: self.gathered_basis(domain, now),
             })?;
         }
         for link in by_age(&self.ips) {
