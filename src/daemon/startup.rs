@@ -13,7 +13,7 @@ use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
 use super::turn::Daemon;
-use crate::config::{LogPath, Service, Settings};
+use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
@@ -59,7 +59,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         _ => None,
     };
     let base_dir = settings.base_dir.clone();
-    make_base_dir(&base_dir, &options.defaults().base_dir, identity.as_ref())?;
+    make_base_dir(&base_dir, &Defaults::ours().base_dir, identity.as_ref())?;
     let owner = identity.as_ref();
     let owner = owner.map(|identity| (identity.user.uid, identity.gid));
     let _lock = lock_directory(&base_dir, owner)
