@@ -1,7 +1,8 @@
 //! Children: what became of them, and ties beyond those that std knows.
 //!
 //! Owns: waitid(2) and wait4(2) for all children alike, the adoption of orphans,
-//! and the tie that ends a child with its parent. Starting a program is std's.
+//! and the tie that ends a child with its parent. Starting a program is std's, or
+//! that of [`answer`](super::answer).
 //!
 //! Invariants: nothing here waits. A child that was only looked at stays to be
 //! taken; its files in /proc stay as long.
