@@ -87,9 +87,9 @@ pub fn load(
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Settings, Mistakes> {
-    build::build(
-        parse::read(source),
-        overrides.iter().flat_map(|text| parse::overriding(text)),
-        defaults,
-    )
+    let mut items = parse::read(source);
+    for text in overrides {
+        items.extend(parse::overriding(text));
+    }
+    build::build(items, defaults)
 }
