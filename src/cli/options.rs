@@ -332,9 +332,17 @@ fn filters(words: &[&str]) -> Vec<Vec<u8>> {
     pieces.map(|filter| filter.as_bytes().to_vec()).collect()
 }
 
-/// A time of more than nothing.
+/// A time of more than nothing, in seconds: `2`, `0.5`.
 fn seconds(text: &str) -> Option<Duration> {
-    let duration = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = [whole, part].concat();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let secs: u32 = format!("0{whole}").parse().ok()?;
+    // Nanoseconds; what is less is nothing.
+    let nanos = format!("{part:0<9}")[..9].parse().ok()?;
+    let duration = Duration::new(secs.into(), nanos);
     (!duration.is_zero()).then_some(duration)
 }
 
