@@ -374,6 +374,37 @@ mod tests {
     }
 
     #[test]
+    fn times_are_decimal_seconds() {
+        for (text, millis) in [
+            ("2", 2000),
+            ("0.5", 500),
+            (".25", 250),
+            ("1.", 1000),
+            ("0.0010", 1),
+            ("4294967295", 4_294_967_295_000),
+        ] {
+            assert_eq!(seconds(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(seconds("0.0000000019"), Some(Duration::from_nanos(1)));
+        for text in [
+            "",
+            ".",
+            "0",
+            "0.0",
+            "-1",
+            "+1",
+            "1e3",
+            "1.2.3",
+            "1,5",
+            "inf",
+            "NaN",
+            "4294967296",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn doveadms_order_and_words_mean_the_same() {
         for args in [
             &[

@@ -127,6 +127,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn decimals_are_rounded_and_seconds_are_not_padded() {
+        for (value, decimals, expected) in [
+            (0.0, 0, "0"),
+            (0.49, 0, "0"),
+            (2.0, 3, "2.000"),
+            (0.0004, 3, "0.000"),
+            (0.0996, 3, "0.100"),
+            (1_795_469_316.128_718, 6, "1795469316.128718"),
+            (1e30, 0, "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(value, decimals), expected, "{value}");
+        }
+        for (millis, expected) in [(0, "0"), (10_000, "10"), (1500, "1.5"), (250, "0.25")] {
+            assert_eq!(secs(Duration::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
     fn numbers_stay_short_at_every_step() {
         for (value, expected) in [
             (0.0, "-"),
