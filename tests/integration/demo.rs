@@ -97,6 +97,27 @@ fn started(dir: &TempDir) -> Child {
     child
 }
 
+/// The process that started the daemon and the workers.
+fn stage(dir: &TempDir) -> u32 {
+    let stage = processes(dir).into_iter().find(|pid| {
+        let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        name.starts_with(b"dovestat-demo-stage")
+    });
+    stage.and_then(|pid| pid.parse().ok()).expect("the stage")
+}
+
+#[test]
+fn daemon_and_workers_end_with_who_started_them() {
+    let dir = TempDir::new("demo-killed");
+    let mut child = started(&dir);
+    send_signal(stage(&dir), libc::SIGKILL);
+    wait_until("all of them ending", || {
+        processes(&dir) == [child.id().to_string()]
+    });
+    let _ = child.kill();
+    child.wait().expect("its end");
+}
+
 #[test]
 fn nothing_is_left_whatever_ends_it() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL] {
@@ -110,12 +131,7 @@ fn nothing_is_left_whatever_ends_it() {
     // Its parts may be ended, too.
     let dir = TempDir::new("demo-stage");
     let mut child = started(&dir);
-    let stage = processes(&dir).into_iter().find(|pid| {
-        let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        name.starts_with(b"dovestat-demo-stage")
-    });
-    let stage = stage.and_then(|pid| pid.parse().ok()).expect("the stage");
-    send_signal(stage, libc::SIGTERM);
+    send_signal(stage(&dir), libc::SIGTERM);
     wait_until("the stage being cleared", || left(&dir) == 0);
     let _ = child.kill();
     child.wait().expect("its end");
