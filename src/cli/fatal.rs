@@ -12,6 +12,9 @@ pub enum Fatal {
     /// A server could not be reached, refused or disconnected, which was told
     /// of already: 75, and no line.
     Told,
+    /// Something that is needed is not there: 69. The text says what, where it was
+    /// looked for, and what to do.
+    Unavailable(String),
     /// A system call failed: 74. The text says what was being done.
     Io(String, io::Error),
     /// What is read is not what it should be: 65.
@@ -23,7 +26,13 @@ pub enum Fatal {
 impl Fatal {
     /// For `map_err`: the failure of `what`.
     pub fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Fatal {
-        move |error| Fatal::Io(what.to_string(), error)
+        move |error| Fatal::failure(&what, error)
+    }
+
+    /// The failure of `what`.
+    #[cold]
+    fn failure(what: &dyn fmt::Display, error: io::Error) -> Fatal {
+        Fatal::Io(what.to_string(), error)
     }
 
     /// For `map_err`: the failure of writing to standard output.
@@ -39,6 +48,7 @@ impl Fatal {
         match self {
             Fatal::Usage(_) => 64,
             Fatal::Data(_) => 65,
+            Fatal::Unavailable(_) => 69,
             Fatal::Told => 75,
             Fatal::Io(..) => 74,
             Fatal::Closed => 0,
@@ -71,7 +81,7 @@ pub fn warn(text: &str) {
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fatal::Usage(text) | Fatal::Data(text) => f.write_str(text),
+            Fatal::Usage(text) | Fatal::Data(text) | Fatal::Unavailable(text) => f.write_str(text),
             Fatal::Io(what, error) => write!(f, "{what}: {error}"),
             Fatal::Told | Fatal::Closed => Ok(()),
         }

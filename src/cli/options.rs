@@ -332,9 +332,17 @@ fn filters(words: &[&str]) -> Vec<Vec<u8>> {
     pieces.map(|filter| filter.as_bytes().to_vec()).collect()
 }
 
-/// A time of more than nothing.
+/// A time of more than nothing, in seconds: `2`, `0.5`.
 fn seconds(text: &str) -> Option<Duration> {
-    let duration = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = [whole, part].concat();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let secs: u32 = format!("0{whole}").parse().ok()?;
+    // Nanoseconds; what is less is nothing.
+    let nanos = format!("{part:0<9}")[..9].parse().ok()?;
+    let duration = Duration::new(secs.into(), nanos);
     (!duration.is_zero()).then_some(duration)
 }
 
@@ -362,6 +370,37 @@ mod tests {
         match task(args) {
             Ok(Task::Top(options)) => options,
             other => panic!("{args:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn times_are_decimal_seconds() {
+        for (text, millis) in [
+            ("2", 2000),
+            ("0.5", 500),
+            (".25", 250),
+            ("1.", 1000),
+            ("0.0010", 1),
+            ("4294967295", 4_294_967_295_000),
+        ] {
+            assert_eq!(seconds(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(seconds("0.0000000019"), Some(Duration::from_nanos(1)));
+        for text in [
+            "",
+            ".",
+            "0",
+            "0.0",
+            "-1",
+            "+1",
+            "1e3",
+            "1.2.3",
+            "1,5",
+            "inf",
+            "NaN",
+            "4294967296",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
         }
     }
 

@@ -10,7 +10,7 @@
 
 use super::fatal::{warn, Fatal};
 use super::options::RunOptions;
-use crate::daemon;
+use crate::config::Defaults;
 use crate::report::{Children, FifoWriter, Login, Session};
 use crate::stats::Stats;
 use crate::sys::poll::{Interest, PollSet};
@@ -205,7 +205,7 @@ fn fifo_path(options: &RunOptions) -> PathBuf {
     given
         .or_else(|| variable().map(PathBuf::from))
         .unwrap_or_else(|| {
-            let own = daemon::default_base_dir().join("stats-mail");
+            let own = Defaults::ours().base_dir.join("stats-mail");
             let system = Path::new(SYSTEM_FIFO);
             let own_is_it = own.exists() && !system.exists();
             if own_is_it {

@@ -38,7 +38,7 @@
 //! With [`Connection::set_nonblocking`] the same works in a poll(2) loop: `fill`
 //! then fails with `WouldBlock` when there is nothing to read.
 
-use crate::daemon;
+use crate::config::Defaults;
 use crate::store::Zoom;
 use crate::sys;
 use crate::wire::{push_escaped, unescape};
@@ -113,7 +113,7 @@ impl Address {
 /// 2.2 and an ordinary user's own daemon make; the first of all if none does.
 impl Default for Address {
     fn default() -> Address {
-        let own = daemon::default_base_dir().join("stats");
+        let own = Defaults::ours().base_dir.join("stats");
         let all = [
             Path::new("/run/dovestat/stats"),
             Path::new("/run/dovecot/old-stats"),

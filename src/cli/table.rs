@@ -125,11 +125,13 @@ pub fn help() -> String {
     }
     let mut groups: Vec<&[&str]> = Vec::new();
     for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
-        if !groups.contains(&row.commands) {
-            groups.push(row.commands);
+        match row.commands {
+            known if groups.contains(&known) => {}
+            // Those of all commands come first.
+            [] => groups.insert(0, &[]),
+            commands => groups.push(commands),
         }
     }
-    groups.sort_by_key(|commands| !commands.is_empty());
     for group in groups {
         text += &match group {
             [] => "\nOptions:\n".to_owned(),

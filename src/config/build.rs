@@ -17,40 +17,34 @@ use super::settings::{
     FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
 };
 use super::{table, value, Defaults};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Longest value: that of a path, which is the longest there is use for.
 const VALUE_MAX_BYTES: usize = 4096;
 
-/// The settings that `file` and then `overrides` make of the defaults.
+/// The settings that `items` make of the defaults.
 ///
 /// # Errors
 /// All mistakes, in the order of the items.
-pub fn build(
-    file: Vec<Item>,
-    overrides: impl Iterator<Item = Item>,
-    defaults: &Defaults,
-) -> Result<Settings, Mistakes> {
+pub fn build(items: Vec<Item>, defaults: &Defaults) -> Result<Settings, Mistakes> {
     let mut builder = Builder {
         settings: Settings::new(defaults),
         variables: table::VARIABLES.map(|(name, value)| (name, value.to_owned())),
         scopes: Vec::new(),
-        opened: BTreeMap::new(),
+        opened: Vec::new(),
         now: 0,
         mistakes: Vec::new(),
     };
-    for item in file.into_iter().chain(overrides) {
+    for item in items {
         builder.now += 1;
         builder.item(item);
     }
     builder.check_whole();
-    let mut mistakes = builder.mistakes;
-    if mistakes.is_empty() {
+    if builder.mistakes.is_empty() {
         return Ok(builder.settings);
     }
-    mistakes.sort_by_key(|(order, _)| *order);
-    Err(Mistakes(mistakes.into_iter().map(|(_, m)| m).collect()))
+    let mistakes = builder.mistakes.into_iter().map(|(_, mistake)| mistake);
+    Err(Mistakes(mistakes.collect()))
 }
 
 /// The section an item is in.
@@ -71,7 +65,10 @@ pub enum Scope {
 }
 
 /// Where a listener was opened.
+#[derive(Clone)]
 struct Opened {
+    /// Its section.
+    scope: Scope,
     /// The number of the item.
     order: usize,
     /// Its place.
@@ -89,10 +86,10 @@ struct Builder {
     /// The open sections, outermost first.
     scopes: Vec<Scope>,
     /// The listeners that sections were seen of, by the first section.
-    opened: BTreeMap<Scope, Opened>,
+    opened: Vec<Opened>,
     /// The number of the current item.
     now: usize,
-    /// What is wrong, with the number of the item it is told about.
+    /// What is wrong, by the number of the item it is told about.
     mistakes: Vec<(usize, Mistake)>,
 }
 
@@ -126,8 +123,20 @@ impl Builder {
 
     /// Notes what is wrong with the current item.
     fn wrong(&mut self, place: &Place, message: String) {
+        self.wrong_at(self.now, place, message);
+    }
+
+    /// Notes what is wrong with an item.
+    fn wrong_at(&mut self, order: usize, place: &Place, message: String) {
         let place = place.clone();
-        self.mistakes.push((self.now, Mistake { place, message }));
+        let at = self.mistakes.partition_point(|(other, _)| *other <= order);
+        self.mistakes
+            .insert(at, (order, Mistake { place, message }));
+    }
+
+    /// Where a listener was opened; nobody opens default ones.
+    fn opened(&mut self, scope: Scope) -> Option<&mut Opened> {
+        self.opened.iter_mut().find(|opened| opened.scope == scope)
     }
 
     /// The innermost open section.
@@ -177,11 +186,14 @@ impl Builder {
                 return Err(format!("unknown section {}{hint}", quoted(kind)));
             }
         };
-        self.opened.entry(scope).or_insert_with(|| Opened {
-            order: self.now,
-            place: place.clone(),
-            has_port: false,
-        });
+        if self.opened(scope).is_none() {
+            self.opened.push(Opened {
+                scope,
+                order: self.now,
+                place: place.clone(),
+                has_port: false,
+            });
+        }
         Ok(scope)
     }
 
@@ -192,7 +204,7 @@ impl Builder {
         if scope == Scope::Unknown {
             return Ok(());
         }
-        if let Some(opened) = self.opened.get_mut(&scope) {
+        if let Some(opened) = self.opened(scope) {
             opened.has_port |= name == "port";
         }
         let wrong = |message| format!("{key}: {message}");
@@ -287,12 +299,10 @@ impl Builder {
 
     /// Reports what is wrong between settings.
     fn check_whole(&mut self) {
-        for (scope, opened) in &self.opened {
-            if matches!(scope, Scope::Inet(_)) && !opened.has_port {
+        for opened in self.opened.clone() {
+            if matches!(opened.scope, Scope::Inet(_)) && !opened.has_port {
                 let message = "inet_listener: a port is missing".to_owned();
-                let place = opened.place.clone();
-                self.mistakes
-                    .push((opened.order, Mistake { place, message }));
+                self.wrong_at(opened.order, &opened.place, message);
             }
         }
         self.check_protocols();
@@ -300,29 +310,33 @@ impl Builder {
         let fifos = files.map(|(i, fifo)| (Scope::Fifo(i), fifo));
         let files = self.settings.unix_listeners.iter().enumerate();
         let sockets = files.map(|(i, unix)| (Scope::Unix(i), &unix.file));
-        let mut taken: BTreeMap<PathBuf, Scope> = BTreeMap::new();
+        let mut taken: Vec<(Scope, PathBuf)> = Vec::new();
         for (scope, file) in fifos.chain(sockets).filter(|(_, file)| file.is_enabled()) {
-            let path = file.path_in(&self.settings.base_dir);
-            let Some(other) = taken.insert(path.clone(), scope) else {
+            // Without what means nothing, so that comparing bytes will do.
+            let path = file.path_in(&self.settings.base_dir).components().collect();
+            taken.push((scope, path));
+        }
+        for (index, (scope, path)) in taken.iter().enumerate() {
+            let mut before = taken[..index].iter().rev();
+            let same = |other: &Path| other.as_os_str() == path.as_os_str();
+            let Some((other, _)) = before.find(|(_, other)| same(other)) else {
                 continue;
             };
             // One of the two may be a default one, which nobody opened.
-            let both = [scope, other].map(|scope| self.opened.get(&scope));
+            let both = [*scope, *other].map(|scope| self.opened(scope).cloned());
             let both = both.into_iter().flatten();
             if let Some(opened) = both.max_by_key(|opened| opened.order) {
                 let path = quoted(&path.to_string_lossy());
                 let message = format!("two listeners have the path {path}");
-                let place = opened.place.clone();
-                self.mistakes
-                    .push((opened.order, Mistake { place, message }));
+                self.wrong_at(opened.order, &opened.place, message);
             }
         }
     }
 
     /// Reports settings of listeners that mean nothing to their protocol.
     fn check_protocols(&mut self) {
-        for (scope, opened) in &self.opened {
-            let (kind, options, default) = match *scope {
+        for opened in self.opened.clone() {
+            let (kind, options, default) = match opened.scope {
                 Scope::Unix(i) => {
                     let unix = &self.settings.unix_listeners[i];
                     let default = UnixListener::new(&unix.file.name);
@@ -348,9 +362,7 @@ impl Builder {
             if options.protocol == Protocol::Http && *options != meaningful {
                 let text =
                     "reset, column_order and header_always mean nothing with protocol = http";
-                let (place, message) = (opened.place.clone(), format!("{kind}: {text}"));
-                self.mistakes
-                    .push((opened.order, Mistake { place, message }));
+                self.wrong_at(opened.order, &opened.place, format!("{kind}: {text}"));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! only by a pattern that begins with one, and a directory that cannot be listed
 //! has no matches. It looks at names only and opens no file.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -19,10 +20,11 @@ pub fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
         found = match component {
             Component::Normal(name) if is_pattern(&name.to_string_lossy()) => {
                 let name: Vec<char> = name.to_string_lossy().chars().collect();
-                found
-                    .iter()
-                    .flat_map(|dir| matches_in(dir, &name))
-                    .collect()
+                let mut below = Vec::new();
+                for dir in &found {
+                    below.append(&mut matches_in(dir, &name));
+                }
+                below
             }
             other => found.into_iter().map(|dir| dir.join(other)).collect(),
         };
@@ -43,16 +45,15 @@ fn matches_in(dir: &Path, pattern: &[char]) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(listed) else {
         return Vec::new();
     };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.file_name()))
-        .filter(|name| {
-            let name: Vec<char> = name.to_string_lossy().chars().collect();
-            (name[0] != '.' || pattern[0] == '.') && matches(pattern, &name)
-        })
-        .map(|name| dir.join(name))
-        .collect();
-    found.sort();
-    found
+    let mut found: Vec<OsString> = Vec::new();
+    for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
+        let chars: Vec<char> = name.to_string_lossy().chars().collect();
+        if (chars[0] != '.' || pattern[0] == '.') && matches(pattern, &chars) {
+            let at = found.partition_point(|known| *known < name);
+            found.insert(at, name);
+        }
+    }
+    found.into_iter().map(|name| dir.join(name)).collect()
 }
 
 /// Whether `name` matches `pattern` as a whole.

@@ -13,50 +13,60 @@ pub const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs h
 pub fn for_section(scope: Scope, kind: &str) -> String {
     let listeners = ["fifo_listener", "unix_listener", "inet_listener"];
     match scope {
-        Scope::Top => match did_you_mean(kind, ["service"].into_iter()) {
+        Scope::Top => match did_you_mean(kind, &["service"]) {
             hint if hint.is_empty() => NOT_OURS.to_owned(),
             hint => hint,
         },
-        Scope::Service => did_you_mean(kind, listeners.into_iter()),
+        Scope::Service => did_you_mean(kind, &listeners),
         _ => String::new(),
     }
 }
 
 /// What somebody who wrote the setting `name` in `scope` may have wanted.
 pub fn for_setting(scope: Scope, name: &str) -> String {
-    let file = || table::names(table::FILE);
-    let options = || table::names(table::OPTIONS);
-    let close = match scope {
-        Scope::Top => did_you_mean(name, table::names(table::TOP)),
-        Scope::Service => did_you_mean(name, table::names(table::SERVICE)),
-        Scope::Fifo(_) => did_you_mean(name, file()),
-        Scope::Unix(_) => did_you_mean(name, file().chain(options())),
-        Scope::Inet(_) => did_you_mean(name, table::names(table::INET).chain(options())),
-        Scope::Unknown => String::new(),
+    let top = table::names(table::TOP);
+    let service = table::names(table::SERVICE);
+    let file = table::names(table::FILE);
+    let inet = table::names(table::INET);
+    let options = table::names(table::OPTIONS);
+    let here: &[&[&str]] = match scope {
+        Scope::Top => &[&top],
+        Scope::Service => &[&service],
+        Scope::Fifo(_) => &[&file],
+        Scope::Unix(_) => &[&file, &options],
+        Scope::Inet(_) => &[&inet, &options],
+        Scope::Unknown => &[],
     };
+    let close = did_you_mean(name, &here.concat());
     if !close.is_empty() {
-        close
-    } else if table::names(table::TOP).any(|known| known == name) {
-        " (it belongs outside sections)".to_owned()
-    } else if table::names(table::SERVICE).any(|known| known == name) {
-        " (it belongs in service stats)".to_owned()
-    } else if (file().chain(options()).chain(table::names(table::INET))).any(|known| known == name)
-    {
-        " (it belongs in a listener's section)".to_owned()
-    } else {
-        String::new()
+        return close;
     }
+    let belongs = if top.contains(&name) {
+        " (it belongs outside sections)"
+    } else if service.contains(&name) {
+        " (it belongs in service stats)"
+    } else if [file, inet, options].concat().contains(&name) {
+        " (it belongs in a listener's section)"
+    } else {
+        ""
+    };
+    belongs.to_owned()
 }
 
 /// The nearest of `known` in parentheses, if `name` looks like a slip of it.
-fn did_you_mean(name: &str, known: impl Iterator<Item = &'static str>) -> String {
-    known
-        .map(|known| (distance(name, known), known))
-        .filter(|(distance, known)| *distance <= (known.len() / 3).min(3))
-        .min()
-        .map_or(String::new(), |(_, known)| {
-            format!(" (did you mean {known}?)")
-        })
+fn did_you_mean(name: &str, known: &[&str]) -> String {
+    let mut nearest: Option<(usize, &str)> = None;
+    for known in known {
+        let found = (distance(name, known), *known);
+        let is_near = found.0 <= (known.len() / 3).min(3);
+        if is_near && nearest.is_none_or(|nearest| found < nearest) {
+            nearest = Some(found);
+        }
+    }
+    match nearest {
+        Some((_, known)) => format!(" (did you mean {known}?)"),
+        None => String::new(),
+    }
 }
 
 /// Characters to insert, remove or replace to make `b` of `a`.

@@ -17,7 +17,8 @@
 //!
 //! This room reads the configuration files and nothing else: it looks up no
 //! users, no host names and no clock, writes nothing, and never logs. Whether a
-//! listener can really be bound is found out by who binds it.
+//! listener can really be bound is found out by who binds it. Where defaults depend
+//! on who asks, [`Defaults`] holds them.
 
 mod build;
 mod glob;
@@ -40,6 +41,7 @@ pub use settings::{
     Protocol, Service, Settings, StateDir, UnixListener,
 };
 
+use crate::sys::user::effective_uid;
 use std::path::PathBuf;
 
 /// The defaults that depend on who starts the daemon.
@@ -47,6 +49,24 @@ use std::path::PathBuf;
 pub struct Defaults {
     /// `base_dir` when no setting names one; absolute.
     pub base_dir: PathBuf,
+}
+
+impl Defaults {
+    /// Those of whoever runs this process.
+    pub fn ours() -> Defaults {
+        let base_dir = match (effective_uid(), runtime_dir()) {
+            (0, _) => PathBuf::from(table::SYSTEM_BASE_DIR),
+            (_, Some(dir)) => dir.join("dovestat"),
+            (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
+        };
+        Defaults { base_dir }
+    }
+}
+
+/// The directory that the login session provides for sockets.
+fn runtime_dir() -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
+    (dir.is_absolute() && dir.is_dir()).then_some(dir)
 }
 
 /// The main configuration file, and whether it has to be there.
@@ -67,9 +87,9 @@ pub fn load(
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Settings, Mistakes> {
-    build::build(
-        parse::read(source),
-        overrides.iter().flat_map(|text| parse::overriding(text)),
-        defaults,
-    )
+    let mut items = parse::read(source);
+    for text in overrides {
+        items.extend(parse::overriding(text));
+    }
+    build::build(items, defaults)
 }

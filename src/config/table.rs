@@ -366,6 +366,6 @@ pub(super) fn set<T>(
 }
 
 /// The names of `rows`.
-pub(super) fn names<T>(rows: &'static [Setting<T>]) -> impl Iterator<Item = &'static str> {
-    rows.iter().map(|row| row.name)
+pub(super) fn names<T>(rows: &[Setting<T>]) -> Vec<&'static str> {
+    rows.iter().map(|row| row.name).collect()
 }

@@ -34,6 +34,12 @@ const TIME_UNITS: [(&str, u64); 5] = [
 /// Longer names of the units of times, of which any prefix is accepted as well.
 const TIME_UNITS_LONG: [&str; 5] = ["seconds", "minutes", "hours", "days", "weeks"];
 
+/// What is wrong with `text`.
+#[cold]
+fn wrong(text: &str, what: &str) -> String {
+    format!("{} {what}", quoted(text))
+}
+
 /// Splits `text` into its leading number and the unit after it.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text
@@ -71,10 +77,7 @@ pub fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
         Some((count, *bytes))
     });
     let Some((count, unit_bytes)) = parsed else {
-        return Err(format!(
-            "{} is not a size: a number with B, K, M, G or T",
-            quoted(text)
-        ));
+        return Err(wrong(text, "is not a size: a number with B, K, M, G or T"));
     };
     match count
         .checked_mul(unit_bytes)
@@ -86,7 +89,7 @@ pub fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
             quoted(text),
             show_size(min_bytes)
         )),
-        None => Err(format!("{} is too large: below 16777216 T", quoted(text))),
+        None => Err(wrong(text, "is too large: below 16777216 T")),
     }
 }
 
@@ -99,9 +102,9 @@ pub fn show_size(bytes: u64) -> String {
 /// A time in whole seconds, at least `min_secs`: `30s`, `1 mins`, `12 hours`, `0`.
 pub fn time(text: &str, min_secs: u32) -> Result<u32, String> {
     let wanted = || {
-        format!(
-            "{} is not a time: a number with secs, mins, hours, days or weeks",
-            quoted(text)
+        wrong(
+            text,
+            "is not a time: a number with secs, mins, hours, days or weeks",
         )
     };
     let (count, unit) = number_and_unit(text).ok_or_else(wanted)?;
@@ -114,7 +117,7 @@ pub fn time(text: &str, min_secs: u32) -> Result<u32, String> {
             .iter()
             .any(|m| m.starts_with(&unit))
     {
-        return Err(format!("{} is too fine: whole seconds only", quoted(text)));
+        return Err(wrong(text, "is too fine: whole seconds only"));
     } else {
         TIME_UNITS
             .iter()
@@ -156,7 +159,7 @@ pub fn number(text: &str, max: u32) -> Result<u32, String> {
 pub fn port(text: &str) -> Result<u16, String> {
     match number(text, u16::MAX.into()) {
         Ok(port) => Ok(port as u16),
-        Err(_) => Err(format!("{} is not a port from 0 to 65535", quoted(text))),
+        Err(_) => Err(wrong(text, "is not a port from 0 to 65535")),
     }
 }
 
@@ -165,10 +168,7 @@ pub fn mode(text: &str) -> Result<u32, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o7777 => Ok(mode),
-        _ => Err(format!(
-            "{} is not an octal mode from 0 to 07777",
-            quoted(text)
-        )),
+        _ => Err(wrong(text, "is not an octal mode from 0 to 07777")),
     }
 }
 
@@ -182,7 +182,7 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "y" | "1" => Ok(true),
         "no" => Ok(false),
-        _ => Err(format!("{} is neither yes nor no", quoted(text))),
+        _ => Err(wrong(text, "is neither yes nor no")),
     }
 }
 
@@ -201,7 +201,7 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
     if Path::new(text).is_absolute() {
         Ok(PathBuf::from(text))
     } else {
-        Err(format!("{} is not an absolute path", quoted(text)))
+        Err(wrong(text, "is not an absolute path"))
     }
 }
 
@@ -244,9 +244,9 @@ pub fn log_path(text: &str) -> Result<LogPath, String> {
         "stderr" | "/dev/stderr" => Ok(LogPath::Stderr),
         path => match absolute_path(path) {
             Ok(path) => Ok(LogPath::File(path)),
-            Err(_) => Err(format!(
-                "{} is neither syslog nor stderr nor an absolute path",
-                quoted(path)
+            Err(_) => Err(wrong(
+                path,
+                "is neither syslog nor stderr nor an absolute path",
             )),
         },
     }
@@ -266,7 +266,7 @@ pub fn protocol(text: &str) -> Result<Protocol, String> {
     match text {
         "stats" => Ok(Protocol::Stats),
         "http" => Ok(Protocol::Http),
-        _ => Err(format!("{} is neither stats nor http", quoted(text))),
+        _ => Err(wrong(text, "is neither stats nor http")),
     }
 }
 
@@ -284,7 +284,7 @@ pub fn column_order(text: &str) -> Result<ColumnOrder, String> {
     match text {
         "2.2" => Ok(ColumnOrder::V2_2),
         "2.3" => Ok(ColumnOrder::V2_3),
-        _ => Err(format!("{} is neither 2.2 nor 2.3", quoted(text))),
+        _ => Err(wrong(text, "is neither 2.2 nor 2.3")),
     }
 }
 
@@ -312,8 +312,7 @@ pub fn levels(text: &str) -> Result<Vec<Level>, String> {
         match LEVELS.iter().find(|(name, _)| *name == word) {
             Some((_, level)) if !found.contains(level) => found.push(*level),
             None if !word.is_empty() => {
-                let word = quoted(word);
-                return Err(format!("{word} is not one of global, domain, user and ip"));
+                return Err(wrong(word, "is not one of global, domain, user and ip"));
             }
             _ => {}
         }
@@ -332,26 +331,28 @@ pub fn show_levels(levels: &[Level]) -> String {
 pub fn entry_limit(text: &str) -> Result<u32, String> {
     match number(text, 10_000) {
         Ok(limit) if limit > 0 => Ok(limit),
-        _ => Err(format!("{} is not a number from 1 to 10000", quoted(text))),
+        _ => Err(wrong(text, "is not a number from 1 to 10000")),
     }
 }
 
 /// Addresses to listen on, divided by blanks or commas.
 pub fn addresses(text: &str) -> Result<Vec<Address>, String> {
-    text.split(|c: char| c.is_whitespace() || c == ',')
-        .filter(|word| !word.is_empty())
-        .map(|word| match word {
-            "*" => Ok(Address::Ip(Ipv4Addr::UNSPECIFIED.into())),
+    let mut found = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || c == ',') {
+        found.push(match word {
+            "" => continue,
+            "*" => Address::Ip(Ipv4Addr::UNSPECIFIED.into()),
             word => {
                 let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']'));
                 let host = host(bare.unwrap_or(word))?;
-                Ok(match host.parse::<IpAddr>() {
+                match host.parse::<IpAddr>() {
                     Ok(ip) => Address::Ip(ip),
                     Err(_) => Address::Host(host),
-                })
+                }
             }
-        })
-        .collect()
+        });
+    }
+    Ok(found)
 }
 
 /// The text of a list of addresses.
@@ -368,7 +369,7 @@ pub fn host_port(text: &str, default_port: u16) -> Result<Option<HostPort>, Stri
     let (name, after) = if let Some(rest) = text.strip_prefix('[') {
         match rest.split_once(']') {
             Some((name, after)) if is_ipv6(name) => (name, after),
-            _ => return Err(format!("{} is not an IPv6 address in []", quoted(text))),
+            _ => return Err(wrong(text, "is not an IPv6 address in []")),
         }
     } else if is_ipv6(text) {
         (text, "")
@@ -378,12 +379,7 @@ pub fn host_port(text: &str, default_port: u16) -> Result<Option<HostPort>, Stri
     let port = match after.strip_prefix(':').map(port) {
         None if after.is_empty() => default_port,
         Some(Ok(port)) if port > 0 => port,
-        _ => {
-            return Err(format!(
-                "{} does not end in a port from 1 to 65535",
-                quoted(text)
-            ))
-        }
+        _ => return Err(wrong(text, "does not end in a port from 1 to 65535")),
     };
     let host = host(name)?;
     Ok(Some(HostPort { host, port }))
@@ -392,7 +388,7 @@ pub fn host_port(text: &str, default_port: u16) -> Result<Option<HostPort>, Stri
 /// Whether `text` is an IPv6 address, perhaps with a zone (`fe80::1%eth0`).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
-    let zone_char = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let zone_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(zone_char)
 }
 
@@ -417,9 +413,6 @@ fn host(text: &str) -> Result<String, String> {
     if is_name || text.parse::<Ipv4Addr>().is_ok() || is_ipv6(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "{} is neither an IP address nor a host name",
-            quoted(text)
-        ))
+        Err(wrong(text, "is neither an IP address nor a host name"))
     }
 }

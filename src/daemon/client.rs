@@ -72,7 +72,6 @@ impl AsFd for Stream {
 }
 
 /// A client.
-#[derive(Debug)]
 pub struct Client {
     /// Its connection, nonblocking.
     stream: Stream,

@@ -8,7 +8,6 @@
 
 use super::context::Context;
 use crate::store::Store;
-use std::fmt::Debug;
 
 /// The output at which a slice ends, in bytes; one row may pass it.
 pub const SLICE_BYTES: usize = 16384;
@@ -32,7 +31,7 @@ impl Exchange {
 }
 
 /// A protocol on one connection.
-pub trait Conversation: Debug {
+pub trait Conversation {
     /// Whether something is to be answered without more input: a whole request,
     /// or so much of one that it is refused. What is not that is bounded by it.
     fn has_request(&self, input: &[u8]) -> bool;

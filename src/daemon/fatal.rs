@@ -26,7 +26,13 @@ pub enum Fatal {
 impl Fatal {
     /// For `map_err`: the failure of `what`.
     pub fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Fatal {
-        move |error| Fatal::Io(what.to_string(), error)
+        move |error| Fatal::failure(&what, error)
+    }
+
+    /// The failure of `what`.
+    #[cold]
+    fn failure(what: &dyn fmt::Display, error: io::Error) -> Fatal {
+        Fatal::Io(what.to_string(), error)
     }
 
     /// The exit code as a number.

@@ -168,22 +168,33 @@ impl Faults {
         uptime_secs: u32,
         detail: impl FnOnce() -> String,
     ) {
-        let (severity, rate, text) = &KINDS[fault as usize];
+        if self.count(fault, uptime_secs) {
+            self.tell(log, fault, &detail());
+        }
+    }
+
+    /// Counts a fault; whether it is to be logged.
+    fn count(&mut self, fault: Fault, uptime_secs: u32) -> bool {
+        let (_, rate, _) = &KINDS[fault as usize];
         let tally = &mut self.tallies[fault as usize];
         tally.count += 1;
         if uptime_secs.wrapping_sub(tally.window_secs) >= rate.window_secs {
             (tally.window_secs, tally.lines) = (uptime_secs, 0);
         }
-        if tally.lines == rate.lines {
-            tally.unsaid += 1;
-            return;
-        }
-        tally.lines += 1;
-        let more = match std::mem::take(&mut tally.unsaid) {
+        let is_told = tally.lines < rate.lines;
+        tally.lines += u32::from(is_told);
+        tally.unsaid += u64::from(!is_told);
+        is_told
+    }
+
+    /// Logs a fault, and how many before it were not.
+    fn tell(&mut self, log: &mut Log, fault: Fault, detail: &str) {
+        let (severity, _, text) = &KINDS[fault as usize];
+        let more = match std::mem::take(&mut self.tallies[fault as usize].unsaid) {
             0 => String::new(),
             count => format!(" ({count} more since the last such line)"),
         };
-        log.write(*severity, &format!("{text}: {}{more}", detail()));
+        log.write(*severity, &format!("{text}: {detail}{more}"));
     }
 
     /// All kinds as a word with `_`, and how often each occurred.

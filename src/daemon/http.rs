@@ -247,7 +247,9 @@ impl Sending {
         if is_chunk {
             write_chunk_size(&mut front, length);
         }
-        output.splice(begin..begin, front);
+        let content = output.split_off(begin);
+        output.extend_from_slice(&front);
+        output.extend_from_slice(&content);
         if is_chunk {
             output.extend_from_slice(CHUNK_END);
         }

@@ -48,8 +48,7 @@ mod startup;
 mod state;
 mod turn;
 
-pub use options::default_base_dir;
-
+use crate::config::Defaults;
 use fatal::Fatal;
 use options::{Command, Options};
 use std::process::ExitCode;
@@ -74,7 +73,7 @@ fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
         Command::Check => options.load().map(drop),
         Command::Print(shown) => {
             let settings = options.load()?;
-            options::print(&settings.print(shown, &options.defaults()))
+            options::print(&settings.print(shown, &Defaults::ours()))
         }
         Command::Serve => startup::serve(&options),
     }

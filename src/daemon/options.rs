@@ -3,9 +3,7 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use crate::config::table::SYSTEM_BASE_DIR;
 use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
-use crate::sys;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -162,19 +160,12 @@ impl Options {
         Ok(options)
     }
 
-    /// What an ordinary user's daemon has otherwise than the system's.
-    pub fn defaults(&self) -> Defaults {
-        Defaults {
-            base_dir: default_base_dir(),
-        }
-    }
-
     /// Reads the configuration.
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
     pub fn load(&self) -> Result<Settings, Fatal> {
-        config::load(&self.source, &self.overrides, &self.defaults()).map_err(Fatal::Configuration)
+        config::load(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
     /// Reads the configuration as it holds for this daemon: in the foreground it
@@ -189,21 +180,6 @@ impl Options {
         }
         Ok(settings)
     }
-}
-
-/// Where a daemon that this user starts lives unless told otherwise.
-pub fn default_base_dir() -> PathBuf {
-    match (sys::user::effective_uid(), runtime_dir()) {
-        (0, _) => PathBuf::from(SYSTEM_BASE_DIR),
-        (_, Some(dir)) => dir.join("dovestat"),
-        (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
-    }
-}
-
-/// The directory that the login session provides for sockets.
-fn runtime_dir() -> Option<PathBuf> {
-    let dir = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
-    (dir.is_absolute() && dir.is_dir()).then_some(dir)
 }
 
 /// The text of `--help`.

@@ -10,12 +10,13 @@
 //! Numeric addresses need none of this. Where getent is missing, as in most
 //! chroots, only they can be used.
 //!
-//! Must not: leave a child behind; one that is dropped is killed and reaped.
+//! Must not: leave a child behind; see [`Answer`].
 
+use crate::sys::answer::Answer;
+use std::ffi::CString;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// The most that is read of an answer; dozens of addresses.
 const MAX_ANSWER_BYTES: usize = 4096;
@@ -33,12 +34,10 @@ pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
 /// A question on its way.
 #[derive(Debug)]
 pub struct Lookup {
-    /// Who answers it.
-    child: Child,
-    /// Where the answer comes from.
-    pipe: ChildStdout,
-    /// What came by now.
-    answer: Vec<u8>,
+    /// The answer on its way.
+    answer: Answer,
+    /// What came of it by now.
+    text: Vec<u8>,
 }
 
 impl Lookup {
@@ -47,55 +46,33 @@ impl Lookup {
     /// # Errors
     /// When getent cannot be run.
     pub fn start(host: &str) -> io::Result<Lookup> {
-        // What else is in our environment is none of its business.
-        let path = std::env::var_os("PATH").map(|path| ("PATH", path));
-        let mut child = Command::new("getent")
-            .args(["ahosts", host])
-            .env_clear()
-            .envs(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
+        let answer = Answer::of([c"getent", c"ahosts", &CString::new(host)?])
             .map_err(|error| io::Error::new(error.kind(), format!("run getent: {error}")))?;
-        let pipe = child.stdout.take().expect("it was asked for");
-        Ok(Lookup {
-            child,
-            pipe,
-            answer: Vec::new(),
-        })
+        let text = Vec::new();
+        Ok(Lookup { answer, text })
     }
 
     /// Reads once, when there is something to read; the addresses, maybe none,
     /// when that was all.
     pub fn read(&mut self) -> Option<Vec<IpAddr>> {
         let mut bytes = [0; MAX_ANSWER_BYTES];
-        let room = MAX_ANSWER_BYTES - self.answer.len();
-        match self.pipe.read(&mut bytes[..room]) {
+        let room = MAX_ANSWER_BYTES - self.text.len();
+        match self.answer.read(&mut bytes[..room]) {
             Ok(0) => {}
             Ok(count) => {
-                self.answer.extend_from_slice(&bytes[..count]);
+                self.text.extend_from_slice(&bytes[..count]);
                 return None;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
             Err(_) => {}
         }
-        Some(addresses(&String::from_utf8_lossy(&self.answer)))
-    }
-}
-
-impl Drop for Lookup {
-    fn drop(&mut self) {
-        // It is ending by itself or not wanted any more; once killed it takes no
-        // time to reap.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Some(addresses(&String::from_utf8_lossy(&self.text)))
     }
 }
 
 impl AsFd for Lookup {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+        self.answer.as_fd()
     }
 }
 

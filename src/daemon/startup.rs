@@ -13,7 +13,7 @@ use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
 use super::turn::{make_room_for_clients, Daemon};
-use crate::config::{LogPath, Service, Settings};
+use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::dir::Dir;
 use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, Kind, Place};
@@ -69,7 +69,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let owner = identity.as_ref().map(Identity::ids);
     let base_dir = settings.base_dir.clone();
-    make_base_dir(&base_dir, &options.defaults().base_dir, owner)?;
+    make_base_dir(&base_dir, &Defaults::ours().base_dir, owner)?;
     let _lock = Dir::open(&base_dir)
         .and_then(|dir| lock_directory(&dir, LOCK, owner))
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?

@@ -25,6 +25,7 @@ use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
 use crate::sys::signal::Signals;
+use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -134,7 +135,6 @@ fn short_status(store: &Store) -> String {
 }
 
 /// The running daemon.
-#[derive(Debug)]
 pub struct Daemon {
     /// The command line, for reading the settings again.
     pub(super) options: Options,
@@ -411,8 +411,7 @@ impl Daemon {
     /// Logs numbers about the daemon itself.
     fn log_status(&mut self, title: &str) {
         let usage = self.store.usage();
-        let by_level = |counts: [String; 5]| {
-            let [commands, sessions, users, domains, ips] = counts;
+        let by_level = |[commands, sessions, users, domains, ips]: [u64; 5]| {
             format!(
                 "{commands} commands, {sessions} sessions, {users} users, {domains} domains, {ips} ips"
             )
@@ -422,8 +421,8 @@ impl Daemon {
              {} lines read; {} clients connected",
             usage.used_bytes,
             usage.limit_bytes,
-            by_level(usage.entries.map(|count| count.to_string())),
-            by_level(usage.evictions.map(|count| count.to_string())),
+            by_level(usage.entries.map(|count| count as u64)),
+            by_level(usage.evictions),
             self.line_count(),
             self.clients.len(),
         ));
@@ -549,7 +548,7 @@ impl Daemon {
         let (mut context, clients, _) = self.parts(now);
         let count = clients.len();
         let mut steps = STEPS_A_TURN;
-        let mut done = Vec::new();
+        let mut done = BinaryHeap::new();
         for offset in 0..count {
             let index = (begin + offset) % count;
             let client = &mut clients[index];
@@ -564,8 +563,8 @@ impl Daemon {
                 done.push(index);
             }
         }
-        done.sort_unstable();
-        for index in done.into_iter().rev() {
+        // The last first.
+        while let Some(index) = done.pop() {
             clients.swap_remove(index).end(context.store);
         }
         self.first_client = first;

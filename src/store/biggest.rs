@@ -14,8 +14,8 @@ use super::entry::Node;
 use super::filter::Filter;
 use super::opening::Opening;
 use super::{Store, Zoom};
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 
 /// The biggest entries seen so far.
 #[derive(Debug)]
@@ -24,30 +24,62 @@ pub(super) struct Ranking {
     limit: usize,
     /// How many were looked at.
     seen: u64,
-    /// Those wanted by now, smallest first: weight in microseconds, and, reversed,
-    /// which one it was; of equal weight the one seen first is the bigger.
-    biggest: BTreeMap<(u64, Reverse<u64>), Pick>,
+    /// Those wanted by now, the smallest on top.
+    biggest: BinaryHeap<Ranked>,
 }
+
+/// One of them. The larger weight is the less, so that the heap has the smallest on
+/// top; of equal weight the one seen first.
+#[derive(Debug)]
+struct Ranked {
+    /// Its weight in microseconds.
+    load_usecs: u64,
+    /// How many were seen before: no two have the same.
+    seen: u64,
+    /// Which it is.
+    pick: Pick,
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Ranked) -> Ordering {
+        let weights = other.load_usecs.cmp(&self.load_usecs);
+        weights.then(self.seen.cmp(&other.seen))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Ranked) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Ranked) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
 
 impl Ranking {
     /// Takes an entry into account.
     pub fn add(&mut self, load_usecs: u64, pick: Pick) {
-        self.biggest.insert((load_usecs, Reverse(self.seen)), pick);
+        self.biggest.push(Ranked {
+            load_usecs,
+            seen: self.seen,
+            pick,
+        });
         self.seen += 1;
         if self.biggest.len() > self.limit {
-            self.biggest.pop_first();
+            self.biggest.pop();
         }
     }
 
     /// What it came to, last seen first; levels are walked newest first.
     pub fn picks(self) -> Vec<Pick> {
-        let mut picks: Vec<_> = self
-            .biggest
-            .into_iter()
-            .map(|((_, seen), pick)| (seen, pick))
-            .collect();
-        picks.sort_unstable_by_key(|&(seen, _)| seen);
-        picks.into_iter().map(|(_, pick)| pick).collect()
+        let mut ranked = self.biggest.into_vec();
+        ranked.sort_unstable_by_key(|ranked| Reverse(ranked.seen));
+        ranked.into_iter().map(|ranked| ranked.pick).collect()
     }
 }
 
@@ -61,7 +93,7 @@ impl Store {
             walk.expect("it was just opened").ranking = Some(Ranking {
                 limit,
                 seen: 0,
-                biggest: BTreeMap::new(),
+                biggest: BinaryHeap::new(),
             });
         }
         opening

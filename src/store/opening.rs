@@ -11,7 +11,6 @@ use super::cursor::{Cursor, CursorId, Pick, Scope};
 use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
 use super::filter::Filter;
 use super::{Store, Zoom};
-use std::cmp::Reverse;
 
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;
@@ -91,11 +90,12 @@ impl Store {
                 return true;
             }
         };
-        if let Some(mut picks) = self.commands_below(holder) {
-            // Oldest first.
-            picks.sort_unstable_by_key(|&id| Reverse(self.commands.arena.age(id)));
+        if let Some(commands) = self.commands_below(holder) {
+            let mut picks: Vec<_> = commands.into_iter().map(Pick::Command).collect();
+            self.newest_first(&mut picks);
+            picks.reverse();
             (walk.at, walk.end) = (None, None);
-            (walk.scope, walk.picks) = (Scope::One, picks.into_iter().map(Pick::Command).collect());
+            (walk.scope, walk.picks) = (Scope::One, picks);
         }
         true
     }
@@ -123,10 +123,8 @@ impl Store {
                         let ids = sessions
                             .into_iter()
                             .map(|link| self.sessions.arena.id(link));
-                        let mut picks: Vec<_> = ids.collect();
-                        // Newest first.
-                        picks.sort_unstable_by_key(|&id| self.sessions.arena.age(id));
-                        walk.picks = picks.into_iter().map(Pick::Session).collect();
+                        walk.picks = ids.map(Pick::Session).collect();
+                        self.newest_first(&mut walk.picks);
                         (Scope::One, None)
                     }
                 },
@@ -257,6 +255,17 @@ impl Store {
             }
         }
         Some(found)
+    }
+
+    /// Sorts entries of one level, the one made last first.
+    fn newest_first(&self, picks: &mut [Pick]) {
+        picks.sort_unstable_by_key(|&pick| match pick {
+            Pick::Command(id) => self.commands.arena.age(id),
+            Pick::Session(id) => self.sessions.arena.age(id),
+            Pick::User(id) => self.users.arena.age(id),
+            Pick::Domain(id) => self.domains.arena.age(id),
+            Pick::Ip(id) => self.ips.arena.age(id),
+        });
     }
 
     /// The session that a filter names. Several sessions with the same id are

@@ -1,7 +1,8 @@
 //! Children: what became of them, and ties beyond those that std knows.
 //!
 //! Owns: waitid(2) and wait4(2) for all children alike, the adoption of orphans,
-//! and the tie that ends a child with its parent. Starting a program is std's.
+//! and the tie that ends a child with its parent. Starting a program is std's, or
+//! that of [`answer`](super::answer).
 //!
 //! Invariants: nothing here waits. A child that was only looked at stays to be
 //! taken; its files in /proc stay as long.
@@ -11,8 +12,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
 
 use super::cerr;
 use super::usage::Usage;
@@ -59,15 +60,25 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the program that `command` starts killed when this process ends, or rather
+/// the thread that starts it; unless it becomes another user, or this is not Linux.
+pub fn tie(command: &mut Command) -> &mut Command {
+    let parent = std::process::id();
+    // SAFETY: beside the fork(2) that it follows, it makes two system calls, and
+    // allocates nothing.
+    unsafe { command.pre_exec(move || die_with(parent)) }
+}
+
 /// Has this process killed when its parent ends, if that is still `parent`; an
-/// error if not. Elsewhere than on Linux only the latter.
+/// error if not.
 pub fn die_with(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) })?;
+    // It may have ended before that.
     match std::os::unix::process::parent_id() == parent {
         true => Ok(()),
-        false => Err(io::Error::other("the parent is gone")),
+        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
     }
 }
 
@@ -77,7 +88,8 @@ mod tests {
     use super::*;
     use crate::sys::scratch::alone;
     use crate::sys::signal::send;
-    use std::process::{id, Command, Stdio};
+    use std::io::Read;
+    use std::process::{id, Stdio};
 
     /// Looks until there is something to see.
     fn news() -> u32 {
@@ -136,6 +148,26 @@ mod tests {
         alone(module_path!(), "a_parent_that_is_gone_is_noticed", || {
             assert!(die_with(id()).is_err());
             die_with(std::os::unix::process::parent_id()).unwrap();
+        });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_program_ends_with_who_started_it() {
+        alone(module_path!(), "a_program_ends_with_who_started_it", || {
+            let mut tied = Command::new("cat");
+            tied.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let starter = std::thread::spawn(move || tie(&mut tied).spawn().unwrap());
+            let mut child = starter.join().unwrap();
+            let mut output = Vec::new();
+            // Its standard input is still open.
+            child
+                .stdout
+                .take()
+                .unwrap()
+                .read_to_end(&mut output)
+                .unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         });
     }
 }

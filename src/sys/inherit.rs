@@ -109,14 +109,13 @@ fn option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::R
 /// What owns them there must never be used or dropped; for the child of fork(2)
 /// that ends with _exit(2).
 pub(super) fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
-    keep.sort_unstable();
     let mut first = FIRST;
-    for number in keep {
+    let numbers = || keep.iter().map(AsRawFd::as_raw_fd);
+    while let Some(number) = numbers().filter(|&number| number >= first).min() {
         if first < number {
             close_range(first, number - 1);
         }
-        first = first.max(number + 1);
+        first = number + 1;
     }
     close_from(first);
 }

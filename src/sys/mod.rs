@@ -30,6 +30,7 @@
 //! | [`user`]       | users, groups, giving up root                          |
 //! | [`privileges`] | capabilities given up                                  |
 //! | [`child`]      | children: what became of them                          |
+//! | [`answer`]     | what another program prints                            |
 //! | [`offshoot`]   | a copy of this process that does one thing             |
 //! | [`usage`]      | what the kernel counted of a process                   |
 //! | [`process`]    | daemonizing, limits, host name                         |
@@ -43,6 +44,7 @@
 
 use std::io;
 
+pub mod answer;
 pub mod bytes;
 pub mod child;
 pub mod dir;

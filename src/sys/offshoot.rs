@@ -70,24 +70,23 @@ impl Offshoot {
     pub fn end(mut self) -> Result<(), String> {
         let mut word = Vec::new();
         let _ = (&self.word).take(MAX_WORD_BYTES).read_to_end(&mut word);
-        match self.wait() {
+        match self.pid.take().and_then(wait) {
             Some(0) => Ok(()),
             _ if word.is_empty() => Err("ended by a signal".to_owned()),
             _ => Err(String::from_utf8_lossy(&word).into_owned()),
         }
     }
+}
 
-    /// waitpid(2): its exit code, if it has one.
-    fn wait(&mut self) -> Option<libc::c_int> {
-        let pid = self.pid.take()?;
-        let mut status = 0;
-        loop {
-            // SAFETY: the pointer is to `status`, borrowed for the call.
-            match cerr(unsafe { libc::waitpid(pid, &mut status, 0) }) {
-                Ok(_) => return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
+/// waitpid(2): the exit code of a child, if it has one.
+pub(super) fn wait(pid: libc::pid_t) -> Option<libc::c_int> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is to `status`, borrowed for the call.
+        match cerr(unsafe { libc::waitpid(pid, &mut status, 0) }) {
+            Ok(_) => return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
         }
     }
 }
@@ -100,11 +99,11 @@ impl AsFd for Offshoot {
 
 impl Drop for Offshoot {
     fn drop(&mut self) {
-        if let Some(pid) = self.pid {
+        if let Some(pid) = self.pid.take() {
             // SAFETY: no pointers; a child of ours that was not waited for, so
             // the number is still its own.
             unsafe { libc::kill(pid, libc::SIGKILL) };
-            self.wait();
+            wait(pid);
         }
     }
 }

@@ -12,7 +12,6 @@
 //! not asked for.
 
 use crate::sys::bytes::find;
-use std::io::Write;
 
 /// The longest request line, without its end.
 pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
@@ -366,9 +365,7 @@ pub struct Response {
 /// Appends a head.
 pub fn write_head(out: &mut Vec<u8>, response: &Response, unix_secs: u32) {
     let mut line = |name: &str, value: &str| {
-        for text in [name, value, "\r\n"] {
-            out.extend_from_slice(text.as_bytes());
-        }
+        out.extend_from_slice([name, value, "\r\n"].concat().as_bytes());
     };
     line("HTTP/1.1 ", response.status.text());
     line("Date: ", &date(unix_secs));
@@ -391,7 +388,7 @@ pub fn write_head(out: &mut Vec<u8>, response: &Response, unix_secs: u32) {
 
 /// Appends what comes in front of a chunk of so many bytes, not zero.
 pub fn write_chunk_size(out: &mut Vec<u8>, bytes: usize) {
-    write!(out, "{bytes:x}\r\n").expect("a Vec takes everything");
+    out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
 }
 
 /// What comes behind a chunk.

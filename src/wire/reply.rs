@@ -4,7 +4,6 @@ use super::escape::push_escaped;
 use super::number::{push_digits, push_secs, push_stat};
 use crate::stats::{place, Stats, FIELDS, FIELD_COUNT};
 use crate::store::{Counters, Row, Totals, WallTime, Zoom};
-use std::io::Write;
 use std::net::IpAddr;
 
 /// In which order the statistics columns come.
@@ -156,7 +155,7 @@ fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
                 push_digits(out, octet.into(), 1);
             }
         }
-        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes everything"),
+        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
     }
 }
 

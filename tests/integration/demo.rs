@@ -1,8 +1,10 @@
-//! `dovestat demo`: frames that move, a screen, and nothing left behind whatever
-//! ends it.
+//! `dovestat demo`: frames that move, a screen, nothing left behind whatever ends
+//! it, and the daemon's program found or built.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::client::dovestat;
@@ -95,6 +97,27 @@ fn started(dir: &TempDir) -> Child {
     child
 }
 
+/// The process that started the daemon and the workers.
+fn stage(dir: &TempDir) -> u32 {
+    let stage = processes(dir).into_iter().find(|pid| {
+        let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        name.starts_with(b"dovestat-demo-stage")
+    });
+    stage.and_then(|pid| pid.parse().ok()).expect("the stage")
+}
+
+#[test]
+fn daemon_and_workers_end_with_who_started_them() {
+    let dir = TempDir::new("demo-killed");
+    let mut child = started(&dir);
+    send_signal(stage(&dir), libc::SIGKILL);
+    wait_until("all of them ending", || {
+        processes(&dir) == [child.id().to_string()]
+    });
+    let _ = child.kill();
+    child.wait().expect("its end");
+}
+
 #[test]
 fn nothing_is_left_whatever_ends_it() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL] {
@@ -108,12 +131,7 @@ fn nothing_is_left_whatever_ends_it() {
     // Its parts may be ended, too.
     let dir = TempDir::new("demo-stage");
     let mut child = started(&dir);
-    let stage = processes(&dir).into_iter().find(|pid| {
-        let name = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        name.starts_with(b"dovestat-demo-stage")
-    });
-    let stage = stage.and_then(|pid| pid.parse().ok()).expect("the stage");
-    send_signal(stage, libc::SIGTERM);
+    send_signal(stage(&dir), libc::SIGTERM);
     wait_until("the stage being cleared", || left(&dir) == 0);
     let _ = child.kill();
     child.wait().expect("its end");
@@ -151,4 +169,159 @@ fn what_cannot_begin_says_why() {
         told.starts_with("dovestat: create ") && told.lines().count() == 1,
         "{told}"
     );
+}
+
+/// A directory with the client's program in it, where there is no daemon's.
+fn without_daemon(dir: &TempDir, at: &str) -> PathBuf {
+    let place = dir.path().join(at);
+    fs::create_dir_all(&place).expect("directories");
+    let program = place.join("dovestat");
+    fs::copy(env!("CARGO_BIN_EXE_dovestat"), &program).expect("copy the client");
+    program
+}
+
+/// A program in place of the daemon's that says where it is, and starts that.
+fn named_daemon(dir: &TempDir, at: &str) -> PathBuf {
+    let path = dir.path().join(at);
+    fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
+    let said = dir.path().join("said");
+    let script = format!(
+        "#!/bin/sh\necho \"$0\" >>{}\nexec {} \"$@\"\n",
+        said.display(),
+        crate::harness::program()
+    );
+    fs::write(&path, script).expect("a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    path
+}
+
+/// One frame of a client; its directory for what it makes is `run`.
+fn frame(dir: &TempDir, client: &Path, path: &Path) -> Command {
+    let run = dir.path().join("run");
+    fs::create_dir_all(&run).expect("a directory");
+    let mut command = Command::new(client);
+    command.args(["demo", "-B", "-n", "1", "-d", "0.1"]);
+    command.stdin(Stdio::null()).env("TMPDIR", run);
+    command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+    for name in ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Shows a frame; gives the daemon's program that was started for it, and what
+/// was told on standard error.
+#[track_caller]
+fn started_program(dir: &TempDir, command: &mut Command) -> (PathBuf, String) {
+    let output = command.output().expect("run dovestat");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!output.stdout.is_empty());
+    let said = dir.path().join("said");
+    let program = fs::read_to_string(&said).expect("a daemon was started");
+    fs::remove_file(said).expect("remove");
+    let told = text(&output.stderr);
+    assert!(!text(&output.stdout).contains("noise"), "{output:?}");
+    (program.trim_end().into(), told)
+}
+
+#[test]
+fn the_daemon_is_found_where_programs_are() {
+    let dir = TempDir::new("demo-finds");
+    let client = without_daemon(&dir, "usr/bin");
+    let path = dir.path().join("path");
+    let mut command = frame(&dir, &client, &path);
+    let output = command.output().expect("run dovestat");
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    let told = text(&output.stderr);
+    let bin = dir.at("usr/bin");
+    for place in ["dovestatd", &bin, &format!("{bin}/../sbin"), "$PATH"] {
+        assert!(told.contains(place), "{place} in {told}");
+    }
+    assert_eq!(told.lines().count(), 1, "{told}");
+    // The last to come is the first to be taken.
+    for place in ["path/dovestatd", "usr/sbin/dovestatd", "usr/bin/dovestatd"] {
+        let daemon = named_daemon(&dir, place);
+        let started = started_program(&dir, &mut command);
+        assert_eq!(started, (daemon, String::new()));
+    }
+    // What is no program is passed over.
+    fs::set_permissions(
+        dir.path().join("usr/bin/dovestatd"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .expect("chmod");
+    let next = dir.path().join("usr/sbin/dovestatd");
+    assert_eq!(started_program(&dir, &mut command).0, next);
+}
+
+/// A cargo that writes its arguments to a file and puts a daemon where it is told
+/// to build one.
+fn fake_cargo(dir: &TempDir, builds: &Path) -> PathBuf {
+    let path = dir.path().join("cargo");
+    let ready = named_daemon(dir, "ready");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>{}\necho noise\ncp {} {}\n",
+        dir.at("arguments"),
+        ready.display(),
+        builds.display()
+    );
+    fs::write(&path, script).expect("a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    path
+}
+
+#[test]
+fn cargo_builds_the_daemon_if_it_runs_the_client() {
+    let manifest = env!("CARGO_MANIFEST_DIR");
+    for (place, options) in [
+        ("target/debug", "--profile dev"),
+        ("target/release", "--profile release"),
+        (
+            "target/x86_64-unknown-linux-musl/release",
+            "--profile release --target x86_64-unknown-linux-musl",
+        ),
+    ] {
+        let dir = TempDir::new("demo-builds");
+        let client = without_daemon(&dir, place);
+        let mark = "CACHEDIR.TAG";
+        dir.write(&format!("{place}/../{mark}"), "");
+        dir.write(&format!("target/{mark}"), "");
+        let daemon = dir.path().join(place).join("dovestatd");
+        let cargo = fake_cargo(&dir, &daemon);
+        let mut command = frame(&dir, &client, Path::new("/nothing"));
+        command.env("CARGO", &cargo);
+        command.env("CARGO_MANIFEST_DIR", manifest);
+        command.env("CARGO_PKG_NAME", "another");
+        let output = command.output().expect("run dovestat");
+        assert_eq!(output.status.code(), Some(69), "not its cargo");
+        command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
+        let started = started_program(&dir, &mut command);
+        assert_eq!(started, (daemon.clone(), "noise\n".to_owned()));
+        let target = dir.at("target");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("arguments")).expect("they"),
+            format!(
+                "build --bin dovestatd --manifest-path {manifest}/Cargo.toml \
+                 {options} --target-dir {target}\n"
+            )
+        );
+        // It is there now.
+        let started = started_program(&dir, &mut command);
+        assert_eq!(started, (daemon, String::new()));
+    }
+}
+
+#[test]
+fn a_build_that_fails_is_told() {
+    let dir = TempDir::new("demo-unbuilt");
+    let client = without_daemon(&dir, "target/debug");
+    let mut command = frame(&dir, &client, Path::new("/nothing"));
+    command.env("CARGO", "false");
+    command.env("CARGO_MANIFEST_DIR", dir.path());
+    command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
+    let output = command.output().expect("run dovestat");
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
+    let told = text(&output.stderr);
+    assert!(told.contains("run false: exit status: 1"), "{told}");
+    assert!(told.contains("is not in"), "{told}");
 }

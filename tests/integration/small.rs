@@ -1,18 +1,22 @@
-//! Small enough for appliances: the release builds, also the static one, in memory
-//! and in time. They are built by `tests/run`; without them there is
+//! Small enough for appliances: the release builds, also the static one, on disk,
+//! in memory and in time. They are built by `tests/run`; without them there is
 //! nothing to measure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::harness::{program, rss_bytes, skipped, wait_until, Daemon, Setup, TempDir};
+use crate::harness::{program, rss_bytes, unavailable, wait_until, Daemon, Setup, TempDir};
 use crate::link::Client;
 
 /// The resident memory of Dovecot 2.3.19's service without statistics.
 const MAX_IDLE_BYTES: u64 = 3_200_000;
 
+/// The most that a program may take on disk.
+const MAX_PROGRAM_BYTES: u64 = 900 << 10;
+
 /// A program of a release build; says so when there is none.
+#[track_caller]
 fn release(test: &str, build: &str, name: &str) -> Option<PathBuf> {
     let debug = PathBuf::from(program());
     let target = debug.parent().and_then(|dir| dir.parent()).expect("target");
@@ -20,7 +24,7 @@ fn release(test: &str, build: &str, name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    skipped(test, &format!("{} was not built", path.display()));
+    unavailable(test, &format!("{} was not built", path.display()));
     None
 }
 
@@ -39,6 +43,17 @@ fn start(program: &Path, name: &str) -> (Daemon, Duration) {
         std::thread::sleep(Duration::from_micros(200));
     }
     (daemon, started.elapsed())
+}
+
+#[test]
+fn the_programs_are_small() {
+    for name in ["dovestatd", "dovestat"] {
+        let Some(path) = release("the size of a program", "release", name) else {
+            return;
+        };
+        let bytes = fs::metadata(&path).expect("the program").len();
+        assert!(bytes <= MAX_PROGRAM_BYTES, "{name} has {bytes} bytes");
+    }
 }
 
 #[test]

@@ -1,29 +1,28 @@
 //! A system of its own to look at: a private daemon, processes that really work
 //! and report themselves, and `top` in front of it.
 //!
-//! All of it is this very program, started again under other names ([`Role`]), so
-//! that nothing has to be installed and nothing else can be found by mistake:
+//! All of it but the daemon is this very program, started again under other names
+//! ([`Role`]):
 //!
 //! | role | what it is |
 //! |---|---|
-//! | (this process) | `top`, which knows of nothing else |
+//! | (this process) | finds the daemon's [`program`]; then `top`, which knows of nothing else |
 //! | stage | makes the directory, starts the others, and clears everything away |
-//! | daemon | `dovestatd` in that directory |
 //! | worker | one of the mail processes; several |
+//! | (`dovestatd`) | the daemon in that directory |
 //!
 //! Invariants: the stage lives as long as the other end of its standard input is
 //! open, which is as long as this process does, whatever ends it. Daemon and
 //! workers are killed by the kernel if the stage is.
 
+mod program;
 mod stage;
 mod worker;
 
-use super::fatal::{warn, Fatal};
+use super::fatal::Fatal;
 use super::options::TopOptions;
 use super::server::Address;
 use super::top;
-use crate::daemon;
-use crate::sys::child::die_with;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
@@ -35,17 +34,14 @@ use std::process::{Child, Command, ExitCode, Stdio};
 pub enum Role {
     /// See [`stage`].
     Stage,
-    /// The daemon.
-    Daemon,
     /// See [`worker`].
     Worker,
 }
 
 impl Role {
     /// All roles by name.
-    const ALL: [(Role, &'static str); 3] = [
+    const ALL: [(Role, &'static str); 2] = [
         (Role::Stage, "dovestat-demo-stage"),
-        (Role::Daemon, "dovestat-demo-daemon"),
         (Role::Worker, "dovestat-demo-worker"),
     ];
 
@@ -60,31 +56,18 @@ impl Role {
         Role::ALL[self as usize].1
     }
 
-    /// A command that starts this program in the role, as a child that dies with
-    /// us.
+    /// A command that starts this program in the role.
     fn command(self) -> Result<Command, Fatal> {
         let program = env::current_exe().map_err(Fatal::io("find this program"))?;
         let mut command = Command::new(program);
-        command
-            .arg0(self.name())
-            .arg(std::process::id().to_string());
+        command.arg0(self.name());
         Ok(command)
     }
 
-    /// Plays it; the first argument is the process that it belongs to.
-    pub fn play(self, mut args: impl Iterator<Item = OsString>) -> ExitCode {
-        let parent = args.next().and_then(|pid| pid.to_str()?.parse().ok());
-        let Some(parent) = parent else {
-            warn(&format!("{}: a part of dovestat demo", self.name()));
-            return ExitCode::from(64);
-        };
-        // The stage is told by its standard input, and has to tidy up.
-        if self != Role::Stage && die_with(parent).is_err() {
-            return ExitCode::FAILURE;
-        }
+    /// Plays it.
+    pub fn play(self, args: impl Iterator<Item = OsString>) -> ExitCode {
         let result = match self {
-            Role::Stage => stage::run(),
-            Role::Daemon => return daemon::main(args),
+            Role::Stage => stage::run(args),
             Role::Worker => worker::run(args),
         };
         match result {
@@ -113,7 +96,9 @@ impl Drop for Stage {
 
 /// Shows the demonstration until its user has seen enough.
 pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
+    let program = program::find()?;
     let mut command = Role::Stage.command()?;
+    command.arg(program);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     // What the terminal's keys send is for top.
     let child = command.process_group(0).spawn();

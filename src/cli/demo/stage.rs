@@ -7,17 +7,19 @@
 use super::{failed, Role};
 use crate::cli::fatal::{warn, Fatal};
 use crate::report::SessionId;
+use crate::sys::child::tie;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::signal::{send, Signals};
 use crate::sys::user::effective_uid;
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many workers there are.
@@ -46,10 +48,11 @@ struct Made {
 }
 
 /// Sets the stage, tells the socket on standard output, and clears it when
-/// standard input ends.
-pub fn run() -> Result<(), Fatal> {
+/// standard input ends. Argument: the daemon's program.
+pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+    let program = args.next().unwrap_or_default();
     let signals = Signals::install().map_err(Fatal::io("signal handlers"))?;
-    let made = make()?;
+    let made = make(&program)?;
     let socket = made.dir.join("run/stats");
     let told = writeln!(io::stdout(), "{}", socket.display());
     told.map_err(Fatal::output)?;
@@ -67,7 +70,7 @@ pub fn run() -> Result<(), Fatal> {
 }
 
 /// Makes everything.
-fn make() -> Result<Made, Fatal> {
+fn make(program: &OsStr) -> Result<Made, Fatal> {
     let mut base = env::temp_dir();
     if base.as_os_str().len() > MAX_DIR_BYTES || !base.is_absolute() {
         base = PathBuf::from("/tmp");
@@ -81,14 +84,14 @@ fn make() -> Result<Made, Fatal> {
         workers: Vec::new(),
         daemon: None,
     };
-    made.start_daemon()?;
+    made.start_daemon(program)?;
     made.start_workers()?;
     Ok(made)
 }
 
 impl Made {
     /// Starts the daemon and waits until it serves.
-    fn start_daemon(&mut self) -> Result<(), Fatal> {
+    fn start_daemon(&mut self, program: &OsStr) -> Result<(), Fatal> {
         let config = self.dir.join("dovestatd.conf");
         let mut text = format!("base_dir = {}\n", self.dir.join("run").display());
         if effective_uid() == 0 {
@@ -97,11 +100,12 @@ impl Made {
         }
         fs::write(&config, text).map_err(failed("write", &config))?;
         let log = self.dir.join("log");
-        let mut command = Role::Daemon.command()?;
+        let mut command = Command::new(program);
         command.arg("-F").arg("-c").arg(&config);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&log).map_err(failed("create", &log))?);
-        let daemon = command.spawn().map_err(Fatal::io("start the daemon"))?;
+        let daemon = tie(&mut command).spawn();
+        let daemon = daemon.map_err(failed("start", Path::new(program)))?;
         let daemon = self.daemon.insert(daemon);
         let socket = self.dir.join("run/stats");
         let serves = wait_until(|| {
@@ -129,7 +133,9 @@ impl Made {
             command.stdin(Stdio::null()).stdout(Stdio::null());
             // A disk that is full must not be told of in the middle of top's screen.
             command.stderr(Stdio::null());
-            let worker = command.spawn().map_err(Fatal::io("start a worker"))?;
+            let worker = tie(&mut command)
+                .spawn()
+                .map_err(Fatal::io("start a worker"))?;
             self.workers.push(worker);
         }
         Ok(())

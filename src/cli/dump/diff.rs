@@ -166,10 +166,13 @@ impl Diff {
 
 /// The key of an entry, given its key columns in any order.
 fn key<'a>(named: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
-    let mut named: Vec<(&str, &[u8])> = named.collect();
-    named.sort_unstable();
+    let mut sorted: Vec<(&str, &[u8])> = Vec::new();
+    for column in named {
+        let at = sorted.partition_point(|(name, _)| *name < column.0);
+        sorted.insert(at, column);
+    }
     let mut key = Vec::new();
-    for (_, field) in named {
+    for (_, field) in sorted {
         push_escaped(&mut key, field);
         key.push(b'\t');
     }

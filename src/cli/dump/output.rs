@@ -11,7 +11,6 @@ use crate::cli::format::Printer;
 use crate::cli::options::DumpOptions;
 use crate::cli::server::split;
 use crate::wire::push_escaped;
-use std::cmp::Ordering;
 use std::io::{BufWriter, StdoutLock};
 
 /// Rows that are sorted out at once beyond twice the limit.
@@ -94,8 +93,8 @@ impl<'a> Output<'a> {
         if let Some(mut sorter) = self.sorter.take() {
             sorter.cut();
             let mut spans = Vec::new();
-            for (_, mut line) in sorter.rows {
-                let fields: Vec<&[u8]> = split(&mut line, &mut spans).fields().collect();
+            for mut row in sorter.rows {
+                let fields: Vec<&[u8]> = split(&mut row.line, &mut spans).fields().collect();
                 self.printer.row(&fields).map_err(Fatal::output)?;
             }
         }
@@ -119,13 +118,15 @@ fn place(names: &[String], name: &str) -> Result<usize, Fatal> {
     })
 }
 
-/// What rows are sorted by.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    /// A number, or a sum of them; what is no number is less than all.
-    Number(Option<u128>),
-    /// A text.
-    Text(Box<[u8]>),
+/// A row to be sorted.
+struct Sorted {
+    /// What it is sorted by, so that bytes compare: a text, or a number (16 bytes)
+    /// or the sum of several; what is no number is empty, and less than all.
+    key: Box<[u8]>,
+    /// How many rows came before it.
+    number: u64,
+    /// The fields to print as a line of the protocol: that takes the least memory.
+    line: Box<[u8]>,
 }
 
 /// Rows being sorted.
@@ -138,9 +139,10 @@ struct Sorter {
     is_descending: bool,
     /// How many rows are wanted.
     limit: usize,
-    /// Keys, and the fields to print as a line of the protocol: that takes the
-    /// least memory. In the order they came, as far as keys are equal.
-    rows: Vec<(Key, Box<[u8]>)>,
+    /// How many rows came.
+    count: u64,
+    /// Those that are kept.
+    rows: Vec<Sorted>,
 }
 
 impl Sorter {
@@ -160,17 +162,20 @@ impl Sorter {
             limit: limit.map_or(usize::MAX, |limit| {
                 usize::try_from(limit).unwrap_or(usize::MAX)
             }),
+            count: 0,
             rows: Vec::new(),
         })
     }
 
     /// Takes a row: all its fields, and those to print.
     fn push(&mut self, fields: &[&[u8]], shown: &[&[u8]]) {
-        let key = if self.is_text {
-            Key::Text(fields[self.places[0]].into())
-        } else {
-            let numbers = self.places.iter().map(|&at| column::number(fields[at]));
-            Key::Number(numbers.sum())
+        let numbers = || self.places.iter().map(|&at| column::number(fields[at]));
+        let key: Box<[u8]> = match self.is_text {
+            true => fields[self.places[0]].into(),
+            false => match numbers().sum::<Option<u128>>() {
+                Some(sum) => Box::new(sum.to_be_bytes()),
+                None => Box::default(),
+            },
         };
         let mut line = Vec::new();
         for (n, field) in shown.iter().enumerate() {
@@ -179,22 +184,26 @@ impl Sorter {
             }
             push_escaped(&mut line, field);
         }
-        self.rows.push((key, line.into()));
+        self.rows.push(Sorted {
+            key,
+            number: self.count,
+            line: line.into(),
+        });
+        self.count += 1;
         if self.rows.len() >= self.limit.saturating_mul(2).saturating_add(SLACK_ROWS) {
             self.cut();
         }
     }
 
-    /// Sorts, and forgets what is past the limit.
+    /// Sorts, and forgets what is past the limit. Rows with equal keys stay in the
+    /// order they came.
     fn cut(&mut self) {
         let is_descending = self.is_descending;
-        let order = |a: &Key, b: &Key| -> Ordering {
-            match is_descending {
-                true => b.cmp(a),
-                false => a.cmp(b),
-            }
-        };
-        self.rows.sort_by(|(a, _), (b, _)| order(a, b));
+        self.rows.sort_unstable_by(|a, b| {
+            let keys = a.key.cmp(&b.key);
+            let keys = if is_descending { keys.reverse() } else { keys };
+            keys.then(a.number.cmp(&b.number))
+        });
         self.rows.truncate(self.limit);
     }
 }
@@ -212,7 +221,7 @@ mod tests {
             sorter.push(&fields, &fields[..1]);
         }
         sorter.cut();
-        let lines = sorter.rows.into_iter().map(|(_, line)| line.to_vec());
+        let lines = sorter.rows.into_iter().map(|row| row.line.to_vec());
         lines.map(|line| String::from_utf8(line).unwrap()).collect()
     }
 
@@ -247,7 +256,7 @@ mod tests {
             assert!(sorter.rows.len() < 3 * 2 + SLACK_ROWS);
         }
         sorter.cut();
-        let lines: Vec<_> = sorter.rows.iter().map(|(_, line)| &**line).collect();
+        let lines: Vec<_> = sorter.rows.iter().map(|row| &*row.line).collect();
         let mut all: Vec<u64> = (0..10_000).map(|n| n * 7919 % 10_007).collect();
         all.sort_unstable_by(|a, b| b.cmp(a));
         let expected: Vec<String> = all[..3].iter().map(u64::to_string).collect();

@@ -196,7 +196,12 @@ fn table(
     if with_server {
         titles.push("SERVER".to_owned());
     }
-    titles.extend(texts(view.level).0.iter().map(|name| name.to_uppercase()));
+    titles.extend(
+        texts(view.level)
+            .0
+            .iter()
+            .map(|name| name.to_ascii_uppercase()),
+    );
     let left = titles.len();
     let columns = view.shown();
     titles.extend(

@@ -284,10 +284,10 @@ impl Column {
     pub fn plain(&self, figures: &Figures<'_>) -> String {
         let number = self.number(figures);
         match self.kind {
-            Kind::Time | Kind::Age => format!("{:.6}", number / 1e6),
-            Kind::Now => format!("{number:.0}"),
-            _ if figures.is_total() => format!("{number:.0}"),
-            _ => format!("{number:.3}"),
+            Kind::Time | Kind::Age => number::decimal(number / 1e6, 6),
+            Kind::Now => number::decimal(number, 0),
+            _ if figures.is_total() => number::decimal(number, 0),
+            _ => number::decimal(number, 3),
         }
     }
 

@@ -129,11 +129,11 @@ fn frame_title(frame: &mut Frame, view: &View, scene: &Scene<'_>) {
         (_, Some(age)) if age > view.delay.as_secs_f64() * 2.0 + 1.0 => {
             (format!("{} old", number::age(age as u64)), Style::Bad)
         }
-        (_, Some(age)) => (format!("{age:.1}s old"), Style::Dim),
+        (_, Some(age)) => (format!("{}s old", number::decimal(age, 1)), Style::Dim),
         (_, None) => (String::new(), Style::Dim),
     };
     if columns >= 60 {
-        let secs = view.delay.as_secs_f64();
+        let secs = number::secs(view.delay);
         let window = match view.is_total() {
             true => "totals".to_owned(),
             false => format!("{}s window", view.window().as_secs()),

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,8 @@ impl Server {
             State::Connecting if self.global.sampled().is_none() => Some("connecting".to_owned()),
             State::Connecting => Some("connecting again".to_owned()),
             State::Down(until, why) => {
-                let secs = until.saturating_duration_since(now).as_secs_f64().ceil();
+                let left = until.saturating_duration_since(now);
+                let secs = left.as_millis().div_ceil(1000);
                 Some(format!("{why}, again in {secs}s"))
             }
         }
@@ -199,10 +200,8 @@ pub struct Link {
     question: Question,
     /// How often another question was asked before.
     number: u64,
-    /// What threads tell.
-    connected: Receiver<Connected>,
-    /// Given to threads.
-    connecting: Sender<Connected>,
+    /// What threads told that was not taken yet.
+    connected: Arc<Mutex<Vec<Connected>>>,
     /// Readable when a thread has told something.
     wake: UnixStream,
     /// Given to threads.
@@ -212,7 +211,6 @@ pub struct Link {
 impl Link {
     /// Begins connecting to all of them.
     pub fn new(addresses: &[Address], question: Question, now: Instant) -> io::Result<Link> {
-        let (connecting, connected) = channel();
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let server = |address: &Address| Server {
@@ -230,8 +228,7 @@ impl Link {
             servers: addresses.iter().map(server).collect(),
             question,
             number: 0,
-            connected,
-            connecting,
+            connected: Arc::default(),
             wake,
             waker,
         };
@@ -246,15 +243,18 @@ impl Link {
                 continue;
             }
             server.state = State::Connecting;
-            let (address, tell) = (server.address.clone(), self.connecting.clone());
+            let (address, connected) = (server.address.clone(), Arc::clone(&self.connected));
             let waker = self.waker.try_clone();
             let connect = move || {
                 let connection = address.connect(CONNECT_TIMEOUT).and_then(|connection| {
                     connection.set_nonblocking(true)?;
                     Ok(connection)
                 });
+                // Nobody panics with the list in hand.
+                if let Ok(mut told) = connected.lock() {
+                    told.push((index, connection));
+                }
                 // Nobody listens any more when the program is ending.
-                let _ = tell.send((index, connection));
                 let _ = waker.and_then(|mut waker| waker.write(b"x"));
             };
             if let Err(error) = thread::Builder::new().spawn(connect) {
@@ -298,7 +298,11 @@ impl Link {
     /// Takes the connections that threads have made, and asks there.
     pub fn take_connections(&mut self, now: Instant) {
         while matches!(self.wake.read(&mut [0; 64]), Ok(count) if count > 0) {}
-        while let Ok((index, connection)) = self.connected.try_recv() {
+        let told = self
+            .connected
+            .lock()
+            .map(|mut told| std::mem::take(&mut *told));
+        for (index, connection) in told.unwrap_or_default() {
             let server = &mut self.servers[index];
             match connection {
                 Ok(connection) => {

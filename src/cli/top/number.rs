@@ -4,12 +4,31 @@
 //! Owns: how rates, totals and times are shortened. Must not: know columns.
 
 use super::draw::Style;
+use std::time::Duration;
 
 /// What nothing looks like: it must not distract from something.
 pub const NOTHING: &str = "-";
 
 /// Steps of magnitude and the letters for them.
 const LETTERS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
+
+/// A number rounded to so many decimals; of more than all there are it is the most.
+// Called from many places, none of which is in a hurry.
+#[inline(never)]
+pub fn decimal(value: f64, decimals: usize) -> String {
+    let unit = 10_u64.pow(decimals as u32);
+    let count = (value * unit as f64).round() as u64;
+    match decimals {
+        0 => count.to_string(),
+        _ => format!("{}.{:0decimals$}", count / unit, count % unit),
+    }
+}
+
+/// Seconds as they are typed: `2`, `0.5`.
+pub fn secs(time: Duration) -> String {
+    let text = format!("{}.{:09}", time.as_secs(), time.subsec_nanos());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
 
 /// A number with a letter for its magnitude, `base` being 1000 or 1024.
 fn scaled(value: f64, base: f64, smallest: usize) -> String {
@@ -30,7 +49,7 @@ fn scaled(value: f64, base: f64, smallest: usize) -> String {
         Some(_) => 1,
     };
     let letter = letter.map(String::from).unwrap_or_default();
-    format!("{value:.decimals$}{letter}")
+    decimal(value, decimals) + &letter
 }
 
 /// Events, or events a second: `0.2`, `12.3`, `1.23k`.
@@ -63,8 +82,8 @@ pub fn bytes(value: f64) -> String {
 pub fn percent(value: f64) -> String {
     match value {
         ..0.05 => NOTHING.to_owned(),
-        ..99.95 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
+        ..99.95 => decimal(value, 1),
+        _ => decimal(value, 0),
     }
 }
 
@@ -73,10 +92,10 @@ pub fn duration(micros: u64) -> String {
     let secs = micros / 1_000_000;
     match secs {
         _ if micros == 0 => NOTHING.to_owned(),
-        _ if micros < 9_950 => format!("{:.1}ms", micros as f64 / 1e3),
-        _ if micros < 999_500 => format!("{:.0}ms", micros as f64 / 1e3),
-        0..=9 => format!("{:.2}s", micros as f64 / 1e6),
-        10..=59 => format!("{:.1}s", micros as f64 / 1e6),
+        _ if micros < 9_950 => decimal(micros as f64 / 1e3, 1) + "ms",
+        _ if micros < 999_500 => decimal(micros as f64 / 1e3, 0) + "ms",
+        0..=9 => decimal(micros as f64 / 1e6, 2) + "s",
+        10..=59 => decimal(micros as f64 / 1e6, 1) + "s",
         60..=3599 => format!("{}m{:02}", secs / 60, secs % 60),
         3600..=86_399 => format!("{}h{:02}", secs / 3600, secs / 60 % 60),
         _ => format!("{}d{:02}", secs / 86_400, secs / 3600 % 24),
@@ -106,6 +125,24 @@ pub fn style(text: &str) -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_rounded_and_seconds_are_not_padded() {
+        for (value, decimals, expected) in [
+            (0.0, 0, "0"),
+            (0.49, 0, "0"),
+            (2.0, 3, "2.000"),
+            (0.0004, 3, "0.000"),
+            (0.0996, 3, "0.100"),
+            (1_795_469_316.128_718, 6, "1795469316.128718"),
+            (1e30, 0, "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(value, decimals), expected, "{value}");
+        }
+        for (millis, expected) in [(0, "0"), (10_000, "10"), (1500, "1.5"), (250, "0.25")] {
+            assert_eq!(secs(Duration::from_millis(millis)), expected);
+        }
+    }
 
     #[test]
     fn numbers_stay_short_at_every_step() {

@@ -12,6 +12,7 @@ use super::filter::server_filters;
 use super::keys::Key;
 use super::link::Question;
 use super::model::{texts, Look};
+use super::number;
 use super::rows::{Line, Lines};
 use super::typing::scroll;
 use crate::store::Zoom;
@@ -409,7 +410,7 @@ impl View {
         let faster = beyond(Duration::MAX, Duration::ZERO);
         let next = if faster { fit.next_back() } else { fit.next() };
         self.delay = next.unwrap_or(self.delay);
-        self.message = format!("every {:?}", self.delay);
+        self.message = format!("every {}s", number::secs(self.delay));
         Effect::Hurry
     }
 
