@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::attack::{still_works, Class, Tally};
 use crate::harness::{cpu, Daemon, Setup};
@@ -12,7 +12,7 @@ use crate::link::Client;
 use crate::records::{add_user, carry_on, command, connect, disconnect, update, Mail};
 
 /// What is compared: so many, and four times as many.
-const FEW: u64 = 1500;
+const FEW: u64 = 2500;
 
 /// The most that four times as much may cost: four, and as much again for caches
 /// and noise. What is quadratic costs sixteen.
@@ -232,11 +232,13 @@ fn wildcards_and_long_requests_cost_what_they_are_long() {
         ("stars and marks", "*?"),
         ("stars alone", "**"),
         ("marks", "a?"),
+        // Each place that the star may end at is tried to the last byte.
+        ("one star before a long run", "a"),
     ] {
         tally.tries(1);
         assert_ratio(what, MOST_FOR_FOURFOLD, |many| {
             let pattern = pattern.repeat(if many { 480 } else { 120 });
-            let request = format!("user\tuser={pattern}b");
+            let request = format!("user\tuser=*{pattern}b");
             cost(&daemon, || {
                 assert_eq!(daemon.client().export(&request).rows.len(), 0);
             })
@@ -244,18 +246,20 @@ fn wildcards_and_long_requests_cost_what_they_are_long() {
     }
     // Others are answered meanwhile.
     tally.tries(1);
-    let worst = format!("EXPORT\tuser\tuser={}b\n", "*a".repeat(1500));
+    let worst = format!("EXPORT\tuser\tuser=*{}b\n", "a".repeat(750));
     let mut slow: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
     slow.iter_mut()
-        .for_each(|client| client.send(worst.repeat(5)));
+        .for_each(|client| client.send(worst.repeat(30)));
     let mut client = daemon.client();
-    let cost = cost(&daemon, || {
-        (0..20).for_each(|_| drop(client.export("global")))
-    });
-    assert!(
-        cost < Duration::from_secs(10),
-        "{cost:?} for 20 small requests"
-    );
+    for _ in 0..20 {
+        let asked = Instant::now();
+        client.export("global");
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_secs(3), "{waited:?} for an answer");
+    }
+    for client in &mut slow {
+        (0..30).for_each(|_| assert!(client.try_reply().is_some()));
+    }
     drop(slow);
     tally.check(&mut daemon);
 }
@@ -321,34 +325,32 @@ fn requests_in_many_pieces_cost_what_they_are_long() {
     let head = |length: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(length));
     let lines = |length: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a:b\r\n".repeat(length / 5));
     let request = |length: usize| format!("EXPORT\tglobal\tx={}\n", "y".repeat(length));
-    let kinds: [(&str, &dyn Fn(usize) -> String); 3] = [
-        ("a head with a long line", &head),
-        ("a head with many lines", &lines),
-        ("a request", &request),
+    // What came of a head is read again with each piece, within the head's limit.
+    let again = 1.5 * MOST_FOR_FOURFOLD;
+    let kinds: [(&str, f64, &dyn Fn(usize) -> String); 3] = [
+        ("a head with a long line", again, &head),
+        ("a head with many lines", again, &lines),
+        ("a request", MOST_FOR_FOURFOLD, &request),
     ];
-    for (what, make) in kinds {
+    for (what, most, make) in kinds {
         tally.tries(1);
-        assert_ratio(
-            &format!("{what}, byte by byte"),
-            MOST_FOR_FOURFOLD,
-            |many| {
-                let text = make(if many { 3600 } else { 900 });
-                let is_http = text.starts_with("GET");
-                cost(&daemon, || {
-                    let mut client = match is_http {
-                        true => crate::http::client(port),
-                        false => daemon.client(),
-                    };
-                    // Read one by one: each is waited for by another client's turn.
-                    let mut other = daemon.client();
-                    for byte in text.as_bytes() {
-                        client.send([*byte]);
-                        other.export("ip");
-                    }
-                    assert!(client.try_line().is_some(), "{what}: no answer");
-                })
-            },
-        );
+        assert_ratio(&format!("{what}, byte by byte"), most, |many| {
+            let text = make(if many { 3600 } else { 900 });
+            let is_http = text.starts_with("GET");
+            cost(&daemon, || {
+                let mut client = match is_http {
+                    true => crate::http::client(port),
+                    false => daemon.client(),
+                };
+                // Read one by one: each is waited for by another client's turn.
+                let mut other = daemon.client();
+                for byte in text.as_bytes() {
+                    client.send([*byte]);
+                    other.export("ip");
+                }
+                assert!(client.try_line().is_some(), "{what}: no answer");
+            })
+        });
     }
     tally.check(&mut daemon);
 }

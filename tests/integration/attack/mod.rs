@@ -15,6 +15,7 @@ mod clients;
 mod clocks;
 mod content;
 mod cost;
+mod disks;
 mod filters;
 mod http;
 mod lines;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::attack::{still_works, sums_agree, Class, Tally};
+use crate::attack::{sums_agree, Class, Tally};
 use crate::harness::{program, send_signal, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::{Client, Writer};
 use crate::records::{add_user, seed, Auth, Random};
@@ -185,40 +185,6 @@ fn a_kill_while_the_state_is_written_leaves_the_old_one_or_the_new() {
     }
     println!("{old} of 25 kills left the old state");
     tally.check(&mut daemon);
-}
-
-#[test]
-fn a_writer_of_the_state_that_is_killed_is_told_of_and_tried_again() {
-    let mut tally = Tally::of(Class::Disks);
-    let setup = Setup::new().option("stats_state_interval=1s");
-    let mut daemon = Daemon::with("killedwriter", &setup);
-    let records: Vec<Vec<u8>> = (0..20_000)
-        .map(|n| add_user(&format!("user{n}@domain{}", n % 50), "auth", ""))
-        .collect();
-    daemon.feed(&records);
-    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
-    let child = || {
-        fs::read_to_string(&children)
-            .ok()?
-            .trim()
-            .parse::<u32>()
-            .ok()
-    };
-    tally.tries(1);
-    wait_until("a writer being killed", || {
-        child().is_some_and(|pid| {
-            // SAFETY: no pointers; it may have ended meanwhile, which is no harm.
-            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-            true
-        })
-    });
-    let state = daemon.dir.at("run/state");
-    wait_until("the state", || {
-        still_works(&mut daemon);
-        fs::metadata(&state).is_ok() && child().is_none()
-    });
-    tally.check(&mut daemon);
-    daemon.stop();
 }
 
 #[test]
