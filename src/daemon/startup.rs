@@ -16,7 +16,7 @@ use super::turn::{make_room_for_clients, Daemon};
 use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::dir::Dir;
 use crate::sys::lock::lock_directory;
-use crate::sys::place::{look, Kind, Place};
+use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
 use crate::sys::resident::forget_code;
@@ -68,6 +68,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         _ => None,
     };
     let owner = identity.as_ref().map(Identity::ids);
+    if identity.is_some() {
+        refuse_strange_ways(&settings)?;
+    }
     let base_dir = settings.base_dir.clone();
     make_base_dir(&base_dir, &Defaults::ours().base_dir, owner)?;
     let _lock = Dir::open(&base_dir)
@@ -182,6 +185,34 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
         }
     };
     Ok(Identity { user, gid, remark })
+}
+
+/// Refuses settings by which root would follow a symlink that another user put on
+/// the way, and make, write or give away what lies behind it.
+fn refuse_strange_ways(settings: &Settings) -> Result<(), Fatal> {
+    let base_dir = &settings.base_dir;
+    let mut ways = vec![("base_dir", base_dir.clone())];
+    let state_dir = settings.state_path().map(Path::to_owned);
+    ways.extend(state_dir.map(|path| ("state_dir", path)));
+    ways.extend(settings.pidfile.clone().map(|path| ("pidfile", path)));
+    if let LogPath::File(path) = &settings.log_path {
+        ways.push(("log_path", path.clone()));
+    }
+    let fifos = settings.enabled_fifos();
+    ways.extend(fifos.map(|fifo| ("fifo_listener", fifo.path_in(base_dir))));
+    let sockets = settings.unix_listeners.iter().map(|socket| &socket.file);
+    let sockets = sockets.filter(|file| file.is_enabled());
+    ways.extend(sockets.map(|file| ("unix_listener", file.path_in(base_dir))));
+    for (setting, path) in ways {
+        let name = format!("{setting} {}", path.display());
+        let found = strange_symlink(&path).map_err(Fatal::io(name.clone()))?;
+        if let Some((link, uid)) = found {
+            let link = link.display();
+            let text = format!("{name}: {link} is a symlink of another user (uid {uid})");
+            return Err(Fatal::Permission(text));
+        }
+    }
+    Ok(())
 }
 
 /// Makes base_dir if it is not there. The one that an ordinary user has by

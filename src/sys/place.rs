@@ -113,6 +113,26 @@ pub fn look(path: &Path) -> io::Result<Option<Found>> {
     }
 }
 
+/// The first symlink on the way to `path`, its end included, that belongs to
+/// somebody else than root, and to whom: who may write on that way leads root to
+/// wherever it likes.
+pub fn strange_symlink(path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
+    // A slash at the end would have the last symlink followed.
+    let path: PathBuf = std::path::absolute(path)?.components().collect();
+    let parts: Vec<&Path> = path.ancestors().collect();
+    for part in parts.into_iter().rev() {
+        // What is not there, or cannot be reached, is for who opens it to tell.
+        match look(part) {
+            Ok(Some(found)) if found.kind == Kind::Symlink && found.uid != 0 => {
+                return Ok(Some((part.to_owned(), found.uid)));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Ok(None)
+}
+
 /// Who may use a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -316,6 +336,36 @@ mod tests {
         assert_eq!(kind(dir.path()), Some(Kind::Directory));
         assert_eq!(kind(Path::new("/dev/null")), Some(Kind::Other));
         assert!(look(&dir.join("file/below")).is_err());
+    }
+
+    #[test]
+    fn symlinks_of_others_are_found_on_the_way() {
+        let dir = Scratch::new("place-way");
+        let (roots, theirs) = (dir.join("roots"), dir.join("theirs"));
+        fs::create_dir(dir.join("target")).unwrap();
+        std::os::unix::fs::symlink("target", &roots).unwrap();
+        std::os::unix::fs::symlink("target", &theirs).unwrap();
+        assert_eq!(
+            strange_symlink(&dir.join("target/new/newer")).unwrap(),
+            None
+        );
+        if !is_root() {
+            return;
+        }
+        std::os::unix::fs::lchown(&theirs, Some(12345), None).unwrap();
+        for (path, found) in [
+            ("roots", false),
+            ("roots/new", false),
+            ("theirs", true),
+            ("theirs/", true),
+            ("theirs/new/newer", true),
+            ("target/../theirs/../new", true),
+            ("missing/../theirs", false),
+        ] {
+            let expected = found.then_some(12345);
+            let found = strange_symlink(&dir.join(path)).unwrap();
+            assert_eq!(found.map(|(_, uid)| uid), expected, "{path}");
+        }
     }
 
     #[test]

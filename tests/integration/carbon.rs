@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::attack::{Class, Tally};
 use crate::dovecot::{available, Dovecot};
 use crate::harness::{
     free_port, holds_within, is_root, local, skipped, wait_until, Daemon, Setup, TempDir, DEADLINE,
@@ -187,6 +188,7 @@ fn other_levels_are_sent_where_asked_and_at_most_so_many() {
 
 #[test]
 fn bad_receivers_cost_a_line_of_the_log_and_nothing_else() {
+    let mut tally = Tally::of(Class::Carbon);
     let down = free_port();
     let full = TcpListener::bind("127.0.0.1:0").expect("bind");
     let full_port = full.local_addr().expect("its address").port();
@@ -209,6 +211,7 @@ fn bad_receivers_cost_a_line_of_the_log_and_nothing_else() {
         ("reset", format!("127.0.0.1:{resetting_port}"), "reset"),
         ("noname", "no-such-host.invalid".to_owned(), "no"),
     ];
+    tally.tries(bad.len());
     let daemons: Vec<Daemon> = bad
         .iter()
         .map(|(name, host, _)| {
@@ -238,6 +241,7 @@ fn bad_receivers_cost_a_line_of_the_log_and_nothing_else() {
         });
         daemon.stop();
     }
+    tally.survived();
 }
 
 #[test]
@@ -336,6 +340,8 @@ fn connecting(port: u16) -> usize {
 
 #[test]
 fn packets_that_vanish_cost_reports_and_few_lines() {
+    let mut tally = Tally::of(Class::Carbon);
+    tally.tries(1);
     let (listener, setup) = receiver("127.0.0.1", "127.0.0.1", "");
     let port = listener.local_addr().expect("its address").port();
     // SAFETY: listen takes two integers; the descriptor is the listener's.
@@ -371,11 +377,14 @@ fn packets_that_vanish_cost_reports_and_few_lines() {
     while !batch.contains("global.logins") {
         batch = next_batch(&listener);
     }
+    tally.survived();
     daemon.stop();
 }
 
 #[test]
 fn a_lookup_that_hangs_is_given_up() {
+    let mut tally = Tally::of(Class::Carbon);
+    tally.tries(1);
     let (listener, mut setup) = receiver("127.0.0.1", "carbon.example.org", "");
     let dir = TempDir::new("getent");
     let fake = dir.write("getent", "#!/bin/sh\nexec /bin/sleep 1000\n");
@@ -412,10 +421,13 @@ fn a_lookup_that_hangs_is_given_up() {
     wait_until("the end of the lookup", || {
         std::fs::read(&child).map_or(true, |line| line.is_empty())
     });
+    tally.survived();
 }
 
 #[test]
 fn hup_during_a_report_gives_it_up_or_leaves_it_alone() {
+    let mut tally = Tally::of(Class::Carbon);
+    tally.tries(3);
     let lines = |name: &str| {
         format!(
             "stats_carbon_name = {name}\nstats_carbon_levels = user global\n\
@@ -464,6 +476,7 @@ fn hup_during_a_report_gives_it_up_or_leaves_it_alone() {
     assert_eq!(failures(&daemon), 0, "{}", daemon.log());
     // What the report held was given back: all of it can be listed and freed.
     assert_eq!(daemon.client().export("user").rows.len(), 8000);
+    tally.survived();
     daemon.stop();
 }
 

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::process::{Command, Output, Stdio};
 
+use crate::attack::{Class, Tally};
 use crate::client::{dovestat, printed, run, serve};
 use crate::dovecot::{available, Dovecot};
 use crate::harness::{text, wait_until, Daemon, TempDir};
@@ -278,6 +279,7 @@ fn on_terminal(args: &[&str], enough: impl Fn(&str) -> bool) -> String {
 
 #[test]
 fn no_control_character_reaches_a_terminal() {
+    let mut tally = Tally::of(Class::Terminals);
     let dir = TempDir::new("terminal");
     let hostile: Vec<u8> = (2..=255).filter(|byte| !b"\t\n".contains(byte)).collect();
     let mut reply = b"user\tnum_cmds\n\x01n\x01t\x010".to_vec();
@@ -286,6 +288,7 @@ fn no_control_character_reaches_a_terminal() {
     let socket = dir.at("socket");
     serve(&socket, reply);
     for format in ["tab", "table", "flow", "pager", "json", "csv", "ndjson"] {
+        tally.tries(1);
         let seen = on_terminal(&["-s", &socket, "-f", format, "dump", "user"], |_| false);
         let bad = seen
             .chars()
@@ -299,4 +302,5 @@ fn no_control_character_reaches_a_terminal() {
     let frames = |seen: &str| seen.matches("\x1b[H\x1b[2J").count();
     let watch = ["-s", &socket, "dump", "user", "--watch", "0.01"];
     assert!(frames(&on_terminal(&watch, |seen| frames(seen) > 2)) > 2);
+    tally.survived();
 }

@@ -125,7 +125,7 @@ impl<'a> Service<'a> {
 
 /// Compares a level of a service with the model: names of columns by the other
 /// service are not at stake here, values, order and the order of last_update are.
-fn against_model(
+pub fn against_model(
     name: &str,
     level: &str,
     table: &Table,
@@ -195,7 +195,7 @@ fn against_model(
 }
 
 #[track_caller]
-fn assert_none(found: &[String], what: &str) {
+pub fn assert_none(found: &[String], what: &str) {
     let first: Vec<&String> = found.iter().take(8).collect();
     assert!(
         found.is_empty(),

@@ -2,12 +2,15 @@
 //! lines too long or torn, writers that come and go; and texts that would break
 //! a reply if they were not escaped; totals that shrink or wrap.
 
+use crate::attack::{Class, Tally};
 use crate::harness::{wait_until, Daemon};
 use crate::protocol::{assert_counts, ALICE};
 use crate::records::{add_user, base64, carry_on, command, connect, escape, update, Auth, Mail};
 
 #[test]
 fn every_output_field_is_escaped() {
+    let mut tally = Tally::of(Class::Output);
+    tally.tries(7);
     let daemon = Daemon::start("escapes");
     let nasty = "a\tb\x01c\rd\ne";
     let user = format!("{nasty}@{nasty}");
@@ -32,10 +35,12 @@ fn every_output_field_is_escaped() {
     assert_eq!(client.export("domain").only().get("domain"), wire, "domain");
     let named = client.export(&format!("session\tsession={wire}"));
     assert_eq!(named.rows.len(), 1, "an escaped filter finds it");
+    tally.survived();
 }
 
 #[test]
 fn wrong_records_leave_nothing_behind() {
+    let mut tally = Tally::of(Class::WrongRecords);
     let daemon = Daemon::start("wrong");
     let good = Mail::sample().field();
     let truncated = base64(&Mail::sample().item()[..100]);
@@ -85,6 +90,7 @@ fn wrong_records_leave_nothing_behind() {
         add_user("new@dom", "imap", &truncated),
         b"DISCONNECT".to_vec(),
     ];
+    tally.tries(wrong.len());
     for record in &wrong {
         daemon.feed(&[record]);
         let after = image(&daemon);
@@ -96,6 +102,7 @@ fn wrong_records_leave_nothing_behind() {
         10,
         "and it goes on"
     );
+    tally.survived();
 }
 
 #[test]
@@ -142,6 +149,7 @@ fn last_update_moves_at_every_level_a_record_reaches() {
 
 #[test]
 fn lines_are_dropped_only_when_too_long() {
+    let mut tally = Tally::of(Class::Lines);
     let mut daemon = Daemon::start("long");
     let mut writer = daemon.writer();
     let line = |id: &str, bytes: usize| {
@@ -154,6 +162,7 @@ fn lines_are_dropped_only_when_too_long() {
     let sizes = [
         100, 4096, 8191, 8192, 8193, 8194, 20_000, 100_000, 1_000_000,
     ];
+    tally.tries(2 * sizes.len());
     for bytes in sizes {
         writer.send_waiting(&line(&format!("l{bytes}"), bytes));
         writer.send_waiting(&connect(&format!("after{bytes}"), "ok", "imap", 1, ""));
@@ -173,10 +182,13 @@ fn lines_are_dropped_only_when_too_long() {
         );
     }
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn a_torn_line_costs_at_most_the_next_one() {
+    let mut tally = Tally::of(Class::Lines);
+    tally.tries(1);
     let daemon = Daemon::start("torn");
     let mut dying = daemon.writer();
     dying.send_raw(b"CONNECT\ttorn\tus");
@@ -193,6 +205,7 @@ fn a_torn_line_costs_at_most_the_next_one() {
             .is_some()
     });
     assert_counts(&daemon, "user", "u", 1, 0, 1);
+    tally.survived();
 }
 
 #[test]
@@ -211,6 +224,8 @@ fn a_new_writer_may_come_when_the_last_one_left() {
 
 #[test]
 fn a_shrunk_total_becomes_the_base() {
+    let mut tally = Tally::of(Class::Shrinking);
+    tally.tries(2);
     let daemon = Daemon::start("shrunk");
     let with = |n| {
         Mail {
@@ -243,10 +258,13 @@ fn a_shrunk_total_becomes_the_base() {
         1005,
         "counted on"
     );
+    tally.survived();
 }
 
 #[test]
 fn thirty_two_bits_wrap_and_are_counted_on() {
+    let mut tally = Tally::of(Class::Numbers);
+    tally.tries(3);
     let daemon = Daemon::start("wrap");
     let with = |n| {
         Mail {
@@ -278,4 +296,5 @@ fn thirty_two_bits_wrap_and_are_counted_on() {
         sum,
         "sums never wrap"
     );
+    tally.survived();
 }

@@ -242,13 +242,16 @@ impl Client {
         .expect("set_nonblocking");
     }
 
-    /// Closes the sending side only.
+    /// Closes the sending side only, if the peer has not closed all of it.
     pub fn half_close(&self) {
-        match &self.stream {
+        let result = match &self.stream {
             Stream::Unix(s) => s.shutdown(Shutdown::Write),
             Stream::Tcp(s) => s.shutdown(Shutdown::Write),
+        };
+        match result {
+            Err(e) if e.kind() == ErrorKind::NotConnected => {}
+            result => result.expect("shutdown"),
         }
-        .expect("shutdown");
     }
 
     /// The next line with its LF; None at the end or after [`DEADLINE`].

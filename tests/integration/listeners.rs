@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::attack::{Class, Tally};
 use crate::harness::{free_port, local, Daemon, Setup};
 use crate::link::{latin1, Client};
 use crate::protocol::STATS;
@@ -26,6 +27,8 @@ fn a_half_closed_client_gets_its_replies() {
 
 #[test]
 fn inet_listeners_serve_but_do_not_reset() {
+    let mut tally = Tally::of(Class::Access);
+    tally.tries(2);
     let (first, second) = (free_port(), free_port());
     let setup = Setup::new().inet(first, "").inet(second, "reset = yes");
     let daemon = Daemon::with("inet", &setup);
@@ -51,10 +54,13 @@ fn inet_listeners_serve_but_do_not_reset() {
         0,
         "reset = yes"
     );
+    tally.survived();
 }
 
 #[test]
 fn reset_may_be_switched_off_on_a_unix_socket() {
+    let mut tally = Tally::of(Class::Access);
+    tally.tries(1);
     let daemon = Daemon::with("noreset", &Setup::new().unix("reset = no"));
     populate(&daemon);
     let mut client = daemon.client();
@@ -69,6 +75,7 @@ fn reset_may_be_switched_off_on_a_unix_socket() {
         4,
         "nothing cleared"
     );
+    tally.survived();
 }
 
 #[test]

@@ -6,12 +6,13 @@
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
 //! `state`, `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
-//! `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
-//! client, `report` those of the library, `manual`, `packaging` and `starters` those of
-//! what comes with the programs; `model`, its `reading` and `original` are what `compare`
-//! compares with.
+//! `attack` those that try to break it, `client`, `client_output`, `top`, `run`,
+//! `run_figures` and `demo` those of the client, `report` those of the library, `manual`,
+//! `packaging` and `starters` those of what comes with the programs; `model`, its
+//! `reading` and `original` are what `compare` and `attack` compare with.
 
 mod activation;
+mod attack;
 mod carbon;
 mod client;
 mod client_output;

@@ -2,6 +2,7 @@
 //! under workloads that shift from one kind of entry to another, while the oldest
 //! entries of all can never be freed.
 
+use crate::attack::{Class, Tally};
 use crate::harness::{Daemon, Setup};
 use crate::link::Writer;
 use crate::records::{add_user, command, connect, disconnect, update, Auth, Mail};
@@ -64,6 +65,8 @@ struct Filler {
 
 /// Runs all workloads twice in a daemon with this limit.
 fn shift(limit: &str, limit_bytes: u64, padding: usize) {
+    let mut tally = Tally::of(Class::Memory);
+    tally.tries(2 * WORKLOADS.len());
     let setup = Setup::new().option(&format!("stats_memory_limit={limit}"));
     let mut daemon = Daemon::with("memory", &setup);
     let idle_bytes = daemon.rss_bytes();
@@ -111,6 +114,7 @@ fn shift(limit: &str, limit_bytes: u64, padding: usize) {
     assert_eq!(global.only().num("num_logins"), 4 * steps + 1);
     assert_eq!(global.only().num("num_cmds"), 2 * steps + 1);
     daemon.assert_alive();
+    tally.survived();
     daemon.stop();
 }
 
@@ -136,12 +140,14 @@ fn resident_memory_keeps_to_256_m() {
 
 #[test]
 fn a_limit_full_of_connected_sessions_still_counts() {
+    let mut tally = Tally::of(Class::NothingToFree);
     let setup = Setup::new().option("stats_memory_limit=1M");
     let mut daemon = Daemon::with("pinned", &setup);
     let idle_bytes = daemon.rss_bytes();
     let stats = Mail::sample().field();
     let mut writer = daemon.writer();
     let sessions = 20_000;
+    tally.tries(sessions as usize);
     for n in 0..sessions {
         let ip = format!("10.0.{}.{}", n / 250, n % 250);
         let user = format!("u{n}@d{}.example", n % 10);
@@ -184,5 +190,6 @@ fn a_limit_full_of_connected_sessions_still_counts() {
     let told = daemon.log().matches("nothing can be freed").count();
     assert_eq!(told, 1, "the log says so once");
     daemon.assert_alive();
+    tally.survived();
     daemon.stop();
 }

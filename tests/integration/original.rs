@@ -231,12 +231,11 @@ pub const RECORDS: &[Exception] = &[
 pub const OPEN: &[Exception] = &[
     Exception {
         name: "fields too many",
-        why: "the original ignores them; here the last field is the stats",
+        why: "the original ignores them; here the last of several addresses holds",
         applies: |c| match c.word() {
             b"DISCONNECT" => c.raw.len() > 2,
             b"CONNECT" => c.addresses().len() > 1,
-            b"UPDATE-CMD" if c.stats_at() == 6 => false,
-            _ => c.raw.len() > c.stats_at().saturating_add(1),
+            _ => false,
         },
     },
     Exception {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
+use crate::attack::{Class, Tally};
 use crate::harness::{is_root, run, run_with, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::Client;
 use crate::records::connect;
@@ -271,6 +272,8 @@ fn listeners_may_be_moved_added_and_switched_off() {
 
 #[test]
 fn a_second_instance_is_refused_and_harmless() {
+    let mut tally = Tally::of(Class::Places);
+    tally.tries(1);
     let mut daemon = Daemon::start("second");
     daemon.feed(&[connect("s1", "u", "imap", 1, "")]);
     let output = run(&["-F", "-c", &daemon.dir.at("dovestatd.conf")]);
@@ -283,10 +286,13 @@ fn a_second_instance_is_refused_and_harmless() {
         2,
         "the first one still counts"
     );
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn what_a_killed_daemon_left_is_replaced() {
+    let mut tally = Tally::of(Class::Places);
+    tally.tries(1);
     let mut daemon = Daemon::start("stale");
     daemon.signal(libc::SIGKILL);
     wait_until("its end", || daemon.exited().is_some());
@@ -295,10 +301,13 @@ fn what_a_killed_daemon_left_is_replaced() {
     let again = Daemon::in_dir(dir, &Setup::new());
     again.feed(&[connect("s1", "u", "imap", 1, "")]);
     assert_eq!(again.client().export("session").rows.len(), 1, "it works");
+    tally.survived();
 }
 
 #[test]
 fn a_foreign_file_in_a_listeners_place_is_not_touched() {
+    let mut tally = Tally::of(Class::Places);
+    tally.tries(3);
     for name in ["stats", "stats-mail", "stats-user"] {
         let dir = TempDir::new("foreign");
         let file = config(&dir, &Setup::new());
@@ -322,10 +331,13 @@ fn a_foreign_file_in_a_listeners_place_is_not_touched() {
             "{name}"
         );
     }
+    tally.survived();
 }
 
 #[test]
 fn a_foreign_services_live_socket_is_left_alone() {
+    let mut tally = Tally::of(Class::Places);
+    tally.tries(1);
     let dir = TempDir::new("alive");
     let file = config(&dir, &Setup::new());
     fs::create_dir_all(dir.at("run")).expect("mkdir run");
@@ -336,6 +348,7 @@ fn a_foreign_services_live_socket_is_left_alone() {
         Client::try_unix(&dir.at("run/stats")).is_some(),
         "the other one's socket lives"
     );
+    tally.survived();
 }
 
 #[test]
@@ -503,6 +516,8 @@ fn hup_reopens_the_log() {
 
 #[test]
 fn a_log_that_nobody_reads_blocks_nothing() {
+    let mut tally = Tally::of(Class::Logs);
+    tally.tries(1);
     let dir = TempDir::new("unread-log");
     let path = dir.at("log.fifo");
     let made = std::process::Command::new("mkfifo").arg(&path).status();
@@ -542,6 +557,7 @@ fn a_log_that_nobody_reads_blocks_nothing() {
     }
     crate::harness::send_signal(pid, libc::SIGTERM);
     wait_until("its end", || !Path::new(&socket).exists());
+    tally.survived();
 }
 
 /// The process whose command line names `file`.

@@ -8,6 +8,9 @@ use crate::records::{Mail, MAIL_BYTES};
 /// The longest line taken, without its LF.
 const LINE_BYTES: usize = 8192;
 
+/// The largest stats field taken, decoded: more than all items that there are.
+const STATS_BYTES: usize = 512;
+
 /// The largest sane value.
 const MOST: u64 = 1 << 53;
 
@@ -152,6 +155,9 @@ pub fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
 
 fn report(field: &[u8]) -> Result<Report, Wrong> {
     let bytes = unbase64(field).ok_or(Wrong::Stats)?;
+    if bytes.len() > STATS_BYTES {
+        return Err(Wrong::Stats);
+    }
     let mut rest = bytes.as_slice();
     let mut report = Report::default();
     let mut insane = false;
@@ -210,7 +216,6 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
     }
     let raw: Vec<&[u8]> = line.split(|&b| b == b'\t').collect();
     let field = |at: usize| raw.get(at).map(|f| unescape(f)).ok_or(Wrong::Form);
-    let last = unescape(raw[raw.len() - 1]);
     match raw[0] {
         b"CONNECT" => {
             let mut ip = None;
@@ -230,9 +235,9 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
                 ip,
             })
         }
-        b"UPDATE-SESSION" if raw.len() >= 3 => Ok(Record::Update {
+        b"UPDATE-SESSION" => Ok(Record::Update {
             id: field(1)?,
-            report: report(&last)?,
+            report: report(&field(2)?)?,
         }),
         b"UPDATE-CMD" => {
             let id = field(1)?;
@@ -243,17 +248,17 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
             }
             let done = flags.contains(&b'd');
             if flags.contains(&b'c') {
-                field(4)?;
                 return Ok(Record::Continue {
                     id,
                     number,
                     done,
-                    report: report(&last)?,
+                    report: report(&field(4)?)?,
                 });
             }
             field(6)?;
             let args: Vec<Vec<u8>> = raw[5..raw.len() - 1].iter().map(|f| unescape(f)).collect();
             let (name, args) = (field(4)?, args.join(&b'\t'));
+            let last = unescape(raw[raw.len() - 1]);
             Ok(Record::Begin {
                 id,
                 number,
@@ -263,9 +268,9 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
                 report: report(&last)?,
             })
         }
-        b"ADD-USER" if raw.len() >= 4 => Ok(Record::AddUser {
+        b"ADD-USER" => Ok(Record::AddUser {
             user: field(1)?,
-            report: report(&last)?,
+            report: report(&field(3)?)?,
         }),
         b"DISCONNECT" => Ok(Record::Disconnect { id: field(1)? }),
         _ => Err(Wrong::Form),

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::attack::{Class, Tally};
 use crate::harness::{free_port, holds_within, local, wait_until, Daemon, Setup};
 use crate::link::{latin1, Client};
 use crate::records::{command, connect, seed, update, Mail, Random};
@@ -31,6 +32,8 @@ fn fill(daemon: &Daemon, n: usize) {
 
 #[test]
 fn a_client_that_never_reads_costs_little_and_hurts_nobody() {
+    let mut tally = Tally::of(Class::Clients);
+    tally.tries(20);
     let mut daemon = Daemon::start("deaf");
     fill(&daemon, 2000);
     let before = daemon.rss_bytes();
@@ -63,10 +66,13 @@ fn a_client_that_never_reads_costs_little_and_hurts_nobody() {
     );
     drop(deaf);
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn an_export_lists_what_existed_when_it_was_asked_for() {
+    let mut tally = Tally::of(Class::Cursors);
+    tally.tries(1);
     let daemon = Daemon::start("slow");
     fill(&daemon, 3000);
     let mut slow = daemon.client();
@@ -94,10 +100,13 @@ fn an_export_lists_what_existed_when_it_was_asked_for() {
         table.find("session", "later0").is_none(),
         "nothing of later"
     );
+    tally.survived();
 }
 
 #[test]
 fn clients_that_vanish_or_sit_there_do_no_harm() {
+    let mut tally = Tally::of(Class::Clients);
+    tally.tries(150);
     let port = free_port();
     let mut daemon = Daemon::with("vanish", &Setup::new().inet(port, ""));
     fill(&daemon, 500);
@@ -121,10 +130,13 @@ fn clients_that_vanish_or_sit_there_do_no_harm() {
     let idle: Vec<Client> = (0..100).map(|_| daemon.client()).collect();
     daemon.assert_alive();
     drop(idle);
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn a_request_without_an_end_is_not_collected_for_ever() {
+    let mut tally = Tally::of(Class::Clients);
+    tally.tries(1);
     let mut daemon = Daemon::start("endless");
     let before = daemon.rss_bytes();
     let mut client = daemon.client();
@@ -133,13 +145,16 @@ fn a_request_without_an_end_is_not_collected_for_ever() {
     daemon.assert_alive();
     let grown = daemon.rss_bytes().saturating_sub(before);
     assert!(grown < 4 * MIB, "an endless request cost {grown} bytes");
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn binary_requests_are_survived() {
+    let mut tally = Tally::of(Class::Input);
     let mut daemon = Daemon::start("binary");
     let mut random = Random::new(seed("binary_requests_are_survived", 11));
     for _ in 0..200 {
+        tally.tries(1);
         let length = random.index(3000);
         let mut bytes: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
         if random.one_in(2) {
@@ -149,6 +164,7 @@ fn binary_requests_are_survived() {
         client.send_while_taken(&bytes, Duration::from_millis(50));
     }
     for stars in ["*".repeat(500), "a*".repeat(300) + "b", "?*".repeat(400)] {
+        tally.tries(1);
         let started = Instant::now();
         daemon.client().export(&format!("user\tuser={stars}"));
         assert!(
@@ -158,10 +174,13 @@ fn binary_requests_are_survived() {
         );
     }
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn the_client_limit_closes_the_ones_past_it() {
+    let mut tally = Tally::of(Class::Clients);
+    tally.tries(40);
     let daemon = Daemon::with("limit", &Setup::new().service("client_limit = 5"));
     let mut clients: Vec<Client> = Vec::new();
     let mut refused = 0;
@@ -191,10 +210,13 @@ fn the_client_limit_closes_the_ones_past_it() {
             .and_then(|mut c| c.try_export("session"))
             .is_some_and(|t| t.rows.len() == 1)
     });
+    tally.survived();
 }
 
 #[test]
 fn hundreds_of_idle_clients_are_fine() {
+    let mut tally = Tally::of(Class::Clients);
+    tally.tries(400);
     let daemon = Daemon::start("idle");
     let mut clients: Vec<Client> = (0..400).map(|_| daemon.client()).collect();
     for client in &mut clients {
@@ -210,10 +232,12 @@ fn hundreds_of_idle_clients_are_fine() {
         used < Duration::from_millis(200),
         "idle, yet {used:?} of processor time"
     );
+    tally.survived();
 }
 
 #[test]
 fn memory_stays_under_its_limit() {
+    let mut tally = Tally::of(Class::Memory);
     let limit = 4 * MIB;
     let mut daemon = Daemon::with("memory", &Setup::new().option("stats_memory_limit=4M"));
     let base = daemon.rss_bytes();
@@ -251,6 +275,7 @@ fn memory_stays_under_its_limit() {
         },
         &|i| update(&format!("c{i}"), &stats),
     ];
+    tally.tries(phases.len());
     for (phase, record) in phases.iter().enumerate() {
         for i in 0..20_000 {
             writer.send_waiting(&record(i));
@@ -272,10 +297,12 @@ fn memory_stays_under_its_limit() {
         "counts above stay right when nothing may be freed"
     );
     daemon.assert_alive();
+    tally.survived();
 }
 
 #[test]
 fn hostile_records_are_survived() {
+    let mut tally = Tally::of(Class::Input);
     let seed = seed("hostile_records_are_survived", 7);
     let mut random = Random::new(seed);
     let mut stream = Stream::new(seed);
@@ -283,6 +310,7 @@ fn hostile_records_are_survived() {
     let mut writer = daemon.writer();
     let mut client = daemon.client();
     for round in 0..30_000 {
+        tally.tries(1);
         let record = stream.next_record();
         let record = if random.one_in(2) {
             mutate(&mut random, &record)
@@ -308,10 +336,13 @@ fn hostile_records_are_survived() {
     let table = daemon.client().export("session\tsession=the-last-one");
     assert_eq!(table.only().get("user"), "last", "still counting");
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn errors_are_logged_at_a_limited_rate_and_made_visible() {
+    let mut tally = Tally::of(Class::Logs);
+    tally.tries(20_001);
     let daemon = Daemon::start("errors");
     let mut writer = daemon.writer();
     writer.send_waiting(b"NONSENSE\t\x1b[31mred\x1b[0m\x07\r");
@@ -334,10 +365,13 @@ fn errors_are_logged_at_a_limited_rate_and_made_visible() {
         "control characters in the log: {:?}",
         latin1(log.as_bytes())
     );
+    tally.survived();
 }
 
 #[test]
 fn a_flooded_fifo_does_not_starve_clients() {
+    let mut tally = Tally::of(Class::Input);
+    tally.tries(50);
     let daemon = Daemon::start("flood");
     let mut writer = daemon.writer();
     let stats = Mail::sample().field();
@@ -365,6 +399,7 @@ fn a_flooded_fifo_does_not_starve_clients() {
             "slowest answer {slowest:?}"
         );
     });
+    tally.survived();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::attack::{Class, Tally};
 use crate::harness::{free_port, holds_within, wait_until, Daemon, Setup};
 use crate::http::{self, answer, ask, client, daemon, fill, get, names, with, ALL_LEVELS, GET};
 use crate::link::{latin1, Client};
@@ -11,6 +12,7 @@ use crate::requests::populate;
 
 #[test]
 fn every_request_has_its_status() {
+    let mut tally = Tally::of(Class::Http);
     let (daemon, port) = daemon("status", Setup::new(), "");
     let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(4096));
     let long_head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(8192));
@@ -64,6 +66,7 @@ fn every_request_has_its_status() {
         (&long_head, 431, false),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, false),
     ] {
+        tally.tries(1);
         let mut client = client(port);
         let answer = ask(&mut client, request);
         let shown = &request[..request.len().min(60)];
@@ -87,6 +90,7 @@ fn every_request_has_its_status() {
         "{}",
         daemon.log()
     );
+    tally.survived();
 }
 
 #[test]
@@ -198,6 +202,8 @@ fn a_small_answer_is_one_write_however_far_its_walk_goes() {
 
 #[test]
 fn a_slow_reader_pins_nothing_and_gets_an_end() {
+    let mut tally = Tally::of(Class::Cursors);
+    tally.tries(1);
     let lines = "stats_metrics_levels = user\nstats_metrics_limit = 10000\n\
                  stats_memory_limit = 1M\nstats_user_min_time = 1 s";
     let (daemon, port) = daemon("metricsslow", with(lines), "");
@@ -225,10 +231,13 @@ fn a_slow_reader_pins_nothing_and_gets_an_end() {
     let (metrics, index) = rest.split_once("\r\n0\r\n\r\n").expect("the last chunk");
     assert!(metrics.contains("dovestat_connected_clients "), "its end");
     assert!(index.starts_with("HTTP/1.1 200 OK\r\n"), "{index}");
+    tally.survived();
 }
 
 #[test]
 fn deaf_clients_cost_little_and_hurt_nobody() {
+    let mut tally = Tally::of(Class::Http);
+    tally.tries(20);
     let (mut daemon, port) = daemon("metricsdeaf", with(ALL_LEVELS), "");
     fill(&daemon, 500);
     let before = daemon.rss_bytes();
@@ -248,14 +257,17 @@ fn deaf_clients_cost_little_and_hurt_nobody() {
     assert!(grown < 4 << 20, "20 deaf clients cost {grown} bytes");
     drop(deaf);
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
 fn noise_is_survived() {
+    let mut tally = Tally::of(Class::Http);
     let (mut daemon, port) = daemon("metricsnoise", with(ALL_LEVELS), "");
     fill(&daemon, 50);
     let mut random = Random::new(seed("noise_is_survived", 5));
     for _ in 0..300 {
+        tally.tries(1);
         let mut bytes = GET.repeat(random.index(4)).into_bytes();
         for _ in 0..random.index(20) {
             let at = random.index(bytes.len() + 1);
@@ -272,6 +284,7 @@ fn noise_is_survived() {
     }
     assert_eq!(get(port).status, 200);
     daemon.assert_alive();
+    tally.check(&mut daemon);
 }
 
 #[test]
@@ -304,6 +317,8 @@ fn scrapes_starve_nobody() {
 
 #[test]
 fn requests_that_never_end_do_not_keep_others_out() {
+    let mut tally = Tally::of(Class::Http);
+    tally.tries(3);
     let setup = Setup::new().service("client_limit = 3");
     let (daemon, port) = daemon("metricsloris", setup, "");
     let mut slow: Vec<Client> = (0..3).map(|_| client(port)).collect();
@@ -314,6 +329,7 @@ fn requests_that_never_end_do_not_keep_others_out() {
         let mut other = daemon.client();
         other.try_export("global").is_some()
     });
+    tally.survived();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::activation::{hold_fifo, pass, SELF};
+use crate::attack::{Class, Tally};
 use crate::harness::{is_root, wait_until, Daemon, Setup, TempDir};
 use crate::link::Writer;
 use crate::records::{
@@ -74,6 +75,8 @@ fn a_restart_goes_on_where_it_ended() {
 
 #[test]
 fn a_crash_loses_what_came_since_the_last_interval() {
+    let mut tally = Tally::of(Class::Signals);
+    tally.tries(1);
     let setup = Setup::new().option("stats_state_interval=1s");
     let mut daemon = Daemon::with("crash", &setup);
     let state = daemon.dir.at("run/state");
@@ -86,6 +89,7 @@ fn a_crash_loses_what_came_since_the_last_interval() {
     let dir = std::mem::replace(&mut daemon.dir, TempDir::new("gone"));
     let again = Daemon::in_dir(dir, &setup);
     assert_eq!(everything(&again), before);
+    tally.survived();
 }
 
 #[test]
@@ -202,6 +206,7 @@ fn a_state_dir_is_made_and_one_that_cannot_be_is_done_without() {
 
 #[test]
 fn a_state_that_is_not_ours_is_set_aside() {
+    let mut tally = Tally::of(Class::Disks);
     let daemon = Daemon::start("damaged");
     populate(&daemon);
     let mut dir = Some(daemon.stop());
@@ -219,6 +224,7 @@ fn a_state_that_is_not_ours_is_set_aside() {
         (Vec::new(), "not a state"),
         (b"dovestat state 2\nand more".to_vec(), "another version"),
     ] {
+        tally.tries(1);
         fs::write(&state, &bytes).expect("write the state");
         let daemon = Daemon::in_dir(dir.take().expect("a directory"), &Setup::new());
         assert!(daemon.client().export("user").rows.is_empty(), "{why}");
@@ -232,6 +238,7 @@ fn a_state_that_is_not_ours_is_set_aside() {
         dir = Some(daemon.stop());
     }
     // Neither what is no file at all nor what is larger than ever written.
+    tally.tries(2);
     let file = fs::File::create(&state).expect("create the state");
     file.set_len(1 << 40).expect("a hole");
     let daemon = Daemon::in_dir(dir.take().expect("a directory"), &Setup::new());
@@ -250,10 +257,13 @@ fn a_state_that_is_not_ours_is_set_aside() {
         "{}",
         daemon.log()
     );
+    tally.survived();
 }
 
 #[test]
 fn a_disk_that_is_full_leaves_the_old_state() {
+    let mut tally = Tally::of(Class::Disks);
+    tally.tries(1);
     let mut daemon = Daemon::start("full");
     populate(&daemon);
     let before = everything(&daemon);
@@ -280,6 +290,7 @@ fn a_disk_that_is_full_leaves_the_old_state() {
         1,
         "it serves on"
     );
+    tally.survived();
 }
 
 #[test]
@@ -302,6 +313,8 @@ fn what_is_in_a_fifo_of_its_own_at_the_end_counts() {
 
 #[test]
 fn a_held_fifo_loses_not_one_record_over_restarts() {
+    let mut tally = Tally::of(Class::Signals);
+    tally.tries(RESTARTS as usize);
     const RECORDS: u32 = 100_000;
     const RESTARTS: u32 = 6;
     let dir = TempDir::new("held");
@@ -387,6 +400,7 @@ fn a_held_fifo_loses_not_one_record_over_restarts() {
     let global = client.export("global");
     assert_eq!(global.only().num("mail_read_count"), added_count + counted);
     assert_clean(&daemon.log());
+    tally.survived();
 }
 
 #[test]

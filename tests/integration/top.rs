@@ -3,6 +3,7 @@
 
 use std::process::{Command, Output, Stdio};
 
+use crate::attack::{Class, Tally};
 use crate::dovecot::{self, Dovecot};
 use crate::harness::{send_signal, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::Writer;
@@ -319,6 +320,8 @@ fn stopped_and_continued_by_a_shell() {
 
 #[test]
 fn hostile_names_cannot_touch_the_terminal() {
+    let mut tally = Tally::of(Class::Terminals);
+    tally.tries(4);
     let daemon = Daemon::start("top-hostile");
     daemon.feed(&[
         records::connect("h1", "\x1b[2J\x1b]0;x\x07\u{9b}evil", "imap", 1, ""),
@@ -345,6 +348,7 @@ fn hostile_names_cannot_touch_the_terminal() {
     }
     top.wait_text("Details");
     assert_eq!(rows.len(), 4);
+    tally.survived();
 }
 
 #[test]
