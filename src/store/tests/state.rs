@@ -95,7 +95,7 @@ fn a_restored_store_goes_on_as_if_nothing_had_been() {
         let secs = step / 2;
         if random.below(150) == 0 {
             other = restored(&store, at(secs), &LIMITS, elsewhere(secs)).unwrap();
-            check(&other);
+            other.check();
             assert_same(step, &mut store, &mut other);
         }
         match random.below(500) {
@@ -129,7 +129,7 @@ fn a_restored_store_goes_on_as_if_nothing_had_been() {
             );
         }
     }
-    check(&other);
+    other.check();
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn with_less_room_the_least_important_is_left_out() {
             ..LIMITS
         };
         let mut other = restored(&store, at(200), &limits, elsewhere(200)).unwrap();
-        check(&other);
+        other.check();
         let after = other.totals_of_everything();
         assert_eq!(after, before, "{memory_bytes}");
         assert_eq!(held(&mut other), held(&mut store), "{memory_bytes}");
@@ -282,7 +282,7 @@ fn what_no_export_writes_is_not_believed() {
         }
         restoring
     };
-    check(&begin().finish().unwrap());
+    begin().finish().unwrap().check();
     for wrong in [
         global,
         domain(b"d", basis),
