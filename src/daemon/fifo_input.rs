@@ -1,45 +1,12 @@
-//! The bytes of a FIFO, cut into lines.
+//! A FIFO, and its bytes cut into lines.
 //!
-//! Writers send a record by one write(2) of at most PIPE_BUF bytes, so lines of
-//! different writers do not mix, and one buffer serves them all. A line of more
-//! than [`MAX_LINE_BYTES`] is dropped up to its LF, whatever comes in it. A
-//! writer that died in the middle of a line spoils that line and the one it runs
-//! into, no other.
-//!
-//! One call reads once, at most [`READ_BYTES`].
+//! One call reads once, at most what a [`LineBuffer`] has room for.
 
-use crate::store::LOOK_AHEAD;
-use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
 use crate::sys::place::Inode;
-use crate::wire::PartialLine;
+use crate::wire::{LineBuffer, LineReader, PartialLine};
 use std::io;
 use std::rc::Rc;
-
-/// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
-/// Real writers stay below PIPE_BUF.
-pub const MAX_LINE_BYTES: usize = 8192;
-
-/// The most bytes read in one turn: as much as an ordinary pipe holds, some 200
-/// records.
-const READ_BYTES: usize = 65536;
-
-/// A line, without its LF.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// All of it.
-    Whole(&'a mut [u8]),
-    /// The beginning of one that is too long.
-    TooLong(&'a [u8]),
-}
-
-/// Who lines are handed to.
-pub trait LineReader {
-    /// Tells which lines come next, at most [`LOOK_AHEAD`] of them.
-    fn look_ahead(&mut self, lines: &[&[u8]]);
-    /// Hands out a line.
-    fn take(&mut self, line: Line);
-}
 
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
@@ -67,7 +34,7 @@ impl FifoInput {
             held,
             line_count: 0,
             read_bytes: 0,
-            lines: LineBuffer::new(),
+            lines: LineBuffer::default(),
         }
     }
 
@@ -111,187 +78,19 @@ impl FifoInput {
     /// The line that is not complete yet, if its end will be there after a
     /// restart.
     pub fn partial(&self) -> Option<PartialLine<'_>> {
+        let (bytes, is_too_long) = self.lines.partial();
         let partial = PartialLine {
             fifo: self.held?,
-            bytes: &self.lines.bytes[..self.lines.partial],
-            is_too_long: self.lines.skipping,
+            bytes,
+            is_too_long,
         };
         (!partial.bytes.is_empty() || partial.is_too_long).then_some(partial)
     }
 
     /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
     pub fn resume(&mut self, partial: &PartialLine) {
-        if self.held == Some(partial.fifo) && partial.bytes.len() <= MAX_LINE_BYTES {
-            self.lines.bytes[..partial.bytes.len()].copy_from_slice(partial.bytes);
-            self.lines.partial = partial.bytes.len();
-            self.lines.skipping = partial.is_too_long;
-        }
-    }
-}
-
-/// Bytes on their way to lines.
-#[derive(Debug)]
-struct LineBuffer {
-    /// An incomplete line of at most [`MAX_LINE_BYTES`], then room.
-    bytes: Box<[u8]>,
-    /// The bytes of the incomplete line.
-    partial: usize,
-    /// A line that is too long has been handed out; its end is still to come.
-    skipping: bool,
-}
-
-impl LineBuffer {
-    /// An empty buffer.
-    fn new() -> LineBuffer {
-        LineBuffer {
-            bytes: vec![0; MAX_LINE_BYTES + READ_BYTES].into(),
-            partial: 0,
-            skipping: false,
-        }
-    }
-
-    /// Where to read to.
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.partial..][..READ_BYTES]
-    }
-
-    /// Hands out the lines that `count` more bytes complete and tells how many that
-    /// were.
-    fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
-        let mut handed_out = 0;
-        let end = self.partial + count;
-        let mut begin = 0;
-        let mut searched = self.partial;
-        loop {
-            // Where the next lines end.
-            let mut ends = [0; LOOK_AHEAD];
-            let mut lines: [&[u8]; LOOK_AHEAD] = [&[]; LOOK_AHEAD];
-            let mut found = 0;
-            let mut line_begin = begin;
-            while found < LOOK_AHEAD {
-                let Some(at) = find(b'\n', &self.bytes[searched..end]) else {
-                    break;
-                };
-                ends[found] = searched + at;
-                lines[found] = &self.bytes[line_begin..ends[found]];
-                searched = ends[found] + 1;
-                line_begin = searched;
-                found += 1;
-            }
-            if found == 0 {
-                break;
-            }
-            reader.look_ahead(&lines[..found]);
-            for line_end in &ends[..found] {
-                let line = &mut self.bytes[begin..*line_end];
-                begin = line_end + 1;
-                if std::mem::take(&mut self.skipping) {
-                    continue;
-                }
-                handed_out += 1;
-                match line.len() {
-                    0..=MAX_LINE_BYTES => reader.take(Line::Whole(line)),
-                    _ => reader.take(Line::TooLong(line)),
-                }
-            }
-        }
-        if !self.skipping && end - begin > MAX_LINE_BYTES {
-            handed_out += 1;
-            reader.take(Line::TooLong(&self.bytes[begin..end]));
-            self.skipping = true;
-        }
-        self.partial = 0;
-        if !self.skipping {
-            self.bytes.copy_within(begin..end, 0);
-            self.partial = end - begin;
-        }
-        handed_out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::VecDeque;
-
-    /// Keeps the lines, too long ones as errors, and what was to come.
-    #[derive(Default)]
-    struct Kept {
-        lines: Vec<Result<Vec<u8>, ()>>,
-        announced: VecDeque<Vec<u8>>,
-    }
-
-    impl LineReader for Kept {
-        fn look_ahead(&mut self, lines: &[&[u8]]) {
-            self.announced = lines.iter().map(|line| line.to_vec()).collect();
-        }
-
-        fn take(&mut self, line: Line) {
-            self.lines.push(match line {
-                Line::Whole(line) => {
-                    // The rest of a line that was too long may be before it.
-                    while let Some(announced) = self.announced.pop_front() {
-                        if announced == line {
-                            break;
-                        }
-                    }
-                    Ok(line.to_vec())
-                }
-                Line::TooLong(_) => Err(()),
-            });
-        }
-    }
-
-    /// The lines of a stream read in pieces of `size`.
-    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
-        let mut buffer = LineBuffer::new();
-        let mut kept = Kept::default();
-        for piece in stream.chunks(size) {
-            buffer.room()[..piece.len()].copy_from_slice(piece);
-            buffer.filled(piece.len(), &mut kept);
-            // But for the end of a line that was too long.
-            assert!(kept.announced.len() < 2, "what was announced came");
-        }
-        kept.lines
-    }
-
-    #[test]
-    fn lines_are_the_same_however_they_are_read() {
-        let stream = b"one\n\ntwo\nand the third\nnot complete";
-        let expected: Vec<Result<Vec<u8>, ()>> = [&b"one"[..], b"", b"two", b"and the third"]
-            .into_iter()
-            .map(|line| Ok(line.to_vec()))
-            .collect();
-        for size in 1..=stream.len() {
-            assert_eq!(lines(stream, size), expected, "in pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_costs_that_line_only() {
-        for (length, fits) in [
-            (MAX_LINE_BYTES - 1, true),
-            (MAX_LINE_BYTES, true),
-            (MAX_LINE_BYTES + 1, false),
-            (3 * READ_BYTES, false),
-        ] {
-            let long = vec![b'x'; length];
-            let stream = [b"before\n", &long[..], b"\nafter\n", &long, b"\nlast\n"].concat();
-            let middle = if fits { Ok(long) } else { Err(()) };
-            let expected = [
-                Ok(b"before".to_vec()),
-                middle.clone(),
-                Ok(b"after".to_vec()),
-                middle,
-                Ok(b"last".to_vec()),
-            ];
-            for size in [1, 1000, MAX_LINE_BYTES, READ_BYTES] {
-                assert_eq!(
-                    lines(&stream, size),
-                    expected,
-                    "{length} in pieces of {size}"
-                );
-            }
+        if self.held == Some(partial.fifo) {
+            self.lines.resume(partial.bytes, partial.is_too_long);
         }
     }
 }

@@ -4,10 +4,9 @@
 //! Must not: read bytes; that is for [`fifo_input`](super::fifo_input).
 
 use super::faults::{Fault, Faults};
-use super::fifo_input::{Line, LineReader};
 use super::log::{visible, Log};
 use crate::store::{Hint, Now, Store, LOOK_AHEAD};
-use crate::wire::{parse_record, subject_of};
+use crate::wire::{parse_record, subject_of, Line, LineReader};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {

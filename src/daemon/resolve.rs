@@ -12,6 +12,7 @@
 //!
 //! Must not: leave a child behind; one that is dropped is killed and reaped.
 
+use crate::wire::parse_addresses;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -76,7 +77,7 @@ impl Lookup {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
             Err(_) => {}
         }
-        Some(addresses(&String::from_utf8_lossy(&self.answer)))
+        Some(parse_addresses(&self.answer))
     }
 }
 
@@ -95,19 +96,6 @@ impl AsFd for Lookup {
     }
 }
 
-/// The addresses in an answer, each once: the first words of its lines.
-fn addresses(answer: &str) -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    for line in answer.lines() {
-        let word = line.split_whitespace().next().unwrap_or_default();
-        match word.parse() {
-            Ok(ip) if !found.contains(&ip) => found.push(ip),
-            _ => {}
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,16 +107,5 @@ mod tests {
         let zoned = numeric("fe80::1%1", 7).unwrap();
         assert!(matches!(zoned, SocketAddr::V6(address) if address.scope_id() == 1));
         assert_eq!(numeric("localhost", 7), None);
-    }
-
-    #[test]
-    fn an_answer_is_addresses_each_once() {
-        let answer = "::1  STREAM localhost\n::1  DGRAM\n::1  RAW\n127.0.0.1  STREAM\nwrong\n";
-        let found = addresses(answer);
-        assert_eq!(
-            found,
-            ["::1".parse::<IpAddr>().unwrap(), [127, 0, 0, 1].into()]
-        );
-        assert!(addresses("").is_empty());
     }
 }
