@@ -11,10 +11,30 @@ use super::list::{Hook, List};
 use super::making::domain_of;
 use super::{deferred, Store};
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 
-/// The numbers of the links to some entries of a level.
-type Links = HashSet<NonZeroU32>;
+/// Whether there is an entry, by the numbers of links.
+struct Links(Vec<bool>);
+
+impl Links {
+    /// Those of some entries, each of which is there once.
+    fn of<T>(links: &[Link<T>]) -> Links {
+        let mut found = Links(Vec::new());
+        for link in links {
+            let number = link.number().get() as usize;
+            if number >= found.0.len() {
+                found.0.resize(number + 1, false);
+            }
+            let again = std::mem::replace(&mut found.0[number], true);
+            assert!(!again, "{link:?} is listed twice");
+        }
+        found
+    }
+
+    /// Whether an entry is among them.
+    fn has<T>(&self, link: Link<T>) -> bool {
+        self.0.get(link.number().get() as usize) == Some(&true)
+    }
+}
 
 impl Store {
     /// Checks that everything in the store agrees with everything else.
@@ -34,11 +54,11 @@ impl Store {
         deferred::check(self);
         for walk in self.cursors.iter().flatten() {
             self.check_cursor(walk, |node| match node {
-                Node::Command(link) => commands.contains(&link.number()),
-                Node::Session(link) => sessions.contains(&link.number()),
-                Node::User(link) => users.contains(&link.number()),
-                Node::Domain(link) => domains.contains(&link.number()),
-                Node::Ip(link) => ips.contains(&link.number()),
+                Node::Command(link) => commands.has(link),
+                Node::Session(link) => sessions.has(link),
+                Node::User(link) => users.has(link),
+                Node::Domain(link) => domains.has(link),
+                Node::Ip(link) => ips.has(link),
             });
         }
         let budget = &self.memory.budget;
@@ -190,13 +210,14 @@ fn all<T: Entry>(level: &Level<T>) -> Vec<Link<T>> {
 /// The entries of a level, which are those of its arena; the idle list has those
 /// of them that are not held, longest untouched first.
 fn entries<T: Entry>(level: &Level<T>, is_held: impl Fn(&T) -> bool) -> Links {
-    let links: Links = all(level).into_iter().map(Link::number).collect();
-    assert_eq!(links.len(), level.arena.len(), "all entries are listed");
+    let all = all(level);
+    let links = Links::of(&all);
+    assert_eq!(all.len(), level.arena.len(), "all entries are listed");
     let idle = list(level, level.idle, |entry| entry.common().in_age);
     let mut last_secs = 0;
     for link in &idle {
         let entry = &level.arena[*link];
-        assert!(links.contains(&link.number()), "{link:?} exists");
+        assert!(links.has(*link), "{link:?} exists");
         assert!(!is_held(entry), "{link:?} is idle and held");
         assert!(
             entry.common().touched_secs >= last_secs,
@@ -204,13 +225,10 @@ fn entries<T: Entry>(level: &Level<T>, is_held: impl Fn(&T) -> bool) -> Links {
         );
         last_secs = entry.common().touched_secs;
     }
-    let held = links.iter().filter(|&&number| {
-        let link: Link<T> = Link::from_number(number);
-        is_held(&level.arena[link])
-    });
+    let held = all.iter().filter(|&&link| is_held(&level.arena[link]));
     assert_eq!(
         held.count() + idle.len(),
-        links.len(),
+        all.len(),
         "what is not held is idle"
     );
     links

@@ -255,17 +255,17 @@ fn what_no_export_writes_is_not_believed() {
     };
     let place = |listing, number| Saved::Place { listing, number };
     let global = Saved::Global {
-        now: WallTime::default(),
+        now: at(9).wall,
         reset_secs: 0,
         last_update: WallTime::default(),
         counters: Counters::default(),
     };
-    let address: IpAddr = "10.0.0.1".parse().unwrap();
-    let ip = Saved::Ip {
-        address,
+    let ip_of = |octets: [u8; 4], basis| Saved::Ip {
+        address: octets.into(),
         origin,
         basis,
     };
+    let ip = ip_of([10, 0, 0, 1], basis);
     let good = [
         domain(b"d", basis),
         ip,
@@ -275,7 +275,7 @@ fn what_no_export_writes_is_not_believed() {
         place(Listing::IpSessions, 0),
     ];
     let begin = || {
-        let mut restoring = Restoring::new(&LIMITS, at(0)).unwrap();
+        let mut restoring = Restoring::new(&LIMITS, at(9)).unwrap();
         restoring.take(&global).unwrap();
         for saved in &good {
             restoring.take(saved).unwrap();
@@ -306,6 +306,21 @@ fn what_no_export_writes_is_not_believed() {
         place(Listing::Commands, 1),
     ] {
         assert_eq!(begin().take(&wrong), Err(Unsound), "{wrong:?}");
+    }
+    // What is idle longest comes first, in every level.
+    let older = Basis {
+        age_secs: 1,
+        ..basis
+    };
+    for wrong in [
+        [domain(b"e", basis), domain(b"f", older)],
+        [ip_of([10, 0, 0, 2], basis), ip_of([10, 0, 0, 3], older)],
+    ] {
+        let mut restoring = begin();
+        for saved in &wrong {
+            restoring.take(saved).unwrap();
+        }
+        assert!(restoring.finish().is_err(), "{wrong:?}");
     }
     let mut early = Restoring::new(&LIMITS, at(0)).unwrap();
     assert_eq!(early.take(&good[0]), Err(Unsound));
