@@ -6,7 +6,7 @@
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
 //! `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
-//! `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
+//! `corpus` what the fuzzer found, `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
 //! client, `report` those of the library, `manual` and `packaging` those of what comes
 //! with the programs; `model`, its `reading` and `original` are what `compare`
 //! compares with.
@@ -17,6 +17,7 @@ mod client;
 mod client_output;
 mod compare;
 mod contract;
+mod corpus;
 mod damage;
 mod demo;
 mod dovecot;
