@@ -5,11 +5,11 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `activation`, `state`,
-//! `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
-//! `corpus` what the fuzzer found, `client`, `client_output`, `top`, `run`, `run_figures` and `demo` those of the
-//! client, `report` those of the library, `manual` and `packaging` those of what comes
-//! with the programs; `model`, its `reading` and `original` are what `compare`
-//! compares with.
+//! `small`, `memory`, `valgrind`, `receivers`, `peers` and `compare` hold the tests of the
+//! daemon, `soak` and `corpus` those of the store and of all that reads input, `client`,
+//! `client_output`, `top`, `run`, `run_figures` and `demo` those of the client, `report`
+//! those of the library, `manual` and `packaging` those of what comes with the programs;
+//! `model`, its `reading` and `original` are what `compare` compares with.
 
 mod activation;
 mod carbon;
@@ -47,6 +47,8 @@ mod scrapes;
 mod screen;
 mod service;
 mod small;
+mod soak;
 mod state;
 mod streams;
 mod top;
+mod valgrind;
