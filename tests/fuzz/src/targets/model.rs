@@ -1,8 +1,8 @@
 //! What a store has counted, kept in maps and added up by hand.
 //!
 //! The totals of everything are exact whatever happens. Those of users, domains and
-//! addresses are exact as long as nothing was freed and there was room; after that
-//! they are taken from the store again ([`Model::learn`]).
+//! addresses are exact as long as these are not freed and there was room; when there
+//! was none they are taken from the store again ([`Model::learn`]).
 
 use super::naive::domain_of;
 use dovestat::store::{Filter, Note, Opening, Progress, Record, Row, Store, Totals, Zoom};
@@ -177,9 +177,17 @@ impl Model {
         let connected = self.sessions.values().filter(|session| session.connected);
         self.global.connected = connected.count() as u64;
         assert_eq!(found, self.global, "the totals");
-        if store.usage().evictions != self.evictions {
-            return self.learn(store);
+        self.connect();
+        let found = sums(store);
+        for (who, sum) in &self.sums {
+            assert_eq!(found.get(who), Some(sum), "{who:?}");
         }
+        assert_eq!(found.len(), self.sums.len(), "nobody else is there");
+        assert_eq!(sessions(store), self.sessions);
+    }
+
+    /// Counts who is connected.
+    fn connect(&mut self) {
         for sum in self.sums.values_mut() {
             sum.connected = 0;
         }
@@ -188,12 +196,30 @@ impl Model {
                 self.sums.entry(who).or_default().connected += 1;
             }
         }
-        let found = sums(store);
-        for (who, sum) in &self.sums {
-            assert_eq!(found.get(who), Some(sum), "{who:?}");
+    }
+
+    /// A record may have freed entries: those that stayed have what they had.
+    fn free(&mut self, record: &Record, store: &mut Store) {
+        if store.usage().evictions == self.evictions {
+            return;
         }
-        assert_eq!(found.len(), self.sums.len(), "nobody else is there");
-        assert_eq!(sessions(store), self.sessions);
+        // Freed for the record's user, and made again.
+        let again = match *record {
+            Record::Connect { ip, .. } => ip.map(|ip| Who::Ip(ip.to_canonical())),
+            _ => None,
+        };
+        self.connect();
+        let found = sums(store);
+        for (who, sum) in self
+            .sums
+            .iter()
+            .filter(|(who, _)| Some(*who) != again.as_ref())
+        {
+            if let Some(found) = found.get(who) {
+                assert_eq!(found, sum, "{who:?}, of those that stayed");
+            }
+        }
+        self.learn(store);
     }
 
     /// The totals were cleared.
@@ -308,5 +334,6 @@ impl Model {
             }
             self.learn(store);
         }
+        self.free(record, store);
     }
 }
