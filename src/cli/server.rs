@@ -82,6 +82,7 @@ impl Address {
         let tcp = || {
             let (host, port) = text.rsplit_once(':')?;
             let inner = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+            let inner = inner.filter(|h| h.contains(':') && !h.contains('/'));
             let plain = !host.is_empty() && !host.contains([':', '/']);
             let host = inner.or(plain.then_some(host))?;
             let digits = port.bytes().all(|byte| byte.is_ascii_digit());
@@ -426,6 +427,9 @@ mod tests {
             ("localhost:2003", tcp("localhost", 2003)),
             ("127.0.0.1:1", tcp("127.0.0.1", 1)),
             ("[::1]:65535", tcp("::1", 65535)),
+            ("[host]:1", tcp("[host]", 1)),
+            ("[]:1", tcp("[]", 1)),
+            ("[./x:y]:1", Address::Unix("[./x:y]:1".into())),
             ("/run/x:1", Address::Unix("/run/x:1".into())),
             ("./x:1", Address::Unix("./x:1".into())),
             ("stats", Address::Unix("stats".into())),

@@ -54,7 +54,7 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
+        write!(f, "{}: {}", self.place, visible(&self.message))
     }
 }
 
@@ -113,12 +113,12 @@ mod tests {
             },
             Mistake {
                 place: file,
-                message: "unreadable".into(),
+                message: "name\u{1b}\n: wrong".into(),
             },
         ]);
         assert_eq!(
             mistakes.to_string(),
-            "a\\nb.conf:7: unknown setting \"x\\ny\"\na\\nb.conf: unreadable"
+            "a\\nb.conf:7: unknown setting \"x\\ny\"\na\\nb.conf: name\\u{1b}\\n: wrong"
         );
     }
 

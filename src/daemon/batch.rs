@@ -6,16 +6,11 @@
 //! at most `stats_carbon_limit` entries and the paths it has used, whatever the
 //! store holds. The global level alone is one slice.
 //!
-//! Invariant: no path comes twice. What several names would share
-//! (`j.doe@example.org` and `j_doe@example.org`) goes to the oldest entry; the
-//! others have a number made of their true name added.
-//!
 //! Whoever drops a batch gives its cursor back first: [`Batch::end`].
 
 use crate::config::Level;
-use crate::store::{CursorId, Opening, Progress, Row, Store, Zoom};
-use crate::wire::{row_part, write_lines};
-use std::collections::HashSet;
+use crate::store::{CursorId, Opening, Progress, Store, Zoom};
+use crate::wire::{write_lines, CarbonPaths};
 
 /// The output at which a slice ends, in bytes; one entry may pass it.
 const SLICE_BYTES: usize = 16384;
@@ -23,8 +18,6 @@ const SLICE_BYTES: usize = 16384;
 /// A report.
 #[derive(Debug)]
 pub struct Batch {
-    /// The path in front of a level: `dovecot.NAME`.
-    prefix: String,
     /// The time that all its lines have.
     unix_secs: u32,
     /// Most entries of a level.
@@ -33,8 +26,8 @@ pub struct Batch {
     levels: Vec<Level>,
     /// The walk of the level that is being made.
     walk: Option<CursorId>,
-    /// Paths used.
-    paths: HashSet<String>,
+    /// What its entries are called.
+    paths: CarbonPaths,
     /// What is made and not written.
     pub output: Vec<u8>,
 }
@@ -43,12 +36,11 @@ impl Batch {
     /// One that begins now.
     pub fn new(prefix: &str, unix_secs: u32, levels: &[Level], limit: u32) -> Batch {
         Batch {
-            prefix: prefix.to_owned(),
             unix_secs,
             limit: limit as usize,
             levels: levels.iter().rev().copied().collect(),
             walk: None,
-            paths: HashSet::new(),
+            paths: CarbonPaths::new(prefix),
             output: Vec::new(),
         }
     }
@@ -73,7 +65,9 @@ impl Batch {
                 continue;
             };
             let progress = store.read(&walk, steps, |row| {
-                self.write(row);
+                if let (Some(path), Some(totals)) = (self.paths.of(row), row.totals()) {
+                    write_lines(&mut self.output, &path, totals, self.unix_secs);
+                }
                 self.output.len() < SLICE_BYTES
             });
             match progress {
@@ -89,20 +83,6 @@ impl Batch {
             store.close(walk);
         }
     }
-
-    /// Appends the lines of an entry.
-    fn write(&mut self, row: &Row) {
-        let (Some(part), Some(totals)) = (row_part(row), row.totals()) else {
-            return;
-        };
-        let mut path = format!("{}.{part}", self.prefix);
-        if let (true, Row::User(name, _) | Row::Domain(name, _)) = (self.paths.contains(&path), row)
-        {
-            path = format!("{path}-{:08x}", fnv1a(name));
-        }
-        write_lines(&mut self.output, &path, totals, self.unix_secs);
-        self.paths.insert(path);
-    }
 }
 
 /// The level in the store's terms.
@@ -113,11 +93,4 @@ pub fn zoom(level: Level) -> Zoom {
         Level::User => Zoom::User,
         Level::Ip => Zoom::Ip,
     }
-}
-
-/// FNV-1a of 32 bits: the same number for the same name for ever.
-fn fnv1a(name: &[u8]) -> u32 {
-    name.iter().fold(0x811c_9dc5, |hash, &byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
 }

@@ -1,36 +1,12 @@
-//! The bytes of a FIFO, cut into lines.
+//! A FIFO, and its bytes cut into lines.
 //!
-//! Writers send a record by one write(2) of at most PIPE_BUF bytes, so lines of
-//! different writers do not mix, and one buffer serves them all. A line of more
-//! than [`MAX_LINE_BYTES`] is dropped up to its LF, whatever comes in it. A
-//! writer that died in the middle of a line spoils that line and the one it runs
-//! into, no other.
-//!
-//! One call reads once, at most [`READ_BYTES`].
+//! One call reads once, at most what a [`LineBuffer`] has room for.
 
-use crate::store::LOOK_AHEAD;
-use crate::sys::bytes::find;
 use crate::sys::fifo::Fifo;
 use crate::sys::place::Inode;
-use crate::wire::PartialLine;
+use crate::wire::{LineBuffer, LineReader, PartialLine};
 use std::io;
 use std::rc::Rc;
-
-/// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
-/// Real writers stay below PIPE_BUF.
-pub const MAX_LINE_BYTES: usize = 8192;
-
-/// The most bytes read in one turn: as much as an ordinary pipe holds, some 200
-/// records.
-const READ_BYTES: usize = 65536;
-
-/// Who lines are handed to, without their LFs.
-pub trait LineReader {
-    /// Hands out whole lines, at most [`LOOK_AHEAD`] together.
-    fn take(&mut self, lines: &mut [&mut [u8]]);
-    /// Hands out the beginning of a line that is too long.
-    fn too_long(&mut self, beginning: &[u8]);
-}
 
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
@@ -58,7 +34,7 @@ impl FifoInput {
             held,
             line_count: 0,
             read_bytes: 0,
-            lines: LineBuffer::new(),
+            lines: LineBuffer::default(),
         }
     }
 
@@ -102,176 +78,19 @@ impl FifoInput {
     /// The line that is not complete yet, if its end will be there after a
     /// restart.
     pub fn partial(&self) -> Option<PartialLine<'_>> {
+        let (bytes, is_too_long) = self.lines.partial();
         let partial = PartialLine {
             fifo: self.held?,
-            bytes: &self.lines.bytes[..self.lines.partial],
-            is_too_long: self.lines.skipping,
+            bytes,
+            is_too_long,
         };
         (!partial.bytes.is_empty() || partial.is_too_long).then_some(partial)
     }
 
     /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
     pub fn resume(&mut self, partial: &PartialLine) {
-        if self.held == Some(partial.fifo) && partial.bytes.len() <= MAX_LINE_BYTES {
-            self.lines.bytes[..partial.bytes.len()].copy_from_slice(partial.bytes);
-            self.lines.partial = partial.bytes.len();
-            self.lines.skipping = partial.is_too_long;
-        }
-    }
-}
-
-/// Bytes on their way to lines.
-#[derive(Debug)]
-struct LineBuffer {
-    /// An incomplete line of at most [`MAX_LINE_BYTES`], then room.
-    bytes: Box<[u8]>,
-    /// The bytes of the incomplete line.
-    partial: usize,
-    /// A line that is too long has been handed out; its end is still to come.
-    skipping: bool,
-}
-
-impl LineBuffer {
-    /// An empty buffer.
-    fn new() -> LineBuffer {
-        LineBuffer {
-            bytes: vec![0; MAX_LINE_BYTES + READ_BYTES].into(),
-            partial: 0,
-            skipping: false,
-        }
-    }
-
-    /// Where to read to.
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.partial..][..READ_BYTES]
-    }
-
-    /// Hands out the lines that `count` more bytes complete and tells how many that
-    /// were.
-    fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
-        let mut handed_out = 0;
-        let end = self.partial + count;
-        let mut bytes = &mut self.bytes[..end];
-        // How many of them are known to have no LF.
-        let mut searched = std::mem::take(&mut self.partial);
-        if self.skipping {
-            let Some(at) = find(b'\n', bytes) else {
-                return 0;
-            };
-            bytes = &mut bytes[at + 1..];
-            self.skipping = false;
-        }
-        let mut has_more = true;
-        while has_more {
-            let mut lines = [(); LOOK_AHEAD].map(|()| <&mut [u8]>::default());
-            let mut found = 0;
-            let mut too_long = None;
-            while found < LOOK_AHEAD && too_long.is_none() {
-                let Some(at) = find(b'\n', &bytes[searched..]) else {
-                    has_more = false;
-                    break;
-                };
-                let (line, rest) = bytes.split_at_mut(searched + at);
-                (bytes, searched) = (&mut rest[1..], 0);
-                if line.len() > MAX_LINE_BYTES {
-                    too_long = Some(line);
-                } else {
-                    lines[found] = line;
-                    found += 1;
-                }
-            }
-            handed_out += found as u64;
-            reader.take(&mut lines[..found]);
-            if let Some(line) = too_long {
-                handed_out += 1;
-                reader.too_long(line);
-            }
-        }
-        if bytes.len() > MAX_LINE_BYTES {
-            handed_out += 1;
-            reader.too_long(bytes);
-            self.skipping = true;
-        } else {
-            self.partial = bytes.len();
-            self.bytes.copy_within(end - self.partial..end, 0);
-        }
-        handed_out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Keeps the lines, too long ones as errors.
-    #[derive(Default)]
-    struct Kept {
-        lines: Vec<Result<Vec<u8>, ()>>,
-    }
-
-    impl LineReader for Kept {
-        fn take(&mut self, lines: &mut [&mut [u8]]) {
-            assert!(lines.len() <= LOOK_AHEAD);
-            self.lines
-                .extend(lines.iter().map(|line| Ok(line.to_vec())));
-        }
-
-        fn too_long(&mut self, beginning: &[u8]) {
-            assert!(beginning.len() > MAX_LINE_BYTES);
-            self.lines.push(Err(()));
-        }
-    }
-
-    /// The lines of a stream read in pieces of `size`.
-    fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
-        let mut buffer = LineBuffer::new();
-        let mut kept = Kept::default();
-        for piece in stream.chunks(size) {
-            buffer.room()[..piece.len()].copy_from_slice(piece);
-            let before = kept.lines.len() as u64;
-            let handed_out = buffer.filled(piece.len(), &mut kept);
-            assert_eq!(handed_out, kept.lines.len() as u64 - before);
-        }
-        kept.lines
-    }
-
-    #[test]
-    fn lines_are_the_same_however_they_are_read() {
-        let stream = b"one\n\ntwo\nand the third\nnot complete";
-        let expected: Vec<Result<Vec<u8>, ()>> = [&b"one"[..], b"", b"two", b"and the third"]
-            .into_iter()
-            .map(|line| Ok(line.to_vec()))
-            .collect();
-        for size in 1..=stream.len() {
-            assert_eq!(lines(stream, size), expected, "in pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_costs_that_line_only() {
-        for (length, fits) in [
-            (MAX_LINE_BYTES - 1, true),
-            (MAX_LINE_BYTES, true),
-            (MAX_LINE_BYTES + 1, false),
-            (3 * READ_BYTES, false),
-        ] {
-            let long = vec![b'x'; length];
-            let stream = [b"before\n", &long[..], b"\nafter\n", &long, b"\nlast\n"].concat();
-            let middle = if fits { Ok(long) } else { Err(()) };
-            let expected = [
-                Ok(b"before".to_vec()),
-                middle.clone(),
-                Ok(b"after".to_vec()),
-                middle,
-                Ok(b"last".to_vec()),
-            ];
-            for size in [1, 1000, MAX_LINE_BYTES, READ_BYTES] {
-                assert_eq!(
-                    lines(&stream, size),
-                    expected,
-                    "{length} in pieces of {size}"
-                );
-            }
+        if self.held == Some(partial.fifo) {
+            self.lines.resume(partial.bytes, partial.is_too_long);
         }
     }
 }

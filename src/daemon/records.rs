@@ -4,10 +4,9 @@
 //! Must not: read bytes; that is for [`fifo_input`](super::fifo_input).
 
 use super::faults::{Fault, Faults};
-use super::fifo_input::LineReader;
 use super::log::{visible, Log};
 use crate::store::{Now, Store, LOOK_AHEAD};
-use crate::wire::{parse_record, Head};
+use crate::wire::{parse_record, Head, LineReader};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {

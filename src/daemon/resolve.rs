@@ -13,6 +13,7 @@
 //! Must not: leave a child behind; see [`Answer`].
 
 use crate::sys::answer::Answer;
+use crate::wire::parse_addresses;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -66,7 +67,7 @@ impl Lookup {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return None,
             Err(_) => {}
         }
-        Some(addresses(&String::from_utf8_lossy(&self.text)))
+        Some(parse_addresses(&self.text))
     }
 }
 
@@ -74,19 +75,6 @@ impl AsFd for Lookup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.answer.as_fd()
     }
-}
-
-/// The addresses in an answer, each once: the first words of its lines.
-fn addresses(answer: &str) -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    for line in answer.lines() {
-        let word = line.split_whitespace().next().unwrap_or_default();
-        match word.parse() {
-            Ok(ip) if !found.contains(&ip) => found.push(ip),
-            _ => {}
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -100,16 +88,5 @@ mod tests {
         let zoned = numeric("fe80::1%1", 7).unwrap();
         assert!(matches!(zoned, SocketAddr::V6(address) if address.scope_id() == 1));
         assert_eq!(numeric("localhost", 7), None);
-    }
-
-    #[test]
-    fn an_answer_is_addresses_each_once() {
-        let answer = "::1  STREAM localhost\n::1  DGRAM\n::1  RAW\n127.0.0.1  STREAM\nwrong\n";
-        let found = addresses(answer);
-        assert_eq!(
-            found,
-            ["::1".parse::<IpAddr>().unwrap(), [127, 0, 0, 1].into()]
-        );
-        assert!(addresses("").is_empty());
     }
 }

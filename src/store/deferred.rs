@@ -242,8 +242,7 @@ impl Store {
     }
 }
 
-/// Checks that sessions are in the chains that their flags say.
-#[cfg(test)]
+/// Checks that sessions are in the chains that their flags say, for [`Store::check`].
 pub(super) fn check(store: &Store) {
     let in_chains = |flag: Flag| {
         let mut marked = Vec::new();

@@ -19,6 +19,7 @@
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
 //! | `state`, `restore` | everything as plain values, and back |
 //! | `biggest` | the few entries of a level that matter most |
+//! | `check` | all invariants recounted, for tests |
 //!
 //! Invariants, beside those of the modules:
 //! - A level's counters are what records added to it; parents are never
@@ -35,6 +36,7 @@ mod apply;
 mod arena;
 mod biggest;
 mod budget;
+mod check;
 mod cursor;
 mod deferred;
 mod entry;

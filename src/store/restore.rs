@@ -134,6 +134,12 @@ fn renew<T: Kind>(level: &mut Level<T>) {
     }
 }
 
+/// Whether the entries of a list of ages are in order, longest untouched first.
+fn is_by_age<T: Entry>(level: &Level<T>, list: List<T>) -> bool {
+    let entries = std::iter::successors(list.head, |&link| level.arena[link].common().in_age.next);
+    entries.is_sorted_by_key(|link| level.arena[link].common().touched_secs)
+}
+
 impl Restoring {
     /// Into an empty store with these limits.
     ///
@@ -203,13 +209,23 @@ impl Restoring {
     /// The store, once all values were taken.
     ///
     /// # Errors
-    /// [`Unsound`] when there was none.
+    /// [`Unsound`] when there was none, or when entries came in another order than
+    /// that of age.
     pub fn finish(mut self) -> Result<Store, Unsound> {
         self.away_secs.ok_or(Unsound)?;
         let store = &mut self.store;
         self.domains.let_go(store, self.now);
         self.ips.let_go(store, self.now);
         self.users.let_go(store, self.now);
+        let in_order = is_by_age(&store.commands, store.commands.idle)
+            && is_by_age(&store.sessions, store.sessions.idle)
+            && is_by_age(&store.sessions, store.connected)
+            && is_by_age(&store.users, store.users.idle)
+            && is_by_age(&store.domains, store.domains.idle)
+            && is_by_age(&store.ips, store.ips.idle);
+        if !in_order {
+            return Err(Unsound);
+        }
         // Who is older than whom is asked of the arenas, too.
         renew(&mut store.domains);
         renew(&mut store.ips);

@@ -4,10 +4,16 @@
 //! `dovecot.NAME.global.STATISTIC`, and for other levels, which Dovecot did not
 //! send, `dovecot.NAME.LEVEL.ENTRY.STATISTIC`. Receivers make directories of dots
 //! and slashes and refuse blanks, so NAME and ENTRY hold `[A-Za-z0-9_-]` only.
+//!
+//! Invariant: no path comes twice in a report. What several names would share
+//! (`j.doe@example.org` and `j_doe@example.org`) goes to the entry that comes
+//! first; the others have a number made of their true name added. Who chose a
+//! name so that even this path is another's is left out.
 
 use super::number::{push_digits, push_stat};
 use crate::stats::FIELDS;
 use crate::store::{Row, Totals};
+use std::collections::HashSet;
 
 /// The longest part of a path that stands for a name. Receivers make it a
 /// directory, whose name may have 255 bytes.
@@ -25,7 +31,7 @@ pub fn safe_part(name: &[u8]) -> String {
 
 /// What stands for a row behind `dovecot.NAME.`; `None` for rows that are not
 /// sent.
-pub fn row_part(row: &Row) -> Option<String> {
+fn row_part(row: &Row) -> Option<String> {
     Some(match row {
         Row::Global(_) => "global".to_owned(),
         Row::Domain(name, _) => format!("domain.{}", safe_part(name)),
@@ -33,6 +39,42 @@ pub fn row_part(row: &Row) -> Option<String> {
         Row::Ip(ip, _) => format!("ip.{}", safe_part(ip.to_string().as_bytes())),
         Row::Command { .. } | Row::Session { .. } => return None,
     })
+}
+
+/// FNV-1a of 32 bits: the same number for the same name for ever.
+fn fnv1a(name: &[u8]) -> u32 {
+    name.iter().fold(0x811c_9dc5, |hash, &byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// What the entries of one report are called.
+#[derive(Debug)]
+pub struct CarbonPaths {
+    /// The path in front of a level: `dovecot.NAME`.
+    prefix: String,
+    /// Paths used.
+    used: HashSet<String>,
+}
+
+impl CarbonPaths {
+    /// Those of a report behind `prefix`: `dovecot.NAME`.
+    pub fn new(prefix: &str) -> CarbonPaths {
+        CarbonPaths {
+            prefix: prefix.to_owned(),
+            used: HashSet::new(),
+        }
+    }
+
+    /// The path of a row; `None` when it is not sent.
+    pub fn of(&mut self, row: &Row) -> Option<String> {
+        let mut path = format!("{}.{}", self.prefix, row_part(row)?);
+        if let (true, Row::User(name, _) | Row::Domain(name, _)) = (self.used.contains(&path), row)
+        {
+            path = format!("{path}-{:08x}", fnv1a(name));
+        }
+        self.used.insert(path.clone()).then_some(path)
+    }
 }
 
 /// Appends the lines of one entry: `prefix` is all of the path in front of the
@@ -76,6 +118,24 @@ mod tests {
             let part = safe_part(&vec![b'x'; length]);
             assert_eq!(part.len(), length.min(MAX_PART_BYTES));
         }
+    }
+
+    #[test]
+    fn no_path_comes_twice_whatever_names_are_chosen() {
+        let totals = Totals {
+            reset_secs: 0,
+            last_update: WallTime::default(),
+            counters: Counters::default(),
+            connected: 0,
+        };
+        let forged = format!("a_b-{:08x}", fnv1a(b"a.b"));
+        let mut paths = CarbonPaths::new("dovecot.mx");
+        let mut path = |name: &[u8]| paths.of(&Row::User(name, totals));
+        assert_eq!(path(b"a_b").as_deref(), Some("dovecot.mx.user.a_b"));
+        let path_of_forged = path(forged.as_bytes());
+        assert_eq!(path_of_forged, Some(format!("dovecot.mx.user.{forged}")));
+        assert_eq!(path(b"a.b"), None);
+        assert!(path(b"a/b").is_some_and(|path| path.starts_with("dovecot.mx.user.a_b-")));
     }
 
     #[test]

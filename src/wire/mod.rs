@@ -3,11 +3,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | `escape`, `base64` | fields and stats fields as bytes |
+//! | `lines` | bytes of a FIFO to lines |
 //! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
 //! | `compose` | a [`Record`](crate::store::Record) to a line of a FIFO |
 //! | `request` | a line of a client to a [`Request`] |
 //! | `number` | numbers as all formats print them |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
+//! | `getent` | the answer of a host's look-up to addresses |
 //! | `state` | a saved store to bytes and back |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
 //! | `http` | heads of HTTP |
@@ -20,7 +22,9 @@ mod base64;
 mod carbon;
 mod compose;
 mod escape;
+mod getent;
 pub mod http;
+mod lines;
 pub mod metrics;
 mod number;
 mod record;
@@ -29,9 +33,11 @@ mod request;
 mod state;
 
 pub use base64::push_encoded as push_base64;
-pub use carbon::{row_part, safe_part, write_lines};
+pub use carbon::{safe_part, write_lines, CarbonPaths};
 pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
+pub use getent::parse_addresses;
+pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES};
 pub use record::{parse_record, Head, Refusal};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};

@@ -5,8 +5,9 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
-//! `state`, `small`, `memory`, `receivers`, `peers` and `compare` hold the tests of the daemon,
-//! `attack` those that try to break it, `client`, `client_output`, `top`, `run`,
+//! `state`, `small`, `memory`, `valgrind`, `receivers`, `peers` and `compare` hold the tests
+//! of the daemon, `attack` those that try to break it, `soak` and `corpus` those of the
+//! store and of all that reads input, `client`, `client_output`, `top`, `run`,
 //! `run_figures` and `demo` those of the client, `report` those of the library, `manual`,
 //! `packaging` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
@@ -18,6 +19,7 @@ mod client;
 mod client_output;
 mod compare;
 mod contract;
+mod corpus;
 mod damage;
 mod demo;
 mod dovecot;
@@ -47,8 +49,10 @@ mod scrapes;
 mod screen;
 mod service;
 mod small;
+mod soak;
 mod starters;
 mod starting;
 mod state;
 mod streams;
 mod top;
+mod valgrind;

@@ -55,7 +55,7 @@ fn the_biggest_are_found_in_any_slices_and_listed_oldest_first() {
         assert_eq!(biggest(&mut store, Zoom::Ip, 1, steps, 1).len(), 1);
         assert_eq!(biggest(&mut store, Zoom::Global, 1, steps, 2).len(), 2);
     }
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -85,5 +85,5 @@ fn a_search_for_the_biggest_survives_everything() {
     }
     store.close(cursor);
     assert!(rows < 10, "{rows} rows");
-    check(&store);
+    store.check();
 }

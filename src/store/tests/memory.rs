@@ -57,10 +57,10 @@ fn invariants_and_totals_hold_while_memory_is_short() {
             let usage = store.usage();
             assert!(usage.used_bytes <= usage.limit_bytes);
             if step % 500 == 0 {
-                check(&store);
+                store.check();
             }
         }
-        check(&store);
+        store.check();
         assert!(store.usage().evictions.iter().sum::<u64>() > 1000);
         let totals = store.totals_of_everything();
         assert_eq!(totals.counters.num_logins, logins);
@@ -207,10 +207,10 @@ fn what_is_freed_has_the_largest_share_of_its_min_time() {
         }
         check_eviction(&mut store, now);
     }
-    check(&store);
+    store.check();
     // And so on to the last entry that may be freed.
     while check_eviction(&mut store, at(secs + 100_000)) {}
-    check(&store);
+    store.check();
     let freed = store.usage().evictions;
     assert!(
         freed.iter().all(|&count| count > 0),
@@ -337,7 +337,7 @@ fn a_session_without_room_to_grow_counts_its_totals_once() {
                 refused += 1;
             }
         }
-        check(&store);
+        store.check();
     }
     assert!(refused > 0, "the limit was reached");
     let mut sum = 0;

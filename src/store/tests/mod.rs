@@ -1,17 +1,14 @@
-//! Tests of the whole store, and what they share: records, replies as lists, and
-//! a check of all invariants.
+//! Tests of the whole store, and what they share: records, and replies as lists.
 
 mod biggest;
 mod memory;
 mod model;
 mod state;
 
-use super::entry::{Entry, Flag, Node};
-use super::level::{key, Level};
 use super::testing::Random;
 use super::*;
 use crate::stats::{Report, Stats};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 const LIMITS: Limits = Limits {
@@ -135,124 +132,6 @@ fn totals(store: &mut Store, zoom: Zoom, name: &str) -> Totals {
     found.unwrap_or_else(|| panic!("{zoom:?} {name} is listed"))
 }
 
-/// All invariants that entries and lists have to each other, recounted.
-fn check(store: &Store) {
-    let memory = &store.memory;
-    let links = |node: fn(&Store) -> Vec<Node>| node(store);
-    let sessions: Vec<_> = links(|store| chain(&store.sessions, store.sessions.all.head));
-    let users = links(|store| chain(&store.users, store.users.all.head));
-    let domains = links(|store| chain(&store.domains, store.domains.all.head));
-    let ips = links(|store| chain(&store.ips, store.ips.all.head));
-    let commands = links(|store| chain(&store.commands, store.commands.all.head));
-    for (level, (listed, len)) in [
-        (commands.len(), store.commands.arena.len()),
-        (sessions.len(), store.sessions.arena.len()),
-        (users.len(), store.users.arena.len()),
-        (domains.len(), store.domains.arena.len()),
-        (ips.len(), store.ips.arena.len()),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        assert_eq!(listed, len, "all entries of level {level} are listed");
-    }
-    let mut connected = 0;
-    let mut below: BTreeMap<String, u32> = BTreeMap::new();
-    for node in &sessions {
-        let Node::Session(link) = *node else {
-            unreachable!()
-        };
-        let session = &store.sessions.arena[link];
-        let user = &store.users.arena[session.user];
-        for parent in [
-            Some(Node::User(session.user)),
-            Some(Node::Domain(user.domain)),
-            session.ip.map(Node::Ip),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            *below.entry(format!("{parent:?}")).or_default() +=
-                u32::from(session.has(Flag::Connected));
-        }
-        connected += u64::from(session.has(Flag::Connected));
-        assert_eq!(
-            making::domain_of(key(&memory.heap, user)),
-            key(&memory.heap, &store.domains.arena[user.domain])
-        );
-    }
-    assert_eq!(store.global.connected, connected);
-    deferred::check(store);
-    let held = |node: &Node| below.get(&format!("{node:?}")).copied().unwrap_or(0);
-    let mut idle = HashSet::new();
-    let mut last = 0;
-    let mut count_idle = |nodes: Vec<Node>, touched: &dyn Fn(&Node) -> u32| {
-        last = 0;
-        for node in nodes {
-            assert!(touched(&node) >= last, "idle entries are in order of age");
-            last = touched(&node);
-            assert!(idle.insert(format!("{node:?}")));
-        }
-    };
-    let touched = |node: &Node| match *node {
-        Node::Command(link) => store.commands.arena[link].common.touched_secs,
-        Node::Session(link) => store.sessions.arena[link].common.touched_secs,
-        Node::User(link) => store.users.arena[link].common.touched_secs,
-        Node::Domain(link) => store.domains.arena[link].common.touched_secs,
-        Node::Ip(link) => store.ips.arena[link].common.touched_secs,
-    };
-    count_idle(aged(&store.commands, store.commands.idle.head), &touched);
-    count_idle(aged(&store.sessions, store.sessions.idle.head), &touched);
-    count_idle(aged(&store.users, store.users.idle.head), &touched);
-    count_idle(aged(&store.domains, store.domains.idle.head), &touched);
-    count_idle(aged(&store.ips, store.ips.idle.head), &touched);
-    for node in users.iter().chain(&domains).chain(&ips) {
-        let counted = match *node {
-            Node::User(link) => store.users.arena[link].connected,
-            Node::Domain(link) => store.domains.arena[link].connected,
-            Node::Ip(link) => store.ips.arena[link].connected,
-            _ => unreachable!(),
-        };
-        assert_eq!(counted, held(node), "connected sessions of {node:?}");
-        assert_eq!(idle.contains(&format!("{node:?}")), counted == 0);
-    }
-    for node in &sessions {
-        let Node::Session(link) = *node else {
-            unreachable!()
-        };
-        let is_idle = idle.contains(&format!("{node:?}"));
-        assert_eq!(is_idle, !store.sessions.arena[link].has(Flag::Connected));
-    }
-    for node in &commands {
-        let Node::Command(link) = *node else {
-            unreachable!()
-        };
-        let is_idle = idle.contains(&format!("{node:?}"));
-        assert_eq!(is_idle, store.commands.arena[link].running.is_none());
-    }
-    assert!(memory.budget.used_bytes() <= memory.budget.limit_bytes());
-}
-
-/// The nodes of a level from one on.
-fn chain<T: Entry>(level: &Level<T>, mut at: Option<arena::Link<T>>) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    while let Some(link) = at {
-        nodes.push(T::node(link));
-        at = level.arena[link].common().in_level.next;
-    }
-    nodes
-}
-
-/// The idle nodes of a level from one on.
-fn aged<T: Entry>(level: &Level<T>, mut at: Option<arena::Link<T>>) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    while let Some(link) = at {
-        nodes.push(T::node(link));
-        at = level.arena[link].common().in_age.next;
-    }
-    nodes
-}
-
 #[test]
 fn a_session_counts_at_every_level_and_leaves() {
     let mut store = store(1 << 20);
@@ -276,7 +155,7 @@ fn a_session_counts_at_every_level_and_leaves() {
     store.apply(&disconnect("s"), at(4));
     let totals = totals(&mut store, Zoom::Domain, "d");
     assert_eq!((totals.connected, totals.last_update), (0, at(3).wall));
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -309,7 +188,7 @@ fn refused_records_change_nothing() {
         assert_eq!(store.apply(&record, at(9)), Some(Note::Disconnected));
     }
     assert_eq!(store.totals_of_everything().last_update, at(1).wall);
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -323,7 +202,7 @@ fn a_placeholder_becomes_the_session_and_keeps_its_base() {
     );
     assert_eq!(totals_then.counters.stats.values[0], 5);
     assert_eq!(store.apply(&connect("s", "u@d", Some("::1")), at(2)), None);
-    check(&store);
+    store.check();
     store.apply(&update("s", 7), at(3));
     assert_eq!(
         totals(&mut store, Zoom::User, "u@d").counters.stats.values[0],
@@ -358,7 +237,7 @@ fn an_id_used_again_is_a_new_session_beside_the_old() {
         ..Filter::default()
     };
     assert_eq!(list(&mut store, Zoom::Session, filter).unwrap().len(), 4);
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -376,7 +255,7 @@ fn silence_of_15_minutes_disconnects_to_the_second() {
     assert_eq!(told, [(b"quiet".to_vec(), b"u".to_vec())]);
     assert!(!store.disconnect_silent(at(909), |_, _| panic!("busy is not silent")));
     assert_eq!(store.next_silence_secs(), Some(910));
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -492,7 +371,7 @@ fn a_cursor_lists_what_existed_whatever_happens_meanwhile() {
                     }
                     _ => {}
                 }
-                check(&store);
+                store.check();
             }
             store.close(cursor);
             assert!(
@@ -526,7 +405,7 @@ fn frees_by_the_largest_share_of_min_time() {
         !store.evict(at(1_000_000)),
         "what is connected or runs is not freed"
     );
-    check(&store);
+    store.check();
 }
 
 #[test]
@@ -561,6 +440,6 @@ fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
         }
         store.close(cursor);
         assert_eq!(seen, expected);
-        check(&store);
+        store.check();
     }
 }

@@ -107,7 +107,7 @@ fn totals_agree_with_a_naive_recount() {
             }
         }
     }
-    check(&store);
+    store.check();
     for ((kind, name), expected) in &model.totals {
         let found = match kind {
             'u' => totals(&mut store, Zoom::User, name),

@@ -96,7 +96,7 @@ fn a_restored_store_goes_on_as_if_nothing_had_been() {
         let secs = step / 2;
         if random.below(150) == 0 {
             other = restored(&store, at(secs), &LIMITS, elsewhere(secs)).unwrap();
-            check(&other);
+            other.check();
             assert_same(step, &mut store, &mut other);
         }
         match random.below(500) {
@@ -130,7 +130,7 @@ fn a_restored_store_goes_on_as_if_nothing_had_been() {
             );
         }
     }
-    check(&other);
+    other.check();
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn with_less_room_the_least_important_is_left_out() {
             ..LIMITS
         };
         let mut other = restored(&store, at(200), &limits, elsewhere(200)).unwrap();
-        check(&other);
+        other.check();
         let after = other.totals_of_everything();
         assert_eq!(after, before, "{memory_bytes}");
         assert_eq!(held(&mut other), held(&mut store), "{memory_bytes}");
@@ -256,17 +256,17 @@ fn what_no_export_writes_is_not_believed() {
     };
     let place = |listing, number| Saved::Place { listing, number };
     let global = Saved::Global {
-        now: WallTime::default(),
+        now: at(9).wall,
         reset_secs: 0,
         last_update: WallTime::default(),
         counters: Counters::default(),
     };
-    let address: IpAddr = "10.0.0.1".parse().unwrap();
-    let ip = Saved::Ip {
-        address,
+    let ip_of = |octets: [u8; 4], basis| Saved::Ip {
+        address: octets.into(),
         origin,
         basis,
     };
+    let ip = ip_of([10, 0, 0, 1], basis);
     let good = [
         domain(b"d", basis),
         ip,
@@ -276,14 +276,14 @@ fn what_no_export_writes_is_not_believed() {
         place(Listing::IpSessions, 0),
     ];
     let begin = || {
-        let mut restoring = Restoring::new(&LIMITS, at(0)).unwrap();
+        let mut restoring = Restoring::new(&LIMITS, at(9)).unwrap();
         restoring.take(&global).unwrap();
         for saved in &good {
             restoring.take(saved).unwrap();
         }
         restoring
     };
-    check(&begin().finish().unwrap());
+    begin().finish().unwrap().check();
     for wrong in [
         global,
         domain(b"d", basis),
@@ -307,6 +307,21 @@ fn what_no_export_writes_is_not_believed() {
         place(Listing::Commands, 1),
     ] {
         assert_eq!(begin().take(&wrong), Err(Unsound), "{wrong:?}");
+    }
+    // What is idle longest comes first, in every level.
+    let older = Basis {
+        age_secs: 1,
+        ..basis
+    };
+    for wrong in [
+        [domain(b"e", basis), domain(b"f", older)],
+        [ip_of([10, 0, 0, 2], basis), ip_of([10, 0, 0, 3], older)],
+    ] {
+        let mut restoring = begin();
+        for saved in &wrong {
+            restoring.take(saved).unwrap();
+        }
+        assert!(restoring.finish().is_err(), "{wrong:?}");
     }
     let mut early = Restoring::new(&LIMITS, at(0)).unwrap();
     assert_eq!(early.take(&good[0]), Err(Unsound));
@@ -358,5 +373,5 @@ fn what_is_said_again_word_for_word_is_no_mistake() {
         (after.connected, after.counters.num_logins),
         (before.connected, before.counters.num_logins)
     );
-    check(&store);
+    store.check();
 }

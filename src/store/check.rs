@@ -1,0 +1,235 @@
+//! All invariants that entries, lists and cursors have to each other, recounted.
+//!
+//! For tests, of this room and of others, and for fuzzing: it looks at every
+//! entry several times. The programs do not call it, so they do not contain it.
+
+use super::arena::Link;
+use super::cursor::Cursor;
+use super::entry::{Entry, Flag, Node};
+use super::level::{key, Level};
+use super::list::{Hook, List};
+use super::making::domain_of;
+use super::{deferred, Store};
+use std::collections::HashSet;
+
+/// Whether there is an entry, by the numbers of links.
+struct Links(Vec<bool>);
+
+impl Links {
+    /// Those of some entries, each of which is there once.
+    fn of<T>(links: &[Link<T>]) -> Links {
+        let mut found = Links(Vec::new());
+        for link in links {
+            let number = link.number().get() as usize;
+            if number >= found.0.len() {
+                found.0.resize(number + 1, false);
+            }
+            let again = std::mem::replace(&mut found.0[number], true);
+            assert!(!again, "{link:?} is listed twice");
+        }
+        found
+    }
+
+    /// Whether an entry is among them.
+    fn has<T>(&self, link: Link<T>) -> bool {
+        self.0.get(link.number().get() as usize) == Some(&true)
+    }
+}
+
+impl Store {
+    /// Checks that everything in the store agrees with everything else.
+    ///
+    /// # Panics
+    /// When something does not, and says what.
+    pub fn check(&self) {
+        let commands = entries(&self.commands, |command| command.running.is_some());
+        let sessions = entries(&self.sessions, |session| session.has(Flag::Connected));
+        let users = entries(&self.users, |user| user.connected > 0);
+        let domains = entries(&self.domains, |domain| domain.connected > 0);
+        let ips = entries(&self.ips, |ip| ip.connected > 0);
+        self.check_connected();
+        self.check_domains_and_users();
+        self.check_ips();
+        self.check_sessions();
+        deferred::check(self);
+        for walk in self.cursors.iter().flatten() {
+            self.check_cursor(walk, |node| match node {
+                Node::Command(link) => commands.has(link),
+                Node::Session(link) => sessions.has(link),
+                Node::User(link) => users.has(link),
+                Node::Domain(link) => domains.has(link),
+                Node::Ip(link) => ips.has(link),
+            });
+        }
+        let budget = &self.memory.budget;
+        assert!(
+            budget.used_bytes() <= budget.limit_bytes(),
+            "the limit holds"
+        );
+    }
+
+    /// The list of connected sessions has all of them, longest silent first.
+    fn check_connected(&self) {
+        let listed = list(&self.sessions, self.connected, |session| {
+            session.common.in_age
+        });
+        let mut last_secs = 0;
+        for link in &listed {
+            let session = &self.sessions.arena[*link];
+            assert!(session.has(Flag::Connected), "{link:?} is connected");
+            assert!(session.has(Flag::Indexed), "{link:?} is found by its id");
+            assert!(
+                session.common.touched_secs >= last_secs,
+                "connected sessions are in order of silence"
+            );
+            last_secs = session.common.touched_secs;
+        }
+        assert_eq!(self.global.connected, listed.len() as u64);
+    }
+
+    /// A user is below its domain, a session below its user, and connected
+    /// sessions are counted above.
+    fn check_domains_and_users(&self) {
+        let (mut user_count, mut session_count) = (0, 0);
+        for domain_link in all(&self.domains) {
+            let domain = &self.domains.arena[domain_link];
+            let mut connected = 0;
+            for user_link in list(&self.users, domain.users, |user| user.in_domain) {
+                let user = &self.users.arena[user_link];
+                assert_eq!(user.domain, domain_link);
+                assert_eq!(
+                    domain_of(key(&self.memory.heap, user)),
+                    key(&self.memory.heap, domain)
+                );
+                let mut user_connected = 0;
+                for link in list(&self.sessions, user.sessions, |session| session.in_user) {
+                    let session = &self.sessions.arena[link];
+                    assert_eq!((session.user, session.domain), (user_link, domain_link));
+                    user_connected += u32::from(session.has(Flag::Connected));
+                    session_count += 1;
+                }
+                assert_eq!(user.connected, user_connected, "of user {user_link:?}");
+                connected += user_connected;
+                user_count += 1;
+            }
+            assert_eq!(domain.connected, connected, "of domain {domain_link:?}");
+        }
+        assert_eq!(user_count, self.users.arena.len(), "users have domains");
+        assert_eq!(
+            session_count,
+            self.sessions.arena.len(),
+            "sessions have users"
+        );
+    }
+
+    /// A session with an address is below it, and counted there while connected.
+    fn check_ips(&self) {
+        let mut session_count = 0;
+        for ip_link in all(&self.ips) {
+            let ip = &self.ips.arena[ip_link];
+            let mut connected = 0;
+            for link in list(&self.sessions, ip.sessions, |session| session.in_ip) {
+                let session = &self.sessions.arena[link];
+                assert_eq!(session.ip, Some(ip_link));
+                connected += u32::from(session.has(Flag::Connected));
+                session_count += 1;
+            }
+            assert_eq!(ip.connected, connected, "of ip {ip_link:?}");
+        }
+        let sessions = all(&self.sessions).into_iter();
+        let with_ip = sessions.filter(|&link| self.sessions.arena[link].ip.is_some());
+        assert_eq!(
+            session_count,
+            with_ip.count(),
+            "sessions are below their ip"
+        );
+    }
+
+    /// A command is below its session, and one id is that of one session only.
+    fn check_sessions(&self) {
+        let mut command_count = 0;
+        let mut ids = HashSet::new();
+        for session_link in all(&self.sessions) {
+            let session = &self.sessions.arena[session_link];
+            for link in list(&self.commands, session.commands, |command| {
+                command.in_session
+            }) {
+                let command = &self.commands.arena[link];
+                assert_eq!(command.session, session_link);
+                command_count += 1;
+            }
+            if session.has(Flag::Indexed) {
+                let id = key(&self.memory.heap, session);
+                assert!(ids.insert(id), "two sessions are found by one id");
+            }
+        }
+        assert_eq!(
+            command_count,
+            self.commands.arena.len(),
+            "commands have sessions"
+        );
+    }
+
+    /// A cursor stands where something is, which knows that.
+    fn check_cursor(&self, walk: &Cursor, exists: impl Fn(Node) -> bool) {
+        let end = walk.end.map(Node::Command);
+        for node in [walk.at, end].into_iter().flatten() {
+            assert!(exists(node), "a cursor stands at {node:?}");
+            let stamp = match node {
+                Node::Command(link) => self.commands.arena[link].common.stamp,
+                Node::Session(link) => self.sessions.arena[link].common.stamp,
+                Node::User(link) => self.users.arena[link].common.stamp,
+                Node::Domain(link) => self.domains.arena[link].common.stamp,
+                Node::Ip(link) => self.ips.arena[link].common.stamp,
+            };
+            assert!(stamp.has(Flag::Watched), "{node:?} knows of its cursor");
+        }
+    }
+}
+
+/// The entries of a list, whose links agree in both directions.
+fn list<T: Entry>(level: &Level<T>, list: List<T>, hook: impl Fn(&T) -> Hook<T>) -> Vec<Link<T>> {
+    let mut found = Vec::new();
+    let (mut before, mut at) = (None, list.head);
+    while let Some(link) = at {
+        let hook = hook(&level.arena[link]);
+        assert_eq!(hook.prev, before, "what is before {link:?}");
+        found.push(link);
+        assert!(found.len() <= level.arena.len(), "a list ends");
+        (before, at) = (Some(link), hook.next);
+    }
+    assert_eq!(list.tail, before, "the tail of a list");
+    found
+}
+
+/// All entries of a level.
+fn all<T: Entry>(level: &Level<T>) -> Vec<Link<T>> {
+    list(level, level.all, |entry| entry.common().in_level)
+}
+
+/// The entries of a level, which are those of its arena; the idle list has those
+/// of them that are not held, longest untouched first.
+fn entries<T: Entry>(level: &Level<T>, is_held: impl Fn(&T) -> bool) -> Links {
+    let all = all(level);
+    let links = Links::of(&all);
+    assert_eq!(all.len(), level.arena.len(), "all entries are listed");
+    let idle = list(level, level.idle, |entry| entry.common().in_age);
+    let mut last_secs = 0;
+    for link in &idle {
+        let entry = &level.arena[*link];
+        assert!(links.has(*link), "{link:?} exists");
+        assert!(!is_held(entry), "{link:?} is idle and held");
+        assert!(
+            entry.common().touched_secs >= last_secs,
+            "idle entries are in order of age"
+        );
+        last_secs = entry.common().touched_secs;
+    }
+    let held = all.iter().filter(|&&link| is_held(&level.arena[link]));
+    assert_eq!(
+        held.count() + idle.len(),
+        all.len(),
+        "what is not held is idle"
+    );
+    links
+}
