@@ -5,7 +5,7 @@
 
 use super::faults::{Fault, Faults};
 use super::log::{visible, Log};
-use crate::store::{Now, Store, LOOK_AHEAD};
+use crate::store::{Now, Store, Subject, LOOK_AHEAD};
 use crate::wire::{parse_record, Head, LineReader};
 
 /// The lines of a FIFO on their way to the store.
@@ -50,7 +50,7 @@ impl<'a> Records<'a> {
 impl LineReader for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
         let mut heads = [Head::NONE; LOOK_AHEAD];
-        let mut subjects = [&[][..]; LOOK_AHEAD];
+        let mut subjects = [Subject::default(); LOOK_AHEAD];
         for ((head, subject), line) in heads.iter_mut().zip(&mut subjects).zip(&*lines) {
             *head = Head::of(line);
             *subject = head.subject(line);

@@ -23,6 +23,15 @@ pub const LOOK_AHEAD: usize = 32;
 /// Rows of commands that are looked ahead for together.
 pub(super) const ROWS_AHEAD: usize = 16;
 
+/// Whom a record is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subject<'a> {
+    /// The session's id, as it is escaped.
+    pub id: &'a [u8],
+    /// Whether it may add to the session's commands.
+    pub is_command: bool,
+}
+
 /// Where the session of an id was.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
@@ -33,29 +42,34 @@ pub struct Hint {
 }
 
 impl Store {
-    /// Brings the sessions of these ids, and what their records change, into the
+    /// Brings the sessions of these records, and what they change, into the
     /// processor's cache, at most [`LOOK_AHEAD`] of them, and tells where they are.
-    pub fn look_ahead(&self, ids: &[&[u8]], now: Now) -> [Option<Hint>; LOOK_AHEAD] {
+    pub fn look_ahead(&self, records: &[Subject], now: Now) -> [Option<Hint>; LOOK_AHEAD] {
         let sessions = &self.sessions.arena;
         let heap = &self.memory.heap;
         let mut hashes = [0; LOOK_AHEAD];
         let mut links: [Option<Link<Session>>; LOOK_AHEAD] = [None; LOOK_AHEAD];
-        for (hash, id) in hashes.iter_mut().zip(ids) {
-            *hash = self.memory.hash_key.hash(id);
+        for (hash, record) in hashes.iter_mut().zip(records) {
+            *hash = self.memory.hash_key.hash(record.id);
             self.sessions.index.prefetch(*hash);
         }
-        for (link, &hash) in links.iter_mut().zip(&hashes[..ids.len()]) {
+        for (link, &hash) in links.iter_mut().zip(&hashes[..records.len()]) {
             *link = self.sessions.index.first(hash);
             if let Some(link) = *link {
                 sessions.prefetch(link);
             }
         }
-        for &link in links.iter().flatten() {
-            let session = &sessions[link];
+        for (link, record) in links.iter().zip(records) {
+            let Some(session) = link.map(|link| &sessions[link]) else {
+                continue;
+            };
             heap.prefetch(session.common.text);
             heap.prefetch(session.common.counters);
             if !session.has(Flag::DeferredByDomain) {
                 self.domains.arena.prefetch(session.domain);
+            }
+            if let (true, Some(last)) = (record.is_command, session.commands.tail) {
+                self.commands.arena.prefetch(last);
             }
             if session.common.touched_secs != now.uptime_secs {
                 let Hook { prev, next } = session.common.in_age;
@@ -64,9 +78,9 @@ impl Store {
                 }
             }
         }
-        for (link, id) in links.iter_mut().zip(ids) {
+        for (link, record) in links.iter_mut().zip(records) {
             while let Some(session) = link.map(|link| &sessions[link]) {
-                if key(heap, session) == *id {
+                if key(heap, session) == record.id {
                     if !session.has(Flag::DeferredByDomain) {
                         heap.prefetch(self.domains.arena[session.domain].common.counters);
                     }

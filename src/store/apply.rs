@@ -162,14 +162,13 @@ impl Store {
         let session = &self.sessions.arena[link];
         let parents = Parents::not_deferring(session);
         let packed = self.memory.heap.bytes_mut(session.common.counters);
-        match packed::step(packed, report) {
-            Some(difference) => {
-                self.touch_session(link, now);
-                let counted = self.count_upwards(parents, Difference::Of(&difference), now);
-                (!counted).then_some(Note::NoRoom)
-            }
-            None => self.update_session_at_length(link, report, now),
+        let mut difference = Lanes::default();
+        if !packed::step(packed, report, &mut difference) {
+            return self.update_session_at_length(link, report, now);
         }
+        self.touch_session(link, now);
+        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+        (!counted).then_some(Note::NoRoom)
     }
 
     /// UPDATE-SESSION with totals that shrank or wrapped, or need more room.

@@ -59,11 +59,17 @@ impl Key {
             state.take(u64::from_le_bytes(word.try_into().expect("eight bytes")));
         }
         // The last word ends with the length's lowest byte.
-        let mut last = [0; 8];
         let rest = words.remainder();
-        last[..rest.len()].copy_from_slice(rest);
-        last[7] = text.len() as u8;
-        state.take(u64::from_le_bytes(last));
+        let tail = match text.last_chunk::<8>() {
+            // Cheaper than a copy of so many bytes.
+            Some(tail) if !rest.is_empty() => u64::from_le_bytes(*tail) >> (64 - 8 * rest.len()),
+            _ => {
+                let mut tail = [0; 8];
+                tail[..rest.len()].copy_from_slice(rest);
+                u64::from_le_bytes(tail)
+            }
+        };
+        state.take(tail | (text.len() as u64) << 56);
         state.0[2] ^= 0xff;
         for _ in 0..3 {
             state.round();

@@ -151,15 +151,16 @@ impl Lanes {
         }
     }
 
-    /// Takes a report of a mail process as the new total and returns the difference.
-    /// `None`, and nothing has changed, when something shrank, and for any other
-    /// report. The 32-bit counters in `self` have never wrapped.
+    /// Takes a report of a mail process as the new total and sets the lanes of its
+    /// item in `difference`, which are the only ones that differ. False, and nothing
+    /// has changed here, when something shrank, and for any other report. The 32-bit
+    /// counters in `self` have never wrapped.
     #[inline(always)]
-    pub fn step(&mut self, report: &Report) -> Option<Lanes> {
+    #[must_use]
+    pub fn step(&mut self, report: &Report, difference: &mut Lanes) -> bool {
         if !report.has_mail || report.has_auth {
-            return None;
+            return false;
         }
-        let mut difference = Lanes::default();
         let mut bits = 0;
         for lane in 0..MAIL {
             // One that shrank wraps, and has the uppermost bit.
@@ -167,11 +168,11 @@ impl Lanes {
             difference.values[lane] = more;
             bits |= more;
         }
-        if bits > MAX_SUM {
-            return None;
+        let is_step = bits <= MAX_SUM;
+        if is_step {
+            self.values[..MAIL].copy_from_slice(&report.stats.values[..MAIL]);
         }
-        self.values[..MAIL].copy_from_slice(&report.stats.values[..MAIL]);
-        Some(difference)
+        is_step
     }
 
     /// Takes a report as the new total, as [`Report::advance`] does, and returns
@@ -254,7 +255,8 @@ mod tests {
             let mut total = before;
             let (stats, shrank) = report.advance(&mut total.stats);
             let mut lanes = Lanes::of(&before);
-            if let Some(difference) = lanes.step(&report).filter(|_| bits < 30) {
+            let mut difference = Lanes::default();
+            if bits < 30 && lanes.step(&report, &mut difference) {
                 assert!(!shrank);
                 assert_eq!(difference, Lanes::of_stats(&stats), "{before:?} {report:?}");
                 assert_eq!(lanes.counters(), total);

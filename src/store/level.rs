@@ -355,6 +355,7 @@ impl<T: Parent> Level<T> {
 }
 
 /// An entry's key.
+#[inline]
 pub fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
     let common = entry.common();
     &heap.bytes(common.text)[..common.key_len.into()]

@@ -289,18 +289,20 @@ pub fn replace(packed: &mut [u8], lanes: &Lanes) -> bool {
 }
 
 /// Takes a report as the new total of what is packed in a slot, as
-/// [`Lanes::step`] does, and returns the difference. `None`, and nothing changed,
-/// when that is not so simple or needs more bytes.
+/// [`Lanes::step`] does. False, and nothing changed, when that is not so simple or
+/// needs more bytes.
 #[inline]
-pub fn step(packed: &mut [u8], report: &Report) -> Option<Lanes> {
-    let (codes, _) = Codes::split(packed)?;
+#[must_use]
+pub fn step(packed: &mut [u8], report: &Report, difference: &mut Lanes) -> bool {
+    let Some((codes, _)) = Codes::split(packed) else {
+        return false;
+    };
     // No 32-bit counter can have wrapped where none has more than 32 bits.
     if codes.width(1) > 4 || codes.width(2) > 4 {
-        return None;
+        return false;
     }
     let mut total = unpack(packed);
-    let difference = total.step(report)?;
-    replace(packed, &total).then_some(difference)
+    total.step(report, difference) && replace(packed, &total)
 }
 
 /// The counters of a slot where they lie plainly.

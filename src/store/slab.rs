@@ -172,7 +172,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The elements of a used slot.
-    #[inline]
+    #[inline(always)]
     pub fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.split(slot);
         let begin = slot * self.stride;

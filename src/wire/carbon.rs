@@ -87,7 +87,7 @@ pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: 
         }
         push_value(out);
         out.push(b' ');
-        push_digits(out, unix_secs.into(), 1);
+        push_digits(out, unix_secs.into());
         out.extend_from_slice(b"\r\n");
     };
     for (name, number) in [
@@ -96,7 +96,7 @@ pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: 
         ("connected_sessions", totals.connected),
         ("last_reset", totals.reset_secs.into()),
     ] {
-        line(name, &|out| push_digits(out, number, 1));
+        line(name, &|out| push_digits(out, number));
     }
     for (index, field) in FIELDS.iter().enumerate() {
         let value = totals.counters.stats.values[index];

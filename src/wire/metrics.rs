@@ -105,7 +105,7 @@ impl Family<'_> {
 
     /// The same of a whole number.
     pub fn write_number(&self, out: &mut Vec<u8>, label: Option<(&str, &[u8])>, number: u64) {
-        self.write_sample(out, label, |out| push_digits(out, number, 1));
+        self.write_sample(out, label, |out| push_digits(out, number));
     }
 }
 
@@ -234,7 +234,7 @@ impl LevelFamily {
             Column::Reset => totals.reset_secs.into(),
             Column::LastUpdate => {
                 let WallTime { secs, usecs } = totals.last_update;
-                let push = |out: &mut Vec<u8>| push_secs(out, secs.into(), usecs.into());
+                let push = |out: &mut Vec<u8>| push_secs(out, secs.into(), usecs);
                 return self.family.write_sample(out, label, push);
             }
             Column::Stat(index) => {

@@ -6,7 +6,7 @@
 use super::escape::unescape;
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
-use crate::store::{CommandUpdate, Record};
+use crate::store::{CommandUpdate, Record, Subject};
 use crate::sys::bytes::{find, find_last};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -100,9 +100,13 @@ impl Head {
         Head::NONE
     }
 
-    /// The second field, as it is escaped; nothing where it is missing.
-    pub fn subject<'a>(&self, line: &'a [u8]) -> &'a [u8] {
-        line.get(self.begin..self.end).unwrap_or_default()
+    /// Whom the line is about; nobody where the second field is missing.
+    #[inline]
+    pub fn subject<'a>(&self, line: &'a [u8]) -> Subject<'a> {
+        Subject {
+            id: line.get(self.begin..self.end).unwrap_or_default(),
+            is_command: self.kind == Some(Kind::UpdateCommand),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! store looked ahead.
 
 use super::input::{at, limits};
-use dovestat::store::{Now, Record, Store};
+use dovestat::store::{Now, Record, Store, Subject};
 use dovestat::wire::{
     parse_record, write_record, Head, LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES,
 };
@@ -41,7 +41,7 @@ impl LineReader for Taken {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
         let heads: Vec<Head> = lines.iter().map(|line| Head::of(line)).collect();
         let subjects = heads.iter().zip(&*lines);
-        let subjects: Vec<&[u8]> = subjects.map(|(head, line)| head.subject(line)).collect();
+        let subjects: Vec<Subject> = subjects.map(|(head, line)| head.subject(line)).collect();
         let hints = self.store.look_ahead(&subjects, self.now());
         for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
             assert!(line.len() <= MAX_LINE_BYTES && !line.contains(&b'\n'));

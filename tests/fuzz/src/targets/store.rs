@@ -8,7 +8,7 @@ use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
     CommandUpdate, CursorId, Filter, Network, Now, Opening, Pattern, Progress, Record, Row, Store,
-    Zoom,
+    Subject, Zoom,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -167,7 +167,13 @@ impl World {
     /// Applies a record, maybe looking ahead.
     fn apply(&mut self, record: &Record, looks_ahead: bool) {
         let hint = match looks_ahead {
-            true => self.store.look_ahead(&[record.subject()], self.now())[0],
+            true => {
+                let subject = Subject {
+                    id: record.subject(),
+                    is_command: true,
+                };
+                self.store.look_ahead(&[subject], self.now())[0]
+            }
             false => None,
         };
         let now = self.now();
