@@ -2,9 +2,11 @@
 //!
 //! The totals of everything are exact whatever happens. Those of users, domains and
 //! addresses are exact as long as these are not freed and there was room; when there
-//! was none they are taken from the store again ([`Model::learn`]).
+//! was none they are taken from the store again ([`Model::learn`]), and likewise when
+//! something was freed in a memory smaller than settings allow.
 
 use super::naive::domain_of;
+use dovestat::config::table::MEMORY_LIMIT_MIN_BYTES;
 use dovestat::store::{Filter, Note, Opening, Progress, Record, Row, Store, Totals, Zoom};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -202,6 +204,11 @@ impl Model {
     fn free(&mut self, record: &Record, store: &mut Store) {
         if store.usage().evictions == self.evictions {
             return;
+        }
+        // With less than the settings allow there may be no room to add what a
+        // session that is freed still owes.
+        if (store.usage().limit_bytes as u64) < MEMORY_LIMIT_MIN_BYTES {
+            return self.learn(store);
         }
         // Freed for the record's user, and made again.
         let again = match *record {
