@@ -5,9 +5,9 @@
 //! most often nothing else has touched lately, to be fetched from memory and summed
 //! in. So a session is *deferred* by its user, domain and ip: they add what it
 //! counted once, when it ends, and until then whoever asks for their totals adds it
-//! for himself. That is done for the first [`MOST`] connected sessions of each, so
-//! asking stays cheap; the others, of a large domain or a webmail server's address, are
-//! added with every record, to an entry that is in the processor's cache anyhow.
+//! for himself. Only entries of at most [`MOST`] connected sessions do that, so asking
+//! stays cheap; one that has more, a large domain or the address of a webmail server,
+//! is in the processor's cache anyhow, and adds with every record.
 //!
 //! Invariants: a session is in the chain of its user exactly when it has
 //! [`Flag::DeferredByUser`], the same for domain and ip; then nothing it counted is in the
@@ -22,8 +22,8 @@ use super::lanes::{Difference, Lanes};
 use super::level::{Level, Memory};
 use super::{Full, Store};
 
-/// The most sessions that one entry defers.
-const MOST: usize = 16;
+/// The most connected sessions of an entry that defers them.
+const MOST: u32 = 12;
 
 /// An entry that defers sessions.
 pub(super) trait Defers: Parent {
@@ -87,20 +87,31 @@ fn chain<'a, P: Defers>(
     std::iter::successors(parent.first(), |&link| P::next(&sessions[link]))
 }
 
-/// Lets an entry defer a session that has counted nothing yet, if it has not
-/// enough of them.
+/// Lets an entry defer a session that has counted nothing yet, or, once there are more
+/// than it defers, has it add what it deferred.
+///
+/// # Errors
+/// [`Full`] when that has no room; what is not added then stays deferred.
 fn defer<P: Defers>(
     level: &mut Level<P>,
-    sessions: &mut Arena<Session>,
-    parent: Link<P>,
+    memory: &mut Memory,
+    sessions: &mut Level<Session>,
+    link: Link<P>,
     session: Link<Session>,
-) {
-    let parent = &mut level.arena[parent];
-    if chain(sessions, parent).count() < MOST {
+) -> Result<(), Full> {
+    let parent = &mut level.arena[link];
+    // Some may be there still that ended when there was no room to add them.
+    let deferred = chain(&sessions.arena, parent).count();
+    if *parent.connected_mut() <= MOST && deferred < MOST as usize {
         let next = parent.first_mut().replace(session);
-        *P::next_mut(&mut sessions[session]) = next;
-        sessions[session].set(P::FLAG, true);
+        *P::next_mut(&mut sessions.arena[session]) = next;
+        sessions.arena[session].set(P::FLAG, true);
+        return Ok(());
     }
+    while let Some(deferred) = level.arena[link].first() {
+        settle(level, memory, sessions, link, deferred)?;
+    }
+    Ok(())
 }
 
 /// Takes a session out of an entry's chain.
@@ -149,14 +160,15 @@ fn settle<P: Defers>(
 impl Store {
     /// Lets user, domain and ip of a session that has counted nothing yet defer it.
     pub(super) fn defer(&mut self, link: Link<Session>) {
-        let sessions = &mut self.sessions.arena;
         let Session {
             user, domain, ip, ..
-        } = sessions[link];
-        defer(&mut self.users, sessions, user, link);
-        defer(&mut self.domains, sessions, domain, link);
+        } = self.sessions.arena[link];
+        let (memory, sessions) = (&mut self.memory, &mut self.sessions);
+        // Without room now, they add what they deferred when those sessions end.
+        let _ = defer(&mut self.users, memory, sessions, user, link);
+        let _ = defer(&mut self.domains, memory, sessions, domain, link);
         if let Some(ip) = ip {
-            defer(&mut self.ips, sessions, ip, link);
+            let _ = defer(&mut self.ips, memory, sessions, ip, link);
         }
     }
 
@@ -261,7 +273,7 @@ pub(super) fn check(store: &Store) {
         let mut at = level.all.head;
         while let Some(link) = at {
             let sessions: Vec<_> = chain(&store.sessions.arena, &level.arena[link]).collect();
-            assert!(sessions.len() <= MOST);
+            assert!(sessions.len() <= MOST as usize);
             found.extend(sessions.into_iter().map(Link::number));
             at = level.arena[link].common().in_level.next;
         }

@@ -186,13 +186,13 @@ mod tests {
     #[test]
     fn it_is_what_the_program_prints() {
         alone(module_path!(), "it_is_what_the_program_prints", || {
-            std::env::set_var("DOVESTAT_WORD", "kept");
+            std::env::set_var("DOVESTAT_WORD", "told");
             let script =
-                c"echo $DOVESTAT_WORD $1; echo noise >&2; cat; trap - PIPE; kill -PIPE $$; echo no";
+                c"echo ${DOVESTAT_WORD-not} $1; echo noise >&2; cat; trap - PIPE; kill -PIPE $$; echo no";
             let mut answer = Answer::of([c"sh", c"-c", script, c"sh", c"said"]).unwrap();
             let mut text = String::new();
             answer.read_to_string(&mut text).unwrap();
-            assert_eq!(text, "kept said\n");
+            assert_eq!(text, "not said\n");
             let error = Answer::of([c"/nowhere/at all"]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         });
