@@ -278,7 +278,7 @@ impl Store {
             }
             (_, Node::Domain(link)) => {
                 let domain = &self.domains.arena[link];
-                let fits = is_since(filter, domain.common.stamp.wall())
+                let fits = is_since(filter, self.last_update(domain))
                     && (!filter.connected || domain.connected > 0)
                     && self.domain_fits(filter, link, work);
                 let inside =

@@ -443,3 +443,20 @@ fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
         store.check();
     }
 }
+
+#[test]
+fn since_is_when_a_record_came_though_nothing_is_added_yet() {
+    let mut store = store(1 << 20);
+    store.apply(&connect("s", "u@d", Some("::1")), at(1));
+    store.apply(&update("s", 1), at(100));
+    for zoom in [Zoom::Session, Zoom::User, Zoom::Domain, Zoom::Ip] {
+        for (secs, found) in [(100, 1), (101, 0)] {
+            let filter = Filter {
+                since_secs: at(secs).wall.secs.into(),
+                ..Filter::default()
+            };
+            let rows = list(&mut store, zoom, filter).unwrap();
+            assert_eq!(rows.len(), found, "{zoom:?} since {secs}");
+        }
+    }
+}
