@@ -209,14 +209,14 @@ impl<T: Copy> Arena<T> {
 impl<T: Copy> Index<Link<T>> for Arena<T> {
     type Output = T;
 
-    #[inline(always)]
+    #[inline]
     fn index(&self, link: Link<T>) -> &T {
         &self.slab.element(link.slot()).entry
     }
 }
 
 impl<T: Copy> IndexMut<Link<T>> for Arena<T> {
-    #[inline(always)]
+    #[inline]
     fn index_mut(&mut self, link: Link<T>) -> &mut T {
         &mut self.slab.element_mut(link.slot()).entry
     }

@@ -172,7 +172,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The elements of a used slot.
-    #[inline(always)]
+    #[inline]
     pub fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.split(slot);
         let begin = slot * self.stride;
@@ -194,7 +194,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The element of a used slot, in a slab whose stride is one.
-    #[inline(always)]
+    #[inline]
     pub fn element(&self, slot: SlotNumber) -> &T {
         let (page, slot) = self.split(slot);
         match self.pages.get(page as usize) {
@@ -204,7 +204,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The same, to be changed.
-    #[inline(always)]
+    #[inline]
     pub fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
         let (page, slot) = self.split(slot);
         match self.pages.get_mut(page as usize) {

@@ -126,22 +126,36 @@ pub fn parse_record(line: &mut [u8], head: Head) -> Result<Record<'_>, Refusal> 
         [] => None,
         [_tab, rest @ ..] => Some(rest),
     };
-    match kind {
-        Kind::Connect => connect(subject, rest),
-        Kind::UpdateSession => Ok(Record::UpdateSession {
-            session: subject,
-            report: report(&mut rest)?,
-        }),
-        Kind::UpdateCommand => update_command(subject, rest),
+    let command = match kind {
+        Kind::Connect => return connect(subject, rest),
+        Kind::Disconnect => return Ok(Record::Disconnect { session: subject }),
+        Kind::UpdateSession => None,
+        Kind::UpdateCommand => Some(command(&mut rest)?),
         Kind::AddUser => {
             let _service = text(&mut rest)?;
-            Ok(Record::AddUser {
-                user: subject,
-                report: report(&mut rest)?,
-            })
+            None
         }
-        Kind::Disconnect => Ok(Record::Disconnect { session: subject }),
-    }
+    };
+    let report = report(&mut rest)?;
+    Ok(match command {
+        Some((number, begins, done)) => Record::UpdateCommand {
+            session: subject,
+            update: CommandUpdate {
+                number,
+                begins,
+                done,
+                report,
+            },
+        },
+        None if kind == Kind::AddUser => Record::AddUser {
+            user: subject,
+            report,
+        },
+        None => Record::UpdateSession {
+            session: subject,
+            report,
+        },
+    })
 }
 
 /// The next field, without its escapes.
@@ -192,36 +206,29 @@ pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The fields of UPDATE-CMD behind the id.
-fn update_command<'a>(
-    session: &'a [u8],
-    mut rest: Option<&'a mut [u8]>,
-) -> Result<Record<'a>, Refusal> {
-    let number = parse_number::<NonZeroU32>(text(&mut rest)?).ok_or(Refusal::BadCommandId)?;
-    let flags = text(&mut rest)?;
+/// The number of a command, its name and arguments if it begins, and whether it is
+/// done.
+type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
+
+/// The fields of UPDATE-CMD behind the id; its stats field is left.
+fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> {
+    let number = parse_number::<NonZeroU32>(text(rest)?).ok_or(Refusal::BadCommandId)?;
+    let flags = text(rest)?;
     if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
         return Err(Refusal::BadFlags);
     }
     let mut begins = None;
     if !flags.contains(&b'c') {
-        let name = text(&mut rest)?;
+        let name = text(rest)?;
         // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all
         // but the last field are arguments.
         let fields = rest.take().ok_or(Refusal::MissingField)?;
         let at = find_last(b'\t', fields);
         let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
         begins = Some((name, unescape(args)));
-        rest = Some(&mut stats[1..]);
+        *rest = Some(&mut stats[1..]);
     }
-    Ok(Record::UpdateCommand {
-        session,
-        update: CommandUpdate {
-            number,
-            begins,
-            done: flags.contains(&b'd'),
-            report: report(&mut rest)?,
-        },
-    })
+    Ok((number, begins, flags.contains(&b'd')))
 }
 
 #[cfg(test)]
