@@ -56,10 +56,10 @@ impl LineReader for Records<'_> {
             *subject = head.subject(line);
         }
         let hints = self.store.look_ahead(&subjects[..lines.len()], self.now);
-        for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
-            match parse_record(line, head) {
+        for ((line, head), hint) in lines.iter_mut().zip(&heads).zip(&hints) {
+            match parse_record(line, *head) {
                 Ok(record) => {
-                    let note = self.store.apply_hinted(&record, hint, self.now);
+                    let note = self.store.apply_hinted(&record, *hint, self.now);
                     let again = |note| self.store.apply_again(&record, note, self.now);
                     if let Some(note) = note.and_then(again) {
                         self.report(note.into(), record.subject());

@@ -8,7 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `budget` | the byte budget everything is charged to |
-//! | `slab` | slots of one size in pages |
+//! | `slab`, `vacancies` | slots of one size in pages; which of them are vacant |
 //! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
 //! | `heap`, `lanes`, `packed` | texts of any length, counters as words and in few bytes |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
@@ -56,6 +56,7 @@ mod restore;
 mod row;
 mod slab;
 mod state;
+mod vacancies;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,10 +12,11 @@
 //! Must not: leave a temporary file behind when writing failed.
 
 use std::ffi::CString;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-use std::os::unix::fs::{fchown, DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
@@ -61,7 +62,9 @@ impl Dir {
     pub fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<Dir> {
         // A slash at the end would have a symlink followed.
         let path: PathBuf = path.components().collect();
-        let make = || DirBuilder::new().mode(0o700).create(&path);
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: the name is a NUL-terminated string that outlives the call.
+        let make = || cerr(unsafe { libc::mkdir(name.as_ptr(), 0o700) }).map(drop);
         match (make(), path.parent()) {
             (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
                 Dir::make(above, 0o755, None)?;

@@ -1,34 +1,29 @@
 //! Base64 of RFC 4648: the standard alphabet, padded, nothing else in between.
 //!
-//! To decode, a group of four characters is looked up in four tables, one for each place,
-//! whose entries only have to be joined: with one table and shifts it takes
-//! twice as long. Before that goes whatever the processor is faster at.
+//! What the processor is not fast at is decoded four characters at a time, by a table
+//! of their values.
 
 use crate::sys::vector::{decode_base64, SLACK_BYTES};
 
 /// The characters, by value.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Marks an entry of a table for a byte that is not in the alphabet.
-const NOTHING: u32 = 1 << 31;
+/// The value of a byte that is not in the alphabet: no bit of the others.
+const NOTHING: u8 = 1 << 7;
 
-/// For each place in a group, what a byte there adds to its 24 bits.
-static TABLES: [[u32; 256]; 4] = tables();
+/// The bits of a group that has such a byte have this one, too.
+const WRONG: u32 = 1 << 31;
 
-/// The inverse of the alphabet, shifted for each place.
-const fn tables() -> [[u32; 256]; 4] {
-    let mut tables = [[NOTHING; 256]; 4];
-    let mut place = 0;
-    while place < 4 {
-        let mut value = 0;
-        while value < ALPHABET.len() {
-            tables[place][ALPHABET[value] as usize] = (value as u32) << (18 - 6 * place);
-            value += 1;
-        }
-        place += 1;
+/// The inverse of the alphabet.
+static VALUES: [u8; 256] = {
+    let mut values = [NOTHING; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
     }
-    tables
-}
+    values
+};
 
 /// Appends `bytes` as base64.
 pub fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -90,16 +85,15 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
         }
         out[whole..length].copy_from_slice(&bytes[1..=kept]);
     }
-    (wrong & NOTHING == 0).then_some(length)
+    (wrong & WRONG == 0).then_some(length)
 }
 
-/// The 24 bits of four characters, [`NOTHING`] set if one is none of the
-/// alphabet.
+/// The 24 bits of four characters, [`WRONG`] set if one is none of the alphabet.
 fn group_bits(group: &[u8]) -> u32 {
-    TABLES[0][usize::from(group[0])]
-        | TABLES[1][usize::from(group[1])]
-        | TABLES[2][usize::from(group[2])]
-        | TABLES[3][usize::from(group[3])]
+    let value = |place: usize| u32::from(VALUES[usize::from(group[place])]);
+    let [a, b, c, d] = [0, 1, 2, 3].map(value);
+    let wrong = (a | b | c | d) & u32::from(NOTHING);
+    wrong << 24 | a << 18 | b << 12 | c << 6 | d
 }
 
 #[cfg(test)]

@@ -60,7 +60,11 @@ fn take_field<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
 }
 
 /// A decimal number without sign or blanks.
-fn parse_number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    plain.then(|| std::str::from_utf8(digits).ok()?.parse().ok())?
+fn parse_number<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
+    let mut number = 0u64;
+    for byte in digits {
+        let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    T::try_from(number).ok().filter(|_| !digits.is_empty())
 }

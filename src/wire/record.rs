@@ -212,7 +212,8 @@ type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
 
 /// The fields of UPDATE-CMD behind the id; its stats field is left.
 fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> {
-    let number = parse_number::<NonZeroU32>(text(rest)?).ok_or(Refusal::BadCommandId)?;
+    let number = parse_number(text(rest)?).and_then(NonZeroU32::new);
+    let number = number.ok_or(Refusal::BadCommandId)?;
     let flags = text(rest)?;
     if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
         return Err(Refusal::BadFlags);
