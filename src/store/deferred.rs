@@ -108,6 +108,8 @@ fn defer<P: Defers>(
         sessions.arena[session].set(P::FLAG, true);
         return Ok(());
     }
+    // It adds with every record from now on, to counters as they are if that has no room.
+    let _ = level.lay_plainly(memory, link);
     while let Some(deferred) = level.arena[link].first() {
         settle(level, memory, sessions, link, deferred)?;
     }

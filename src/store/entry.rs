@@ -12,21 +12,20 @@
 //!
 //! What an entry costs, in bytes: its slot; its text, in a multiple of eight; its
 //! counters, packed (see [`packed`](super::packed)), which for a typical one take
-//! what stands here. Beside them come four bytes of an index, and a bit of a
-//! table for each of the three.
+//! what stands here, and 216 for one of many connected sessions. Beside them come
+//! four bytes of an index, and a bit of a table for each of the three.
 //!
 //! | level | slot | text | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 32 |
 //! | session | 100 | id and service | 48 |
 //! | user | 80 | name | 16, then 48 |
-//! | domain | 68 | name | 224 |
+//! | domain | 68 | name | 48 |
 //! | ip | 68 | 8 or 16 | 16, then 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
 use super::list::{Hook, List};
-use super::packed::MAX_PACKED_BYTES;
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -317,7 +316,7 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $counter_bytes:tt { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $counter_bytes:literal { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
             const COUNTER_BYTES: usize = $counter_bytes;
             const BLANK: $name = $name {
@@ -352,7 +351,7 @@ entries! {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     };
-    Domain MAX_PACKED_BYTES {
+    Domain 48 {
         users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
     };
     Ip 16 { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };

@@ -32,9 +32,8 @@ impl Memory {
         self.hash_key.hash(key(&self.heap, entry))
     }
 
-    /// Puts counters where `blob` is, or somewhere else if they have outgrown it, with
-    /// room for at least `room` bytes: as narrow as can be, or plainly where the room
-    /// is for that.
+    /// Puts counters where `blob` is, as narrow as can be, or somewhere else, with room
+    /// for at least `room` bytes, if they have outgrown it.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then the old counters stand.
@@ -45,19 +44,39 @@ impl Memory {
         room: usize,
         purpose: Purpose,
     ) -> Result<(), Full> {
-        let codes = match room >= MAX_PACKED_BYTES {
-            true => Codes::PLAIN,
-            false => Codes::narrowest(counters),
-        };
+        let codes = Codes::narrowest(counters);
         let length = codes.packed_bytes();
         if length > self.heap.bytes(*blob).len() {
-            let new = self
-                .heap
-                .take(length.max(room), &mut self.budget, purpose)?;
-            let old = std::mem::replace(blob, new);
-            self.heap.free(old, &mut self.budget);
+            self.move_counters(blob, length.max(room), purpose)?;
         }
         packed::pack(counters, codes, self.heap.bytes_mut(*blob));
+        Ok(())
+    }
+
+    /// Lets the counters at `blob` lie plainly.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then they stay packed.
+    fn lay_plainly(&mut self, blob: &mut Blob) -> Result<(), Full> {
+        if packed::is_plain(self.heap.bytes(*blob)) {
+            return Ok(());
+        }
+        let counters = self.lanes(*blob);
+        self.move_counters(blob, MAX_PACKED_BYTES, Purpose::Create)?;
+        packed::pack(&counters, Codes::PLAIN, self.heap.bytes_mut(*blob));
+        Ok(())
+    }
+
+    /// Makes `blob` one of so many bytes, which hold nothing yet.
+    fn move_counters(
+        &mut self,
+        blob: &mut Blob,
+        bytes: usize,
+        purpose: Purpose,
+    ) -> Result<(), Full> {
+        let new = self.heap.take(bytes, &mut self.budget, purpose)?;
+        let old = std::mem::replace(blob, new);
+        self.heap.free(old, &mut self.budget);
         Ok(())
     }
 
@@ -206,6 +225,15 @@ impl<T: Entry> Level<T> {
     #[inline]
     pub fn touch(&mut self, link: Link<T>, now: Now) {
         self.arena[link].common_mut().touch(now);
+    }
+
+    /// Lets an entry's counters lie plainly, as is worthwhile where something is added
+    /// to them with nearly every record.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then they stay packed.
+    pub fn lay_plainly(&mut self, memory: &mut Memory, link: Link<T>) -> Result<(), Full> {
+        memory.lay_plainly(&mut self.arena[link].common_mut().counters)
     }
 
     /// Notes that a record reached an entry, and adds to its counters.

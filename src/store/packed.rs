@@ -6,10 +6,10 @@
 //! largest needs, least significant byte first. All zero packs to two bytes, the
 //! widest to 210.
 //!
-//! What changes with nearly every record, a domain's counters, lies there plainly
-//! from the beginning ([`Codes::PLAIN`]), an aligned word for each lane: then an
-//! addition is one loop over words, where otherwise all is unpacked, added and packed
-//! again. An event is counted where it lies, however it is packed.
+//! What changes with nearly every record, the counters of a large domain, lies there
+//! plainly ([`Codes::PLAIN`]), an aligned word for each lane: then an addition is one
+//! loop over words, where otherwise all is unpacked, added and packed again. An event
+//! is counted where it lies, however it is packed.
 //!
 //! Must not: know where the bytes are kept.
 
@@ -303,6 +303,11 @@ pub fn step(packed: &mut [u8], report: &Report, difference: &mut Lanes) -> bool 
     }
     let mut total = unpack(packed);
     total.step(report, difference) && replace(packed, &total)
+}
+
+/// Whether counters lie there plainly.
+pub fn is_plain(packed: &[u8]) -> bool {
+    Codes::split(packed).is_some_and(|(codes, _)| codes == Codes::PLAIN)
 }
 
 /// The counters of a slot where they lie plainly.
