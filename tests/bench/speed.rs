@@ -42,11 +42,9 @@ const WORKLOADS: &[Workload] = &[
     mixed("10,000 sessions", 10_000, 300_000),
     mixed("100,000 sessions", 100_000, 300_000),
     mixed("1,000,000 sessions", 1_000_000, 500_000),
-    Workload {
-        name: "UPDATE-SESSION only",
-        kind: Kind::Updates,
-        ..mixed("", 10_000, 300_000)
-    },
+    updates("UPDATE-SESSION, 3,000", 3000),
+    updates("UPDATE-SESSION, 10,000", 10_000),
+    updates("UPDATE-SESSION, 300,000", 300_000),
     Workload {
         name: "UPDATE-CMD only",
         kind: Kind::Commands,
@@ -69,6 +67,14 @@ const WORKLOADS: &[Workload] = &[
         ..mixed("", 0, 300_000)
     },
 ];
+
+/// UPDATE-SESSION of that many sessions.
+const fn updates(name: &'static str, sessions: usize) -> Workload {
+    Workload {
+        kind: Kind::Updates,
+        ..mixed(name, sessions, 600_000)
+    }
+}
 
 /// Dovecot's usual mixture.
 const fn mixed(name: &'static str, sessions: usize, records: usize) -> Workload {
@@ -178,11 +184,11 @@ fn drain(fifo: &str) {
 /// The table of records.
 fn records_table(has_original: bool, only: &[&Workload]) {
     println!(
-        "{:22} {:>27}   {:>27} {:>7} {:>7}",
+        "{:23} {:>27}   {:>27} {:>7} {:>7}",
         "CPU of a record", "dovestatd", "old-stats", "", "reading"
     );
     println!(
-        "{:22} {:>6} {:>12} {:>7}   {:>6} {:>12} {:>7} {:>7} {:>7}",
+        "{:23} {:>6} {:>12} {:>7}   {:>6} {:>12} {:>7} {:>7} {:>7}",
         "", "us", "records/s", "MiB", "us", "records/s", "MiB", "ratio", "us"
     );
     for workload in only {
@@ -218,7 +224,7 @@ fn records_table(has_original: bool, only: &[&Workload]) {
             }
         };
         println!(
-            "{:22} {}   {} {ratio:>7} {:7.3}",
+            "{:23} {}   {} {ratio:>7} {:7.3}",
             workload.name,
             columns(&ours),
             columns(&its),
