@@ -29,6 +29,20 @@ impl Store {
 
     /// The same, when it is known where its session was.
     pub fn apply_hinted(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
+        let note = self.apply_quietly(record, hint, now);
+        match note {
+            None | Some(Note::Placeholder | Note::Shrank) if self.has_lost => {
+                self.has_lost = false;
+                Some(Note::NoRoom)
+            }
+            note => note,
+        }
+    }
+
+    /// The same, but for what could not be added to entries that are not about the
+    /// record.
+    #[inline(always)]
+    fn apply_quietly(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
         match *record {
             Record::Connect {
                 session,

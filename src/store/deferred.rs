@@ -14,7 +14,8 @@
 //! counters of that entry, but for the login. A session whose totals cannot be
 //! added so, because they shrank or are partly another user's, is settled and
 //! stays so. One that could not be settled when it ended, for want of memory,
-//! stays deferred until it is freed.
+//! stays deferred until it is freed; if there is no room even then, the note of the
+//! record that room was made for tells of it ([`Note::NoRoom`](super::Note::NoRoom)).
 
 use super::arena::{Arena, Link};
 use super::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
@@ -224,19 +225,22 @@ impl Store {
         is_owed.then_some(owed)
     }
 
-    /// Adds what was still to be added when its session was freed, as far as there
-    /// is room now.
-    pub(super) fn add_owed(&mut self, owed: Owed) {
+    /// Adds what was still to be added when its session was freed. False when there is
+    /// no room for something of it even now.
+    pub(super) fn add_owed(&mut self, owed: &Owed) -> bool {
         let counted = Difference::Of(&owed.counted);
-        if let Some(user) = owed.user {
-            let _ = self.users.count(&mut self.memory, user, counted);
-        }
-        if let Some(domain) = owed.domain {
-            let _ = self.domains.count(&mut self.memory, domain, counted);
-        }
-        if let Some(ip) = owed.ip {
-            let _ = self.ips.count(&mut self.memory, ip, counted);
-        }
+        let memory = &mut self.memory;
+        let by_user = owed
+            .user
+            .map(|user| self.users.count(memory, user, counted));
+        let by_domain = owed
+            .domain
+            .map(|domain| self.domains.count(memory, domain, counted));
+        let by_ip = owed.ip.map(|ip| self.ips.count(memory, ip, counted));
+        !matches!(
+            (by_user, by_domain, by_ip),
+            (Some(Err(Full)), _, _) | (_, Some(Err(Full)), _) | (_, _, Some(Err(Full)))
+        )
     }
 
     /// What an entry and the sessions that it defers counted.

@@ -470,7 +470,7 @@ impl Store {
             .remove(arena, link, |session| &mut session.common.in_level);
         self.sessions.release(&mut self.memory, link);
         if let Some(owed) = owed {
-            self.add_owed(owed);
+            self.has_lost |= !self.add_owed(&owed);
         }
     }
 

@@ -195,6 +195,8 @@ pub struct Store {
     ips: Level<Ip>,
     /// The totals.
     global: Global,
+    /// Something could not be added when its session was freed, and nobody was told yet.
+    has_lost: bool,
     /// The cursors in use.
     cursors: Vec<Option<Cursor>>,
 }
@@ -235,6 +237,7 @@ impl Store {
                 reset_secs: now.wall.secs,
                 last_update: WallTime::default(),
             },
+            has_lost: false,
             cursors: Vec::new(),
         })
     }

@@ -95,6 +95,7 @@ pub enum Note {
     /// An UPDATE of a session that is not known: a placeholder was made.
     Placeholder,
     /// No room for a new entry or a larger number, and nothing to free: the
-    /// levels above were counted, or will be with a later total.
+    /// levels above were counted, or will be with a later total. Where room was made by
+    /// freeing a session, a user, domain or ip may lack what that one counted.
     NoRoom,
 }

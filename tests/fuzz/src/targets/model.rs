@@ -6,7 +6,6 @@
 //! something was freed in a memory smaller than settings allow.
 
 use super::naive::domain_of;
-use dovestat::config::table::MEMORY_LIMIT_MIN_BYTES;
 use dovestat::store::{Filter, Note, Opening, Progress, Record, Row, Store, Totals, Zoom};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -204,11 +203,6 @@ impl Model {
     fn free(&mut self, record: &Record, store: &mut Store) {
         if store.usage().evictions == self.evictions {
             return;
-        }
-        // With less than the settings allow there may be no room to add what a
-        // session that is freed still owes.
-        if (store.usage().limit_bytes as u64) < MEMORY_LIMIT_MIN_BYTES {
-            return self.learn(store);
         }
         // Freed for the record's user, and made again.
         let again = match *record {
