@@ -30,8 +30,12 @@ impl Store {
     /// The same, when it is known where its session was.
     pub fn apply_hinted(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
         let note = self.apply_quietly(record, hint, now);
+        if !self.has_lost {
+            return note;
+        }
         match note {
-            None | Some(Note::Placeholder | Note::Shrank) if self.has_lost => {
+            // Less than that, and no refusal.
+            None | Some(Note::Placeholder | Note::Shrank | Note::UnknownCommand) => {
                 self.has_lost = false;
                 Some(Note::NoRoom)
             }
