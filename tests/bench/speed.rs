@@ -435,6 +435,8 @@ fn instructions(bytes: &[u8]) -> Option<u64> {
         .arg(format!("--callgrind-out-file={}", dir.at("out")))
         .args([program(), "-F"])
         .args(["-o", &format!("base_dir={}", dir.at("run"))])
+        // Saving everything at the end is no part of a record.
+        .args(["-o", "state_dir="])
         .args([
             "-o",
             "service/stats/user=root",

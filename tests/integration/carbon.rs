@@ -453,8 +453,10 @@ fn hup_during_a_report_gives_it_up_or_leaves_it_alone() {
             daemon.log().matches("settings read again").count() == count
         });
     };
-    // Nothing of it is read: it cannot be done before the signals.
+    // Nothing of it is taken: it has begun and cannot be done before the signals.
     let mut first = accept(&listener);
+    let begun = first.peek(&mut [0]).expect("its beginning");
+    assert_eq!(begun, 1);
     hup(&setup, 1);
     hup(&setup, 2);
     setup.lines = vec![format!(
