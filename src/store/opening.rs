@@ -108,26 +108,32 @@ impl Store {
         if head.is_none() || user.is_unknown() || ip.is_unknown() {
             return false;
         }
+        let holder = match self.named_session(&walk.filter) {
+            Named::Known(session) => {
+                (walk.scope, walk.at) = (Scope::One, Some(Node::Session(session)));
+                return true;
+            }
+            Named::Unknown => Err(Nobody),
+            Named::Not => self.named_holder(&walk.filter),
+        };
         let first;
-        (walk.scope, first) = match (self.named_session(&walk.filter), user, ip) {
-            (Named::Known(session), _, _) => (Scope::One, Some(session)),
-            (Named::Unknown, _, _) => (Scope::One, None),
-            (_, Named::Known(user), _) => (Scope::Parent, self.users.arena[user].sessions.head),
-            (_, _, Named::Known(ip)) => (Scope::Ip, self.ips.arena[ip].sessions.head),
-            _ => match self.named_domain(&walk.filter) {
-                Named::Not => (Scope::Level, head),
-                Named::Unknown => (Scope::One, None),
-                Named::Known(domain) => match self.sessions_below(Node::Domain(domain)) {
-                    None => (Scope::Level, head),
-                    Some(sessions) => {
-                        let ids = sessions
-                            .into_iter()
-                            .map(|link| self.sessions.arena.id(link));
-                        walk.picks = ids.map(Pick::Session).collect();
-                        self.newest_first(&mut walk.picks);
-                        (Scope::One, None)
-                    }
-                },
+        (walk.scope, first) = match holder {
+            Err(Nobody) => (Scope::One, None),
+            Ok(None) => (Scope::Level, head),
+            Ok(Some(holder)) => match (self.sessions_below(holder), holder) {
+                // In order of creation: their own lists have a placeholder that became
+                // a session where it joined.
+                (Some(sessions), _) => {
+                    let ids = sessions
+                        .into_iter()
+                        .map(|link| self.sessions.arena.id(link));
+                    walk.picks = ids.map(Pick::Session).collect();
+                    self.newest_first(&mut walk.picks);
+                    (Scope::One, None)
+                }
+                (None, Node::User(user)) => (Scope::Parent, self.users.arena[user].sessions.head),
+                (None, Node::Ip(ip)) => (Scope::Ip, self.ips.arena[ip].sessions.head),
+                (None, _) => (Scope::Level, head),
             },
         };
         walk.at = first.map(Node::Session);

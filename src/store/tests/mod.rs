@@ -460,3 +460,23 @@ fn since_is_when_a_record_came_though_nothing_is_added_yet() {
         }
     }
 }
+
+#[test]
+fn sessions_of_a_user_or_address_are_listed_by_creation() {
+    let mut store = store(1 << 20);
+    store.apply(&update("first", 1), at(1));
+    store.apply(&connect("second", "u@d", Some("::1")), at(2));
+    store.apply(&connect("first", "u@d", Some("::1")), at(3));
+    let user = Filter {
+        user: Some(Pattern::new(b"u@d")),
+        ..Filter::default()
+    };
+    let ip = Filter {
+        ip: Network::new("::1".parse().unwrap(), None),
+        ..Filter::default()
+    };
+    for filter in [Filter::default(), user, ip] {
+        let sessions = list(&mut store, Zoom::Session, filter).unwrap();
+        assert_eq!(sessions, ["second", "first"]);
+    }
+}
