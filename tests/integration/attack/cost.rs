@@ -18,8 +18,9 @@ const FEW: u64 = 2500;
 /// and noise. What is quadratic costs sixteen.
 const MOST_FOR_FOURFOLD: f64 = 8.0;
 
-/// Attempts, the best of which counts.
-const ATTEMPTS: usize = 4;
+/// Attempts, the best of which counts: some milliseconds each, and what disturbs a busy
+/// machine may last longer than a few of them.
+const ATTEMPTS: usize = 12;
 
 /// The processor time that `act` costs the daemon.
 fn cost(daemon: &Daemon, act: impl FnOnce()) -> Duration {
