@@ -6,7 +6,7 @@
 use super::faults::{Fault, Faults};
 use super::log::{visible, Log};
 use crate::store::{Now, Store, Subject, LOOK_AHEAD};
-use crate::wire::{parse_record, Head, LineReader};
+use crate::wire::{parse_record, Head, LineReader, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {
@@ -56,8 +56,9 @@ impl LineReader for Records<'_> {
             *subject = head.subject(line);
         }
         let hints = self.store.look_ahead(&subjects[..lines.len()], self.now);
+        let mut room = StatsRoom::default();
         for ((line, head), hint) in lines.iter_mut().zip(&heads).zip(&hints) {
-            match parse_record(line, *head) {
+            match parse_record(line, *head, &mut room) {
                 Ok(record) => {
                     let note = self.store.apply_hinted(&record, *hint, self.now);
                     let again = |note| self.store.apply_again(&record, note, self.now);

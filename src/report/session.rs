@@ -216,7 +216,7 @@ impl Session {
         }
         if !self.is_told {
             let session = self.id.as_bytes();
-            let report = report(&self.total);
+            let report = &report(&self.total);
             let record = Record::UpdateSession { session, report };
             let delivery = write(opened, &mut self.line, &record);
             if delivery != Delivery::Written {
@@ -230,7 +230,7 @@ impl Session {
                 number: command.number,
                 begins: is_new.then_some((&command.name, &command.args)),
                 done: command.is_done,
-                report: report(&command.total),
+                report: &report(&command.total),
             };
             let session = self.id.as_bytes();
             let record = Record::UpdateCommand { session, update };

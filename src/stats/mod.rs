@@ -52,6 +52,9 @@ pub struct Field {
 /// The number of statistics fields.
 pub const FIELD_COUNT: usize = 24;
 
+/// How many of them the `mail` item carries; they come first.
+pub const MAIL_FIELDS: usize = place::auth_successes;
+
 /// The largest value taken from a peer: 2^53, about 9 PB of bytes or 285 years
 /// of microseconds, and the largest whole number every reader that uses double
 /// precision floats can hold. Larger ones are refused as insane.
@@ -211,26 +214,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads the items of a stats field, already decoded from base64: for each
-    /// its name, a NUL and the writer's C struct. An item given twice counts
+    /// Becomes what the items of a stats field say, already decoded from base64: for
+    /// each its name, a NUL and the writer's C struct. An item given twice counts
     /// as given last.
     ///
     /// # Errors
-    /// Any item that is not whole, known and sane refuses all of them.
+    /// Any item that is not whole, known and sane refuses all of them; what the report
+    /// says then is unspecified.
     #[inline(always)]
-    pub fn decode(mut bytes: &[u8]) -> Result<Report, StatsError> {
-        let mut report = Report::default();
+    pub fn decode(&mut self, mut bytes: &[u8]) -> Result<(), StatsError> {
+        (self.has_mail, self.has_auth) = (false, false);
+        let values = &mut self.stats.values;
         while let Some((name, rest)) = bytes.split_first_chunk::<NAME_BYTES>() {
-            let values = &mut report.stats.values;
             let is_sane = match name {
                 b"mail\0" => {
-                    report.has_mail = true;
+                    self.has_mail = true;
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
                     read_item::<MAIL_BYTES>(Item::Mail, body, values)
                 }
                 b"auth\0" => {
-                    report.has_auth = true;
+                    self.has_auth = true;
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
                     read_item::<AUTH_BYTES>(Item::Auth, body, values)
@@ -242,10 +246,18 @@ impl Report {
             }
         }
         match bytes {
-            [] => Ok(report),
-            _ if bytes.contains(&0) => Err(StatsError::UnknownItem),
-            _ => Err(StatsError::Truncated),
+            [] => {}
+            _ if bytes.contains(&0) => return Err(StatsError::UnknownItem),
+            _ => return Err(StatsError::Truncated),
         }
+        let (mail, auth) = values.split_at_mut(MAIL_FIELDS);
+        if !self.has_mail {
+            mail.fill(0);
+        }
+        if !self.has_auth {
+            auth.fill(0);
+        }
+        Ok(())
     }
 
     /// Appends the items that are there as a stats field has them before base64;
@@ -318,6 +330,18 @@ fn step(old: u64, new: u64, width: Width) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// What a stats field says, read where another report was.
+    fn decoded(bytes: &[u8]) -> Result<Report, StatsError> {
+        let mut report = Report {
+            stats: Stats {
+                values: [7; FIELD_COUNT],
+            },
+            has_mail: true,
+            has_auth: true,
+        };
+        report.decode(bytes).map(|()| report)
+    }
+
     fn index(name: &str) -> usize {
         FIELDS.iter().position(|field| field.name == name).unwrap()
     }
@@ -339,29 +363,29 @@ mod tests {
         let mut auth = vec![0; AUTH_BYTES];
         wire_struct::write(&mut auth, wire_struct::Auth::auth_failures, 3);
         let bytes = [b"auth\0", &auth[..], b"mail\0", &mail[..]].concat();
-        let report = Report::decode(&bytes).unwrap();
+        let report = decoded(&bytes).unwrap();
         assert!(report.has_mail && report.has_auth);
         assert_eq!(report.stats.values[index("read_count")], 7);
         assert_eq!(report.stats.values[index("write_bytes")], 9_000_000_000);
         assert_eq!(report.stats.values[index("sys_cpu")], 12_345_678);
         assert_eq!(report.stats.values[index("auth_failures")], 3);
-        assert_eq!(Report::decode(b""), Ok(Report::default()));
+        assert_eq!(decoded(b""), Ok(Report::default()));
     }
 
     #[test]
     fn refuses_what_is_not_whole_known_and_sane() {
         let mail = vec![0; MAIL_BYTES];
         let whole = [b"mail\0", &mail[..]].concat();
-        assert!(Report::decode(&whole).is_ok());
+        assert!(decoded(&whole).is_ok());
         assert_eq!(
-            Report::decode(&whole[..whole.len() - 1]),
+            decoded(&whole[..whole.len() - 1]),
             Err(StatsError::Truncated)
         );
         assert_eq!(
-            Report::decode(&[&whole[..], b"x"].concat()),
+            decoded(&[&whole[..], b"x"].concat()),
             Err(StatsError::Truncated)
         );
-        assert_eq!(Report::decode(b"male\0"), Err(StatsError::UnknownItem));
+        assert_eq!(decoded(b"male\0"), Err(StatsError::UnknownItem));
         for (place, bad) in [
             (wire_struct::Mail::disk_input, MAX_VALUE + 1),
             (wire_struct::Mail::disk_input, u64::MAX),
@@ -370,15 +394,11 @@ mod tests {
             let mut mail = mail.clone();
             wire_struct::write(&mut mail, place, bad);
             let bytes = [b"mail\0", &mail[..]].concat();
-            assert_eq!(
-                Report::decode(&bytes),
-                Err(StatsError::Insane),
-                "{place:?} {bad}"
-            );
+            assert_eq!(decoded(&bytes), Err(StatsError::Insane), "{place:?} {bad}");
         }
         let mut limit = mail.clone();
         wire_struct::write(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
-        assert!(Report::decode(&[b"mail\0", &limit[..]].concat()).is_ok());
+        assert!(decoded(&[b"mail\0", &limit[..]].concat()).is_ok());
     }
 
     #[test]
@@ -386,11 +406,11 @@ mod tests {
         let mut mail = vec![0; MAIL_BYTES];
         wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, 1_000_000);
         let bytes = [b"mail\0", &mail[..]].concat();
-        let report = Report::decode(&bytes).unwrap();
+        let report = decoded(&bytes).unwrap();
         assert_eq!(report.stats.values[index("user_cpu")], 5_000_000);
         wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, -1);
         let bytes = [b"mail\0", &mail[..]].concat();
-        assert_eq!(Report::decode(&bytes), Err(StatsError::Insane));
+        assert_eq!(decoded(&bytes), Err(StatsError::Insane));
     }
 
     #[test]
@@ -407,7 +427,7 @@ mod tests {
             };
             let mut bytes = Vec::new();
             report.encode(&mut bytes);
-            let decoded = Report::decode(&bytes).unwrap();
+            let decoded = decoded(&bytes).unwrap();
             assert_eq!((decoded.has_mail, decoded.has_auth), (has_mail, has_auth));
             for (index, field) in FIELDS.iter().enumerate() {
                 let has = match field.item {
@@ -427,7 +447,7 @@ mod tests {
             has_auth: false,
         }
         .encode(&mut bytes);
-        let decoded = Report::decode(&bytes).unwrap().stats;
+        let decoded = decoded(&bytes).unwrap().stats;
         assert_eq!(decoded.values[place::read_count], 5);
         assert_eq!(decoded.values[place::read_bytes], (1 << 32) + 5);
     }

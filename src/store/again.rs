@@ -31,7 +31,7 @@ impl Store {
             {
                 let update = CommandUpdate {
                     begins: None,
-                    ..update.clone()
+                    ..*update
                 };
                 self.apply(&Record::UpdateCommand { session, update }, now)
             }

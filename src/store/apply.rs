@@ -57,7 +57,7 @@ impl Store {
             } => self.connect(session, user, (service, pid), ip, now),
             Record::UpdateSession { session, report } => {
                 match self.session_for_update(session, hint, now) {
-                    Ok((link, note)) => self.update_session(link, &report, now).or(note),
+                    Ok((link, note)) => self.update_session(link, report, now).or(note),
                     Err(note) => Some(note),
                 }
             }
@@ -239,7 +239,7 @@ impl Store {
             return Some(Note::UnknownCommand);
         };
         let mut total = self.commands.lanes(&self.memory, link);
-        let (_, shrank) = total.advance(&update.report);
+        let (_, shrank) = total.advance(update.report);
         self.commands.touch(link, now);
         let stored = self.with_room(now, |store| {
             store.commands.set(&mut store.memory, link, &total)

@@ -8,7 +8,7 @@
 //!
 //! Must not: know how entries keep them; that is for [`packed`](super::packed).
 
-use crate::stats::{place, Report, Stats, FIELD_COUNT};
+use crate::stats::{Report, Stats, FIELD_COUNT, MAIL_FIELDS};
 
 /// The statistics fields in column order, then num_cmds and num_logins.
 pub const LANES: usize = FIELD_COUNT + 2;
@@ -18,9 +18,6 @@ pub const NUM_CMDS: usize = FIELD_COUNT;
 
 /// The lane of num_logins.
 pub const NUM_LOGINS: usize = FIELD_COUNT + 1;
-
-/// How many lanes the `mail` item has; they come first.
-const MAIL: usize = place::auth_successes;
 
 /// The largest sum: what a signed 64-bit number holds.
 pub const MAX_SUM: u64 = i64::MAX as u64;
@@ -162,7 +159,7 @@ impl Lanes {
             return false;
         }
         let mut bits = 0;
-        for lane in 0..MAIL {
+        for lane in 0..MAIL_FIELDS {
             // One that shrank wraps, and has the uppermost bit.
             let more = report.stats.values[lane].wrapping_sub(self.values[lane]);
             difference.values[lane] = more;
@@ -170,7 +167,7 @@ impl Lanes {
         }
         let is_step = bits <= MAX_SUM;
         if is_step {
-            self.values[..MAIL].copy_from_slice(&report.stats.values[..MAIL]);
+            self.values[..MAIL_FIELDS].copy_from_slice(&report.stats.values[..MAIL_FIELDS]);
         }
         is_step
     }
@@ -241,7 +238,7 @@ mod tests {
             };
             let careless = random.below(3) == 0;
             for (index, value) in report.stats.values.iter_mut().enumerate() {
-                let present = match index < place::auth_successes {
+                let present = match index < MAIL_FIELDS {
                     true => report.has_mail,
                     false => report.has_auth,
                 };

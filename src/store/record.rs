@@ -4,8 +4,9 @@ use crate::stats::Report;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-/// One record. Texts are the bytes the writer meant, without escapes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One record. Texts are the bytes the writer meant, without escapes. What it refers to
+/// stays where it was read, so that a record is cheap to hand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// A session begins.
     Connect {
@@ -25,7 +26,7 @@ pub enum Record<'a> {
         /// The session's id.
         session: &'a [u8],
         /// The totals.
-        report: Report,
+        report: &'a Report,
     },
     /// A command's totals so far.
     UpdateCommand {
@@ -39,7 +40,7 @@ pub enum Record<'a> {
         /// The user.
         user: &'a [u8],
         /// The difference.
-        report: Report,
+        report: &'a Report,
     },
     /// A session ends.
     Disconnect {
@@ -62,7 +63,7 @@ impl<'a> Record<'a> {
 }
 
 /// A command's totals so far, and how far it has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandUpdate<'a> {
     /// Its number within the session.
     pub number: NonZeroU32,
@@ -71,7 +72,7 @@ pub struct CommandUpdate<'a> {
     /// Whether it is the last.
     pub done: bool,
     /// The totals.
-    pub report: Report,
+    pub report: &'a Report,
 }
 
 /// What was remarkable about a record that the store got. All but the last

@@ -88,7 +88,7 @@ fn push_command(line: &mut Vec<u8>, session: &[u8], update: &CommandUpdate<'_>) 
     let number = update.number.to_string();
     push_fields(line, &[session, number.as_bytes(), flags]);
     let mut stats = Vec::new();
-    push_report(&mut stats, &update.report);
+    push_report(&mut stats, update.report);
     if let Some((name, args)) = update.begins {
         push_fields(line, &[name]);
         line.push(b'\t');
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::stats::Stats;
     use crate::store::testing::Random;
-    use crate::wire::{parse_record, Head};
+    use crate::wire::{parse_record, Head, StatsRoom};
     use std::num::NonZeroU32;
 
     fn report(random: &mut Random) -> Report {
@@ -158,7 +158,7 @@ mod tests {
                 text(&mut random, odd),
                 text(&mut random, odd),
             );
-            let report = report(&mut random);
+            let report = &report(&mut random);
             let ips = [None, "192.0.2.1".parse().ok(), "2001:db8::1".parse().ok()];
             let record = match random.below(5) {
                 0 => Record::Connect {
@@ -192,7 +192,10 @@ mod tests {
             assert_eq!(line.pop(), Some(b'\n'));
             assert!(!line.contains(&b'\n'));
             let head = Head::of(&line);
-            assert_eq!(parse_record(&mut line, head), Ok(record));
+            assert_eq!(
+                parse_record(&mut line, head, &mut StatsRoom::default()),
+                Ok(record)
+            );
         }
     }
 
@@ -202,7 +205,7 @@ mod tests {
             number: NonZeroU32::MIN,
             begins: Some((b"FETCH", args)),
             done: true,
-            report: Report::default(),
+            report: &Report::default(),
         };
         let mut line = Vec::new();
         let session = b"id";
@@ -210,7 +213,7 @@ mod tests {
         let length = line.len();
         line.pop();
         let head = Head::of(&line);
-        match parse_record(&mut line, head) {
+        match parse_record(&mut line, head, &mut StatsRoom::default()) {
             Ok(Record::UpdateCommand { update, .. }) => (length, update.begins.unwrap().1.to_vec()),
             other => panic!("{other:?}"),
         }

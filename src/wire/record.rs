@@ -34,6 +34,26 @@ pub enum Refusal {
 /// A longer one is taken for no base64 at all.
 const MAX_STATS_BYTES: usize = 512;
 
+/// Room for what the stats field of a record says, used for one record after the
+/// other.
+#[derive(Debug)]
+pub struct StatsRoom {
+    /// The field as it is decoded from base64.
+    bytes: [u8; MAX_STATS_BYTES],
+    /// What it says.
+    report: Report,
+}
+
+impl Default for StatsRoom {
+    /// Room that was not used yet.
+    fn default() -> StatsRoom {
+        StatsRoom {
+            bytes: [0; MAX_STATS_BYTES],
+            report: Report::default(),
+        }
+    }
+}
+
 /// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -111,12 +131,16 @@ impl Head {
 }
 
 /// Reads a record from a line without its LF, whose head is given. Escapes are undone
-/// within `line`.
+/// within `line`; `room` keeps what the record says in numbers.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 #[inline]
-pub fn parse_record(line: &mut [u8], head: Head) -> Result<Record<'_>, Refusal> {
+pub fn parse_record<'a>(
+    line: &'a mut [u8],
+    head: Head,
+    room: &'a mut StatsRoom,
+) -> Result<Record<'a>, Refusal> {
     let kind = head.kind.ok_or(Refusal::UnknownKind)?;
     let Some((before, behind)) = line.split_at_mut_checked(head.end) else {
         return Err(Refusal::MissingField);
@@ -136,7 +160,7 @@ pub fn parse_record(line: &mut [u8], head: Head) -> Result<Record<'_>, Refusal> 
             None
         }
     };
-    let report = report(&mut rest)?;
+    let report = room.read(&mut rest)?;
     Ok(match command {
         Some((number, begins, done)) => Record::UpdateCommand {
             session: subject,
@@ -163,18 +187,20 @@ fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
-/// The next field as a stats field. It most often is the last and has no escapes, as
-/// base64 has none: what ends it and escapes are looked for only where what is left
-/// is no base64 as it stands.
-#[inline(always)]
-fn report(rest: &mut Option<&mut [u8]>) -> Result<Report, Refusal> {
-    let mut bytes = [0; MAX_STATS_BYTES];
-    let field = rest.as_deref().ok_or(Refusal::MissingField)?;
-    let length = match base64::decode(field, &mut bytes) {
-        Some(length) => length,
-        None => base64::decode(text(rest)?, &mut bytes).ok_or(Refusal::BadBase64)?,
-    };
-    Report::decode(&bytes[..length]).map_err(Refusal::BadStats)
+impl StatsRoom {
+    /// The next field as a stats field. It most often is the last and has no escapes, as
+    /// base64 has none: what ends it and escapes are looked for only where what is left
+    /// is no base64 as it stands.
+    #[inline(always)]
+    fn read(&mut self, rest: &mut Option<&mut [u8]>) -> Result<&Report, Refusal> {
+        let field = rest.as_deref().ok_or(Refusal::MissingField)?;
+        let length = match base64::decode(field, &mut self.bytes) {
+            Some(length) => length,
+            None => base64::decode(text(rest)?, &mut self.bytes).ok_or(Refusal::BadBase64)?,
+        };
+        let decoded = self.report.decode(&self.bytes[..length]);
+        decoded.map(|()| &self.report).map_err(Refusal::BadStats)
+    }
 }
 
 /// The fields of CONNECT behind the id.
@@ -239,7 +265,7 @@ mod tests {
     fn parse(line: &str) -> Result<Record<'static>, Refusal> {
         let line = line.as_bytes().to_vec().leak();
         let head = Head::of(line);
-        parse_record(line, head)
+        parse_record(line, head, Box::leak(Box::default()))
     }
 
     #[test]
@@ -258,14 +284,14 @@ mod tests {
             parse("UPDATE-SESSION\tid\t"),
             Ok(Record::UpdateSession {
                 session: b"id",
-                report: Report::default(),
+                report: &Report::default(),
             })
         );
         assert_eq!(
             parse("ADD-USER\tu\tauth\t"),
             Ok(Record::AddUser {
                 user: b"u",
-                report: Report::default(),
+                report: &Report::default(),
             })
         );
         assert_eq!(

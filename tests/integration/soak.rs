@@ -194,7 +194,7 @@ impl Soak {
                 number: NonZeroU32::MIN,
                 begins: Some((b"FETCH", b"1:* (FLAGS)")),
                 done: session.secs % 2 == 0,
-                report: report(0),
+                report: &report(0),
             },
         });
         assert_eq!(note, None);
@@ -210,7 +210,7 @@ impl Soak {
     fn update(&mut self, session: &Session, total: u64, usecs: u64) {
         let note = self.apply(&Record::UpdateSession {
             session: session.id.as_bytes(),
-            report: report(total),
+            report: &report(total),
         });
         assert_eq!(note, None);
         let sum = Sum {
@@ -231,7 +231,7 @@ impl Soak {
         let user = format!("guess{number}@domain{domain}");
         self.apply(&Record::AddUser {
             user: user.as_bytes(),
-            report: failed,
+            report: &failed,
         });
         let sum = Sum {
             auth_failures: 1,
@@ -377,7 +377,7 @@ fn soak(sessions: u32) -> String {
             let id = format!("stays{domain}");
             soak.apply(&Record::UpdateSession {
                 session: id.as_bytes(),
-                report: Report::default(),
+                report: &Report::default(),
             });
         }
         soak.pass();

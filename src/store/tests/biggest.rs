@@ -42,7 +42,7 @@ fn the_biggest_are_found_in_any_slices_and_listed_oldest_first() {
             &connect(&session, &user, Some(&format!("10.0.0.{number}"))),
             at(1),
         );
-        store.apply(&update(&session, load), at(1));
+        store.apply(&update(&session, &report(load)), at(1));
     }
     for steps in [1, 2, 5, 100] {
         let users = |store: &mut Store, limit| biggest(store, Zoom::User, limit, steps, 1);

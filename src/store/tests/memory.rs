@@ -38,7 +38,7 @@ fn invariants_and_totals_hold_while_memory_is_short() {
                 3 => {
                     let record = Record::AddUser {
                         user: user.as_bytes(),
-                        report: report(random.below(1000)),
+                        report: &report(random.below(1000)),
                     };
                     if let Record::AddUser { report, .. } = &record {
                         expected.add(&report.stats);
@@ -96,7 +96,7 @@ fn entries_cost_what_their_module_says() {
         store.apply(&connect(&id, &user, Some(&octets.to_string())), at(1));
         let record = Record::UpdateSession {
             session: id.as_bytes(),
-            report: stats,
+            report: &stats,
         };
         store.apply(&record, at(1));
         for command_number in 1..3 {
@@ -106,7 +106,7 @@ fn entries_cost_what_their_module_says() {
                     number: command_number.try_into().unwrap(),
                     begins: Some((b"FETCH", b"1:* (FLAGS)")),
                     done: true,
-                    report: Report {
+                    report: &Report {
                         stats: Stats {
                             values: [
                                 797, 0, 820, 87, 0, 2, 0, 0, 4096, 2, 17168, 1, 43, 0, 0, 0, 0, 0,
@@ -149,7 +149,7 @@ fn the_budget_is_what_the_allocator_counts() {
                 0 => store.apply(&connect(&session, &user, Some("192.0.2.1")), now),
                 1 => store.apply(&disconnect(&session), now),
                 2 => store.apply(&command(&session, 1, Some("FETCH"), step % 3 > 0), now),
-                _ => store.apply(&update(&session, random.bits() >> 20), now),
+                _ => store.apply(&update(&session, &report(random.bits() >> 20)), now),
             };
         }
         if step % 1000 != 0 {
@@ -196,7 +196,7 @@ fn what_is_freed_has_the_largest_share_of_its_min_time() {
             5 => {
                 let record = Record::AddUser {
                     user: user_alone.as_bytes(),
-                    report: report(1),
+                    report: &report(1),
                 };
                 store.apply(&record, now)
             }
@@ -330,7 +330,7 @@ fn a_session_without_room_to_grow_counts_its_totals_once() {
         for id in &sessions {
             let record = Record::UpdateSession {
                 session: id.as_bytes(),
-                report: widest,
+                report: &widest,
             };
             if let Some(note) = store.apply(&record, at(1)) {
                 assert_eq!(note, Note::NoRoom);

@@ -7,7 +7,7 @@ mod state;
 
 use super::testing::Random;
 use super::*;
-use crate::stats::{Report, Stats};
+use crate::stats::{Report, Stats, FIELD_COUNT};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -40,13 +40,14 @@ fn store(memory_bytes: usize) -> Store {
 }
 
 /// A report of `mail` whose first field is `value`.
-fn report(value: u64) -> Report {
-    let mut report = Report {
+const fn report(value: u64) -> Report {
+    let mut values = [0; FIELD_COUNT];
+    values[0] = value;
+    Report {
+        stats: Stats { values },
         has_mail: true,
-        ..Report::default()
-    };
-    report.stats.values[0] = value;
-    report
+        has_auth: false,
+    }
 }
 
 fn connect<'a>(session: &'a str, user: &'a str, ip: Option<&str>) -> Record<'a> {
@@ -59,10 +60,10 @@ fn connect<'a>(session: &'a str, user: &'a str, ip: Option<&str>) -> Record<'a> 
     }
 }
 
-fn update(session: &str, value: u64) -> Record<'_> {
+fn update<'a>(session: &'a str, report: &'a Report) -> Record<'a> {
     Record::UpdateSession {
         session: session.as_bytes(),
-        report: report(value),
+        report,
     }
 }
 
@@ -73,7 +74,7 @@ fn command<'a>(session: &'a str, number: u32, name: Option<&'a str>, done: bool)
             number: number.try_into().unwrap(),
             begins: name.map(|name| (name.as_bytes(), &b"args"[..])),
             done,
-            report: report(1),
+            report: const { &report(1) },
         },
     }
 }
@@ -139,8 +140,8 @@ fn a_session_counts_at_every_level_and_leaves() {
         store.apply(&connect("s", "u@d", Some("10.0.0.1")), at(1)),
         None
     );
-    assert_eq!(store.apply(&update("s", 5), at(2)), None);
-    assert_eq!(store.apply(&update("s", 8), at(3)), None);
+    assert_eq!(store.apply(&update("s", &report(5)), at(2)), None);
+    assert_eq!(store.apply(&update("s", &report(8)), at(3)), None);
     for (zoom, name) in [
         (Zoom::User, "u@d"),
         (Zoom::Domain, "d"),
@@ -181,7 +182,7 @@ fn refused_records_change_nothing() {
     assert_eq!(store.totals_of_everything().last_update, at(1).wall);
     store.apply(&disconnect("s"), at(2));
     for record in [
-        update("s", 3),
+        update("s", &report(3)),
         disconnect("s"),
         command("s", 2, Some("X"), true),
     ] {
@@ -194,7 +195,10 @@ fn refused_records_change_nothing() {
 #[test]
 fn a_placeholder_becomes_the_session_and_keeps_its_base() {
     let mut store = store(1 << 20);
-    assert_eq!(store.apply(&update("s", 5), at(1)), Some(Note::Placeholder));
+    assert_eq!(
+        store.apply(&update("s", &report(5)), at(1)),
+        Some(Note::Placeholder)
+    );
     let totals_then = store.totals_of_everything();
     assert_eq!(
         (totals_then.connected, totals_then.counters.num_logins),
@@ -203,7 +207,7 @@ fn a_placeholder_becomes_the_session_and_keeps_its_base() {
     assert_eq!(totals_then.counters.stats.values[0], 5);
     assert_eq!(store.apply(&connect("s", "u@d", Some("::1")), at(2)), None);
     store.check();
-    store.apply(&update("s", 7), at(3));
+    store.apply(&update("s", &report(7)), at(3));
     assert_eq!(
         totals(&mut store, Zoom::User, "u@d").counters.stats.values[0],
         2
@@ -245,7 +249,7 @@ fn silence_of_15_minutes_disconnects_to_the_second() {
     let mut store = store(1 << 20);
     store.apply(&connect("quiet", "u", None), at(0));
     store.apply(&connect("busy", "u", None), at(0));
-    store.apply(&update("busy", 1), at(10));
+    store.apply(&update("busy", &report(1)), at(10));
     assert_eq!(store.next_silence_secs(), Some(900));
     assert!(!store.disconnect_silent(at(899), |_, _| panic!("nobody is silent yet")));
     let mut told = Vec::new();
@@ -420,7 +424,7 @@ fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
     ] {
         let mut store = store(1 << 20);
         for name in ["oldest", "middle", "newest"] {
-            store.apply(&update(name, 1), at(1));
+            store.apply(&update(name, &report(1)), at(1));
         }
         let Opening::Rows(cursor) = store.open(Zoom::Session, filter) else {
             panic!("there are sessions");
@@ -448,7 +452,7 @@ fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
 fn since_is_when_a_record_came_though_nothing_is_added_yet() {
     let mut store = store(1 << 20);
     store.apply(&connect("s", "u@d", Some("::1")), at(1));
-    store.apply(&update("s", 1), at(100));
+    store.apply(&update("s", &report(1)), at(100));
     for zoom in [Zoom::Session, Zoom::User, Zoom::Domain, Zoom::Ip] {
         for (secs, found) in [(100, 1), (101, 0)] {
             let filter = Filter {
@@ -464,7 +468,7 @@ fn since_is_when_a_record_came_though_nothing_is_added_yet() {
 #[test]
 fn sessions_of_a_user_or_address_are_listed_by_creation() {
     let mut store = store(1 << 20);
-    store.apply(&update("first", 1), at(1));
+    store.apply(&update("first", &report(1)), at(1));
     store.apply(&connect("second", "u@d", Some("::1")), at(2));
     store.apply(&connect("first", "u@d", Some("::1")), at(3));
     let user = Filter {

@@ -62,7 +62,7 @@ fn totals_agree_with_a_naive_recount() {
                 known.0 += difference;
                 let (value, user, ip) = (known.0, known.1.clone(), known.2.clone());
                 model.add(&user, ip.as_deref(), (difference, 0, 0));
-                store.apply(&update(&session, value), now);
+                store.apply(&update(&session, &report(value)), now);
             }
             5..=7 => {
                 let Some(known) = model.sessions.get_mut(&session).filter(|known| known.4) else {
@@ -94,7 +94,7 @@ fn totals_agree_with_a_naive_recount() {
             8 => {
                 let record = Record::AddUser {
                     user: user.as_bytes(),
-                    report: report(3),
+                    report: &report(3),
                 };
                 store.apply(&record, now);
                 model.add(&user, None, (3, 0, 0));

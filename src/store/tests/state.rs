@@ -73,7 +73,7 @@ fn with_any_record<T>(random: &mut Random, apply: impl FnOnce(&Record) -> T) -> 
     let value = random.bits() >> random.below(64).max(12);
     match random.below(11) {
         0..=2 => apply(&connect(&session, &user, ip.as_deref())),
-        3 | 4 => apply(&update(&session, value)),
+        3 | 4 => apply(&update(&session, &report(value))),
         5..=7 => {
             let name = (random.below(3) > 0).then_some("FETCH");
             let done = random.below(2) == 0;
@@ -81,7 +81,7 @@ fn with_any_record<T>(random: &mut Random, apply: impl FnOnce(&Record) -> T) -> 
         }
         8 => apply(&Record::AddUser {
             user: user.as_bytes(),
-            report: report(value >> 8),
+            report: &report(value >> 8),
         }),
         _ => apply(&disconnect(&session)),
     }
@@ -142,7 +142,7 @@ fn with_less_room_the_least_important_is_left_out() {
         let session = format!("s{number}");
         let user = format!("u{}@d{}", random.below(9000), random.below(500));
         store.apply(&connect(&session, &user, Some("10.0.0.1")), now);
-        store.apply(&update(&session, 7), now);
+        store.apply(&update(&session, &report(7)), now);
         // The last hundred stay.
         if number < 19_900 {
             store.apply(&disconnect(&session), now);

@@ -7,7 +7,7 @@
 use super::input::{at, limits};
 use dovestat::store::{Now, Record, Store, Subject};
 use dovestat::wire::{
-    parse_record, write_record, Head, LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES,
+    parse_record, write_record, Head, LineBuffer, LineReader, StatsRoom, MAX_LINE_BYTES, READ_BYTES,
 };
 
 /// Takes the lines of a stream.
@@ -43,11 +43,13 @@ impl LineReader for Taken {
         let subjects = heads.iter().zip(&*lines);
         let subjects: Vec<Subject> = subjects.map(|(head, line)| head.subject(line)).collect();
         let hints = self.store.look_ahead(&subjects, self.now());
+        // Used again, as by the daemon.
+        let mut room = StatsRoom::default();
         for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
             assert!(line.len() <= MAX_LINE_BYTES && !line.contains(&b'\n'));
             let now = self.now();
             self.lines.push(Some(line.to_vec()));
-            if let Ok(record) = parse_record(line, head) {
+            if let Ok(record) = parse_record(line, head, &mut room) {
                 check_written(&record);
                 let note = self.store.apply_hinted(&record, hint, now);
                 assert_eq!(note, self.plain.apply(&record, now));
@@ -70,8 +72,9 @@ fn check_written(record: &Record) {
     assert_eq!(line.pop(), Some(b'\n'));
     assert!(!line.contains(&b'\n'));
     let head = Head::of(&line);
-    let again = parse_record(&mut line, head).expect("what was written is a record");
-    let mut shown = record.clone();
+    let mut room = StatsRoom::default();
+    let again = parse_record(&mut line, head, &mut room).expect("what was written is a record");
+    let mut shown = *record;
     if let (
         Record::UpdateCommand { update, .. },
         Record::UpdateCommand {

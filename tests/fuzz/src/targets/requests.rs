@@ -37,7 +37,7 @@ fn store() -> Store {
             number: NonZeroU32::MIN,
             begins: Some((b"FETCH", session)),
             done: number % 3 == 0,
-            report: Report::default(),
+            report: &Report::default(),
         };
         store.apply(&Record::UpdateCommand { session, update }, now);
         if number % 2 == 0 {

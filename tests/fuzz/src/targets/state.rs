@@ -92,7 +92,7 @@ fn work_on(store: &mut Store) {
         naive::listed(store, zoom, Filter::default(), 3);
     }
     for (number, id) in (1u32..).zip([&b"s1"[..], b"s2", b"new"]) {
-        let report = Report {
+        let report = &Report {
             has_mail: true,
             ..Report::default()
         };

@@ -199,7 +199,7 @@ impl World {
             3..=5 => {
                 let record = Record::UpdateSession {
                     session: &id,
-                    report: report(input),
+                    report: &report(input),
                 };
                 self.apply(&record, looks_ahead);
             }
@@ -210,7 +210,7 @@ impl World {
                     number: u32::from(1 + flags % 4).try_into().expect("it is not zero"),
                     begins: (flags & 4 > 0).then_some((b"FETCH", &args)),
                     done: flags & 8 > 0,
-                    report: report(input),
+                    report: &report(input),
                 };
                 let record = Record::UpdateCommand {
                     session: &id,
@@ -221,7 +221,7 @@ impl World {
             9 => {
                 let record = Record::AddUser {
                     user: input.pick(&USERS),
-                    report: report(input),
+                    report: &report(input),
                 };
                 self.apply(&record, false);
             }
