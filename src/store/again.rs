@@ -48,7 +48,7 @@ impl Store {
         ip: Option<IpAddr>,
     ) -> bool {
         let ip = ip.map(|ip| self.find_ip(ip));
-        let Some(link) = self.find_session(id, None) else {
+        let Some(link) = self.find_session(id) else {
             return false;
         };
         let session = &self.sessions.arena[link];
@@ -61,7 +61,7 @@ impl Store {
 
     /// Whether a command runs that began just so.
     fn has_begun(&mut self, session: &[u8], update: &CommandUpdate) -> bool {
-        let session = self.find_session(session, None);
+        let session = self.find_session(session);
         let running = session.and_then(|session| self.find_running(session, update.number));
         running.is_some_and(|link| {
             let command = &self.commands.arena[link];

@@ -12,6 +12,7 @@
 
 use super::arena::Link;
 use super::entry::{Command, Flag, Now, Session};
+use super::index::Index;
 use super::level::key;
 use super::list::Hook;
 use super::Store;
@@ -23,44 +24,66 @@ pub const LOOK_AHEAD: usize = 32;
 /// Rows of commands that are looked ahead for together.
 pub(super) const ROWS_AHEAD: usize = 16;
 
-/// Whom a record is about.
+/// The session that a record is about.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subject<'a> {
-    /// The session's id, as it is escaped.
+    /// The session's id, as it is escaped; empty of a record that is about none.
     pub id: &'a [u8],
     /// Whether it may add to the session's commands.
     pub is_command: bool,
 }
 
-/// Where the session of an id was.
+/// What was found out about an id.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
-    /// The session.
-    link: Link<Session>,
+    /// Its bytes as it is escaped: an id of as many is the very same.
+    id_bytes: usize,
+    /// Its hash.
+    hash: u32,
+    /// Where its session was.
+    link: Option<Link<Session>>,
     /// [`Index::removals`](super::index::Index::removals) at that time.
     removals: u32,
+}
+
+impl Hint {
+    /// About no id.
+    pub const NONE: Hint = Hint {
+        id_bytes: usize::MAX,
+        hash: 0,
+        link: None,
+        removals: 0,
+    };
 }
 
 impl Store {
     /// Brings the sessions of these records, and what they change, into the
     /// processor's cache, at most [`LOOK_AHEAD`] of them, and tells where they are.
-    pub fn look_ahead(&self, records: &[Subject], now: Now) -> [Option<Hint>; LOOK_AHEAD] {
+    pub fn look_ahead(&self, records: &[Subject], now: Now) -> [Hint; LOOK_AHEAD] {
         let sessions = &self.sessions.arena;
+        let index = &self.sessions.index;
         let heap = &self.memory.heap;
-        let mut hashes = [0; LOOK_AHEAD];
-        let mut links: [Option<Link<Session>>; LOOK_AHEAD] = [None; LOOK_AHEAD];
-        for (hash, record) in hashes.iter_mut().zip(records) {
-            *hash = self.memory.hash_key.hash(record.id);
-            self.sessions.index.prefetch(*hash);
-        }
-        for (link, &hash) in links.iter_mut().zip(&hashes[..records.len()]) {
-            *link = self.sessions.index.first(hash);
-            if let Some(link) = *link {
-                sessions.prefetch(link);
+        let mut hints = [Hint::NONE; LOOK_AHEAD];
+        let about = |record: &Subject| !record.id.is_empty();
+        for (hint, record) in hints.iter_mut().zip(records) {
+            if about(record) {
+                hint.id_bytes = record.id.len();
+                hint.hash = self.memory.hash(record.id);
+                index.prefetch(hint.hash);
             }
         }
-        for (link, record) in links.iter().zip(records) {
-            let Some(session) = link.map(|link| &sessions[link]) else {
+        for (hint, record) in hints.iter_mut().zip(records) {
+            if about(record) {
+                hint.link = index.first(hint.hash);
+                hint.removals = index.removals();
+                if let Some(link) = hint.link {
+                    sessions.prefetch(link);
+                }
+            }
+        }
+        for (hint, record) in hints.iter_mut().zip(records) {
+            hint.link = Index::like(sessions, hint.link, hint.hash);
+            let Some(session) = hint.link.map(|link| &sessions[link]) else {
                 continue;
             };
             heap.prefetch(session.common.text);
@@ -78,19 +101,18 @@ impl Store {
                 }
             }
         }
-        for (link, record) in links.iter_mut().zip(records) {
-            while let Some(session) = link.map(|link| &sessions[link]) {
-                if key(heap, session) == record.id {
-                    if !session.has(Flag::DeferredByDomain) {
-                        heap.prefetch(self.domains.arena[session.domain].common.counters);
-                    }
-                    break;
-                }
-                *link = session.chain;
+        for (hint, record) in hints.iter_mut().zip(records) {
+            let Some(session) = hint.link.map(|link| &sessions[link]) else {
+                continue;
+            };
+            if key(heap, session) != record.id {
+                // Another id of that hash, as rare as one in four milliards.
+                *hint = Hint::NONE;
+            } else if !session.has(Flag::DeferredByDomain) {
+                heap.prefetch(self.domains.arena[session.domain].common.counters);
             }
         }
-        let removals = self.sessions.index.removals();
-        links.map(|link| link.map(|link| Hint { link, removals }))
+        hints
     }
 
     /// Brings what the rows of a command and of those behind it in their level show
@@ -119,14 +141,20 @@ impl Store {
         }
     }
 
-    /// The session of that id, if a hint that was made for it still holds. It was
-    /// compared with the id as it is escaped, which is longer than an id with escapes.
-    #[inline]
-    pub(super) fn hinted(&self, hint: Option<Hint>, id: &[u8]) -> Option<Link<Session>> {
-        let Hint { link, removals } = hint?;
-        let holds = removals == self.sessions.index.removals()
-            && usize::from(self.sessions.arena[link].common.key_len) == id.len();
+    /// The session of that id, if a hint that was made for it still holds.
+    #[inline(always)]
+    pub(super) fn hinted(&self, hint: Hint, id: &[u8]) -> Option<Link<Session>> {
+        let link = hint.link?;
+        let holds = hint.id_bytes == id.len() && hint.removals == self.sessions.index.removals();
         debug_assert!(!holds || key(&self.memory.heap, &self.sessions.arena[link]) == id);
         holds.then_some(link)
+    }
+
+    /// The hash of a session's id, which a hint that was made for it knows.
+    pub(super) fn hash_of_session(&self, id: &[u8], hint: Hint) -> u32 {
+        match hint.id_bytes == id.len() {
+            true => hint.hash,
+            false => self.memory.hash(id),
+        }
     }
 }

@@ -24,11 +24,11 @@ impl Store {
     /// Applies a record. The answer is what was remarkable about it, if
     /// anything.
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
-        self.apply_hinted(record, None, now)
+        self.apply_hinted(record, Hint::NONE, now)
     }
 
     /// The same, when it is known where its session was.
-    pub fn apply_hinted(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
+    pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
         let note = self.apply_quietly(record, hint, now);
         if !self.has_lost {
             return note;
@@ -46,7 +46,7 @@ impl Store {
     /// The same, but for what could not be added to entries that are not about the
     /// record.
     #[inline(always)]
-    fn apply_quietly(&mut self, record: &Record, hint: Option<Hint>, now: Now) -> Option<Note> {
+    fn apply_quietly(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
         match *record {
             Record::Connect {
                 session,
@@ -54,7 +54,7 @@ impl Store {
                 service,
                 pid,
                 ip,
-            } => self.connect(session, user, (service, pid), ip, now),
+            } => self.connect((session, hint), user, (service, pid), ip, now),
             Record::UpdateSession { session, report } => {
                 match self.session_for_update(session, hint, now) {
                     Ok((link, note)) => self.update_session(link, report, now).or(note),
@@ -69,7 +69,7 @@ impl Store {
                 Err(note) => Some(note),
             },
             Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
-            Record::Disconnect { session } => match self.find_session(session, hint) {
+            Record::Disconnect { session } => match self.find_hinted(session, hint) {
                 None => Some(Note::UnknownSession),
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
                     Some(Note::Disconnected)
@@ -116,14 +116,14 @@ impl Store {
     /// CONNECT.
     fn connect(
         &mut self,
-        id: &[u8],
+        (id, hint): (&[u8], Hint),
         user: &[u8],
         (service, pid): (&[u8], u32),
         ip: Option<IpAddr>,
         now: Now,
     ) -> Option<Note> {
         let live = self
-            .find_session(id, None)
+            .find_hinted(id, hint)
             .filter(|&link| self.sessions.arena[link].has(Flag::Connected));
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
@@ -135,7 +135,12 @@ impl Store {
         let session = match live {
             _ if parents.ip.is_none() && ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
-            None => self.make_session((id, service), parents, now, |session| session.pid = pid),
+            None => {
+                let hash = self.hash_of_session(id, hint);
+                self.make_session((id, hash, service), parents, now, |session| {
+                    session.pid = pid
+                })
+            }
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
         if session.is_none() {

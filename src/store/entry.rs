@@ -17,14 +17,15 @@
 //!
 //! | level | slot | text | counters |
 //! |---|---|---|---|
-//! | command | 64 | name and arguments | 32 |
-//! | session | 100 | id and service | 48 |
-//! | user | 80 | name | 16, then 48 |
-//! | domain | 68 | name | 48 |
-//! | ip | 68 | 8 or 16 | 16, then 48 |
+//! | command | 68 | name and arguments | 32 |
+//! | session | 104 | id and service | 48 |
+//! | user | 84 | name | 16, then 48 |
+//! | domain | 72 | name | 48 |
+//! | ip | 72 | 8 or 16 | 16, then 48 |
 
 use super::arena::Link;
 use super::heap::Blob;
+use super::index::Chain;
 use super::list::{Hook, List};
 use std::num::NonZeroU32;
 
@@ -188,8 +189,10 @@ pub trait Entry: Copy {
     fn common(&self) -> &Common<Self>;
     /// The same, to be changed.
     fn common_mut(&mut self) -> &mut Common<Self>;
-    /// The next entry of its bucket in the level's index.
-    fn chain(&mut self) -> &mut Option<Link<Self>>;
+    /// Its place in the level's index.
+    fn chain(&self) -> &Chain<Self>;
+    /// The same, to be changed.
+    fn chain_mut(&mut self) -> &mut Chain<Self>;
 }
 
 /// A command.
@@ -201,8 +204,8 @@ pub struct Command {
     pub session: Link<Session>,
     /// Place in the session's list, by creation.
     pub in_session: Hook<Command>,
-    /// The next entry of the index's bucket, while it runs.
-    pub chain: Option<Link<Command>>,
+    /// Place in the index, while it runs.
+    pub chain: Chain<Command>,
     /// Its number within the session, while it runs.
     pub running: Option<NonZeroU32>,
 }
@@ -222,8 +225,8 @@ pub struct Session {
     pub in_user: Hook<Session>,
     /// Place in the ip's list, newest first.
     pub in_ip: Hook<Session>,
-    /// The next entry of the index's bucket.
-    pub chain: Option<Link<Session>>,
+    /// Place in the index.
+    pub chain: Chain<Session>,
     /// Its commands, oldest first.
     pub commands: List<Command>,
     /// The process, 0 when unknown.
@@ -258,8 +261,8 @@ pub struct User {
     pub domain: Link<Domain>,
     /// Place in the domain's list, newest first.
     pub in_domain: Hook<User>,
-    /// The next entry of the index's bucket.
-    pub chain: Option<Link<User>>,
+    /// Place in the index.
+    pub chain: Chain<User>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -275,8 +278,8 @@ pub struct User {
 pub struct Domain {
     /// What all entries have.
     pub common: Common<Domain>,
-    /// The next entry of the index's bucket.
-    pub chain: Option<Link<Domain>>,
+    /// Place in the index.
+    pub chain: Chain<Domain>,
     /// Users, newest first.
     pub users: List<User>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -292,8 +295,8 @@ pub struct Domain {
 pub struct Ip {
     /// What all entries have.
     pub common: Common<Ip>,
-    /// The next entry of the index's bucket.
-    pub chain: Option<Link<Ip>>,
+    /// Place in the index.
+    pub chain: Chain<Ip>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -321,7 +324,7 @@ macro_rules! entries {
             const COUNTER_BYTES: usize = $counter_bytes;
             const BLANK: $name = $name {
                 common: Common::BLANK,
-                chain: None,
+                chain: Chain::NONE,
                 $($field: $blank),*
             };
             fn node(link: Link<Self>) -> Node {
@@ -333,7 +336,10 @@ macro_rules! entries {
             fn common_mut(&mut self) -> &mut Common<Self> {
                 &mut self.common
             }
-            fn chain(&mut self) -> &mut Option<Link<Self>> {
+            fn chain(&self) -> &Chain<Self> {
+                &self.chain
+            }
+            fn chain_mut(&mut self) -> &mut Chain<Self> {
                 &mut self.chain
             }
         }

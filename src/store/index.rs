@@ -33,6 +33,32 @@ pub const INDEX_SHARE: usize = 512;
 /// fail.
 const MAX_BUCKETS: usize = 1 << 28;
 
+/// An entry's place in an index.
+#[derive(Debug)]
+pub struct Chain<T> {
+    /// The next entry of the bucket.
+    pub next: Option<Link<T>>,
+    /// The hash of its key: nobody needs the key to tell it from others or to move it,
+    /// which often is in memory that nothing else has touched lately.
+    hash: u32,
+}
+
+impl<T> Clone for Chain<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Chain<T> {}
+
+impl<T> Chain<T> {
+    /// That of an entry which is in no index.
+    pub const NONE: Chain<T> = Chain {
+        next: None,
+        hash: 0,
+    };
+}
+
 /// An index of the entries of one arena.
 #[derive(Debug)]
 pub struct Index<T> {
@@ -72,7 +98,7 @@ impl<T: Entry> Index<T> {
 
     /// The place of a hash's bucket: by as many bits as number the used part
     /// rounded up, by one less where that bucket is not in use yet.
-    fn bucket(&self, hash: u64) -> usize {
+    fn bucket(&self, hash: u32) -> usize {
         let rounded_up = self.used.next_power_of_two();
         let bucket = hash as usize & (rounded_up - 1);
         match bucket < self.used {
@@ -88,13 +114,13 @@ impl<T: Entry> Index<T> {
     }
 
     /// The entry that is looked at first for a hash.
-    pub fn first(&self, hash: u64) -> Option<Link<T>> {
+    pub fn first(&self, hash: u32) -> Option<Link<T>> {
         self.head(self.bucket(hash))
     }
 
     /// Lets the processor fetch what is looked at first for a hash.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
+    pub fn prefetch(&self, hash: u32) {
         prefetch(std::slice::from_ref(&self.buckets[self.bucket(hash)]));
     }
 
@@ -103,57 +129,71 @@ impl<T: Entry> Index<T> {
         NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
     }
 
-    /// The entry of that hash for which `matches` holds.
-    pub fn find(
-        &self,
-        arena: &mut Arena<T>,
-        hash: u64,
-        mut matches: impl FnMut(&T) -> bool,
-    ) -> Option<Link<T>> {
-        let mut at = self.first(hash);
+    /// The first entry of that hash, from one of its bucket on.
+    #[inline(always)]
+    pub fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
         while let Some(link) = at {
-            let entry = &mut arena[link];
-            if matches(entry) {
+            let chain = arena[link].chain();
+            if chain.hash == hash {
                 break;
             }
-            at = *T::chain(entry);
+            at = chain.next;
         }
         at
     }
 
-    /// Adds an entry. `hash_of` gives the hash of any entry.
-    pub fn insert(&mut self, arena: &mut Arena<T>, link: Link<T>, hash_of: impl Fn(&T) -> u64) {
-        if self.len >= self.used && self.used < self.buckets.len() {
-            self.split(arena, &hash_of);
+    /// The entry of that hash for which `matches` holds.
+    #[inline]
+    pub fn find(
+        &self,
+        arena: &Arena<T>,
+        hash: u32,
+        matches: impl Fn(&T) -> bool,
+    ) -> Option<Link<T>> {
+        let mut at = Index::like(arena, self.first(hash), hash);
+        while let Some(link) = at {
+            let entry = &arena[link];
+            if matches(entry) {
+                break;
+            }
+            at = Index::like(arena, entry.chain().next, hash);
         }
-        let hash = hash_of(&arena[link]);
+        at
+    }
+
+    /// Adds an entry of that hash.
+    pub fn insert(&mut self, arena: &mut Arena<T>, link: Link<T>, hash: u32) {
+        if self.len >= self.used && self.used < self.buckets.len() {
+            self.split(arena);
+        }
         self.push(arena, hash, link);
         self.len += 1;
     }
 
     /// Puts an entry before the others of its bucket.
-    fn push(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
+    fn push(&mut self, arena: &mut Arena<T>, hash: u32, link: Link<T>) {
         let bucket = self.bucket(hash);
-        *T::chain(&mut arena[link]) = self.head(bucket);
+        let next = self.head(bucket);
+        *arena[link].chain_mut() = Chain { next, hash };
         self.buckets[bucket] = link.number().get();
     }
 
     /// Takes one more bucket into use and moves there what belongs there.
-    fn split(&mut self, arena: &mut Arena<T>, hash_of: &impl Fn(&T) -> u64) {
+    fn split(&mut self, arena: &mut Arena<T>) {
         let bucket = self.used - (1 << self.used.ilog2());
         let mut at = self.head(bucket);
         self.buckets[bucket] = 0;
         self.used += 1;
         while let Some(link) = at {
-            at = *T::chain(&mut arena[link]);
-            let hash = hash_of(&arena[link]);
+            let Chain { next, hash } = *arena[link].chain();
+            at = next;
             self.push(arena, hash, link);
         }
     }
 
-    /// Takes an entry out that is in the bucket of `hash`.
-    pub fn remove(&mut self, arena: &mut Arena<T>, hash: u64, link: Link<T>) {
-        let next = T::chain(&mut arena[link]).take();
+    /// Takes an entry out.
+    pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) {
+        let Chain { next, hash } = std::mem::replace(arena[link].chain_mut(), Chain::NONE);
         self.len -= 1;
         self.removals = self.removals.wrapping_add(1);
         let bucket = self.bucket(hash);
@@ -163,12 +203,12 @@ impl<T: Entry> Index<T> {
         }
         let mut at = self.head(bucket);
         while let Some(before) = at {
-            let chain = T::chain(&mut arena[before]);
-            if *chain == Some(link) {
-                *chain = next;
+            let chain = arena[before].chain_mut();
+            if chain.next == Some(link) {
+                chain.next = next;
                 return;
             }
-            at = *chain;
+            at = chain.next;
         }
         unreachable!("an indexed entry is in its bucket");
     }
@@ -181,11 +221,9 @@ mod tests {
     use crate::store::testing::Random;
     use std::collections::HashMap;
 
-    /// Spreads a number over 64 bits.
-    fn hash(number: u32) -> u64 {
-        u64::from(number)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(29)
+    /// Spreads a number over 32 bits.
+    fn hash(number: u32) -> u32 {
+        number.wrapping_mul(0x9e37_79b9).rotate_left(19)
     }
 
     #[test]
@@ -197,11 +235,11 @@ mod tests {
         let mut model: HashMap<u32, Link<Ip>> = HashMap::new();
         for _ in 0..20_000 {
             let number = random.below(4000) as u32;
-            let found = index.find(&mut arena, hash(number), |ip| ip.created_secs == number);
+            let found = index.find(&arena, hash(number), |ip| ip.created_secs == number);
             assert_eq!(found, model.get(&number).copied(), "{number}");
             match found {
                 Some(link) if random.below(3) == 0 => {
-                    index.remove(&mut arena, hash(number), link);
+                    index.remove(&mut arena, link);
                     arena.remove(link, &mut budget);
                     model.remove(&number);
                 }
@@ -212,7 +250,7 @@ mod tests {
                         ..Ip::BLANK
                     };
                     let link = arena.insert(ip, &mut budget).unwrap();
-                    index.insert(&mut arena, link, |ip| hash(ip.created_secs));
+                    index.insert(&mut arena, link, hash(number));
                     model.insert(number, link);
                 }
             }

@@ -27,9 +27,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The hash of an entry's key.
-    fn hash_of<T: Entry>(&self, entry: &T) -> u64 {
-        self.hash_key.hash(key(&self.heap, entry))
+    /// The hash of a key. Its lower half is enough for as many buckets as an index has.
+    pub fn hash(&self, key: &[u8]) -> u32 {
+        self.hash_key.hash(key) as u32
     }
 
     /// Puts counters where `blob` is, as narrow as can be, or somewhere else, with room
@@ -253,40 +253,37 @@ impl<T: Entry> Level<T> {
         common.count(memory, difference)
     }
 
-    /// The entry with that key.
-    pub fn find(&mut self, memory: &Memory, wanted: &[u8]) -> Option<Link<T>> {
-        let hash = memory.hash_key.hash(wanted);
-        self.index.find(&mut self.arena, hash, |entry| {
+    /// The entry with that key, whose hash is given.
+    pub fn find(&self, memory: &Memory, (wanted, hash): (&[u8], u32)) -> Option<Link<T>> {
+        self.index.find(&self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })
     }
 
-    /// Puts an entry into the index by its key.
-    pub fn enter(&mut self, memory: &Memory, link: Link<T>) {
-        self.index
-            .insert(&mut self.arena, link, |entry| memory.hash_of(entry));
+    /// Puts an entry into the index by the hash of its key.
+    pub fn enter(&mut self, link: Link<T>, hash: u32) {
+        self.index.insert(&mut self.arena, link, hash);
     }
 
     /// Takes an entry out of the index.
-    pub fn strike(&mut self, memory: &Memory, link: Link<T>) {
-        let hash = memory.hash_of(&self.arena[link]);
-        self.index.remove(&mut self.arena, hash, link);
+    pub fn strike(&mut self, link: Link<T>) {
+        self.index.remove(&mut self.arena, link);
     }
 
     /// Puts a new entry that nothing holds yet before all others, into the index
     /// and into the idle list.
-    pub fn enlist(&mut self, memory: &Memory, link: Link<T>, now: Now) {
+    pub fn enlist(&mut self, link: Link<T>, hash: u32, now: Now) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
-        self.enter(memory, link);
+        self.enter(link, hash);
         self.make_idle(link, now);
     }
 
     /// Undoes [`enlist`](Level::enlist) and releases the entry.
     pub fn delist(&mut self, memory: &mut Memory, link: Link<T>) {
         self.stop_idling(link);
-        self.strike(memory, link);
+        self.strike(link);
         self.all.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });

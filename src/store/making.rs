@@ -89,37 +89,49 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 }
 
 impl Store {
-    /// The newest session with that id, which may be where a hint says.
-    pub(super) fn find_session(&mut self, id: &[u8], hint: Option<Hint>) -> Option<Link<Session>> {
-        self.hinted(hint, id)
-            .or_else(|| self.sessions.find(&self.memory, id))
+    /// The newest session with that id.
+    pub(super) fn find_session(&self, id: &[u8]) -> Option<Link<Session>> {
+        self.find_hinted(id, Hint::NONE)
+    }
+
+    /// The same, which may be where a hint says.
+    #[inline(always)]
+    pub(super) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
+        self.hinted(hint, id).or_else(|| {
+            let hash = self.hash_of_session(id, hint);
+            self.sessions.find(&self.memory, (id, hash))
+        })
     }
 
     /// The user with that name.
-    pub(super) fn find_user(&mut self, name: &[u8]) -> Option<Link<User>> {
-        self.users.find(&self.memory, name)
+    pub(super) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
+        let hash = self.memory.hash(name);
+        self.users.find(&self.memory, (name, hash))
     }
 
     /// The domain with that name.
-    pub(super) fn find_domain(&mut self, name: &[u8]) -> Option<Link<Domain>> {
-        self.domains.find(&self.memory, name)
+    pub(super) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
+        let hash = self.memory.hash(name);
+        self.domains.find(&self.memory, (name, hash))
     }
 
     /// The ip with that address.
-    pub(super) fn find_ip(&mut self, ip: IpAddr) -> Option<Link<Ip>> {
-        self.ips.find(&self.memory, Octets::of(ip).as_slice())
+    pub(super) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
+        let octets = Octets::of(ip);
+        let hash = self.memory.hash(octets.as_slice());
+        self.ips.find(&self.memory, (octets.as_slice(), hash))
     }
 
     /// The command of that number that runs in a session.
     pub(super) fn find_running(
-        &mut self,
+        &self,
         session: Link<Session>,
         number: NonZeroU32,
     ) -> Option<Link<Command>> {
         let hash = command_hash(&self.memory, session, number);
         self.commands
             .index
-            .find(&mut self.commands.arena, hash, |command| {
+            .find(&self.commands.arena, hash, |command| {
                 command.session == session && command.running == Some(number)
             })
     }
@@ -151,7 +163,9 @@ impl Store {
         let Some(domain) = parents.domain else {
             return parents;
         };
-        parents.user = self.users.find(&self.memory, name).or_else(|| {
+        let hash = self.memory.hash(name);
+        let found = self.users.find(&self.memory, (name, hash));
+        parents.user = found.or_else(|| {
             let link = self.with_room(now, |store| {
                 store.users.create(
                     &mut store.memory,
@@ -166,7 +180,7 @@ impl Store {
                     },
                 )
             })?;
-            self.users.enlist(&self.memory, link, now);
+            self.users.enlist(link, hash, now);
             let users = &mut self.domains.arena[domain].users;
             users.push_front(&mut self.users.arena, link, |user| &mut user.in_domain);
             Some(link)
@@ -179,7 +193,8 @@ impl Store {
 
     /// Finds or makes a domain, and holds it.
     fn hold_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
-        let found = self.domains.find(&self.memory, name);
+        let hash = self.memory.hash(name);
+        let found = self.domains.find(&self.memory, (name, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
                 store.domains.create(
@@ -194,7 +209,7 @@ impl Store {
                     },
                 )
             })?;
-            self.domains.enlist(&self.memory, link, now);
+            self.domains.enlist(link, hash, now);
             Some(link)
         })?;
         self.domains.hold(link);
@@ -205,7 +220,8 @@ impl Store {
     pub(super) fn hold_ip(&mut self, ip: IpAddr, now: Now) -> Option<Link<Ip>> {
         let octets = Octets::of(ip);
         let octets = octets.as_slice();
-        let found = self.ips.find(&self.memory, octets);
+        let hash = self.memory.hash(octets);
+        let found = self.ips.find(&self.memory, (octets, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
                 store.ips.create(
@@ -220,7 +236,7 @@ impl Store {
                     },
                 )
             })?;
-            self.ips.enlist(&self.memory, link, now);
+            self.ips.enlist(link, hash, now);
             Some(link)
         })?;
         self.ips.hold(link);
@@ -253,7 +269,7 @@ impl Store {
     /// Makes a connected session below parents that are held for it.
     pub(super) fn make_session(
         &mut self,
-        (id, service): (&[u8], &[u8]),
+        (id, hash, service): (&[u8], u32, &[u8]),
         parents: Parents,
         now: Now,
         make: impl Fn(&mut Session),
@@ -280,12 +296,12 @@ impl Store {
                 },
             )
         })?;
-        if let Some(older) = self.sessions.find(&self.memory, id) {
-            self.sessions.strike(&self.memory, older);
+        if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
+            self.sessions.strike(older);
             self.sessions.arena[older].set(Flag::Indexed, false);
             self.sessions.arena[link].set(Flag::ReusesId, true);
         }
-        self.sessions.enter(&self.memory, link);
+        self.sessions.enter(link, hash);
         let arena = &mut self.sessions.arena;
         self.sessions
             .all
@@ -314,17 +330,18 @@ impl Store {
     pub(super) fn session_for_update(
         &mut self,
         id: &[u8],
-        hint: Option<Hint>,
+        hint: Hint,
         now: Now,
     ) -> Result<(Link<Session>, Option<Note>), Note> {
-        if let Some(link) = self.find_session(id, hint) {
+        if let Some(link) = self.find_hinted(id, hint) {
             return match self.sessions.arena[link].has(Flag::Connected) {
                 true => Ok((link, None)),
                 false => Err(Note::Disconnected),
             };
         }
         let parents = self.hold_user(b"", now);
-        match self.make_session((id, b""), parents, now, |session| {
+        let hash = self.hash_of_session(id, hint);
+        match self.make_session((id, hash, b""), parents, now, |session| {
             session.set(Flag::Placeholder, true)
         }) {
             Some(link) => Ok((link, Some(Note::Placeholder))),
@@ -338,7 +355,7 @@ impl Store {
     /// Takes a session out of the index if it is there.
     fn unindex_session(&mut self, link: Link<Session>) {
         if self.sessions.arena[link].has(Flag::Indexed) {
-            self.sessions.strike(&self.memory, link);
+            self.sessions.strike(link);
             self.sessions.arena[link].set(Flag::Indexed, false);
         }
     }
@@ -395,14 +412,8 @@ impl Store {
         match running {
             Some(number) => {
                 debug_assert!(self.find_running(session, number).is_none());
-                let memory = &self.memory;
-                let hash_of = |command: &Command| {
-                    let number = command.running.expect("an indexed command runs");
-                    command_hash(memory, command.session, number)
-                };
-                self.commands
-                    .index
-                    .insert(&mut self.commands.arena, link, hash_of);
+                let hash = command_hash(&self.memory, session, number);
+                self.commands.enter(link, hash);
             }
             None => self.commands.make_idle(link, now),
         }
@@ -417,13 +428,9 @@ impl Store {
     /// Takes a command out of the index of running ones if it is there. True
     /// when it was.
     fn unindex_command(&mut self, link: Link<Command>) -> bool {
-        let command = &mut self.commands.arena[link];
-        let (session, running) = (command.session, command.running.take());
-        if let Some(number) = running {
-            let hash = command_hash(&self.memory, session, number);
-            self.commands
-                .index
-                .remove(&mut self.commands.arena, hash, link);
+        let running = self.commands.arena[link].running.take();
+        if running.is_some() {
+            self.commands.strike(link);
         }
         running.is_some()
     }
@@ -497,7 +504,7 @@ impl Store {
 }
 
 /// The hash by which a running command is found.
-fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u64 {
+fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u32 {
     let both = u64::from(session.number().get()) << 32 | u64::from(number.get());
-    memory.hash_key.hash(&both.to_le_bytes())
+    memory.hash(&both.to_le_bytes())
 }

@@ -277,7 +277,7 @@ impl Store {
     /// The session that a filter names. Several sessions with the same id are
     /// not named by it: the walk has to look for them.
     fn named_session(&mut self, filter: &Filter) -> Named<Session> {
-        let named = Named::of(filter.session.as_deref(), |id| self.find_session(id, None));
+        let named = Named::of(filter.session.as_deref(), |id| self.find_session(id));
         match named {
             Named::Known(session) if self.sessions.arena[session].has(Flag::ReusesId) => Named::Not,
             named => named,

@@ -67,7 +67,8 @@ impl<T: Kind + Parent> Restored<T> {
     fn enlist(&mut self, store: &mut Store, made: Option<Link<T>>, touched: Now, is_held: bool) {
         let (level, memory) = T::level_mut(store);
         if let Some(link) = made {
-            level.enlist(memory, link, touched);
+            let hash = memory.hash(key(&memory.heap, &level.arena[link]));
+            level.enlist(link, hash, touched);
             if is_held {
                 level.hold(link);
                 self.held.push(link);
@@ -373,7 +374,7 @@ impl Restoring {
             Some(number) => self.ips.find(&self.store, number)?,
             None => None,
         };
-        let is_known = indexed && self.store.find_session(id, None).is_some();
+        let is_known = indexed && self.store.find_session(id).is_some();
         if is_known || (connected && !indexed) {
             return Err(Unsound);
         }
@@ -419,7 +420,8 @@ impl Restoring {
         let all = &mut store.sessions.all;
         all.push_front(arena, link, |session| &mut session.common.in_level);
         if session.has(Flag::Indexed) {
-            store.sessions.enter(&store.memory, link);
+            let hash = store.memory.hash(key(&store.memory.heap, &session));
+            store.sessions.enter(link, hash);
         }
         store.join_parents(link);
         if !session.has(Flag::Connected) {

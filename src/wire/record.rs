@@ -120,11 +120,15 @@ impl Head {
         Head::NONE
     }
 
-    /// Whom the line is about; nobody where the second field is missing.
+    /// The session that the line is about, if it is about one.
     #[inline]
     pub fn subject<'a>(&self, line: &'a [u8]) -> Subject<'a> {
+        let id = match self.kind {
+            None | Some(Kind::AddUser) => None,
+            Some(_) => line.get(self.begin..self.end),
+        };
         Subject {
-            id: line.get(self.begin..self.end).unwrap_or_default(),
+            id: id.unwrap_or_default(),
             is_command: self.kind == Some(Kind::UpdateCommand),
         }
     }

@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
-    CommandUpdate, CursorId, Filter, Network, Now, Opening, Pattern, Progress, Record, Row, Store,
-    Subject, Zoom,
+    CommandUpdate, CursorId, Filter, Hint, Network, Now, Opening, Pattern, Progress, Record, Row,
+    Store, Subject, Zoom,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -174,7 +174,7 @@ impl World {
                 };
                 self.store.look_ahead(&[subject], self.now())[0]
             }
-            false => None,
+            false => Hint::NONE,
         };
         let now = self.now();
         let note = self.store.apply_hinted(record, hint, now);
