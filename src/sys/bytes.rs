@@ -29,17 +29,24 @@ pub fn prefetch<T>(values: &[T]) {
         use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
         const LINE_BYTES: usize = 64;
         let begin = values.as_ptr().cast::<i8>();
-        let before = begin as usize % LINE_BYTES;
-        for at in (0..before + size_of_val(values)).step_by(LINE_BYTES) {
-            let line = begin.wrapping_sub(before).wrapping_add(at);
+        let fetch = |at| {
             // Rust 1.85 calls it unsafe, later ones do not.
             #[allow(unused_unsafe)]
             // SAFETY: SSE, which has it, is part of x86-64, and it reads nothing for
             // the program, whatever the address.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(line)
+                _mm_prefetch::<_MM_HINT_T0>(begin.wrapping_add(at))
             };
+        };
+        // As many for every place of values of one size, so that the processor foresees
+        // their number.
+        let bytes = size_of_val(values);
+        let mut at = 0;
+        while at < bytes {
+            fetch(at);
+            at += LINE_BYTES;
         }
+        fetch(bytes.saturating_sub(1));
     }
     let _ = values;
 }
