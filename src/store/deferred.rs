@@ -112,7 +112,8 @@ fn defer<P: Defers>(
     // It adds with every record from now on, to counters as they are if that has no room.
     let _ = level.lay_plainly(memory, link);
     while let Some(deferred) = level.arena[link].first() {
-        settle(level, memory, sessions, link, deferred)?;
+        let counted = sessions.lanes(memory, deferred);
+        settle(level, memory, sessions, link, (deferred, &counted))?;
     }
     Ok(())
 }
@@ -134,7 +135,7 @@ fn unchain<P: Defers>(
     }
 }
 
-/// Adds what a deferred session counted to the entry that defers it.
+/// Adds what a session counted to the entry that defers it, if it does.
 ///
 /// # Errors
 /// [`Full`] when that has no room; then the session stays deferred.
@@ -143,13 +144,12 @@ fn settle<P: Defers>(
     memory: &mut Memory,
     sessions: &mut Level<Session>,
     parent: Link<P>,
-    session: Link<Session>,
+    (session, counted): (Link<Session>, &Lanes),
 ) -> Result<(), Full> {
     if !sessions.arena[session].has(P::FLAG) {
         return Ok(());
     }
-    let counted = sessions.lanes(memory, session);
-    level.count(memory, parent, Difference::Of(&counted))?;
+    level.count(memory, parent, Difference::Of(counted))?;
     let common = level.arena[parent].common_mut();
     let wall = common
         .stamp
@@ -184,10 +184,12 @@ impl Store {
             user, domain, ip, ..
         } = self.sessions.arena[link];
         let (memory, sessions) = (&mut self.memory, &mut self.sessions);
-        let by_user = settle(&mut self.users, memory, sessions, user, link);
-        let by_domain = settle(&mut self.domains, memory, sessions, domain, link);
+        let counted = sessions.lanes(memory, link);
+        let session = (link, &counted);
+        let by_user = settle(&mut self.users, memory, sessions, user, session);
+        let by_domain = settle(&mut self.domains, memory, sessions, domain, session);
         let by_ip = ip.map_or(Ok(()), |ip| {
-            settle(&mut self.ips, memory, sessions, ip, link)
+            settle(&mut self.ips, memory, sessions, ip, session)
         });
         by_user.and(by_domain).and(by_ip)
     }

@@ -27,6 +27,7 @@ use super::arena::Link;
 use super::heap::Blob;
 use super::index::Chain;
 use super::list::{Hook, List};
+use super::packed::Codes;
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -179,10 +180,10 @@ pub enum Node {
 pub trait Entry: Copy {
     /// What vacant slots of fresh pages hold.
     const BLANK: Self;
-    /// Room for packed counters that a new entry has from the beginning, in
-    /// bytes: what most entries that live on come to need. So a limit that is
-    /// full of entries which may not be freed does not keep them from counting.
-    const COUNTER_BYTES: usize;
+    /// The widths of counters that a new entry has from the beginning: what most
+    /// entries that live on come to need. So a limit that is full of entries which
+    /// may not be freed does not keep them from counting.
+    const CODES: Codes;
     /// The reference to the entry at a link.
     fn node(link: Link<Self>) -> Node;
     /// What it shares with the others.
@@ -319,9 +320,9 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $counter_bytes:literal { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $codes:ident { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
-            const COUNTER_BYTES: usize = $counter_bytes;
+            const CODES: Codes = Codes::$codes;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 chain: Chain::NONE,
@@ -347,20 +348,20 @@ macro_rules! entries {
 }
 
 entries! {
-    Command 0 { session: nowhere(), in_session: Hook::NONE, running: None };
-    Session 48 {
+    Command NONE { session: nowhere(), in_session: Hook::NONE, running: None };
+    Session SESSION {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
         commands: List::EMPTY, pid: 0, deferred_by_user: None, deferred_by_domain: None,
         deferred_by_ip: None
     };
-    User 16 {
+    User EVENTS {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     };
-    Domain 48 {
+    Domain SESSION {
         users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
     };
-    Ip 16 { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
+    Ip EVENTS { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
 }
 
 macro_rules! parents {

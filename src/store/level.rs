@@ -12,7 +12,7 @@ use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use super::index::Index;
 use super::lanes::{Counters, Difference, Lanes};
 use super::list::List;
-use super::packed::{self, Codes, MAX_PACKED_BYTES};
+use super::packed::{self, Codes};
 
 /// What levels share: the budget, all bytes that are not an entry's slot, and
 /// the keys of the hashes of keys.
@@ -32,25 +32,37 @@ impl Memory {
         self.hash_key.hash(key) as u32
     }
 
-    /// Puts counters where `blob` is, as narrow as can be, or somewhere else, with room
-    /// for at least `room` bytes, if they have outgrown it.
+    /// Puts counters with these widths, which are wide enough, where `blob` is, or
+    /// somewhere else if that is too short.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then the old counters stand.
-    pub fn store(
+    fn store(
         &mut self,
         blob: &mut Blob,
         counters: &Lanes,
-        room: usize,
+        codes: Codes,
         purpose: Purpose,
     ) -> Result<(), Full> {
-        let codes = Codes::narrowest(counters);
         let length = codes.packed_bytes();
         if length > self.heap.bytes(*blob).len() {
-            self.move_counters(blob, length.max(room), purpose)?;
+            let new = self.heap.take(length, &mut self.budget, purpose)?;
+            let old = std::mem::replace(blob, new);
+            self.heap.free(old, &mut self.budget);
         }
         packed::pack(counters, codes, self.heap.bytes_mut(*blob));
         Ok(())
+    }
+
+    /// Puts counters that have outgrown the widths they had where `blob` is, as narrow
+    /// as can be, or somewhere else.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then the old counters stand.
+    #[cold]
+    #[inline(never)]
+    fn widen(&mut self, blob: &mut Blob, counters: &Lanes) -> Result<(), Full> {
+        self.store(blob, counters, Codes::narrowest(counters), Purpose::Grow)
     }
 
     /// Lets the counters at `blob` lie plainly.
@@ -62,22 +74,7 @@ impl Memory {
             return Ok(());
         }
         let counters = self.lanes(*blob);
-        self.move_counters(blob, MAX_PACKED_BYTES, Purpose::Create)?;
-        packed::pack(&counters, Codes::PLAIN, self.heap.bytes_mut(*blob));
-        Ok(())
-    }
-
-    /// Makes `blob` one of so many bytes, which hold nothing yet.
-    fn move_counters(
-        &mut self,
-        blob: &mut Blob,
-        bytes: usize,
-        purpose: Purpose,
-    ) -> Result<(), Full> {
-        let new = self.heap.take(bytes, &mut self.budget, purpose)?;
-        let old = std::mem::replace(blob, new);
-        self.heap.free(old, &mut self.budget);
-        Ok(())
+        self.store(blob, &counters, Codes::PLAIN, Purpose::Create)
     }
 
     /// The counters at `blob`.
@@ -103,22 +100,9 @@ impl<T> Common<T> {
     #[inline]
     fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
         match packed::count(memory.heap.bytes_mut(self.counters), difference) {
-            true => Ok(()),
-            false => self.count_in_more_room(memory, difference),
+            None => Ok(()),
+            Some(sums) => memory.widen(&mut self.counters, &sums),
         }
-    }
-
-    /// The same, when the counters need more room.
-    #[cold]
-    #[inline(never)]
-    fn count_in_more_room(
-        &mut self,
-        memory: &mut Memory,
-        difference: Difference,
-    ) -> Result<(), Full> {
-        let mut sums = memory.lanes(self.counters);
-        sums.count(difference);
-        memory.store(&mut self.counters, &sums, 0, Purpose::Grow)
     }
 
     /// Puts texts into the heap and refers to them; what was there before stays
@@ -196,13 +180,9 @@ impl<T: Entry> Level<T> {
         };
         common.stamp.set_wall(now.wall);
         common.set_texts(memory, texts)?;
+        let codes = T::CODES.or(Codes::narrowest(counters));
         let made = memory
-            .store(
-                &mut common.counters,
-                counters,
-                T::COUNTER_BYTES,
-                Purpose::Create,
-            )
+            .store(&mut common.counters, counters, codes, Purpose::Create)
             .and_then(|()| self.arena.insert(make(common), &mut memory.budget));
         if made.is_err() {
             memory.heap.free(common.text, &mut memory.budget);
@@ -340,7 +320,7 @@ impl<T: Entry> Level<T> {
         let blob = &mut self.arena[link].common_mut().counters;
         match packed::replace(memory.heap.bytes_mut(*blob), counters) {
             true => Ok(()),
-            false => memory.store(blob, counters, 0, Purpose::Grow),
+            false => memory.widen(blob, counters),
         }
     }
 

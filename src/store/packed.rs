@@ -93,6 +93,26 @@ impl Codes {
     /// Eight bytes for each counter, in the order of lanes.
     pub const PLAIN: Codes = Codes(0o7777);
 
+    /// Nothing but zeros.
+    pub const NONE: Codes = Codes::of([0; 4]);
+
+    /// A few logins or commands.
+    pub const EVENTS: Codes = Codes::of([0, 1, 0, 0]);
+
+    /// What most sessions come to: some megabytes and seconds.
+    pub const SESSION: Codes = Codes::of([3, 2, 1, 0]);
+
+    /// Of groups of these widths, in bytes; at most four.
+    const fn of([amounts, events, mail, auth]: [u16; 4]) -> Codes {
+        Codes(amounts | events << 3 | mail << 6 | auth << 9)
+    }
+
+    /// Of each group the wider one.
+    pub fn or(self, other: Codes) -> Codes {
+        let group = |group: usize| (self.0 & 7 << (3 * group)).max(other.0 & 7 << (3 * group));
+        Codes(group(0) | group(1) | group(2) | group(3))
+    }
+
     /// The narrowest for these values.
     pub fn narrowest(lanes: &Lanes) -> Codes {
         const CODES: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
@@ -318,27 +338,34 @@ fn plain(packed: &mut [u8]) -> Option<&mut [u8; LANES * 8]> {
     words.first_chunk_mut().filter(|_| is_plain)
 }
 
-/// Adds to what is packed in a slot, with the widths it has. False, and nothing
-/// changed, when a value needs more bytes.
+/// Adds to what is packed in a slot, with the widths it has. When a value needs more
+/// bytes, nothing changes, and the answer is what there would be.
 #[inline]
 #[must_use]
-pub fn count(packed: &mut [u8], difference: Difference) -> bool {
-    match (plain(packed), difference) {
-        (_, Difference::Nothing) => true,
-        (Some(words), Difference::Of(lanes)) => {
-            add_plainly(words, lanes);
-            true
+pub fn count(packed: &mut [u8], difference: Difference) -> Option<Lanes> {
+    if let Some(words) = plain(packed) {
+        match difference {
+            Difference::Nothing => {}
+            Difference::One(event) => {
+                count_one(&mut words[event.lane() * 8..][..8]);
+            }
+            Difference::Of(lanes) => add_plainly(words, lanes),
         }
-        (Some(words), Difference::One(event)) => {
-            count_one(&mut words[event.lane() * 8..][..8]);
-            true
-        }
-        (None, Difference::One(event)) => count_one_packed(packed, event),
-        (None, Difference::Of(lanes)) => {
-            let mut sums = unpack(packed);
-            sums.add(lanes);
-            replace(packed, &sums)
-        }
+        return None;
+    }
+    let is_counted = match difference {
+        Difference::Nothing => true,
+        Difference::One(event) => count_one_packed(packed, event),
+        Difference::Of(_) => false,
+    };
+    if is_counted {
+        return None;
+    }
+    let mut sums = unpack(packed);
+    sums.count(difference);
+    match replace(packed, &sums) {
+        true => None,
+        false => Some(sums),
     }
 }
 
@@ -501,7 +528,9 @@ mod tests {
             }
             let mut expected = Lanes::of(&before);
             expected.count(difference);
-            let fits = count(&mut bytes, difference);
+            let more = count(&mut bytes, difference);
+            assert!(more.is_none_or(|sums| sums == expected));
+            let fits = more.is_none();
             assert!(fits || round % 2 == 1, "a word holds everything");
             if !fits {
                 expected = Lanes::of(&before);
@@ -522,7 +551,7 @@ mod tests {
             };
             let mut bytes = packed(&counters, 0);
             assert_eq!(
-                count(&mut bytes, Difference::One(Event::Command)),
+                count(&mut bytes, Difference::One(Event::Command)).is_none(),
                 fits,
                 "{value}"
             );
