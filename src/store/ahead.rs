@@ -13,9 +13,10 @@
 use super::arena::Link;
 use super::entry::{Command, Flag, Now, Session};
 use super::index::Index;
-use super::level::key;
+use super::level::{key, Hashed};
 use super::list::Hook;
 use super::Store;
+use crate::sys::bytes::prefetch;
 
 /// The most records that are looked ahead for together: more than a processor can
 /// wait for at once.
@@ -77,7 +78,7 @@ impl Store {
                 hint.link = index.first(hint.hash);
                 hint.removals = index.removals();
                 if let Some(link) = hint.link {
-                    sessions.prefetch(link);
+                    prefetch(&sessions[link].common);
                 }
             }
         }
@@ -89,15 +90,15 @@ impl Store {
             heap.prefetch(session.common.text);
             heap.prefetch(session.common.counters);
             if !session.has(Flag::DeferredByDomain) {
-                self.domains.arena.prefetch(session.domain);
+                prefetch(&self.domains.arena[session.domain].common);
             }
             if let (true, Some(last)) = (record.is_command, session.commands.tail) {
-                self.commands.arena.prefetch(last);
+                prefetch(&self.commands.arena[last]);
             }
             if session.common.touched_secs != now.uptime_secs {
                 let Hook { prev, next } = session.common.in_age;
                 for neighbour in [prev, next].into_iter().flatten() {
-                    sessions.prefetch(neighbour);
+                    prefetch(&sessions[neighbour].common);
                 }
             }
         }
@@ -115,6 +116,17 @@ impl Store {
         hints
     }
 
+    /// Brings what is looked at first for a user and an ip into the processor's cache.
+    pub(super) fn look_ahead_of_parents(&self, (_, user): Hashed, ip: Option<Hashed>) {
+        let ip = ip.map(|(_, hash)| hash);
+        self.users.index.prefetch(user);
+        if let Some(ip) = ip {
+            self.ips.index.prefetch(ip);
+            self.ips.index.prefetch_first(&self.ips.arena, ip);
+        }
+        self.users.index.prefetch_first(&self.users.arena, user);
+    }
+
     /// Brings what the rows of a command and of those behind it in their level show
     /// into the processor's cache, [`ROWS_AHEAD`] in all.
     pub(super) fn look_ahead_of_rows(&self, first: Link<Command>) {
@@ -127,13 +139,13 @@ impl Store {
             let command = &self.commands.arena[command];
             heap.prefetch(command.common.text);
             heap.prefetch(command.common.counters);
-            self.sessions.arena.prefetch(command.session);
+            prefetch(&self.sessions.arena[command.session]);
             *session = Some(command.session);
         }
         for &session in sessions.iter().flatten() {
             let session = &self.sessions.arena[session];
             heap.prefetch(session.common.text);
-            self.users.arena.prefetch(session.user);
+            prefetch(&self.users.arena[session.user]);
         }
         for &session in sessions.iter().flatten() {
             let user = self.sessions.arena[session].user;

@@ -10,7 +10,7 @@ use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
 use super::lanes::{Difference, Event, Lanes};
 use super::level::key;
-use super::making::Parents;
+use super::making::{Octets, Parents};
 use super::packed;
 use super::{CommandUpdate, Hint, Note, Record, Store};
 use crate::stats::{Report, Stats};
@@ -128,6 +128,10 @@ impl Store {
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
         }
+        let octets = ip.map(Octets::of);
+        let user = self.memory.hashed(user);
+        let ip = octets.as_ref().map(|ip| self.memory.hashed(ip.as_slice()));
+        self.look_ahead_of_parents(user, ip);
         let mut parents = self.hold_user(user, now);
         parents.ip = ip.and_then(|ip| self.hold_ip(ip, now));
         // What a placeholder counted stays where it was counted.
@@ -282,7 +286,7 @@ impl Store {
 
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
-        let parents = self.hold_user(name, now);
+        let parents = self.hold_user(self.memory.hashed(name), now);
         let counted = Lanes::of_stats(stats);
         let counted = self.count_upwards(parents, Difference::Of(&counted), now);
         self.let_go(parents, now);

@@ -14,7 +14,6 @@
 
 use super::budget::{Budget, Full, Purpose};
 use super::slab::Slab;
-use crate::sys::bytes::prefetch;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
@@ -101,6 +100,7 @@ impl<T> std::fmt::Debug for Id<T> {
 
 /// A slot: the entry and its version.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 struct Slot<T> {
     /// Unique to the entry.
     version: u32,
@@ -145,12 +145,6 @@ impl<T: Copy> Arena<T> {
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.slab.len()
-    }
-
-    /// Lets the processor fetch an entry.
-    #[inline(always)]
-    pub fn prefetch(&self, link: Link<T>) {
-        prefetch(std::slice::from_ref(self.slab.element(link.slot())));
     }
 
     /// Puts an entry into a slot.

@@ -114,13 +114,13 @@ impl Stamp {
     }
 }
 
-/// The fields that entries of all levels have.
+/// The fields that entries of all levels have, in this order: what finding an entry
+/// and counting need comes first and is in one or two lines of the processor's cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Common<T> {
-    /// Place in the list of the whole level, by creation.
-    pub in_level: Hook<T>,
-    /// Place in the idle list, or in that of connected sessions.
-    pub in_age: Hook<T>,
+    /// Place in the level's index; of a command while it runs.
+    pub chain: Chain<T>,
     /// The key and what else is text, one behind the other.
     pub text: Blob,
     /// Bytes of the key: command name, session id, user or domain name, or the
@@ -134,6 +134,10 @@ pub struct Common<T> {
     pub touched_secs: u32,
     /// When a record last reached the entry, as shown, and flags.
     pub stamp: Stamp,
+    /// Place in the idle list, or in that of connected sessions.
+    pub in_age: Hook<T>,
+    /// Place in the list of the whole level, by creation.
+    pub in_level: Hook<T>,
 }
 
 impl<T> Clone for Common<T> {
@@ -147,8 +151,7 @@ impl<T> Copy for Common<T> {}
 impl<T> Common<T> {
     /// Fields of an entry that is not made yet.
     pub const BLANK: Common<T> = Common {
-        in_level: Hook::NONE,
-        in_age: Hook::NONE,
+        chain: Chain::NONE,
         text: Blob::EMPTY,
         key_len: 0,
         rest_len: 0,
@@ -158,6 +161,8 @@ impl<T> Common<T> {
             secs: 0,
             usecs_and_flags: 0,
         },
+        in_age: Hook::NONE,
+        in_level: Hook::NONE,
     };
 }
 
@@ -190,14 +195,11 @@ pub trait Entry: Copy {
     fn common(&self) -> &Common<Self>;
     /// The same, to be changed.
     fn common_mut(&mut self) -> &mut Common<Self>;
-    /// Its place in the level's index.
-    fn chain(&self) -> &Chain<Self>;
-    /// The same, to be changed.
-    fn chain_mut(&mut self) -> &mut Chain<Self>;
 }
 
 /// A command.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Command {
     /// What all entries have.
     pub common: Common<Command>,
@@ -205,31 +207,28 @@ pub struct Command {
     pub session: Link<Session>,
     /// Place in the session's list, by creation.
     pub in_session: Hook<Command>,
-    /// Place in the index, while it runs.
-    pub chain: Chain<Command>,
     /// Its number within the session, while it runs.
     pub running: Option<NonZeroU32>,
 }
 
 /// A session.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Session {
     /// What all entries have.
     pub common: Common<Session>,
-    /// Whose it is.
-    pub user: Link<User>,
+    /// Its commands, oldest first.
+    pub commands: List<Command>,
     /// The user's domain, without a look at the user.
     pub domain: Link<Domain>,
+    /// Whose it is.
+    pub user: Link<User>,
     /// Where it comes from.
     pub ip: Option<Link<Ip>>,
     /// Place in the user's list, newest first.
     pub in_user: Hook<Session>,
     /// Place in the ip's list, newest first.
     pub in_ip: Hook<Session>,
-    /// Place in the index.
-    pub chain: Chain<Session>,
-    /// Its commands, oldest first.
-    pub commands: List<Command>,
     /// The process, 0 when unknown.
     pub pid: u32,
     /// The next session that its user defers.
@@ -255,6 +254,7 @@ impl Session {
 
 /// A user.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct User {
     /// What all entries have.
     pub common: Common<User>,
@@ -262,8 +262,6 @@ pub struct User {
     pub domain: Link<Domain>,
     /// Place in the domain's list, newest first.
     pub in_domain: Hook<User>,
-    /// Place in the index.
-    pub chain: Chain<User>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -276,11 +274,10 @@ pub struct User {
 
 /// A domain.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Domain {
     /// What all entries have.
     pub common: Common<Domain>,
-    /// Place in the index.
-    pub chain: Chain<Domain>,
     /// Users, newest first.
     pub users: List<User>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -293,11 +290,10 @@ pub struct Domain {
 
 /// A remote address.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Ip {
     /// What all entries have.
     pub common: Common<Ip>,
-    /// Place in the index.
-    pub chain: Chain<Ip>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
     /// The first session that is deferred, see [`deferred`](super::deferred).
@@ -325,7 +321,6 @@ macro_rules! entries {
             const CODES: Codes = Codes::$codes;
             const BLANK: $name = $name {
                 common: Common::BLANK,
-                chain: Chain::NONE,
                 $($field: $blank),*
             };
             fn node(link: Link<Self>) -> Node {
@@ -336,12 +331,6 @@ macro_rules! entries {
             }
             fn common_mut(&mut self) -> &mut Common<Self> {
                 &mut self.common
-            }
-            fn chain(&self) -> &Chain<Self> {
-                &self.chain
-            }
-            fn chain_mut(&mut self) -> &mut Chain<Self> {
-                &mut self.chain
             }
         }
     )*};

@@ -67,6 +67,8 @@ pub struct Index<T> {
     buckets: Vec<u32>,
     /// How many of them are in use, at least one.
     used: usize,
+    /// The bits that number them, rounded up.
+    mask: usize,
     /// The number of entries.
     len: usize,
     /// How many entries were taken out, modulo 2^32.
@@ -89,6 +91,7 @@ impl<T: Entry> Index<T> {
         Ok(Index {
             buckets: vec![0; count],
             used: 1,
+            mask: 0,
             len: 0,
             removals: 0,
             _charge: charge,
@@ -99,11 +102,10 @@ impl<T: Entry> Index<T> {
     /// The place of a hash's bucket: by as many bits as number the used part
     /// rounded up, by one less where that bucket is not in use yet.
     fn bucket(&self, hash: u32) -> usize {
-        let rounded_up = self.used.next_power_of_two();
-        let bucket = hash as usize & (rounded_up - 1);
+        let bucket = hash as usize & self.mask;
         match bucket < self.used {
             true => bucket,
-            false => bucket & (rounded_up / 2 - 1),
+            false => bucket & (self.mask >> 1),
         }
     }
 
@@ -121,7 +123,15 @@ impl<T: Entry> Index<T> {
     /// Lets the processor fetch what is looked at first for a hash.
     #[inline(always)]
     pub fn prefetch(&self, hash: u32) {
-        prefetch(std::slice::from_ref(&self.buckets[self.bucket(hash)]));
+        prefetch(&self.buckets[self.bucket(hash)]);
+    }
+
+    /// Lets the processor fetch the entry that is looked at first for a hash.
+    #[inline(always)]
+    pub fn prefetch_first(&self, arena: &Arena<T>, hash: u32) {
+        if let Some(link) = self.first(hash) {
+            prefetch(&arena[link].common().chain);
+        }
     }
 
     /// A bucket's first entry.
@@ -133,7 +143,7 @@ impl<T: Entry> Index<T> {
     #[inline(always)]
     pub fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
         while let Some(link) = at {
-            let chain = arena[link].chain();
+            let chain = &arena[link].common().chain;
             if chain.hash == hash {
                 break;
             }
@@ -156,7 +166,7 @@ impl<T: Entry> Index<T> {
             if matches(entry) {
                 break;
             }
-            at = Index::like(arena, entry.chain().next, hash);
+            at = Index::like(arena, entry.common().chain.next, hash);
         }
         at
     }
@@ -174,26 +184,37 @@ impl<T: Entry> Index<T> {
     fn push(&mut self, arena: &mut Arena<T>, hash: u32, link: Link<T>) {
         let bucket = self.bucket(hash);
         let next = self.head(bucket);
-        *arena[link].chain_mut() = Chain { next, hash };
+        arena[link].common_mut().chain = Chain { next, hash };
         self.buckets[bucket] = link.number().get();
     }
 
     /// Takes one more bucket into use and moves there what belongs there.
     fn split(&mut self, arena: &mut Arena<T>) {
-        let bucket = self.used - (1 << self.used.ilog2());
+        let bucket = self.next_to_split();
         let mut at = self.head(bucket);
         self.buckets[bucket] = 0;
         self.used += 1;
+        self.mask = self.used.next_power_of_two() - 1;
         while let Some(link) = at {
-            let Chain { next, hash } = *arena[link].chain();
+            let Chain { next, hash } = arena[link].common().chain;
             at = next;
             self.push(arena, hash, link);
         }
+        // The next entry comes soon, and nobody has looked at these for long.
+        if let Some(link) = self.head(self.next_to_split()) {
+            prefetch(&arena[link].common().chain);
+        }
+    }
+
+    /// The bucket that is split for the next entry.
+    fn next_to_split(&self) -> usize {
+        self.used & (self.mask >> 1)
     }
 
     /// Takes an entry out.
     pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) {
-        let Chain { next, hash } = std::mem::replace(arena[link].chain_mut(), Chain::NONE);
+        let Chain { next, hash } =
+            std::mem::replace(&mut arena[link].common_mut().chain, Chain::NONE);
         self.len -= 1;
         self.removals = self.removals.wrapping_add(1);
         let bucket = self.bucket(hash);
@@ -203,7 +224,7 @@ impl<T: Entry> Index<T> {
         }
         let mut at = self.head(bucket);
         while let Some(before) = at {
-            let chain = arena[before].chain_mut();
+            let chain = &mut arena[before].common_mut().chain;
             if chain.next == Some(link) {
                 chain.next = next;
                 return;

@@ -14,6 +14,9 @@ use super::lanes::{Counters, Difference, Lanes};
 use super::list::List;
 use super::packed::{self, Codes};
 
+/// A key and its hash.
+pub type Hashed<'a> = (&'a [u8], u32);
+
 /// What levels share: the budget, all bytes that are not an entry's slot, and
 /// the keys of the hashes of keys.
 #[derive(Debug)]
@@ -27,6 +30,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A key and its hash.
+    pub fn hashed<'a>(&self, key: &'a [u8]) -> Hashed<'a> {
+        (key, self.hash(key))
+    }
+
     /// The hash of a key. Its lower half is enough for as many buckets as an index has.
     pub fn hash(&self, key: &[u8]) -> u32 {
         self.hash_key.hash(key) as u32
@@ -234,7 +242,7 @@ impl<T: Entry> Level<T> {
     }
 
     /// The entry with that key, whose hash is given.
-    pub fn find(&self, memory: &Memory, (wanted, hash): (&[u8], u32)) -> Option<Link<T>> {
+    pub fn find(&self, memory: &Memory, (wanted, hash): Hashed) -> Option<Link<T>> {
         self.index.find(&self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })

@@ -10,7 +10,7 @@
 use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::lanes::Lanes;
-use super::level::Memory;
+use super::level::{Hashed, Memory};
 use super::{Full, Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;
@@ -105,21 +105,19 @@ impl Store {
 
     /// The user with that name.
     pub(super) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
-        let hash = self.memory.hash(name);
-        self.users.find(&self.memory, (name, hash))
+        self.users.find(&self.memory, self.memory.hashed(name))
     }
 
     /// The domain with that name.
     pub(super) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
-        let hash = self.memory.hash(name);
-        self.domains.find(&self.memory, (name, hash))
+        self.domains.find(&self.memory, self.memory.hashed(name))
     }
 
     /// The ip with that address.
     pub(super) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
         let octets = Octets::of(ip);
-        let hash = self.memory.hash(octets.as_slice());
-        self.ips.find(&self.memory, (octets.as_slice(), hash))
+        let hashed = self.memory.hashed(octets.as_slice());
+        self.ips.find(&self.memory, hashed)
     }
 
     /// The command of that number that runs in a session.
@@ -155,7 +153,7 @@ impl Store {
     }
 
     /// Finds or makes a user and its domain, and holds both.
-    pub(super) fn hold_user(&mut self, name: &[u8], now: Now) -> Parents {
+    pub(super) fn hold_user(&mut self, (name, hash): Hashed, now: Now) -> Parents {
         let mut parents = Parents {
             domain: self.hold_domain(domain_of(name), now),
             ..Parents::default()
@@ -163,7 +161,6 @@ impl Store {
         let Some(domain) = parents.domain else {
             return parents;
         };
-        let hash = self.memory.hash(name);
         let found = self.users.find(&self.memory, (name, hash));
         parents.user = found.or_else(|| {
             let link = self.with_room(now, |store| {
@@ -193,7 +190,7 @@ impl Store {
 
     /// Finds or makes a domain, and holds it.
     fn hold_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
-        let hash = self.memory.hash(name);
+        let (_, hash) = self.memory.hashed(name);
         let found = self.domains.find(&self.memory, (name, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
@@ -217,10 +214,7 @@ impl Store {
     }
 
     /// Finds or makes an ip, and holds it.
-    pub(super) fn hold_ip(&mut self, ip: IpAddr, now: Now) -> Option<Link<Ip>> {
-        let octets = Octets::of(ip);
-        let octets = octets.as_slice();
-        let hash = self.memory.hash(octets);
+    pub(super) fn hold_ip(&mut self, (octets, hash): Hashed, now: Now) -> Option<Link<Ip>> {
         let found = self.ips.find(&self.memory, (octets, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
@@ -339,7 +333,7 @@ impl Store {
                 false => Err(Note::Disconnected),
             };
         }
-        let parents = self.hold_user(b"", now);
+        let parents = self.hold_user(self.memory.hashed(b""), now);
         let hash = self.hash_of_session(id, hint);
         match self.make_session((id, hash, b""), parents, now, |session| {
             session.set(Flag::Placeholder, true)

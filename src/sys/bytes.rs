@@ -20,15 +20,15 @@ pub fn find_last(byte: u8, bytes: &[u8]) -> Option<usize> {
     (!found.is_null()).then(|| found as usize - start as usize)
 }
 
-/// Lets the processor fetch values into its cache without waiting for them, where it
+/// Lets the processor fetch a value into its cache without waiting for it, where it
 /// can be told so.
 #[inline(always)]
-pub fn prefetch<T>(values: &[T]) {
+pub fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
         const LINE_BYTES: usize = 64;
-        let begin = values.as_ptr().cast::<i8>();
+        let begin = std::ptr::from_ref(value).cast::<i8>();
         let fetch = |at| {
             // Rust 1.85 calls it unsafe, later ones do not.
             #[allow(unused_unsafe)]
@@ -40,7 +40,7 @@ pub fn prefetch<T>(values: &[T]) {
         };
         // As many for every place of values of one size, so that the processor foresees
         // their number.
-        let bytes = size_of_val(values);
+        let bytes = size_of_val(value);
         let mut at = 0;
         while at < bytes {
             fetch(at);
@@ -48,7 +48,7 @@ pub fn prefetch<T>(values: &[T]) {
         }
         fetch(bytes.saturating_sub(1));
     }
-    let _ = values;
+    let _ = value;
 }
 
 #[cfg(test)]
