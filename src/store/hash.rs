@@ -4,6 +4,9 @@
 //! The standard library has the same function behind an interface for texts that
 //! come in pieces, which costs twice the instructions for ids as short as those of
 //! sessions.
+//!
+//! Numbers are multiplied by one half of the key instead, the halves of the product put
+//! together: whoever chooses them has nothing to learn the key from.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -78,6 +81,14 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The hash of a number.
+    pub fn hash_number(&self, number: u64) -> u64 {
+        let product = u128::from(number ^ self.0) * u128::from(self.1 | 1);
+        (product >> 64) as u64 ^ product as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +102,24 @@ mod tests {
             let mut hasher = DefaultHasher::new();
             hasher.write(&text[..length]);
             assert_eq!(Key(0, 0).hash(&text[..length]), hasher.finish(), "{length}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_kind_spread_evenly() {
+        // Commands one after the other of one session, the same one of many, both.
+        for of in [
+            |n: u64| n,
+            |n: u64| n << 32,
+            |n: u64| (n % 128) << 32 | n / 128,
+        ] {
+            let key = Key::random();
+            let mut buckets = vec![0; 4096];
+            for number in 0..16384 {
+                buckets[key.hash_number(of(number)) as usize % 4096] += 1;
+            }
+            let most = buckets.into_iter().max();
+            assert!(most < Some(24), "{most:?} where 4 are expected");
         }
     }
 

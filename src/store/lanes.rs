@@ -149,9 +149,9 @@ impl Lanes {
     }
 
     /// Takes a report of a mail process as the new total and sets the lanes of its
-    /// item in `difference`, which are the only ones that differ. False, and nothing
-    /// has changed here, when something shrank, and for any other report. The 32-bit
-    /// counters in `self` have never wrapped.
+    /// item in `difference`, which are the only ones that differ. False, and both are of
+    /// no use, when something shrank, and for any other report. The 32-bit counters in
+    /// `self` have never wrapped.
     #[inline(always)]
     #[must_use]
     pub fn step(&mut self, report: &Report, difference: &mut Lanes) -> bool {
@@ -160,16 +160,14 @@ impl Lanes {
         }
         let mut bits = 0;
         for lane in 0..MAIL_FIELDS {
+            let (old, new) = (self.values[lane], report.stats.values[lane]);
             // One that shrank wraps, and has the uppermost bit.
-            let more = report.stats.values[lane].wrapping_sub(self.values[lane]);
+            let more = new.wrapping_sub(old);
             difference.values[lane] = more;
+            self.values[lane] = new;
             bits |= more;
         }
-        let is_step = bits <= MAX_SUM;
-        if is_step {
-            self.values[..MAIL_FIELDS].copy_from_slice(&report.stats.values[..MAIL_FIELDS]);
-        }
-        is_step
+        bits <= MAX_SUM
     }
 
     /// Takes a report as the new total, as [`Report::advance`] does, and returns

@@ -26,6 +26,8 @@ const NONE: u32 = u32::MAX;
 pub struct Vacancies {
     /// Slots to a page.
     slots_per_page: usize,
+    /// Words of the table of vacant slots for a page.
+    words_per_page: usize,
     /// Bits of a slot number that count slots within a page.
     shift: u32,
     /// Those bits.
@@ -76,6 +78,7 @@ impl Vacancies {
         let shift = slots_per_page.next_power_of_two().trailing_zeros();
         Vacancies {
             slots_per_page,
+            words_per_page: slots_per_page.div_ceil(64),
             shift,
             mask: (1 << shift) - 1,
             pages: Vec::new(),
@@ -107,8 +110,8 @@ impl Vacancies {
     pub fn take(&mut self) -> Option<SlotNumber> {
         let number = self.open_head;
         let page = self.pages.get_mut(number as usize)?;
-        let count = self.slots_per_page.div_ceil(64);
-        let words = &mut self.vacant[number as usize * count..][..count];
+        let words = number as usize * self.words_per_page;
+        let words = &mut self.vacant[words..][..self.words_per_page];
         let first_word = page.first_word as usize;
         let word = words[first_word..]
             .iter()
@@ -162,8 +165,7 @@ impl Vacancies {
 
     /// Where the bits of a page are in the table.
     fn words_of(&self, page: usize) -> std::ops::Range<usize> {
-        let count = self.slots_per_page.div_ceil(64);
-        page * count..(page + 1) * count
+        page * self.words_per_page..(page + 1) * self.words_per_page
     }
 
     /// Adds a page of vacant slots at the head of the list: its number, and memory for
@@ -221,7 +223,7 @@ impl Vacancies {
         if new == old {
             return Err(Full);
         }
-        let words = self.slots_per_page.div_ceil(64);
+        let words = self.words_per_page;
         let bytes =
             entry_bytes + size_of::<PageUse>() + size_of::<u32>() + words * size_of::<u64>();
         let charge = budget.charge_blocks(new * bytes, 4, purpose)?;

@@ -191,6 +191,12 @@ fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
+/// The next field as a number, which most often has no escapes.
+fn number<T: TryFrom<u64>>(rest: &mut Option<&mut [u8]>) -> Result<Option<T>, Refusal> {
+    let field = take_field(rest).ok_or(Refusal::MissingField)?;
+    Ok(parse_number(field).or_else(|| parse_number(unescape(field))))
+}
+
 impl StatsRoom {
     /// The next field as a stats field. It most often is the last and has no escapes, as
     /// base64 has none: what ends it and escapes are looked for only where what is left
@@ -211,7 +217,7 @@ impl StatsRoom {
 fn connect<'a>(session: &'a [u8], mut rest: Option<&'a mut [u8]>) -> Result<Record<'a>, Refusal> {
     let user = text(&mut rest)?;
     let service = text(&mut rest)?;
-    let pid = parse_number(text(&mut rest)?)
+    let pid = number(&mut rest)?
         .filter(|&pid| pid <= i32::MAX as u32)
         .ok_or(Refusal::BadPid)?;
     let mut ip = None;
@@ -242,7 +248,7 @@ type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
 
 /// The fields of UPDATE-CMD behind the id; its stats field is left.
 fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> {
-    let number = parse_number(text(rest)?).and_then(NonZeroU32::new);
+    let number = number(rest)?.and_then(NonZeroU32::new);
     let number = number.ok_or(Refusal::BadCommandId)?;
     let flags = text(rest)?;
     if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
