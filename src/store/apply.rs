@@ -272,7 +272,8 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let counters = Lanes::of_stats(&update.report.stats);
+        let mut counters = Lanes::default();
+        counters.set_stats(&update.report.stats);
         let running = (!update.done).then_some(update.number);
         let made = self.make_command(session, texts, running, &counters, now);
         let difference = Difference::One(Event::Command);
@@ -287,7 +288,8 @@ impl Store {
     /// ADD-USER.
     fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
         let parents = self.hold_user(self.memory.hashed(name), now);
-        let counted = Lanes::of_stats(stats);
+        let mut counted = Lanes::default();
+        counted.set_stats(stats);
         let counted = self.count_upwards(parents, Difference::Of(&counted), now);
         self.let_go(parents, now);
         (parents.user.is_none() || !counted).then_some(Note::NoRoom)

@@ -111,7 +111,7 @@ mod tests {
         for of in [
             |n: u64| n,
             |n: u64| n << 32,
-            |n: u64| (n % 128) << 32 | n / 128,
+            |n: u64| ((n % 128) << 32) | (n / 128),
         ] {
             let key = Key::random();
             let mut buckets = vec![0; 4096];

@@ -84,8 +84,14 @@ impl Lanes {
     #[inline(always)]
     pub fn of_stats(stats: &Stats) -> Lanes {
         let mut lanes = Lanes::default();
-        lanes.values[..FIELD_COUNT].copy_from_slice(&stats.values);
+        lanes.set_stats(stats);
         lanes
+    }
+
+    /// Sets the statistics.
+    #[inline(always)]
+    pub fn set_stats(&mut self, stats: &Stats) {
+        self.values[..FIELD_COUNT].copy_from_slice(&stats.values);
     }
 
     /// As counters.

@@ -251,11 +251,19 @@ fn write_group<'a, const N: usize>(
 }
 
 /// Reads packed counters from the front of a slot.
-#[inline]
+#[inline(always)]
 pub fn unpack(packed: &[u8]) -> Lanes {
     let mut lanes = Lanes::default();
+    unpack_to(packed, &mut lanes);
+    lanes
+}
+
+/// The same, to where they are wanted, which is zero: a copy of words just written would
+/// wait for all of them.
+#[inline(never)]
+fn unpack_to(packed: &[u8], lanes: &mut Lanes) {
     let Some((codes, groups)) = Codes::split(packed) else {
-        return lanes;
+        return;
     };
     if codes == Codes::PLAIN {
         let words = packed[PLAIN_HEAD_BYTES..].chunks_exact(8);
@@ -263,12 +271,11 @@ pub fn unpack(packed: &[u8]) -> Lanes {
             *value = word(bytes);
         }
     } else {
-        let packed = read_group(codes.code(0), groups, &mut lanes, AMOUNTS);
-        let packed = read_group(codes.code(1), packed, &mut lanes, EVENTS);
-        let packed = read_group(codes.code(2), packed, &mut lanes, MAIL);
-        read_group(codes.code(3), packed, &mut lanes, AUTH);
+        let packed = read_group(codes.code(0), groups, lanes, AMOUNTS);
+        let packed = read_group(codes.code(1), packed, lanes, EVENTS);
+        let packed = read_group(codes.code(2), packed, lanes, MAIL);
+        read_group(codes.code(3), packed, lanes, AUTH);
     }
-    lanes
 }
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
@@ -321,7 +328,8 @@ pub fn step(packed: &mut [u8], report: &Report, difference: &mut Lanes) -> bool 
     if codes.width(1) > 4 || codes.width(2) > 4 {
         return false;
     }
-    let mut total = unpack(packed);
+    let mut total = Lanes::default();
+    unpack_to(packed, &mut total);
     total.step(report, difference) && replace(packed, &total)
 }
 
@@ -361,7 +369,8 @@ pub fn count(packed: &mut [u8], difference: Difference) -> Option<Lanes> {
     if is_counted {
         return None;
     }
-    let mut sums = unpack(packed);
+    let mut sums = Lanes::default();
+    unpack_to(packed, &mut sums);
     sums.count(difference);
     match replace(packed, &sums) {
         true => None,

@@ -129,7 +129,10 @@ unsafe fn with_avx2(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let of_halves = avx2!(_mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7));
     let mut foreign = avx2!(_mm256_setzero_si256());
     let last = text.len() - BLOCK;
-    let mut at = 0;
+    let (mut at, mut step) = (0, last % BLOCK);
+    if step == 0 {
+        step = BLOCK;
+    }
     loop {
         // SAFETY: `at` is at most `last`, which leaves a block of the text.
         let block = unsafe { text.as_ptr().add(at) };
@@ -160,10 +163,7 @@ unsafe fn with_avx2(text: &[u8], out: &mut [u8]) -> Option<usize> {
         if at == last {
             break;
         }
-        at += match last % BLOCK {
-            short if at == 0 && short > 0 => short,
-            _ => BLOCK,
-        };
+        at += std::mem::replace(&mut step, BLOCK);
     }
     let is_sound = avx2!(_mm256_testz_si256(foreign, foreign));
     (is_sound == 1).then_some(text.len())
