@@ -134,22 +134,24 @@ impl Store {
         let commands = std::iter::successors(Some(first), |&link| {
             self.commands.arena[link].common.in_level.next
         });
-        let mut sessions: [Option<Link<Session>>; ROWS_AHEAD] = [None; ROWS_AHEAD];
+        let mut sessions = [None; ROWS_AHEAD];
         for (session, command) in sessions.iter_mut().zip(commands) {
             let command = &self.commands.arena[command];
             heap.prefetch(command.common.text);
             heap.prefetch(command.common.counters);
-            prefetch(&self.sessions.arena[command.session]);
-            *session = Some(command.session);
+            // Of these two no more than is shown: there are only so many lines of cache
+            // that a processor can wait for at once.
+            let found = session.insert(&self.sessions.arena[command.session]);
+            prefetch(&found.common);
+            prefetch(&found.user);
         }
-        for &session in sessions.iter().flatten() {
-            let session = &self.sessions.arena[session];
+        let mut users = [None; ROWS_AHEAD];
+        for (user, session) in users.iter_mut().zip(sessions.into_iter().flatten()) {
             heap.prefetch(session.common.text);
-            prefetch(&self.users.arena[session.user]);
+            prefetch(&user.insert(&self.users.arena[session.user]).common);
         }
-        for &session in sessions.iter().flatten() {
-            let user = self.sessions.arena[session].user;
-            heap.prefetch(self.users.arena[user].common.text);
+        for user in users.into_iter().flatten() {
+            heap.prefetch(user.common.text);
         }
     }
 

@@ -115,6 +115,7 @@ impl Store {
         if std::mem::take(&mut walk.global) {
             sink(&Row::Global(self.totals_of_everything()));
         }
+        let fits_all = walk.filter.is_empty();
         let mut looked_at = 0;
         while *steps > 0 {
             let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk)) else {
@@ -132,7 +133,10 @@ impl Store {
             looked_at += 1;
             let mut work = 1;
             let found;
-            (found, walk.at) = self.step(&walk, node, &mut work);
+            (found, walk.at) = match fits_all {
+                true => (Some(node), self.behind(&walk, node)),
+                false => self.step(&walk, node, &mut work),
+            };
             *steps = steps.saturating_sub(work);
             match (found, &mut walk.ranking) {
                 (Some(found), Some(ranking)) => {

@@ -124,6 +124,13 @@ pub struct Filter {
     pub connected: bool,
 }
 
+impl Filter {
+    /// Whether there are no terms, so that every entry fits.
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
