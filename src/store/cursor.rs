@@ -113,7 +113,7 @@ impl Store {
             .take()
             .expect("an id is of an open cursor");
         if std::mem::take(&mut walk.global) {
-            sink(&Row::Global(self.totals_of_everything()));
+            sink(&Row::Global(&self.totals_of_everything()));
         }
         let fits_all = walk.filter.is_empty();
         let mut looked_at = 0;
@@ -142,7 +142,7 @@ impl Store {
                 (Some(found), Some(ranking)) => {
                     ranking.add(self.load_usecs(found), self.pick(found));
                 }
-                (Some(found), None) if !sink(&self.row(found)) => break,
+                (Some(found), None) if !self.show(found, &mut sink) => break,
                 _ => {}
             }
         }

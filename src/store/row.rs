@@ -36,7 +36,7 @@ pub enum Row<'a> {
         /// When a record last reached it.
         last_update: WallTime,
         /// What it used; commands count no logins and no commands.
-        counters: Counters,
+        counters: &'a Counters,
     },
     /// A session.
     Session {
@@ -55,16 +55,16 @@ pub enum Row<'a> {
         /// When a record last reached it.
         last_update: WallTime,
         /// What it used; sessions count no logins.
-        counters: Counters,
+        counters: &'a Counters,
     },
     /// A user.
-    User(&'a [u8], Totals),
+    User(&'a [u8], &'a Totals),
     /// A domain.
-    Domain(&'a [u8], Totals),
+    Domain(&'a [u8], &'a Totals),
     /// A remote address.
-    Ip(IpAddr, Totals),
+    Ip(IpAddr, &'a Totals),
     /// Everything.
-    Global(Totals),
+    Global(&'a Totals),
 }
 
 impl Row<'_> {
@@ -81,24 +81,28 @@ impl Row<'_> {
 }
 
 impl Store {
-    /// The row of an entry.
-    pub(super) fn row(&self, node: Node) -> Row<'_> {
+    /// Shows the row of an entry. It is lent, not given: what an entry counts is too much
+    /// to be moved about. Answers what `show` does.
+    pub(super) fn show(&self, node: Node, show: &mut dyn FnMut(&Row) -> bool) -> bool {
         let heap = &self.memory.heap;
-        match node {
+        let (counters, totals);
+        show(&match node {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
+                counters = self.memory.counters(command.common.counters);
                 Row::Command {
                     name: key(heap, command),
                     args: rest(heap, command),
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),
                     last_update: command.common.stamp.wall(),
-                    counters: self.memory.counters(command.common.counters),
+                    counters: &counters,
                 }
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
+                counters = self.memory.counters(session.common.counters);
                 Row::Session {
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),
@@ -107,25 +111,25 @@ impl Store {
                     pid: session.pid,
                     connected: session.has(Flag::Connected),
                     last_update: session.common.stamp.wall(),
-                    counters: self.memory.counters(session.common.counters),
+                    counters: &counters,
                 }
             }
             Node::User(link) => {
                 let user = &self.users.arena[link];
-                let totals = self.gathered_totals(user, user.created_secs, user.connected);
-                Row::User(key(heap, user), totals)
+                totals = self.gathered_totals(user, user.created_secs, user.connected);
+                Row::User(key(heap, user), &totals)
             }
             Node::Domain(link) => {
                 let domain = &self.domains.arena[link];
-                let totals = self.gathered_totals(domain, domain.created_secs, domain.connected);
-                Row::Domain(key(heap, domain), totals)
+                totals = self.gathered_totals(domain, domain.created_secs, domain.connected);
+                Row::Domain(key(heap, domain), &totals)
             }
             Node::Ip(link) => {
                 let ip = &self.ips.arena[link];
-                let totals = self.gathered_totals(ip, ip.created_secs, ip.connected);
-                Row::Ip(address(key(heap, ip)), totals)
+                totals = self.gathered_totals(ip, ip.created_secs, ip.connected);
+                Row::Ip(address(key(heap, ip)), &totals)
             }
-        }
+        })
     }
 
     /// The totals of a user, domain or ip, with what it has not added yet.

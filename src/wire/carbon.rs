@@ -130,7 +130,7 @@ mod tests {
         };
         let forged = format!("a_b-{:08x}", fnv1a(b"a.b"));
         let mut paths = CarbonPaths::new("dovecot.mx");
-        let mut path = |name: &[u8]| paths.of(&Row::User(name, totals));
+        let mut path = |name: &[u8]| paths.of(&Row::User(name, &totals));
         assert_eq!(path(b"a_b").as_deref(), Some("dovecot.mx.user.a_b"));
         let path_of_forged = path(forged.as_bytes());
         assert_eq!(path_of_forged, Some(format!("dovecot.mx.user.{forged}")));

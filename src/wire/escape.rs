@@ -34,30 +34,85 @@ pub fn unescape(field: &mut [u8]) -> &[u8] {
     &field[..to]
 }
 
+/// The most bytes that a field of so many may take with its escapes.
+pub fn max_escaped_bytes(bytes: usize) -> usize {
+    2 * bytes
+}
+
 /// Appends a field with its escapes.
 pub fn push_escaped(out: &mut Vec<u8>, field: &[u8]) {
-    // Most fields have nothing to escape, which is seen without a branch for each.
-    if field
-        .iter()
-        .fold(true, |plain, &byte| plain & (byte > b'\r'))
-    {
-        return out.extend_from_slice(field);
+    let begin = out.len();
+    out.resize(begin + max_escaped_bytes(field.len()), 0);
+    let length = write_escaped(&mut out[begin..], field);
+    out.truncate(begin + length);
+}
+
+/// Writes a field with its escapes to the front of `room`, which has
+/// [`max_escaped_bytes`] of it; how many bytes that took.
+#[inline]
+pub fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
+    // Most fields have nothing to escape. Bytes that may have to be are found eight at
+    // a time while they are written.
+    let (length, mut from) = (field.len(), field);
+    while let Some((word, behind)) = from.split_first_chunk() {
+        if has_low(*word) {
+            return write_with_escapes(room, field);
+        }
+        room[length - from.len()..][..8].copy_from_slice(word);
+        from = behind;
     }
-    let mut plain = 0;
-    for (at, byte) in field.iter().enumerate() {
+    if let (1.., Some(last)) = (from.len(), field.last_chunk()) {
+        // Some of it is written already.
+        if has_low(*last) {
+            return write_with_escapes(room, field);
+        }
+        room[length - 8..][..8].copy_from_slice(last);
+        return length;
+    }
+    for (place, &byte) in room.iter_mut().zip(from) {
+        if byte < FIRST_PLAIN {
+            return write_with_escapes(room, field);
+        }
+        *place = byte;
+    }
+    length
+}
+
+/// Every byte from here on stands for itself.
+const FIRST_PLAIN: u8 = b'\r' + 1;
+
+/// Whether any byte of a word is below [`FIRST_PLAIN`].
+#[inline(always)]
+fn has_low(word: [u8; 8]) -> bool {
+    const PLAIN: u64 = u64::from_le_bytes([FIRST_PLAIN; 8]);
+    const UPPER_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    let word = u64::from_le_bytes(word);
+    // Taking it off sets the uppermost bit of the first such byte.
+    word.wrapping_sub(PLAIN) & !word & UPPER_BITS != 0
+}
+
+/// Writes a field that may have something to escape.
+#[cold]
+#[inline(never)]
+fn write_with_escapes(room: &mut [u8], field: &[u8]) -> usize {
+    let mut at = 0;
+    for &byte in field {
         let letter = match byte {
             0 => b'0',
-            &ESCAPE => b'1',
+            ESCAPE => b'1',
             b'\t' => b't',
             b'\r' => b'r',
             b'\n' => b'n',
-            _ => continue,
+            _ => {
+                room[at] = byte;
+                at += 1;
+                continue;
+            }
         };
-        out.extend_from_slice(&field[plain..at]);
-        out.extend_from_slice(&[ESCAPE, letter]);
-        plain = at + 1;
+        room[at..at + 2].copy_from_slice(&[ESCAPE, letter]);
+        at += 2;
     }
-    out.extend_from_slice(&field[plain..]);
+    at
 }
 
 #[cfg(test)]
@@ -88,5 +143,30 @@ mod tests {
         push_escaped(&mut escaped, &all);
         assert!(!escaped.iter().any(|byte| b"\0\t\r\n".contains(byte)));
         assert_eq!(unescaped(&escaped), all);
+    }
+
+    #[test]
+    fn every_byte_is_escaped_or_not_wherever_it_is() {
+        for length in 1..=25 {
+            for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut field = vec![b'x'; length];
+                field[at] = byte;
+                let mut expected = field.clone();
+                let letter = match byte {
+                    0 => b"0",
+                    1 => b"1",
+                    b'\t' => b"t",
+                    b'\r' => b"r",
+                    b'\n' => b"n",
+                    _ => &b""[..],
+                };
+                if !letter.is_empty() {
+                    expected.splice(at..=at, [ESCAPE, letter[0]]);
+                }
+                let mut escaped = b"before".to_vec();
+                push_escaped(&mut escaped, &field);
+                assert_eq!(escaped[6..], expected, "{byte} at {at} of {length}");
+            }
+        }
     }
 }

@@ -373,7 +373,7 @@ mod tests {
             family.write_row(&mut out, row);
             String::from_utf8(out).unwrap()
         };
-        let global = |format, index| written(format, index, Zoom::Global, &Row::Global(totals));
+        let global = |format, index| written(format, index, Zoom::Global, &Row::Global(&totals));
         assert_eq!(
             global(Format::Text, 0),
             "# HELP dovestat_global_logins_total Sessions that began\n\
@@ -397,11 +397,11 @@ mod tests {
             text.ends_with(" gauge\ndovestat_global_last_update_timestamp_seconds 5.000042\n"),
             "{text}"
         );
-        let row = Row::User(b"a\"b", totals);
+        let row = Row::User(b"a\"b", &totals);
         let text = written(Format::Text, 2, Zoom::User, &row);
         let sample = "dovestat_user_connected_sessions{user=\"a\\\"b\"} 2\n";
         assert!(text.ends_with(sample), "{text}");
-        let row = Row::Ip("2001:db8::1".parse().unwrap(), totals);
+        let row = Row::Ip("2001:db8::1".parse().unwrap(), &totals);
         let text = written(Format::Text, 3, Zoom::Ip, &row);
         let sample = "dovestat_ip_reset_timestamp_seconds{ip=\"2001:db8::1\"} 1000\n";
         assert!(text.ends_with(sample), "{text}");

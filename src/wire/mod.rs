@@ -8,6 +8,7 @@
 //! | `compose` | a [`Record`](crate::store::Record) to a line of a FIFO |
 //! | `request` | a line of a client to a [`Request`] |
 //! | `number` | numbers as all formats print them |
+//! | `pen` | fields into room for a whole line |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
 //! | `getent` | the answer of a host's look-up to addresses |
 //! | `state` | a saved store to bytes and back |
@@ -27,6 +28,7 @@ pub mod http;
 mod lines;
 pub mod metrics;
 mod number;
+mod pen;
 mod record;
 mod reply;
 mod request;

@@ -1,10 +1,10 @@
 //! Header lines and rows of a reply.
 
-use super::escape::push_escaped;
-use super::number::{push_digits, push_secs, write_stat, MAX_NUMBER_BYTES};
-use crate::stats::{place, Stats, FIELDS, FIELD_COUNT};
+use super::pen::Pen;
+use crate::stats::{FIELDS, FIELD_COUNT, MAIL_FIELDS};
 use crate::store::{Counters, Row, Totals, WallTime, Zoom};
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// In which order the statistics columns come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,15 +17,26 @@ pub enum ColumnOrder {
 }
 
 impl ColumnOrder {
-    /// The indexes of [`FIELDS`] in column order.
-    fn indexes(self) -> impl Iterator<Item = usize> {
-        let first = match self {
-            ColumnOrder::V2_3 => 0,
-            ColumnOrder::V2_2 => place::auth_successes,
-        };
-        (first..FIELD_COUNT).chain(0..first)
+    /// The places in [`FIELDS`] in column order.
+    fn ranges(self) -> [Range<usize>; 2] {
+        match self {
+            ColumnOrder::V2_3 => [MAIL, AUTH],
+            ColumnOrder::V2_2 => [AUTH, MAIL],
+        }
     }
 }
+
+/// The fields of mail processes in [`FIELDS`].
+const MAIL: Range<usize> = 0..MAIL_FIELDS;
+
+/// Those of auth.
+const AUTH: Range<usize> = MAIL_FIELDS..FIELD_COUNT;
+
+/// Their columns where nobody tried to log in.
+const AUTH_ZEROS: &[u8; 2 * AUTH_COUNT] = b"0\t0\t0\t0\t0\t0\t";
+
+/// How many they are.
+const AUTH_COUNT: usize = FIELD_COUNT - MAIL_FIELDS;
 
 /// Appends the header line of a level.
 pub fn write_header(out: &mut Vec<u8>, zoom: Zoom, order: ColumnOrder) {
@@ -44,16 +55,58 @@ pub fn write_header(out: &mut Vec<u8>, zoom: Zoom, order: ColumnOrder) {
         }
     };
     out.extend_from_slice(keys.as_bytes());
-    for index in order.indexes() {
-        out.push(b'\t');
-        out.extend_from_slice(FIELDS[index].name.as_bytes());
+    for range in order.ranges() {
+        for field in &FIELDS[range] {
+            out.push(b'\t');
+            out.extend_from_slice(field.name.as_bytes());
+        }
     }
     out.push(b'\n');
 }
 
+/// The most numbers of a row beside its statistics, whose room its TABs and an address
+/// need as well.
+const MAX_NUMBERS: usize = 10;
+
 /// Appends the line of an entry. It has as many fields as the header.
 pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
-    let counters = match row {
+    let text_bytes = match row {
+        Row::Command {
+            name,
+            args,
+            session,
+            user,
+            ..
+        } => name.len() + args.len() + session.len() + user.len(),
+        Row::Session {
+            session,
+            user,
+            service,
+            ..
+        } => session.len() + user.len() + service.len(),
+        Row::User(name, _) | Row::Domain(name, _) => name.len(),
+        Row::Ip(..) | Row::Global(_) => 0,
+    };
+    Pen::append(out, text_bytes, FIELD_COUNT + MAX_NUMBERS, |pen| {
+        let counters = write_keys(pen, row);
+        for range in order.ranges() {
+            let values = &counters.stats.values[range.clone()];
+            if range == AUTH && values.iter().all(|&value| value == 0) {
+                // As in all rows but some of users, domains and ips.
+                pen.bytes(AUTH_ZEROS);
+                continue;
+            }
+            for (field, &value) in FIELDS[range].iter().zip(values) {
+                pen.value(field.unit, value);
+            }
+        }
+        pen.end_line();
+    });
+}
+
+/// Writes the columns in front of the statistics.
+fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
+    match row {
         Row::Command {
             name,
             args,
@@ -63,9 +116,9 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
             counters,
         } => {
             for text in [name, args, session, user] {
-                push_text(out, text);
+                pen.text(text);
             }
-            push_wall_time(out, *last_update);
+            write_wall_time(pen, *last_update);
             counters
         }
         Row::Session {
@@ -78,102 +131,70 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
             last_update,
             counters,
         } => {
-            push_text(out, session);
-            push_text(out, user);
-            if let Some(ip) = ip {
-                push_ip(out, *ip);
+            pen.text(session);
+            pen.text(user);
+            match ip {
+                Some(ip) => write_ip(pen, *ip),
+                None => pen.end_field(),
             }
-            out.push(b'\t');
-            push_text(out, service);
-            push_number(out, u64::from(*pid));
-            push_number(out, u64::from(*connected));
-            push_wall_time(out, *last_update);
-            push_number(out, counters.num_cmds);
+            pen.text(service);
+            pen.number(u64::from(*pid));
+            pen.number(u64::from(*connected));
+            write_wall_time(pen, *last_update);
+            pen.number(counters.num_cmds);
             counters
         }
         Row::User(name, totals) => {
-            push_text(out, name);
-            push_totals(out, totals)
+            pen.text(name);
+            write_totals(pen, totals)
         }
         Row::Domain(name, totals) => {
-            push_text(out, name);
-            push_connected(out, totals)
+            pen.text(name);
+            write_connected(pen, totals)
         }
         Row::Ip(ip, totals) => {
-            push_ip(out, *ip);
-            out.push(b'\t');
-            push_connected(out, totals)
+            write_ip(pen, *ip);
+            write_connected(pen, totals)
         }
-        Row::Global(totals) => push_connected(out, totals),
-    };
-    push_stats(out, &counters.stats, order);
-    // The last TAB ends the line instead.
-    out.pop();
-    out.push(b'\n');
+        Row::Global(totals) => write_connected(pen, totals),
+    }
 }
 
-// Every function below ends what it appends by a TAB, unless it says otherwise.
-
 /// The columns from reset_timestamp to num_cmds.
-fn push_totals<'a>(out: &mut Vec<u8>, totals: &'a Totals) -> &'a Counters {
-    push_number(out, u64::from(totals.reset_secs));
-    push_wall_time(out, totals.last_update);
-    push_number(out, totals.counters.num_logins);
-    push_number(out, totals.counters.num_cmds);
+fn write_totals<'a>(pen: &mut Pen, totals: &'a Totals) -> &'a Counters {
+    pen.number(u64::from(totals.reset_secs));
+    write_wall_time(pen, totals.last_update);
+    pen.number(totals.counters.num_logins);
+    pen.number(totals.counters.num_cmds);
     &totals.counters
 }
 
 /// The columns from reset_timestamp to num_connected_sessions.
-fn push_connected<'a>(out: &mut Vec<u8>, totals: &'a Totals) -> &'a Counters {
-    push_totals(out, totals);
-    push_number(out, totals.connected);
+fn write_connected<'a>(pen: &mut Pen, totals: &'a Totals) -> &'a Counters {
+    write_totals(pen, totals);
+    pen.number(totals.connected);
     &totals.counters
 }
 
-/// The statistics columns.
-fn push_stats(out: &mut Vec<u8>, stats: &Stats, order: ColumnOrder) {
-    // Room for the longest there are, filled with the TABs that end them, then less of
-    // it: cheaper than room as needed.
-    let mut end = out.len();
-    out.resize(end + FIELD_COUNT * (MAX_NUMBER_BYTES + 1), b'\t');
-    for index in order.indexes() {
-        let room = out[end..].first_chunk_mut().expect("there is room for all");
-        end += write_stat(room, index, stats.values[index]) + 1;
-    }
-    out.truncate(end);
-}
-
-/// A text.
-fn push_text(out: &mut Vec<u8>, text: &[u8]) {
-    push_escaped(out, text);
-    out.push(b'\t');
-}
-
-/// An address, without TAB.
-fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+/// An address.
+fn write_ip(pen: &mut Pen, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            push_digits(out, a.into());
-            for octet in [b, c, d] {
-                out.push(b'.');
-                push_digits(out, octet.into());
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    pen.byte(b'.');
+                }
+                pen.digits(octet.into());
             }
+            pen.end_field();
         }
-        IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
+        IpAddr::V6(ip) => pen.text(ip.to_string().as_bytes()),
     }
 }
 
 /// A moment.
-fn push_wall_time(out: &mut Vec<u8>, time: WallTime) {
-    push_secs(out, time.secs.into(), time.usecs);
-    out.push(b'\t');
-}
-
-/// A number.
-fn push_number(out: &mut Vec<u8>, number: u64) {
-    push_digits(out, number);
-    out.push(b'\t');
+fn write_wall_time(pen: &mut Pen, time: WallTime) {
+    pen.secs(time.secs.into(), time.usecs);
 }
 
 #[cfg(test)]
@@ -246,7 +267,7 @@ mod tests {
                     session: hostile,
                     user: hostile,
                     last_update,
-                    counters,
+                    counters: &counters,
                 },
             ),
             (
@@ -259,13 +280,13 @@ mod tests {
                     pid: 0,
                     connected: true,
                     last_update,
-                    counters,
+                    counters: &counters,
                 },
             ),
-            (Zoom::User, Row::User(hostile, totals)),
-            (Zoom::Domain, Row::Domain(hostile, totals)),
-            (Zoom::Ip, Row::Ip("2001:db8::1".parse().unwrap(), totals)),
-            (Zoom::Global, Row::Global(totals)),
+            (Zoom::User, Row::User(hostile, &totals)),
+            (Zoom::Domain, Row::Domain(hostile, &totals)),
+            (Zoom::Ip, Row::Ip("2001:db8::1".parse().unwrap(), &totals)),
+            (Zoom::Global, Row::Global(&totals)),
         ] {
             for order in [ColumnOrder::V2_3, ColumnOrder::V2_2] {
                 let mut out = Vec::new();

@@ -126,7 +126,7 @@ fn totals(store: &mut Store, zoom: Zoom, name: &str) -> Totals {
         Row::User(_, totals) | Row::Domain(_, totals) | Row::Ip(_, totals)
             if row_key(row) == name =>
         {
-            found = Some(*totals);
+            found = Some(**totals);
         }
         _ => {}
     });

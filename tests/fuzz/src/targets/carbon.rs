@@ -40,8 +40,8 @@ pub fn run(bytes: &[u8]) {
     let mut used = HashSet::new();
     for (number, name) in lines.enumerate() {
         let row = match number % 3 {
-            0 => Row::Domain(name, totals),
-            _ => Row::User(name, totals),
+            0 => Row::Domain(name, &totals),
+            _ => Row::User(name, &totals),
         };
         let Some(path) = paths.of(&row) else {
             continue;
