@@ -67,7 +67,6 @@ impl Memory {
     ///
     /// # Errors
     /// [`Full`] when there is no room; then the old counters stand.
-    #[cold]
     #[inline(never)]
     fn widen(&mut self, blob: &mut Blob, counters: &Lanes) -> Result<(), Full> {
         self.store(blob, counters, Codes::narrowest(counters), Purpose::Grow)
