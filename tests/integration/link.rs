@@ -203,6 +203,21 @@ impl Client {
         Ok(buffer)
     }
 
+    /// Whether so many lines came by now; none of them is taken, so the daemon sees no
+    /// reader.
+    pub fn has_lines(&self, count: usize) -> bool {
+        let fd = match &self.stream {
+            Stream::Unix(s) => s.as_raw_fd(),
+            Stream::Tcp(s) => s.as_raw_fd(),
+        };
+        let mut bytes = [0u8; 4096];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: the pointer and length are those of `bytes`, alive during the call.
+        let n = unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), flags) };
+        let came = &bytes[..n.try_into().unwrap_or(0)];
+        came.iter().filter(|&&byte| byte == b'\n').count() >= count
+    }
+
     /// Sends bytes as they are.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

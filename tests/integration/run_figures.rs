@@ -252,6 +252,9 @@ fn what_runs_is_reported_as_proc_has_it() {
         each.iter().sum()
     };
     wait_until("the second one waiting", || state(both[1]) == Some('S'));
+    wait_until("the first record", || {
+        export(&daemon, "session").find("user", "bob").is_some()
+    });
     wait_until("the figures of /proc", || {
         let table = export(&daemon, "session");
         let row = table.row("user", "bob");
