@@ -107,7 +107,7 @@ impl Store {
                 continue;
             };
             if key(heap, session) != record.id {
-                // Another id of that hash, as rare as one in four milliards.
+                // Another id of that hash, as rare as one in 2^32.
                 *hint = Hint::NONE;
             } else if !session.has(Flag::DeferredByDomain) {
                 heap.prefetch(self.domains.arena[session.domain].common.counters);

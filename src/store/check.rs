@@ -51,6 +51,7 @@ impl Store {
         self.check_domains_and_users();
         self.check_ips();
         self.check_sessions();
+        self.check_indexes();
         deferred::check(self);
         for walk in self.cursors.iter().flatten() {
             self.check_cursor(walk, |node| match node {
@@ -168,6 +169,31 @@ impl Store {
             self.commands.arena.len(),
             "commands have sessions"
         );
+    }
+
+    /// Whatever is to be found by its key is.
+    fn check_indexes(&self) {
+        self.check_index(&self.users, |_| true);
+        self.check_index(&self.domains, |_| true);
+        self.check_index(&self.ips, |_| true);
+        self.check_index(&self.sessions, |session| session.has(Flag::Indexed));
+        for link in all(&self.commands) {
+            let command = &self.commands.arena[link];
+            if let Some(number) = command.running {
+                assert_eq!(self.find_running(command.session, number), Some(link));
+            }
+        }
+    }
+
+    /// Those of a level for which `is_indexed` holds are found by their keys.
+    fn check_index<T: Entry>(&self, level: &Level<T>, is_indexed: impl Fn(&T) -> bool) {
+        for link in all(level) {
+            let entry = &level.arena[link];
+            if is_indexed(entry) {
+                let hashed = self.memory.hashed(key(&self.memory.heap, entry));
+                assert_eq!(level.find(&self.memory, hashed), Some(link), "by its key");
+            }
+        }
     }
 
     /// A cursor stands where something is, which knows that.

@@ -79,9 +79,7 @@ impl Key {
         }
         state.0.into_iter().fold(0, |hash, word| hash ^ word)
     }
-}
 
-impl Key {
     /// The hash of a number.
     pub fn hash_number(&self, number: u64) -> u64 {
         let product = u128::from(number ^ self.0) * u128::from(self.1 | 1);

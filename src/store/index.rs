@@ -38,8 +38,9 @@ const MAX_BUCKETS: usize = 1 << 28;
 pub struct Chain<T> {
     /// The next entry of the bucket.
     pub next: Option<Link<T>>,
-    /// The hash of its key: nobody needs the key to tell it from others or to move it,
-    /// which often is in memory that nothing else has touched lately.
+    /// The hash of its key. With it, an entry is told from most others and moved to
+    /// another bucket without its key, which often is in memory that nothing else has
+    /// touched lately.
     hash: u32,
 }
 
