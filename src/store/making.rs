@@ -190,7 +190,7 @@ impl Store {
 
     /// Finds or makes a domain, and holds it.
     fn hold_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
-        let (_, hash) = self.memory.hashed(name);
+        let hash = self.memory.hash(name);
         let found = self.domains.find(&self.memory, (name, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
