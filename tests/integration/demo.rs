@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::client::dovestat;
-use crate::harness::{send_signal, text, wait_until, TempDir};
+use crate::harness::{send_signal, text, wait_until, with_usual_signals, TempDir};
 use crate::screen::Terminal;
 
 /// The demonstration, in a directory of the test's.
@@ -16,6 +16,7 @@ fn demo(dir: &TempDir, args: &[&str]) -> Command {
     let mut command = dovestat(&[&["demo"], args].concat());
     command.env("TMPDIR", dir.path()).env("TERM", "xterm");
     command.env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
+    with_usual_signals(&mut command);
     command
 }
 
