@@ -46,7 +46,8 @@ fn a_disk_may_be_full_and_have_room_again() {
     });
     let small = fs::read(format!("{inside}/state")).expect("the state");
     tally.tries(1);
-    feed_users(&daemon, 3000);
+    // Twice what the disk has room for.
+    feed_users(&daemon, 6000);
     wait_until("the disk being full", || {
         still_works(&mut daemon);
         daemon.log().contains("No space left on device")
