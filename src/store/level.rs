@@ -35,9 +35,9 @@ impl Memory {
         (key, self.hash(key))
     }
 
-    /// The hash of a key. Its lower half is enough for as many buckets as an index has.
+    /// The hash of a key.
     pub fn hash(&self, key: &[u8]) -> u32 {
-        self.hash_key.hash(key) as u32
+        self.hash_key.hash(key)
     }
 
     /// Puts counters with these widths, which are wide enough, where `blob` is, or

@@ -500,5 +500,5 @@ impl Store {
 /// The hash by which a running command is found.
 fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u32 {
     let both = u64::from(session.number().get()) << 32 | u64::from(number.get());
-    memory.hash_key.hash_number(both) as u32
+    memory.hash_key.hash_number(both)
 }
