@@ -48,7 +48,7 @@ const SLOT_BITS: u32 = 26;
 pub struct Blob(u32);
 
 impl Blob {
-    /// No bytes; costs none.
+    /// No bytes, of no class; costs none.
     pub const EMPTY: Blob = Blob(u32::MAX);
 
     /// Class and slot number.
@@ -120,21 +120,22 @@ impl Heap {
     }
 
     /// Frees a blob.
+    #[inline(never)]
     pub fn free(&mut self, blob: Blob, budget: &mut Budget) {
-        if blob != Blob::EMPTY {
-            let (class, slot) = blob.split();
-            self.classes[class].free(slot, budget);
+        let (class, slot) = blob.split();
+        if let Some(class) = self.classes.get_mut(class) {
+            class.free(slot, budget);
         }
     }
 
     /// A blob's slot, slack included.
     #[inline]
     pub fn bytes(&self, blob: Blob) -> &[u8] {
-        if blob == Blob::EMPTY {
-            return &[];
-        }
         let (class, slot) = blob.split();
-        self.classes[class].slot(slot).as_flattened()
+        match self.classes.get(class) {
+            Some(class) => class.slot(slot).as_flattened(),
+            None => &[],
+        }
     }
 
     /// Lets the processor fetch the first bytes of a blob, as many as most have.
@@ -147,11 +148,11 @@ impl Heap {
     /// A blob's slot, slack included, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self, blob: Blob) -> &mut [u8] {
-        if blob == Blob::EMPTY {
-            return &mut [];
-        }
         let (class, slot) = blob.split();
-        self.classes[class].slot_mut(slot).as_flattened_mut()
+        match self.classes.get_mut(class) {
+            Some(class) => class.slot_mut(slot).as_flattened_mut(),
+            None => &mut [],
+        }
     }
 }
 

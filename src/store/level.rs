@@ -85,6 +85,7 @@ impl Memory {
     }
 
     /// The counters at `blob`.
+    #[inline(never)]
     pub fn lanes(&self, blob: Blob) -> Lanes {
         packed::unpack(self.heap.bytes(blob))
     }

@@ -40,8 +40,8 @@ pub struct Slab<T: Copy> {
 /// A slot was asked for that is not in use.
 #[cold]
 #[inline(never)]
-fn no_page() -> ! {
-    panic!("a used slot has a page")
+fn not_used() -> ! {
+    panic!("no used slot of that number")
 }
 
 impl<T: Copy> Slab<T> {
@@ -119,9 +119,10 @@ impl<T: Copy> Slab<T> {
     pub fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
-        match self.pages.get(page) {
-            Some(Some(page)) => &page[begin..begin + self.stride],
-            _ => no_page(),
+        let page = self.pages.get(page).and_then(Option::as_ref);
+        match page.and_then(|page| page.get(begin..begin + self.stride)) {
+            Some(elements) => elements,
+            None => not_used(),
         }
     }
 
@@ -130,9 +131,10 @@ impl<T: Copy> Slab<T> {
     pub fn slot_mut(&mut self, slot: SlotNumber) -> &mut [T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
-        match self.pages.get_mut(page) {
-            Some(Some(page)) => &mut page[begin..begin + self.stride],
-            _ => no_page(),
+        let page = self.pages.get_mut(page).and_then(Option::as_mut);
+        match page.and_then(|page| page.get_mut(begin..begin + self.stride)) {
+            Some(elements) => elements,
+            None => not_used(),
         }
     }
 
@@ -140,9 +142,10 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub fn element(&self, slot: SlotNumber) -> &T {
         let (page, slot) = self.vacancies.split(slot);
-        match self.pages.get(page) {
-            Some(Some(page)) => &page[slot],
-            _ => no_page(),
+        let page = self.pages.get(page).and_then(Option::as_ref);
+        match page.and_then(|page| page.get(slot)) {
+            Some(element) => element,
+            None => not_used(),
         }
     }
 
@@ -150,9 +153,10 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
         let (page, slot) = self.vacancies.split(slot);
-        match self.pages.get_mut(page) {
-            Some(Some(page)) => &mut page[slot],
-            _ => no_page(),
+        let page = self.pages.get_mut(page).and_then(Option::as_mut);
+        match page.and_then(|page| page.get_mut(slot)) {
+            Some(element) => element,
+            None => not_used(),
         }
     }
 

@@ -88,12 +88,20 @@ impl<T: Copy> Page<T> {
             frame,
             elements: PhantomData,
         };
-        for index in 0..page.len {
-            // SAFETY: `index` is below the number of elements that fit into the
-            // mapping, which is aligned for them.
-            let place = unsafe { page.start().add(index) };
-            // SAFETY: `place` is within the mapping, owned by nobody else yet.
-            unsafe { place.write(blank) };
+        assert!(page.len > 0);
+        let start = page.start();
+        // SAFETY: at least one element fits into the mapping, which is aligned for them
+        // and owned by nobody else yet.
+        unsafe { start.write(blank) };
+        let mut written = 1;
+        while written < page.len {
+            let count = written.min(page.len - written);
+            // SAFETY: `written` is below the number of elements.
+            let place = unsafe { start.add(written) };
+            // SAFETY: as many elements were written in front of `place`, and there is
+            // room for as many from there on.
+            unsafe { place.copy_from_nonoverlapping(start, count) };
+            written += count;
         }
         page
     }
