@@ -5,8 +5,9 @@
 
 use super::faults::{Fault, Faults};
 use super::log::{visible, Log};
-use crate::store::{Now, Store, Subject, LOOK_AHEAD};
-use crate::wire::{parse_record, Head, LineReader, StatsRoom};
+use crate::stats::Report;
+use crate::store::{Now, Record, Store, LOOK_AHEAD};
+use crate::wire::{parse_record, LineReader, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {
@@ -20,6 +21,8 @@ pub struct Records<'a> {
     faults: &'a mut Faults,
     /// When they are applied.
     now: Now,
+    /// Where their stats fields are decoded.
+    room: StatsRoom,
 }
 
 impl<'a> Records<'a> {
@@ -36,6 +39,7 @@ impl<'a> Records<'a> {
             log,
             faults,
             now,
+            room: StatsRoom::default(),
         }
     }
 
@@ -49,24 +53,31 @@ impl<'a> Records<'a> {
 
 impl LineReader for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
-        let mut heads = [Head::NONE; LOOK_AHEAD];
-        let mut subjects = [Subject::default(); LOOK_AHEAD];
-        for ((head, subject), line) in heads.iter_mut().zip(&mut subjects).zip(&*lines) {
-            *head = Head::of(line);
-            *subject = head.subject(line);
-        }
-        let hints = self.store.look_ahead(&subjects[..lines.len()], self.now);
-        let mut room = StatsRoom::default();
-        for ((line, head), hint) in lines.iter_mut().zip(&heads).zip(&hints) {
-            match parse_record(line, *head, &mut room) {
+        let mut reports = [Report::default(); LOOK_AHEAD];
+        let mut records = [Record::Disconnect { session: b"" }; LOOK_AHEAD];
+        let mut refusals = [None; LOOK_AHEAD];
+        let mut count = 0;
+        for (index, (line, report)) in lines.iter_mut().zip(&mut reports).enumerate() {
+            match parse_record(line, &mut self.room, report) {
                 Ok(record) => {
-                    let note = self.store.apply_hinted(&record, *hint, self.now);
-                    let again = |note| self.store.apply_again(&record, note, self.now);
-                    if let Some(note) = note.and_then(again) {
-                        self.report(note.into(), record.subject());
-                    }
+                    records[count] = record;
+                    count += 1;
                 }
-                Err(refusal) => self.report(refusal.into(), line),
+                Err(refusal) => refusals[index] = Some(refusal),
+            }
+        }
+        let records = &records[..count];
+        let hints = self.store.look_ahead(records, self.now);
+        for (record, hint) in records.iter().zip(hints) {
+            let note = self.store.apply_hinted(record, hint, self.now);
+            let again = |note| self.store.apply_again(record, note, self.now);
+            if let Some(note) = note.and_then(again) {
+                self.report(note.into(), record.subject());
+            }
+        }
+        for (line, refusal) in lines.iter().zip(refusals) {
+            if let Some(refusal) = refusal {
+                self.report(refusal.into(), line);
             }
         }
     }

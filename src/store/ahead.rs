@@ -13,9 +13,10 @@
 use super::arena::Link;
 use super::entry::{Command, Flag, Now, Session};
 use super::index::Index;
-use super::level::{key, Hashed};
+use super::level::key;
 use super::list::Hook;
-use super::Store;
+use super::making::Octets;
+use super::{Record, Store};
 use crate::sys::bytes::prefetch;
 
 /// The most records that are looked ahead for together: more than a processor can
@@ -25,106 +26,128 @@ pub const LOOK_AHEAD: usize = 32;
 /// Rows of commands that are looked ahead for together.
 pub(super) const ROWS_AHEAD: usize = 16;
 
-/// The session that a record is about.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Subject<'a> {
-    /// The session's id, as it is escaped; empty of a record that is about none.
-    pub id: &'a [u8],
-    /// Whether it may add to the session's commands.
-    pub is_command: bool,
-}
-
-/// What was found out about an id.
+/// What was found out about what a record is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
-    /// Its bytes as it is escaped: an id of as many is the very same.
-    id_bytes: usize,
-    /// Its hash.
-    hash: u32,
-    /// Where its session was.
+    /// The hash of the session's id, or of the user's name where that comes first.
+    pub(super) subject: u32,
+    /// The hash of the name that a CONNECT says.
+    pub(super) user: u32,
+    /// The hash of the address that a CONNECT says.
+    pub(super) ip: u32,
+    /// Where the session was.
     link: Option<Link<Session>>,
     /// [`Index::removals`](super::index::Index::removals) at that time.
     removals: u32,
 }
 
 impl Hint {
-    /// About no id.
-    pub const NONE: Hint = Hint {
-        id_bytes: usize::MAX,
-        hash: 0,
+    /// About nothing.
+    const NONE: Hint = Hint {
+        subject: 0,
+        user: 0,
+        ip: 0,
         link: None,
         removals: 0,
     };
 }
 
 impl Store {
-    /// Brings the sessions of these records, and what they change, into the
-    /// processor's cache, at most [`LOOK_AHEAD`] of them, and tells where they are.
-    pub fn look_ahead(&self, records: &[Subject], now: Now) -> [Hint; LOOK_AHEAD] {
-        let sessions = &self.sessions.arena;
-        let index = &self.sessions.index;
-        let heap = &self.memory.heap;
+    /// What can be told of a record without looking anything up.
+    #[inline(always)]
+    pub(super) fn hint(&self, record: &Record) -> Hint {
+        let mut hint = Hint {
+            subject: self.memory.hash(record.subject()),
+            ..Hint::NONE
+        };
+        if let Record::Connect { user, ip, .. } = record {
+            hint.user = self.memory.hash(user);
+            if let Some(ip) = *ip {
+                hint.ip = self.memory.hash(Octets::of(ip).as_slice());
+            }
+        }
+        hint
+    }
+
+    /// Brings what these records are about, and what they change, into the processor's
+    /// cache, at most [`LOOK_AHEAD`] of them, and tells where their sessions are.
+    pub fn look_ahead(&self, records: &[Record], now: Now) -> [Hint; LOOK_AHEAD] {
+        let (users, ips, sessions) = (&self.users, &self.ips, &self.sessions);
         let mut hints = [Hint::NONE; LOOK_AHEAD];
-        let about = |record: &Subject| !record.id.is_empty();
         for (hint, record) in hints.iter_mut().zip(records) {
-            if about(record) {
-                hint.id_bytes = record.id.len();
-                hint.hash = self.memory.hash(record.id);
-                index.prefetch(hint.hash);
-            }
-        }
-        for (hint, record) in hints.iter_mut().zip(records) {
-            if about(record) {
-                hint.link = index.first(hint.hash);
-                hint.removals = index.removals();
-                if let Some(link) = hint.link {
-                    prefetch(&sessions[link].common);
+            *hint = self.hint(record);
+            match record {
+                Record::AddUser { .. } => users.index.prefetch(hint.subject),
+                Record::Connect { .. } => {
+                    sessions.index.prefetch(hint.subject);
+                    users.index.prefetch(hint.user);
+                    ips.index.prefetch(hint.ip);
                 }
+                _ => sessions.index.prefetch(hint.subject),
             }
         }
         for (hint, record) in hints.iter_mut().zip(records) {
-            hint.link = Index::like(sessions, hint.link, hint.hash);
-            let Some(session) = hint.link.map(|link| &sessions[link]) else {
+            if let Record::AddUser { .. } = record {
+                users.prefetch_first(hint.subject);
                 continue;
-            };
-            heap.prefetch(session.common.text);
-            heap.prefetch(session.common.counters);
-            if !session.has(Flag::DeferredByDomain) {
-                prefetch(&self.domains.arena[session.domain].common);
             }
-            if let (true, Some(last)) = (record.is_command, session.commands.tail) {
-                prefetch(&self.commands.arena[last]);
+            hint.removals = sessions.index.removals();
+            hint.link = sessions.index.first(hint.subject);
+            if let Some(link) = hint.link {
+                prefetch(&sessions.arena[link].common);
             }
-            if session.common.touched_secs != now.uptime_secs {
-                let Hook { prev, next } = session.common.in_age;
-                for neighbour in [prev, next].into_iter().flatten() {
-                    prefetch(&sessions[neighbour].common);
+            if let Record::Connect { .. } = record {
+                users.prefetch_first(hint.user);
+                ips.prefetch_first(hint.ip);
+            }
+        }
+        for (hint, record) in hints.iter_mut().zip(records) {
+            hint.link = Index::like(&sessions.arena, hint.link, hint.subject);
+            if let Some(link) = hint.link {
+                self.look_ahead_of_session(link, record, now);
+            }
+            match record {
+                Record::AddUser { .. } => users.prefetch_contents(&self.memory, hint.subject),
+                Record::Connect { .. } => {
+                    users.prefetch_contents(&self.memory, hint.user);
+                    ips.prefetch_contents(&self.memory, hint.ip);
                 }
+                _ => {}
             }
         }
         for (hint, record) in hints.iter_mut().zip(records) {
-            let Some(session) = hint.link.map(|link| &sessions[link]) else {
-                continue;
-            };
-            if key(heap, session) != record.id {
+            let Some(link) = hint.link else { continue };
+            let session = &sessions.arena[link];
+            if key(&self.memory.heap, session) != record.subject() {
                 // Another id of that hash, as rare as one in 2^32.
-                *hint = Hint::NONE;
+                hint.link = None;
             } else if !session.has(Flag::DeferredByDomain) {
-                heap.prefetch(self.domains.arena[session.domain].common.counters);
+                let domain = &self.domains.arena[session.domain];
+                self.memory.heap.prefetch(domain.common.counters);
             }
         }
         hints
     }
 
-    /// Brings what is looked at first for a user and an ip into the processor's cache.
-    pub(super) fn look_ahead_of_parents(&self, (_, user): Hashed, ip: Option<Hashed>) {
-        let ip = ip.map(|(_, hash)| hash);
-        self.users.index.prefetch(user);
-        if let Some(ip) = ip {
-            self.ips.index.prefetch(ip);
-            self.ips.index.prefetch_first(&self.ips.arena, ip);
+    /// Brings what a record of this session changes into the processor's cache.
+    #[inline(always)]
+    fn look_ahead_of_session(&self, link: Link<Session>, record: &Record, now: Now) {
+        let session = &self.sessions.arena[link];
+        self.memory.heap.prefetch(session.common.text);
+        self.memory.heap.prefetch(session.common.counters);
+        if !session.has(Flag::DeferredByDomain) {
+            prefetch(&self.domains.arena[session.domain].common);
         }
-        self.users.index.prefetch_first(&self.users.arena, user);
+        let is_command = matches!(record, Record::UpdateCommand { .. });
+        if let (true, Some(last)) = (is_command, session.commands.tail) {
+            prefetch(&self.commands.arena[last]);
+        }
+        if session.common.touched_secs != now.uptime_secs {
+            let Hook { prev, next } = session.common.in_age;
+            for neighbour in [prev, next].into_iter().flatten() {
+                prefetch(&self.sessions.arena[neighbour].common);
+            }
+        }
     }
 
     /// Brings what the rows of a command and of those behind it in their level show
@@ -155,20 +178,15 @@ impl Store {
         }
     }
 
-    /// The session of that id, if a hint that was made for it still holds.
+    /// The session of that id, whose record this hint was made for.
     #[inline(always)]
-    pub(super) fn hinted(&self, hint: Hint, id: &[u8]) -> Option<Link<Session>> {
-        let link = hint.link?;
-        let holds = hint.id_bytes == id.len() && hint.removals == self.sessions.index.removals();
-        debug_assert!(!holds || key(&self.memory.heap, &self.sessions.arena[link]) == id);
-        holds.then_some(link)
-    }
-
-    /// The hash of a session's id, which a hint that was made for it knows.
-    pub(super) fn hash_of_session(&self, id: &[u8], hint: Hint) -> u32 {
-        match hint.id_bytes == id.len() {
-            true => hint.hash,
-            false => self.memory.hash(id),
+    pub(super) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
+        match hint.link {
+            Some(link) if hint.removals == self.sessions.index.removals() => {
+                debug_assert!(key(&self.memory.heap, &self.sessions.arena[link]) == id);
+                Some(link)
+            }
+            _ => self.sessions.find(&self.memory, (id, hint.subject)),
         }
     }
 }

@@ -9,7 +9,7 @@
 use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
 use super::lanes::{Difference, Event, Lanes};
-use super::level::key;
+use super::level::{key, Hashed};
 use super::making::{Octets, Parents};
 use super::packed;
 use super::{CommandUpdate, Hint, Note, Record, Store};
@@ -24,10 +24,10 @@ impl Store {
     /// Applies a record. The answer is what was remarkable about it, if
     /// anything.
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
-        self.apply_hinted(record, Hint::NONE, now)
+        self.apply_hinted(record, self.hint(record), now)
     }
 
-    /// The same, when it is known where its session was.
+    /// The same, with what [`Store::look_ahead`] told of it.
     pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
         let note = self.apply_quietly(record, hint, now);
         if !self.has_lost {
@@ -68,7 +68,9 @@ impl Store {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => Some(note),
             },
-            Record::AddUser { user, report } => self.add_user(user, &report.stats, now),
+            Record::AddUser { user, report } => {
+                self.add_user((user, hint.subject), &report.stats, now)
+            }
             Record::Disconnect { session } => match self.find_hinted(session, hint) {
                 None => Some(Note::UnknownSession),
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
@@ -128,23 +130,17 @@ impl Store {
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
         }
+        let mut parents = self.hold_user((user, hint.user), now);
         let octets = ip.map(Octets::of);
-        let user = self.memory.hashed(user);
-        let ip = octets.as_ref().map(|ip| self.memory.hashed(ip.as_slice()));
-        self.look_ahead_of_parents(user, ip);
-        let mut parents = self.hold_user(user, now);
-        parents.ip = ip.and_then(|ip| self.hold_ip(ip, now));
+        parents.ip = octets.and_then(|octets| self.hold_ip((octets.as_slice(), hint.ip), now));
         // What a placeholder counted stays where it was counted.
         let settled = live.is_none_or(|placeholder| self.settle_now(placeholder, now));
         let session = match live {
             _ if parents.ip.is_none() && ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
-            None => {
-                let hash = self.hash_of_session(id, hint);
-                self.make_session((id, hash, service), parents, now, |session| {
-                    session.pid = pid
-                })
-            }
+            None => self.make_session((id, hint.subject, service), parents, now, |session| {
+                session.pid = pid
+            }),
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
         if session.is_none() {
@@ -286,8 +282,8 @@ impl Store {
     }
 
     /// ADD-USER.
-    fn add_user(&mut self, name: &[u8], stats: &Stats, now: Now) -> Option<Note> {
-        let parents = self.hold_user(self.memory.hashed(name), now);
+    fn add_user(&mut self, user: Hashed, stats: &Stats, now: Now) -> Option<Note> {
+        let parents = self.hold_user(user, now);
         let mut counted = Lanes::default();
         counted.set_stats(stats);
         let counted = self.count_upwards(parents, Difference::Of(&counted), now);

@@ -2,11 +2,12 @@
 //!
 //! An index is one table of buckets whose size follows from the memory limit
 //! ([`INDEX_SHARE`]) and whose bytes are charged once and for all. Only a front
-//! part of it is in use, as many buckets as there are entries: a new entry splits
-//! one bucket, the next in line, into itself and one behind the part in use
-//! (linear hashing; Litwin, 1980). So nothing ever waits for a table to be
-//! copied, and the kernel, which provides pages when they are first written to,
-//! provides no more than the entries need.
+//! part of it is in use, as many buckets as there are entries or a few more: new
+//! entries split one bucket after the other, the next in line, into itself and one
+//! behind the part in use (linear hashing; Litwin, 1980). So nothing ever waits for a
+//! table to be copied, and the kernel, which provides pages when they are first
+//! written to, provides no more than the entries need. Buckets are split eight at a
+//! time, so that what is in them is waited for once.
 //!
 //! Entries of a bucket are chained through the entries themselves. Hashes are
 //! keyed by the system's randomness: nobody who chooses ids can aim at a bucket.
@@ -32,6 +33,9 @@ pub const INDEX_SHARE: usize = 512;
 /// sessions than that, and a slip of the pen in the settings is no reason to
 /// fail.
 const MAX_BUCKETS: usize = 1 << 28;
+
+/// Buckets that are split together.
+const SPLIT_TOGETHER: usize = 8;
 
 /// An entry's place in an index.
 #[derive(Debug)]
@@ -127,14 +131,6 @@ impl<T: Entry> Index<T> {
         prefetch(&self.buckets[self.bucket(hash)]);
     }
 
-    /// Lets the processor fetch the entry that is looked at first for a hash.
-    #[inline(always)]
-    pub fn prefetch_first(&self, arena: &Arena<T>, hash: u32) {
-        if let Some(link) = self.first(hash) {
-            prefetch(&arena[link].common().chain);
-        }
-    }
-
     /// A bucket's first entry.
     fn head(&self, bucket: usize) -> Option<Link<T>> {
         NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
@@ -189,21 +185,40 @@ impl<T: Entry> Index<T> {
         self.buckets[bucket] = link.number().get();
     }
 
-    /// Takes one more bucket into use and moves there what belongs there.
+    /// Takes more buckets into use and moves there what belongs there. The entries,
+    /// which nobody has looked at for long, come into the processor's cache together.
+    #[inline(never)]
     fn split(&mut self, arena: &mut Arena<T>) {
-        let bucket = self.next_to_split();
-        let mut at = self.head(bucket);
-        self.buckets[bucket] = 0;
-        self.used += 1;
-        self.mask = self.used.next_power_of_two() - 1;
-        while let Some(link) = at {
-            let Chain { next, hash } = arena[link].common().chain;
-            at = next;
-            self.push(arena, hash, link);
+        let together = match self.used % SPLIT_TOGETHER {
+            0 => SPLIT_TOGETHER,
+            _ => 1,
+        };
+        let mut chains = [None; SPLIT_TOGETHER];
+        for at in &mut chains[..together] {
+            let bucket = self.next_to_split();
+            *at = self.head(bucket);
+            self.buckets[bucket] = 0;
+            self.used += 1;
+            self.mask = self.used.next_power_of_two() - 1;
         }
-        // The next entry comes soon, and nobody has looked at these for long.
-        if let Some(link) = self.head(self.next_to_split()) {
-            prefetch(&arena[link].common().chain);
+        while chains != [None; SPLIT_TOGETHER] {
+            for at in &mut chains {
+                if let Some(link) = *at {
+                    let Chain { next, hash } = arena[link].common().chain;
+                    if let Some(next) = next {
+                        prefetch(&arena[next].common().chain);
+                    }
+                    *at = next;
+                    self.push(arena, hash, link);
+                }
+            }
+        }
+        // The next time comes soon.
+        let next = self.next_to_split();
+        for bucket in next..next + together {
+            if let Some(link) = self.head(bucket) {
+                prefetch(&arena[link].common().chain);
+            }
         }
     }
 

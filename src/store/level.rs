@@ -13,6 +13,7 @@ use super::index::Index;
 use super::lanes::{Counters, Difference, Lanes};
 use super::list::List;
 use super::packed::{self, Codes};
+use crate::sys::bytes::prefetch;
 
 /// A key and its hash.
 pub type Hashed<'a> = (&'a [u8], u32);
@@ -246,6 +247,26 @@ impl<T: Entry> Level<T> {
         self.index.find(&self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })
+    }
+
+    /// Lets the processor fetch the entry that is looked at first for a hash.
+    #[inline(never)]
+    pub fn prefetch_first(&self, hash: u32) {
+        if let Some(link) = self.index.first(hash) {
+            prefetch(&self.arena[link].common().chain);
+        }
+    }
+
+    /// Lets the processor fetch texts and counters of the entry of a hash, if there is
+    /// one.
+    #[inline(never)]
+    pub fn prefetch_contents(&self, memory: &Memory, hash: u32) {
+        let first = self.index.first(hash);
+        if let Some(link) = Index::like(&self.arena, first, hash) {
+            let common = self.arena[link].common();
+            memory.heap.prefetch(common.text);
+            memory.heap.prefetch(common.counters);
+        }
     }
 
     /// Puts an entry into the index by the hash of its key.

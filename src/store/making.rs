@@ -91,16 +91,7 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 impl Store {
     /// The newest session with that id.
     pub(super) fn find_session(&self, id: &[u8]) -> Option<Link<Session>> {
-        self.find_hinted(id, Hint::NONE)
-    }
-
-    /// The same, which may be where a hint says.
-    #[inline(always)]
-    pub(super) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
-        self.hinted(hint, id).or_else(|| {
-            let hash = self.hash_of_session(id, hint);
-            self.sessions.find(&self.memory, (id, hash))
-        })
+        self.sessions.find(&self.memory, self.memory.hashed(id))
     }
 
     /// The user with that name.
@@ -334,8 +325,7 @@ impl Store {
             };
         }
         let parents = self.hold_user(self.memory.hashed(b""), now);
-        let hash = self.hash_of_session(id, hint);
-        match self.make_session((id, hash, b""), parents, now, |session| {
+        match self.make_session((id, hint.subject, b""), parents, now, |session| {
             session.set(Flag::Placeholder, true)
         }) {
             Some(link) => Ok((link, Some(Note::Placeholder))),

@@ -63,7 +63,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use ahead::{Hint, Subject, LOOK_AHEAD};
+pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
 pub use budget::Full;
 pub use cursor::{CursorId, Progress};

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::stats::Stats;
     use crate::store::testing::Random;
-    use crate::wire::{parse_record, Head, StatsRoom};
+    use crate::wire::{parse_record, StatsRoom};
     use std::num::NonZeroU32;
 
     fn report(random: &mut Random) -> Report {
@@ -191,11 +191,8 @@ mod tests {
             write_record(&mut line, &record).unwrap();
             assert_eq!(line.pop(), Some(b'\n'));
             assert!(!line.contains(&b'\n'));
-            let head = Head::of(&line);
-            assert_eq!(
-                parse_record(&mut line, head, &mut StatsRoom::default()),
-                Ok(record)
-            );
+            let (room, read) = (&mut StatsRoom::default(), &mut Report::default());
+            assert_eq!(parse_record(&mut line, room, read), Ok(record));
         }
     }
 
@@ -212,8 +209,8 @@ mod tests {
         write_record(&mut line, &Record::UpdateCommand { session, update }).unwrap();
         let length = line.len();
         line.pop();
-        let head = Head::of(&line);
-        match parse_record(&mut line, head, &mut StatsRoom::default()) {
+        let (room, report) = (&mut StatsRoom::default(), &mut Report::default());
+        match parse_record(&mut line, room, report) {
             Ok(Record::UpdateCommand { update, .. }) => (length, update.begins.unwrap().1.to_vec()),
             other => panic!("{other:?}"),
         }

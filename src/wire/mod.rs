@@ -40,7 +40,7 @@ pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
 pub use getent::parse_addresses;
 pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES};
-pub use record::{parse_record, Head, Refusal, StatsRoom};
+pub use record::{parse_record, Refusal, StatsRoom};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};

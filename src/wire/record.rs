@@ -6,8 +6,8 @@
 use super::escape::unescape;
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
-use crate::store::{CommandUpdate, Record, Subject};
-use crate::sys::bytes::{find, find_last};
+use crate::store::{CommandUpdate, Record};
+use crate::sys::bytes::find_last;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -34,23 +34,15 @@ pub enum Refusal {
 /// A longer one is taken for no base64 at all.
 const MAX_STATS_BYTES: usize = 512;
 
-/// Room for what the stats field of a record says, used for one record after the
+/// Room for a stats field as it is decoded from base64, used for one record after the
 /// other.
 #[derive(Debug)]
-pub struct StatsRoom {
-    /// The field as it is decoded from base64.
-    bytes: [u8; MAX_STATS_BYTES],
-    /// What it says.
-    report: Report,
-}
+pub struct StatsRoom([u8; MAX_STATS_BYTES]);
 
 impl Default for StatsRoom {
     /// Room that was not used yet.
     fn default() -> StatsRoom {
-        StatsRoom {
-            bytes: [0; MAX_STATS_BYTES],
-            report: Report::default(),
-        }
+        StatsRoom([0; MAX_STATS_BYTES])
     }
 }
 
@@ -64,29 +56,11 @@ enum Kind {
     Disconnect,
 }
 
-/// The first two fields of a line: what kind of record it is and, as it is escaped,
-/// whose: the id of a session, or a user.
-#[derive(Clone, Copy, Debug)]
-pub struct Head {
-    /// The kind; `None` of a line that is no record.
-    kind: Option<Kind>,
-    /// Where the second field begins, behind the line's end if there is none.
-    begin: usize,
-    /// Where it ends.
-    end: usize,
-}
-
-impl Head {
-    /// Of a line that is no record.
-    pub const NONE: Head = Head {
-        kind: None,
-        begin: 0,
-        end: 0,
-    };
-
-    /// Of a line without its LF.
+impl Kind {
+    /// The kind that a line says it is, and where its next field begins, behind the
+    /// line's end if there is none.
     #[inline]
-    pub fn of(line: &[u8]) -> Head {
+    fn of(line: &[u8]) -> Option<(Kind, usize)> {
         let kinds: [(&[u8], Kind); 5] = [
             (b"UPDATE-SESSION", Kind::UpdateSession),
             (b"UPDATE-CMD", Kind::UpdateCommand),
@@ -95,65 +69,28 @@ impl Head {
             (b"ADD-USER", Kind::AddUser),
         ];
         for (name, kind) in kinds {
-            if let Some(rest) = line.strip_prefix(name) {
-                let begin = name.len() + 1;
-                match rest {
-                    [b'\t', rest @ ..] => {
-                        let length = find(b'\t', rest).unwrap_or(rest.len());
-                        return Head {
-                            kind: Some(kind),
-                            begin,
-                            end: begin + length,
-                        };
-                    }
-                    [] => {
-                        return Head {
-                            kind: Some(kind),
-                            begin,
-                            end: begin,
-                        }
-                    }
-                    _ => {}
-                }
+            if let Some([] | [b'\t', ..]) = line.strip_prefix(name) {
+                return Some((kind, name.len() + 1));
             }
         }
-        Head::NONE
-    }
-
-    /// The session that the line is about, if it is about one.
-    #[inline]
-    pub fn subject<'a>(&self, line: &'a [u8]) -> Subject<'a> {
-        let id = match self.kind {
-            None | Some(Kind::AddUser) => None,
-            Some(_) => line.get(self.begin..self.end),
-        };
-        Subject {
-            id: id.unwrap_or_default(),
-            is_command: self.kind == Some(Kind::UpdateCommand),
-        }
+        None
     }
 }
 
-/// Reads a record from a line without its LF, whose head is given. Escapes are undone
-/// within `line`; `room` keeps what the record says in numbers.
+/// Reads a record from a line without its LF. Escapes are undone within `line`;
+/// `report` becomes what the record says in numbers, if it says any.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 #[inline]
 pub fn parse_record<'a>(
     line: &'a mut [u8],
-    head: Head,
-    room: &'a mut StatsRoom,
+    room: &mut StatsRoom,
+    report: &'a mut Report,
 ) -> Result<Record<'a>, Refusal> {
-    let kind = head.kind.ok_or(Refusal::UnknownKind)?;
-    let Some((before, behind)) = line.split_at_mut_checked(head.end) else {
-        return Err(Refusal::MissingField);
-    };
-    let subject = unescape(&mut before[head.begin..]);
-    let mut rest = match behind {
-        [] => None,
-        [_tab, rest @ ..] => Some(rest),
-    };
+    let (kind, begin) = Kind::of(line).ok_or(Refusal::UnknownKind)?;
+    let mut rest = line.get_mut(begin..);
+    let subject = text(&mut rest)?;
     let command = match kind {
         Kind::Connect => return connect(subject, rest),
         Kind::Disconnect => return Ok(Record::Disconnect { session: subject }),
@@ -164,7 +101,7 @@ pub fn parse_record<'a>(
             None
         }
     };
-    let report = room.read(&mut rest)?;
+    room.read(&mut rest, report)?;
     Ok(match command {
         Some((number, begins, done)) => Record::UpdateCommand {
             session: subject,
@@ -202,14 +139,13 @@ impl StatsRoom {
     /// base64 has none: what ends it and escapes are looked for only where what is left
     /// is no base64 as it stands.
     #[inline(always)]
-    fn read(&mut self, rest: &mut Option<&mut [u8]>) -> Result<&Report, Refusal> {
+    fn read(&mut self, rest: &mut Option<&mut [u8]>, report: &mut Report) -> Result<(), Refusal> {
         let field = rest.as_deref().ok_or(Refusal::MissingField)?;
-        let length = match base64::decode(field, &mut self.bytes) {
+        let length = match base64::decode(field, &mut self.0) {
             Some(length) => length,
-            None => base64::decode(text(rest)?, &mut self.bytes).ok_or(Refusal::BadBase64)?,
+            None => base64::decode(text(rest)?, &mut self.0).ok_or(Refusal::BadBase64)?,
         };
-        let decoded = self.report.decode(&self.bytes[..length]);
-        decoded.map(|()| &self.report).map_err(Refusal::BadStats)
+        report.decode(&self.0[..length]).map_err(Refusal::BadStats)
     }
 }
 
@@ -274,8 +210,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Record<'static>, Refusal> {
         let line = line.as_bytes().to_vec().leak();
-        let head = Head::of(line);
-        parse_record(line, head, Box::leak(Box::default()))
+        parse_record(line, &mut StatsRoom::default(), Box::leak(Box::default()))
     }
 
     #[test]

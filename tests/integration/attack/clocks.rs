@@ -5,8 +5,9 @@
 use std::fs::{self, File};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dovestat::stats::Report;
 use dovestat::store::{Filter, Limits, Now, Opening, Progress, Row, Store, WallTime, Zoom};
-use dovestat::wire::{parse_record, Head, StateItem, StateWriter, StatsRoom};
+use dovestat::wire::{parse_record, StateItem, StateWriter, StatsRoom};
 
 use crate::attack::{Class, Tally};
 use crate::harness::{unavailable, wait_until, Daemon, Setup, TempDir};
@@ -47,8 +48,8 @@ fn store(memory_bytes: usize, now: Now) -> Store {
 
 /// Applies a line, if it is a record.
 fn apply(store: &mut Store, line: &[u8], now: Now) {
-    let head = Head::of(line);
-    if let Ok(record) = parse_record(&mut line.to_vec(), head, &mut StatsRoom::default()) {
+    let (room, report) = (&mut StatsRoom::default(), &mut Report::default());
+    if let Ok(record) = parse_record(&mut line.to_vec(), room, report) {
         store.apply(&record, now);
     }
 }

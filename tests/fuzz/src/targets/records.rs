@@ -5,9 +5,10 @@
 //! store looked ahead.
 
 use super::input::{at, limits};
-use dovestat::store::{Now, Record, Store, Subject};
+use dovestat::stats::Report;
+use dovestat::store::{Now, Record, Store};
 use dovestat::wire::{
-    parse_record, write_record, Head, LineBuffer, LineReader, StatsRoom, MAX_LINE_BYTES, READ_BYTES,
+    parse_record, write_record, LineBuffer, LineReader, StatsRoom, MAX_LINE_BYTES, READ_BYTES,
 };
 
 /// Takes the lines of a stream.
@@ -39,21 +40,25 @@ impl Taken {
 
 impl LineReader for Taken {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
-        let heads: Vec<Head> = lines.iter().map(|line| Head::of(line)).collect();
-        let subjects = heads.iter().zip(&*lines);
-        let subjects: Vec<Subject> = subjects.map(|(head, line)| head.subject(line)).collect();
-        let hints = self.store.look_ahead(&subjects, self.now());
         // Used again, as by the daemon.
         let mut room = StatsRoom::default();
-        for ((line, head), hint) in lines.iter_mut().zip(heads).zip(hints) {
+        let mut reports = vec![Report::default(); lines.len()];
+        let mut instants = Vec::new();
+        let mut records = Vec::new();
+        for (line, report) in lines.iter_mut().zip(&mut reports) {
             assert!(line.len() <= MAX_LINE_BYTES && !line.contains(&b'\n'));
             let now = self.now();
             self.lines.push(Some(line.to_vec()));
-            if let Ok(record) = parse_record(line, head, &mut room) {
-                check_written(&record);
-                let note = self.store.apply_hinted(&record, hint, now);
-                assert_eq!(note, self.plain.apply(&record, now));
+            if let Ok(record) = parse_record(line, &mut room, report) {
+                instants.push(now);
+                records.push(record);
             }
+        }
+        let hints = self.store.look_ahead(&records, self.now());
+        for ((record, now), hint) in records.iter().zip(instants).zip(hints) {
+            check_written(record);
+            let note = self.store.apply_hinted(record, hint, now);
+            assert_eq!(note, self.plain.apply(record, now));
         }
     }
 
@@ -71,9 +76,8 @@ fn check_written(record: &Record) {
     }
     assert_eq!(line.pop(), Some(b'\n'));
     assert!(!line.contains(&b'\n'));
-    let head = Head::of(&line);
-    let mut room = StatsRoom::default();
-    let again = parse_record(&mut line, head, &mut room).expect("what was written is a record");
+    let (room, report) = (&mut StatsRoom::default(), &mut Report::default());
+    let again = parse_record(&mut line, room, report).expect("what was written is a record");
     let mut shown = *record;
     if let (
         Record::UpdateCommand { update, .. },

@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
-    CommandUpdate, CursorId, Filter, Hint, Network, Now, Opening, Pattern, Progress, Record, Row,
-    Store, Subject, Zoom,
+    CommandUpdate, CursorId, Filter, Network, Now, Opening, Pattern, Progress, Record, Row, Store,
+    Zoom,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -166,18 +166,14 @@ impl World {
 
     /// Applies a record, maybe looking ahead.
     fn apply(&mut self, record: &Record, looks_ahead: bool) {
-        let hint = match looks_ahead {
-            true => {
-                let subject = Subject {
-                    id: record.subject(),
-                    is_command: true,
-                };
-                self.store.look_ahead(&[subject], self.now())[0]
-            }
-            false => Hint::NONE,
-        };
         let now = self.now();
-        let note = self.store.apply_hinted(record, hint, now);
+        let note = match looks_ahead {
+            true => {
+                let hint = self.store.look_ahead(std::slice::from_ref(record), now)[0];
+                self.store.apply_hinted(record, hint, now)
+            }
+            false => self.store.apply(record, now),
+        };
         self.model.apply(record, note, &mut self.store);
     }
 
