@@ -96,8 +96,9 @@ impl Codes {
     /// Nothing but zeros.
     pub const NONE: Codes = Codes::of([0; 4]);
 
-    /// A few logins or commands.
-    pub const EVENTS: Codes = Codes::of([0, 1, 0, 0]);
+    /// A few commands and logins, well or failed: 16 bytes, one slot's size, which is
+    /// what it takes without the failed ones as well.
+    pub const EVENTS: Codes = Codes::of([0, 1, 0, 1]);
 
     /// What most sessions come to: some megabytes and seconds.
     pub const SESSION: Codes = Codes::of([3, 2, 1, 0]);
