@@ -11,18 +11,28 @@ use crate::wire::{parse_record, LineReader, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {
-    /// The FIFO's name.
-    name: &'a str,
     /// Where they are applied.
     store: &'a mut Store,
-    /// Where what is wrong with them is told.
-    log: &'a mut Log,
-    /// What is wrong with them.
-    faults: &'a mut Faults,
     /// When they are applied.
     now: Now,
+    /// Where what is wrong with them is told.
+    complaints: Complaints<'a>,
     /// Where their stats fields are decoded.
     room: StatsRoom,
+    /// What their stats fields say.
+    reports: [Report; LOOK_AHEAD],
+}
+
+/// What is wrong with the lines of a FIFO.
+struct Complaints<'a> {
+    /// The FIFO's name.
+    name: &'a str,
+    /// Where it is told.
+    log: &'a mut Log,
+    /// What was told before.
+    faults: &'a mut Faults,
+    /// The instant of the lines, in seconds since the system was started.
+    now_secs: u32,
 }
 
 impl<'a> Records<'a> {
@@ -34,30 +44,34 @@ impl<'a> Records<'a> {
         now: Now,
     ) -> Records<'a> {
         Records {
-            name,
             store,
-            log,
-            faults,
             now,
+            complaints: Complaints {
+                name,
+                log,
+                faults,
+                now_secs: now.uptime_secs,
+            },
             room: StatsRoom::default(),
+            reports: [Report::default(); LOOK_AHEAD],
         }
     }
+}
 
+impl Complaints<'_> {
     /// Tells what is wrong with a line.
-    fn report(&mut self, fault: Fault, line: &[u8]) {
+    fn tell(&mut self, fault: Fault, line: &[u8]) {
         let report = || format!("{}: {}", self.name, visible(line));
-        let now_secs = self.now.uptime_secs;
-        self.faults.report(self.log, fault, now_secs, report);
+        self.faults.report(self.log, fault, self.now_secs, report);
     }
 }
 
 impl LineReader for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
-        let mut reports = [Report::default(); LOOK_AHEAD];
         let mut records = [Record::Disconnect { session: b"" }; LOOK_AHEAD];
         let mut refusals = [None; LOOK_AHEAD];
         let mut count = 0;
-        for (index, (line, report)) in lines.iter_mut().zip(&mut reports).enumerate() {
+        for (index, (line, report)) in lines.iter_mut().zip(&mut self.reports).enumerate() {
             match parse_record(line, &mut self.room, report) {
                 Ok(record) => {
                     records[count] = record;
@@ -72,17 +86,17 @@ impl LineReader for Records<'_> {
             let note = self.store.apply_hinted(record, hint, self.now);
             let again = |note| self.store.apply_again(record, note, self.now);
             if let Some(note) = note.and_then(again) {
-                self.report(note.into(), record.subject());
+                self.complaints.tell(note.into(), record.subject());
             }
         }
         for (line, refusal) in lines.iter().zip(refusals) {
             if let Some(refusal) = refusal {
-                self.report(refusal.into(), line);
+                self.complaints.tell(refusal.into(), line);
             }
         }
     }
 
     fn too_long(&mut self, beginning: &[u8]) {
-        self.report(Fault::LineTooLong, beginning);
+        self.complaints.tell(Fault::LineTooLong, beginning);
     }
 }

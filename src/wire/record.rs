@@ -91,36 +91,34 @@ pub fn parse_record<'a>(
     let (kind, begin) = Kind::of(line).ok_or(Refusal::UnknownKind)?;
     let mut rest = line.get_mut(begin..);
     let subject = text(&mut rest)?;
-    let command = match kind {
-        Kind::Connect => return connect(subject, rest),
-        Kind::Disconnect => return Ok(Record::Disconnect { session: subject }),
-        Kind::UpdateSession => None,
-        Kind::UpdateCommand => Some(command(&mut rest)?),
-        Kind::AddUser => {
-            let _service = text(&mut rest)?;
-            None
-        }
-    };
-    room.read(&mut rest, report)?;
-    Ok(match command {
-        Some((number, begins, done)) => Record::UpdateCommand {
+    match kind {
+        Kind::Connect => connect(subject, rest),
+        Kind::Disconnect => Ok(Record::Disconnect { session: subject }),
+        Kind::UpdateSession => Ok(Record::UpdateSession {
             session: subject,
-            update: CommandUpdate {
+            report: room.read(&mut rest, report)?,
+        }),
+        Kind::UpdateCommand => {
+            let (number, begins, done) = command(&mut rest)?;
+            let update = CommandUpdate {
                 number,
                 begins,
                 done,
-                report,
-            },
-        },
-        None if kind == Kind::AddUser => Record::AddUser {
-            user: subject,
-            report,
-        },
-        None => Record::UpdateSession {
-            session: subject,
-            report,
-        },
-    })
+                report: room.read(&mut rest, report)?,
+            };
+            Ok(Record::UpdateCommand {
+                session: subject,
+                update,
+            })
+        }
+        Kind::AddUser => {
+            let _service = text(&mut rest)?;
+            Ok(Record::AddUser {
+                user: subject,
+                report: room.read(&mut rest, report)?,
+            })
+        }
+    }
 }
 
 /// The next field, without its escapes.
@@ -138,14 +136,18 @@ impl StatsRoom {
     /// The next field as a stats field. It most often is the last and has no escapes, as
     /// base64 has none: what ends it and escapes are looked for only where what is left
     /// is no base64 as it stands.
-    #[inline(always)]
-    fn read(&mut self, rest: &mut Option<&mut [u8]>, report: &mut Report) -> Result<(), Refusal> {
+    fn read<'a>(
+        &mut self,
+        rest: &mut Option<&mut [u8]>,
+        report: &'a mut Report,
+    ) -> Result<&'a Report, Refusal> {
         let field = rest.as_deref().ok_or(Refusal::MissingField)?;
         let length = match base64::decode(field, &mut self.0) {
             Some(length) => length,
             None => base64::decode(text(rest)?, &mut self.0).ok_or(Refusal::BadBase64)?,
         };
-        report.decode(&self.0[..length]).map_err(Refusal::BadStats)
+        let decoded = report.decode(&self.0[..length]);
+        decoded.map(|()| &*report).map_err(Refusal::BadStats)
     }
 }
 
