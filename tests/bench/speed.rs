@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use workload::{Kind, Workload};
 
 /// Runs of each measurement.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// In the environment of the process that only reads: its FIFO.
 const DRAIN: &str = "DOVESTAT_BENCH_DRAIN";
