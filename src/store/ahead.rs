@@ -3,9 +3,10 @@
 //! A record that comes to a session which no record came to for a while waits for
 //! main memory, several times one after the other: for the index's bucket, the
 //! entry, its id, its counters, its neighbours in the list by age, its last command, its
-//! domain and that one's counters. Asked for step by step for some records together,
-//! all of it comes at the same time, and the records then find it in the processor's
-//! cache. It is the same with a command's row, which shows its session and user.
+//! domain and that one's counters; one that says a user or an address, for those.
+//! Asked for step by step for some records together, all of it comes at the same time,
+//! and the records then find it in the processor's cache. It is the same with a
+//! command's row, which shows its session and user.
 //!
 //! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
 //! was, and whoever uses it looks whether that still holds.
