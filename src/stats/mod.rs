@@ -105,15 +105,24 @@ macro_rules! fields {
             body: &[u8; BYTES],
             values: &mut [u64; FIELD_COUNT],
         ) -> bool {
-            let mut largest = 0;
+            let mut bits = 0;
             $(if item == Item::$item {
                 let value = wire_struct::read(body, wire_struct::$item::$name);
-                largest = value.max(largest);
+                bits |= value;
                 values[$index] = value;
             })*
-            largest <= MAX_VALUE
+            // A power of two: below it every value is if all their bits are.
+            bits < MAX_VALUE || are_sane(item, values)
         }
     };
+}
+
+/// Whether the fields of an item are, one by one.
+#[cold]
+#[inline(never)]
+fn are_sane(item: Item, values: &[u64; FIELD_COUNT]) -> bool {
+    let mut fields = FIELDS.iter().zip(values);
+    fields.all(|(field, &value)| field.item != item || value <= MAX_VALUE)
 }
 
 fields! {

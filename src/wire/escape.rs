@@ -7,6 +7,11 @@ use crate::sys::bytes::find;
 /// The byte that begins an escape.
 const ESCAPE: u8 = 1;
 
+/// Whether there are any.
+pub fn has_escapes(bytes: &[u8]) -> bool {
+    find(ESCAPE, bytes).is_some()
+}
+
 /// Replaces escapes by what they stand for, in place, and returns the result.
 pub fn unescape(field: &mut [u8]) -> &[u8] {
     let Some(first) = find(ESCAPE, field) else {

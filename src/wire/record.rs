@@ -3,7 +3,7 @@
 //! A record is read as a whole before anything is done about it. Fields beyond
 //! those of its kind are ignored, as by Dovecot's service.
 
-use super::escape::unescape;
+use super::escape::{has_escapes, unescape};
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
@@ -188,22 +188,38 @@ type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
 fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> {
     let number = number(rest)?.and_then(NonZeroU32::new);
     let number = number.ok_or(Refusal::BadCommandId)?;
-    let flags = text(rest)?;
-    if !flags.iter().all(|flag| matches!(flag, b'c' | b'd')) {
-        return Err(Refusal::BadFlags);
+    let (mut goes_on, mut done) = (false, false);
+    for flag in text(rest)? {
+        match flag {
+            b'c' => goes_on = true,
+            b'd' => done = true,
+            _ => return Err(Refusal::BadFlags),
+        }
     }
     let mut begins = None;
-    if !flags.contains(&b'c') {
-        let name = text(rest)?;
-        // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all
-        // but the last field are arguments.
+    if !goes_on {
+        // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all fields
+        // between the name and the last one are arguments.
         let fields = rest.take().ok_or(Refusal::MissingField)?;
         let at = find_last(b'\t', fields);
-        let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
-        begins = Some((name, unescape(args)));
+        let (texts, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
+        begins = Some(name_and_args(texts)?);
         *rest = Some(&mut stats[1..]);
     }
-    Ok((number, begins, flags.contains(&b'd')))
+    Ok((number, begins, done))
+}
+
+/// What is in front of a command's stats field, without its escapes: most often there
+/// are none.
+fn name_and_args(texts: &mut [u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let are_escaped = has_escapes(texts);
+    let mut rest = Some(texts);
+    let (name, args) = (take_field(&mut rest), rest);
+    match (name, args) {
+        (Some(name), Some(args)) if are_escaped => Ok((unescape(name), unescape(args))),
+        (Some(name), Some(args)) => Ok((name, args)),
+        _ => Err(Refusal::MissingField),
+    }
 }
 
 #[cfg(test)]
