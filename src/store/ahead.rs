@@ -124,7 +124,7 @@ impl Store {
                 hint.link = None;
             } else if !session.has(Flag::DeferredByDomain) {
                 let domain = &self.domains.arena[session.domain];
-                self.memory.heap.prefetch(domain.common.counters);
+                domain.common.contents.prefetch_counters(&self.memory.heap);
             }
         }
         hints
@@ -134,8 +134,7 @@ impl Store {
     #[inline(always)]
     fn look_ahead_of_session(&self, link: Link<Session>, record: &Record, now: Now) {
         let session = &self.sessions.arena[link];
-        self.memory.heap.prefetch(session.common.text);
-        self.memory.heap.prefetch(session.common.counters);
+        session.common.contents.prefetch(&self.memory.heap);
         if !session.has(Flag::DeferredByDomain) {
             prefetch(&self.domains.arena[session.domain].common);
         }
@@ -161,8 +160,7 @@ impl Store {
         let mut sessions = [None; ROWS_AHEAD];
         for (session, command) in sessions.iter_mut().zip(commands) {
             let command = &self.commands.arena[command];
-            heap.prefetch(command.common.text);
-            heap.prefetch(command.common.counters);
+            command.common.contents.prefetch(heap);
             // Of these two no more than is shown: there are only so many lines of cache
             // that a processor can wait for at once.
             let found = session.insert(&self.sessions.arena[command.session]);
@@ -171,11 +169,11 @@ impl Store {
         }
         let mut users = [None; ROWS_AHEAD];
         for (user, session) in users.iter_mut().zip(sessions.into_iter().flatten()) {
-            heap.prefetch(session.common.text);
+            session.common.contents.prefetch_texts(heap);
             prefetch(&user.insert(&self.users.arena[session.user]).common);
         }
         for user in users.into_iter().flatten() {
-            heap.prefetch(user.common.text);
+            user.common.contents.prefetch_texts(heap);
         }
     }
 

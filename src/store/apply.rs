@@ -9,9 +9,10 @@
 use super::arena::Link;
 use super::entry::{Flag, Now, Session, WallTime};
 use super::lanes::{Difference, Event, Lanes};
-use super::level::{key, Hashed};
+use super::level::key;
 use super::making::{Octets, Parents};
-use super::packed;
+use super::memory::Hashed;
+use super::packed::{self, Step};
 use super::{CommandUpdate, Hint, Note, Record, Store};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
@@ -184,33 +185,40 @@ impl Store {
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
         let session = &self.sessions.arena[link];
         let parents = Parents::not_deferring(session);
-        let packed = self.memory.heap.bytes_mut(session.common.counters);
-        let mut difference = Lanes::default();
-        if !packed::step(packed, report, &mut difference) {
-            return self.update_session_at_length(link, report, now);
+        let packed = session.common.contents.packed_mut(&mut self.memory.heap);
+        let (mut total, mut difference) = (Lanes::default(), Lanes::default());
+        match packed::step(packed, report, &mut total, &mut difference) {
+            Step::Taken => {
+                self.touch_session(link, now);
+                let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+                (!counted).then_some(Note::NoRoom)
+            }
+            Step::Wider => self.advance_session(link, &total, (difference, false), now),
+            Step::Refused => {
+                total = self.sessions.lanes(&self.memory, link);
+                let advanced = total.advance(report);
+                self.advance_session(link, &total, advanced, now)
+            }
         }
-        self.touch_session(link, now);
-        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
-        (!counted).then_some(Note::NoRoom)
     }
 
-    /// UPDATE-SESSION with totals that shrank or wrapped, or need more room.
+    /// UPDATE-SESSION with totals that shrank or wrapped, or need more room: what they
+    /// are, by how much they differ and whether anything shrank.
     #[inline(never)]
-    fn update_session_at_length(
+    fn advance_session(
         &mut self,
         link: Link<Session>,
-        report: &Report,
+        total: &Lanes,
+        (mut difference, shrank): (Lanes, bool),
         now: Now,
     ) -> Option<Note> {
-        let mut total = self.sessions.lanes(&self.memory, link);
-        let (mut difference, shrank) = total.advance(report);
         self.touch_session(link, now);
         // What it counted before can no longer be told from its totals.
         let settled = !shrank || self.settle_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
         let stored = self.with_room(now, |store| {
-            store.sessions.set(&mut store.memory, link, &total)
+            store.sessions.set(&mut store.memory, link, total)
         });
         if stored.is_none() {
             difference = Lanes::default();

@@ -20,7 +20,8 @@
 use super::arena::{Arena, Link};
 use super::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
 use super::lanes::{Difference, Lanes};
-use super::level::{Level, Memory};
+use super::level::Level;
+use super::memory::Memory;
 use super::{Full, Store};
 
 /// The most connected sessions of an entry that defers them.
@@ -247,7 +248,7 @@ impl Store {
 
     /// What an entry and the sessions that it defers counted.
     pub(super) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
-        let mut sum = self.memory.lanes(parent.common().counters);
+        let mut sum = parent.common().contents.lanes(&self.memory.heap);
         for link in chain(&self.sessions.arena, parent) {
             sum.add(&self.sessions.lanes(&self.memory, link));
         }

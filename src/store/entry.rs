@@ -10,21 +10,21 @@
 //! list, longest untouched first; [`evict`](super::evict) takes from there.
 //! Connected sessions are in a list of the same hook, longest silent first.
 //!
-//! What an entry costs, in bytes: its slot; its text, in a multiple of eight; its
-//! counters, packed (see [`packed`](super::packed)), which for a typical one take
-//! what stands here, and 216 for one of many connected sessions. Beside them come
-//! four bytes of an index, and a bit of a table for each of the three.
+//! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
+//! [`packed`](super::packed)), together in a multiple of eight. Counters of a typical
+//! one take what stands here, and 210 those of one of many connected sessions. Beside
+//! them come four bytes of an index, and a bit of a table for each of the two.
 //!
-//! | level | slot | text | counters |
+//! | level | slot | texts | counters |
 //! |---|---|---|---|
-//! | command | 68 | name and arguments | 32 |
-//! | session | 104 | id and service | 48 |
-//! | user | 84 | name | 16, then 48 |
-//! | domain | 72 | name | 48 |
-//! | ip | 72 | 8 or 16 | 16, then 48 |
+//! | command | 64 | name and arguments | 26 |
+//! | session | 100 | id and service | 46 |
+//! | user | 80 | name | 16, then 46 |
+//! | domain | 68 | name | 46 |
+//! | ip | 68 | 4 or 16 | 16, then 46 |
 
 use super::arena::Link;
-use super::heap::Blob;
+use super::contents::Contents;
 use super::index::Chain;
 use super::list::{Hook, List};
 use super::packed::Codes;
@@ -121,15 +121,8 @@ impl Stamp {
 pub struct Common<T> {
     /// Place in the level's index; of a command while it runs.
     pub chain: Chain<T>,
-    /// The key and what else is text, one behind the other.
-    pub text: Blob,
-    /// Bytes of the key: command name, session id, user or domain name, or the
-    /// 4 or 16 bytes of an address.
-    pub key_len: u16,
-    /// Bytes of the other text: a command's arguments, a session's service.
-    pub rest_len: u16,
-    /// The packed counters.
-    pub counters: Blob,
+    /// The key, what else is text, and the counters.
+    pub contents: Contents,
     /// When a record last reached the entry, or it ceased to be held.
     pub touched_secs: u32,
     /// When a record last reached the entry, as shown, and flags.
@@ -152,10 +145,7 @@ impl<T> Common<T> {
     /// Fields of an entry that is not made yet.
     pub const BLANK: Common<T> = Common {
         chain: Chain::NONE,
-        text: Blob::EMPTY,
-        key_len: 0,
-        rest_len: 0,
-        counters: Blob::EMPTY,
+        contents: Contents::NONE,
         touched_secs: 0,
         stamp: Stamp {
             secs: 0,

@@ -1,7 +1,7 @@
-//! Variable-length bytes: names, ids, arguments and packed numbers.
+//! Variable-length bytes: what entries say in texts and packed numbers.
 //!
 //! A blob lies in one slot of a slab of its size class; classes are multiples
-//! of eight bytes up to 64, then four to each doubling, so that at most a fifth
+//! of eight bytes up to 128, then four to each doubling, so that at most a fifth
 //! of a blob is slack. A [`Blob`] is a handle of four bytes, class and slot
 //! number; how many bytes of the slot mean something is for its owner to know.
 //!
@@ -9,21 +9,17 @@
 
 use super::budget::{Budget, Full, Purpose};
 use super::slab::Slab;
-use crate::sys::bytes::prefetch;
 
 /// The unit of slots in bytes.
 const GRANULE_BYTES: usize = 8;
 
-/// The largest blob in bytes. The wire takes no longer line, so no text is.
-pub const MAX_BLOB_BYTES: usize = 8192;
-
-/// How much of a blob is fetched beforehand: the widest counters.
-const PREFETCH_BYTES: usize = 224;
+/// The largest blob in bytes.
+pub const MAX_BLOB_BYTES: usize = 10240;
 
 /// The sizes of the classes in granules.
-const CLASSES: [u16; 36] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160,
-    192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+const CLASSES: [u16; 41] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96,
+    112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280,
 ];
 
 /// The smallest class for so many granules.
@@ -71,8 +67,7 @@ impl Heap {
     /// A heap without blobs.
     pub fn new(page_bytes: usize) -> Heap {
         Heap {
-            classes: CLASSES
-                .map(|granules| Slab::new([0; GRANULE_BYTES], granules.into(), page_bytes)),
+            classes: CLASSES.map(|granules| Slab::of_bytes(granules.into(), page_bytes)),
         }
     }
 
@@ -119,6 +114,29 @@ impl Heap {
         Ok(Blob(((class as u32) << SLOT_BITS) | slot))
     }
 
+    /// Moves a blob to a slot for `bytes`, more than its own has, with the first `kept`
+    /// of its bytes.
+    ///
+    /// # Errors
+    /// [`Full`] when the budget has no room; then it stays where it is.
+    pub fn grow(
+        &mut self,
+        blob: &mut Blob,
+        kept: usize,
+        bytes: usize,
+        budget: &mut Budget,
+        purpose: Purpose,
+    ) -> Result<(), Full> {
+        let new = self.take(bytes, budget, purpose)?;
+        let ((old_class, old_slot), (class, slot)) = (blob.split(), new.split());
+        let (smaller, larger) = self.classes.split_at_mut(class);
+        let old = smaller[old_class].slot(old_slot).as_flattened();
+        let new_bytes = larger[0].slot_mut(slot).as_flattened_mut();
+        new_bytes[..kept].copy_from_slice(&old[..kept]);
+        self.free(std::mem::replace(blob, new), budget);
+        Ok(())
+    }
+
     /// Frees a blob.
     #[inline(never)]
     pub fn free(&mut self, blob: Blob, budget: &mut Budget) {
@@ -136,13 +154,6 @@ impl Heap {
             Some(class) => class.slot(slot).as_flattened(),
             None => &[],
         }
-    }
-
-    /// Lets the processor fetch the first bytes of a blob, as many as most have.
-    #[inline]
-    pub fn prefetch(&self, blob: Blob) {
-        let bytes = self.bytes(blob);
-        prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
     }
 
     /// A blob's slot, slack included, to be changed.

@@ -5,97 +5,16 @@
 //! parents' lists and out of the index, and has freed its children.
 
 use super::arena::{Arena, Link};
-use super::budget::{Budget, Full, Purpose};
+use super::budget::{Budget, Full};
+use super::contents::Contents;
 use super::entry::{Common, Entry, Now, Parent};
-use super::hash;
-use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
+use super::heap::Heap;
 use super::index::Index;
-use super::lanes::{Counters, Difference, Lanes};
+use super::lanes::{Difference, Lanes};
 use super::list::List;
-use super::packed::{self, Codes};
+use super::memory::{Hashed, Memory};
+use super::packed::Codes;
 use crate::sys::bytes::prefetch;
-
-/// A key and its hash.
-pub type Hashed<'a> = (&'a [u8], u32);
-
-/// What levels share: the budget, all bytes that are not an entry's slot, and
-/// the keys of the hashes of keys.
-#[derive(Debug)]
-pub struct Memory {
-    /// The byte budget of all.
-    pub budget: Budget,
-    /// Texts and counters.
-    pub heap: Heap,
-    /// Makes hashes that nobody outside can foresee.
-    pub hash_key: hash::Key,
-}
-
-impl Memory {
-    /// A key and its hash.
-    pub fn hashed<'a>(&self, key: &'a [u8]) -> Hashed<'a> {
-        (key, self.hash(key))
-    }
-
-    /// The hash of a key.
-    pub fn hash(&self, key: &[u8]) -> u32 {
-        self.hash_key.hash(key)
-    }
-
-    /// Puts counters with these widths, which are wide enough, where `blob` is, or
-    /// somewhere else if that is too short.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then the old counters stand.
-    fn store(
-        &mut self,
-        blob: &mut Blob,
-        counters: &Lanes,
-        codes: Codes,
-        purpose: Purpose,
-    ) -> Result<(), Full> {
-        let length = codes.packed_bytes();
-        if length > self.heap.bytes(*blob).len() {
-            let new = self.heap.take(length, &mut self.budget, purpose)?;
-            let old = std::mem::replace(blob, new);
-            self.heap.free(old, &mut self.budget);
-        }
-        packed::pack(counters, codes, self.heap.bytes_mut(*blob));
-        Ok(())
-    }
-
-    /// Puts counters that have outgrown the widths they had where `blob` is, as narrow
-    /// as can be, or somewhere else.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then the old counters stand.
-    #[inline(never)]
-    fn widen(&mut self, blob: &mut Blob, counters: &Lanes) -> Result<(), Full> {
-        self.store(blob, counters, Codes::narrowest(counters), Purpose::Grow)
-    }
-
-    /// Lets the counters at `blob` lie plainly.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then they stay packed.
-    fn lay_plainly(&mut self, blob: &mut Blob) -> Result<(), Full> {
-        if packed::is_plain(self.heap.bytes(*blob)) {
-            return Ok(());
-        }
-        let counters = self.lanes(*blob);
-        self.store(blob, &counters, Codes::PLAIN, Purpose::Create)
-    }
-
-    /// The counters at `blob`.
-    #[inline(never)]
-    pub fn lanes(&self, blob: Blob) -> Lanes {
-        packed::unpack(self.heap.bytes(blob))
-    }
-
-    /// The counters at `blob`, to be shown.
-    pub fn counters(&self, blob: Blob) -> Counters {
-        self.lanes(blob).counters()
-    }
-}
 
 impl<T> Common<T> {
     /// Notes that a record reached the entry.
@@ -103,32 +22,6 @@ impl<T> Common<T> {
     pub fn touch(&mut self, now: Now) {
         self.touched_secs = now.uptime_secs;
         self.stamp.set_wall(now.wall);
-    }
-
-    /// Adds to its counters.
-    #[inline]
-    fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
-        match packed::count(memory.heap.bytes_mut(self.counters), difference) {
-            None => Ok(()),
-            Some(sums) => memory.widen(&mut self.counters, &sums),
-        }
-    }
-
-    /// Puts texts into the heap and refers to them; what was there before stays
-    /// and is for the caller to free.
-    fn set_texts(&mut self, memory: &mut Memory, (key, rest): (&[u8], &[u8])) -> Result<(), Full> {
-        let length = key.len() + rest.len();
-        if length > MAX_BLOB_BYTES {
-            return Err(Full);
-        }
-        self.text = memory
-            .heap
-            .take(length, &mut memory.budget, Purpose::Create)?;
-        (self.key_len, self.rest_len) = (key.len() as u16, rest.len() as u16);
-        let text = memory.heap.bytes_mut(self.text);
-        text[..key.len()].copy_from_slice(key);
-        text[key.len()..length].copy_from_slice(rest);
-        Ok(())
     }
 }
 
@@ -183,19 +76,17 @@ impl<T: Entry> Level<T> {
         now: Now,
         make: impl FnOnce(Common<T>) -> T,
     ) -> Result<Link<T>, Full> {
+        let codes = T::CODES.or(Codes::narrowest(counters));
+        let contents = Contents::new(memory, texts, (counters, codes))?;
         let mut common = Common {
+            contents,
             touched_secs: now.uptime_secs,
             ..Common::BLANK
         };
         common.stamp.set_wall(now.wall);
-        common.set_texts(memory, texts)?;
-        let codes = T::CODES.or(Codes::narrowest(counters));
-        let made = memory
-            .store(&mut common.counters, counters, codes, Purpose::Create)
-            .and_then(|()| self.arena.insert(make(common), &mut memory.budget));
+        let made = self.arena.insert(make(common), &mut memory.budget);
         if made.is_err() {
-            memory.heap.free(common.text, &mut memory.budget);
-            memory.heap.free(common.counters, &mut memory.budget);
+            contents.free(memory);
         }
         made
     }
@@ -203,10 +94,7 @@ impl<T: Entry> Level<T> {
     /// Gives an entry's slot, texts and counters back.
     pub fn release(&mut self, memory: &mut Memory, link: Link<T>) -> T {
         let entry = self.arena.remove(link, &mut memory.budget);
-        memory.heap.free(entry.common().text, &mut memory.budget);
-        memory
-            .heap
-            .free(entry.common().counters, &mut memory.budget);
+        entry.common().contents.free(memory);
         entry
     }
 
@@ -216,13 +104,19 @@ impl<T: Entry> Level<T> {
         self.arena[link].common_mut().touch(now);
     }
 
+    /// An entry's texts and counters, to be changed.
+    #[inline(always)]
+    fn contents_mut(&mut self, link: Link<T>) -> &mut Contents {
+        &mut self.arena[link].common_mut().contents
+    }
+
     /// Lets an entry's counters lie plainly, as is worthwhile where something is added
     /// to them with nearly every record.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then they stay packed.
     pub fn lay_plainly(&mut self, memory: &mut Memory, link: Link<T>) -> Result<(), Full> {
-        memory.lay_plainly(&mut self.arena[link].common_mut().counters)
+        self.contents_mut(link).lay_plainly(memory)
     }
 
     /// Notes that a record reached an entry, and adds to its counters.
@@ -239,7 +133,7 @@ impl<T: Entry> Level<T> {
     ) -> Result<(), Full> {
         let common = self.arena[link].common_mut();
         common.touch(now);
-        common.count(memory, difference)
+        common.contents.count(memory, difference)
     }
 
     /// The entry with that key, whose hash is given.
@@ -263,9 +157,7 @@ impl<T: Entry> Level<T> {
     pub fn prefetch_contents(&self, memory: &Memory, hash: u32) {
         let first = self.index.first(hash);
         if let Some(link) = Index::like(&self.arena, first, hash) {
-            let common = self.arena[link].common();
-            memory.heap.prefetch(common.text);
-            memory.heap.prefetch(common.counters);
+            self.arena[link].common().contents.prefetch(&memory.heap);
         }
     }
 
@@ -324,16 +216,12 @@ impl<T: Entry> Level<T> {
         link: Link<T>,
         texts: (&[u8], &[u8]),
     ) -> Result<(), Full> {
-        let common = self.arena[link].common_mut();
-        let old = common.text;
-        common.set_texts(memory, texts)?;
-        memory.heap.free(old, &mut memory.budget);
-        Ok(())
+        self.contents_mut(link).rename(memory, texts)
     }
 
     /// An entry's counters.
     pub fn lanes(&self, memory: &Memory, link: Link<T>) -> Lanes {
-        memory.lanes(self.arena[link].common().counters)
+        self.arena[link].common().contents.lanes(&memory.heap)
     }
 
     /// Sets an entry's counters.
@@ -346,11 +234,7 @@ impl<T: Entry> Level<T> {
         link: Link<T>,
         counters: &Lanes,
     ) -> Result<(), Full> {
-        let blob = &mut self.arena[link].common_mut().counters;
-        match packed::replace(memory.heap.bytes_mut(*blob), counters) {
-            true => Ok(()),
-            false => memory.widen(blob, counters),
-        }
+        self.contents_mut(link).set(memory, counters)
     }
 
     /// Adds to an entry's counters.
@@ -364,7 +248,7 @@ impl<T: Entry> Level<T> {
         link: Link<T>,
         difference: Difference,
     ) -> Result<(), Full> {
-        self.arena[link].common_mut().count(memory, difference)
+        self.contents_mut(link).count(memory, difference)
     }
 }
 
@@ -391,12 +275,10 @@ impl<T: Parent> Level<T> {
 /// An entry's key.
 #[inline]
 pub fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
-    let common = entry.common();
-    &heap.bytes(common.text)[..common.key_len.into()]
+    entry.common().contents.key(heap)
 }
 
 /// An entry's other text.
 pub fn rest<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
-    let common = entry.common();
-    &heap.bytes(common.text)[common.key_len.into()..][..common.rest_len.into()]
+    entry.common().contents.rest(heap)
 }

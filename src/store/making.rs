@@ -10,7 +10,7 @@
 use super::arena::Link;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
 use super::lanes::Lanes;
-use super::level::{Hashed, Memory};
+use super::memory::{Hashed, Memory};
 use super::{Full, Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;

@@ -10,7 +10,8 @@
 //! | `budget` | the byte budget everything is charged to |
 //! | `slab`, `vacancies` | slots of one size in pages; which of them are vacant |
 //! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
-//! | `heap`, `lanes`, `packed` | texts of any length, counters as words and in few bytes |
+//! | `heap`, `lanes`, `packed` | bytes of any length, counters as words and in few bytes |
+//! | `memory`, `contents` | what levels share; texts and counters of an entry in it |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
 //! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
 //! | `again` | records that say again what is known |
@@ -37,6 +38,7 @@ mod arena;
 mod biggest;
 mod budget;
 mod check;
+mod contents;
 mod cursor;
 mod deferred;
 mod entry;
@@ -49,6 +51,7 @@ mod lanes;
 mod level;
 mod list;
 mod making;
+mod memory;
 mod opening;
 mod packed;
 mod record;
@@ -66,10 +69,10 @@ mod tests;
 pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
 pub use budget::Full;
+pub use contents::MAX_TEXT_BYTES;
 pub use cursor::{CursorId, Progress};
 pub use entry::{Now, WallTime};
 pub use filter::{wildcard_match, Filter, Network, Pattern};
-pub use heap::MAX_BLOB_BYTES as MAX_TEXT_BYTES;
 pub use lanes::Counters;
 pub use opening::Opening;
 pub use record::{CommandUpdate, Note, Record};
@@ -82,8 +85,9 @@ use cursor::Cursor;
 use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
 use lanes::Lanes;
-use level::{Level, Memory};
+use level::Level;
 use list::List;
+use memory::Memory;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! widest to 210.
 //!
 //! What changes with nearly every record, the counters of a large domain, lies there
-//! plainly ([`Codes::PLAIN`]), an aligned word for each lane: then an addition is one
+//! plainly ([`Codes::PLAIN`]), a word for each lane in their order: then an addition is one
 //! loop over words, where otherwise all is unpacked, added and packed again. An event
 //! is counted where it lies, however it is packed.
 //!
@@ -64,12 +64,8 @@ const GROUPS: [usize; 4] = [AMOUNTS.len(), EVENTS.len(), MAIL.len(), AUTH.len()]
 /// Bytes of the width codes, three bits for each group.
 const CODE_BYTES: usize = 2;
 
-/// Bytes in front of counters that lie there plainly: the codes, and what aligns the
-/// words.
-const PLAIN_HEAD_BYTES: usize = 8;
-
 /// Room for any packed counters.
-pub const MAX_PACKED_BYTES: usize = PLAIN_HEAD_BYTES + LANES * 8;
+pub const MAX_PACKED_BYTES: usize = CODE_BYTES + LANES * 8;
 
 /// The width of a group's counters in bytes, by code.
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 8];
@@ -136,6 +132,11 @@ impl Codes {
             + groups
                 .map(|(group, lanes)| lanes * self.width(group))
                 .sum::<usize>()
+    }
+
+    /// Those of packed counters.
+    pub fn of_packed(packed: &[u8]) -> Codes {
+        Codes::split(packed).map_or(Codes::NONE, |(codes, _)| codes)
     }
 
     /// Those in front of packed counters, and what is behind them.
@@ -267,7 +268,7 @@ fn unpack_to(packed: &[u8], lanes: &mut Lanes) {
         return;
     };
     if codes == Codes::PLAIN {
-        let words = packed[PLAIN_HEAD_BYTES..].chunks_exact(8);
+        let words = packed[CODE_BYTES..].chunks_exact(8);
         for (value, bytes) in lanes.values_mut().iter_mut().zip(words) {
             *value = word(bytes);
         }
@@ -285,7 +286,7 @@ pub fn pack(lanes: &Lanes, codes: Codes, packed: &mut [u8]) {
     let head = codes.0.to_le_bytes();
     packed[..CODE_BYTES].copy_from_slice(&head);
     if codes == Codes::PLAIN {
-        let words = packed[PLAIN_HEAD_BYTES..].chunks_exact_mut(8);
+        let words = packed[CODE_BYTES..].chunks_exact_mut(8);
         for (value, bytes) in lanes.values().iter().zip(words) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
@@ -316,22 +317,36 @@ pub fn replace(packed: &mut [u8], lanes: &Lanes) -> bool {
     surplus == 0
 }
 
+/// What came of [`step`].
+pub enum Step {
+    /// The total and the difference are those of the report.
+    Taken,
+    /// The same, but the total needs more bytes; nothing changed where it is packed.
+    Wider,
+    /// It is not so simple; nothing changed, and total and difference are of no use.
+    Refused,
+}
+
 /// Takes a report as the new total of what is packed in a slot, as
-/// [`Lanes::step`] does. False, and nothing changed, when that is not so simple or
-/// needs more bytes.
+/// [`Lanes::step`] does. `total` and `difference` are zero before.
 #[inline]
 #[must_use]
-pub fn step(packed: &mut [u8], report: &Report, difference: &mut Lanes) -> bool {
+pub fn step(packed: &mut [u8], report: &Report, total: &mut Lanes, difference: &mut Lanes) -> Step {
     let Some((codes, _)) = Codes::split(packed) else {
-        return false;
+        return Step::Refused;
     };
     // No 32-bit counter can have wrapped where none has more than 32 bits.
     if codes.width(1) > 4 || codes.width(2) > 4 {
-        return false;
+        return Step::Refused;
     }
-    let mut total = Lanes::default();
-    unpack_to(packed, &mut total);
-    total.step(report, difference) && replace(packed, &total)
+    unpack_to(packed, total);
+    if !total.step(report, difference) {
+        Step::Refused
+    } else if !replace(packed, total) {
+        Step::Wider
+    } else {
+        Step::Taken
+    }
 }
 
 /// Whether counters lie there plainly.
@@ -342,7 +357,7 @@ pub fn is_plain(packed: &[u8]) -> bool {
 /// The counters of a slot where they lie plainly.
 #[inline(always)]
 fn plain(packed: &mut [u8]) -> Option<&mut [u8; LANES * 8]> {
-    let (head, words) = packed.split_first_chunk_mut::<PLAIN_HEAD_BYTES>()?;
+    let (head, words) = packed.split_first_chunk_mut::<CODE_BYTES>()?;
     let is_plain = head[..CODE_BYTES] == Codes::PLAIN.0.to_le_bytes();
     words.first_chunk_mut().filter(|_| is_plain)
 }
@@ -482,7 +497,7 @@ mod tests {
         let mut widest = Lanes::default();
         widest.values_mut().fill(MAX_SUM);
         let bytes = packed(&widest.counters(), 0);
-        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (210, 216));
+        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (210, 210));
         assert_eq!(unpack(&bytes), widest);
         assert_eq!(unpack(&[]), Lanes::default());
     }

@@ -14,8 +14,8 @@
 //! ends the restoring; nothing of it is used then.
 
 use super::arena::{Arena, Id, Link};
+use super::contents::MAX_TEXT_BYTES;
 use super::entry::{Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User};
-use super::heap::MAX_BLOB_BYTES;
 use super::lanes::Lanes;
 use super::level::{key, Level};
 use super::list::{HookOf, List};
@@ -243,7 +243,7 @@ impl Restoring {
         goes_on: bool,
         (name, rest): (&[u8], &[u8]),
     ) -> Result<Now, Unsound> {
-        if !is_sound(basis.last_update) || name.len() + rest.len() > MAX_BLOB_BYTES {
+        if !is_sound(basis.last_update) || name.len() + rest.len() > MAX_TEXT_BYTES {
             return Err(Unsound);
         }
         let away_secs = self.away_secs.filter(|_| !goes_on).unwrap_or(0);

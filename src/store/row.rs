@@ -90,7 +90,7 @@ impl Store {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
-                counters = self.memory.counters(command.common.counters);
+                counters = command.common.contents.lanes(heap).counters();
                 Row::Command {
                     name: key(heap, command),
                     args: rest(heap, command),
@@ -102,7 +102,7 @@ impl Store {
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
-                counters = self.memory.counters(session.common.counters);
+                counters = session.common.contents.lanes(heap).counters();
                 Row::Session {
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),

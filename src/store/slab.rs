@@ -19,14 +19,16 @@
 use super::budget::{Budget, Full, Purpose};
 pub use super::vacancies::SlotNumber;
 use super::vacancies::Vacancies;
-use crate::sys::page::{system_page_bytes, Page};
+use crate::sys::page::{system_page_bytes, Frame, Page};
 use std::num::NonZeroUsize;
 
 /// Slots of one size. See the module.
 #[derive(Debug)]
 pub struct Slab<T: Copy> {
-    /// What fresh elements hold.
+    /// What fresh elements hold, unless pages are made without.
     blank: T,
+    /// Makes a page.
+    make_page: fn(Frame, T) -> Page<T>,
     /// Elements to a slot.
     stride: usize,
     /// The size of a page.
@@ -44,6 +46,16 @@ fn not_used() -> ! {
     panic!("no used slot of that number")
 }
 
+impl<const N: usize> Slab<[u8; N]> {
+    /// As [`Slab::new`], but fresh elements hold whatever bytes are there.
+    pub fn of_bytes(stride: usize, page_bytes: usize) -> Slab<[u8; N]> {
+        Slab {
+            make_page: |frame, _| Page::of_bytes(frame),
+            ..Slab::new([0; N], stride, page_bytes)
+        }
+    }
+}
+
 impl<T: Copy> Slab<T> {
     /// A slab without pages. `page_bytes` is the size of its pages, rounded up
     /// to whole pages of the system, unless one slot needs more.
@@ -54,6 +66,7 @@ impl<T: Copy> Slab<T> {
             .next_multiple_of(system_page_bytes());
         Slab {
             blank,
+            make_page: Page::filled,
             stride,
             page_bytes: NonZeroUsize::new(page_bytes).expect("slots have bytes"),
             pages: Vec::new(),
@@ -100,7 +113,7 @@ impl<T: Copy> Slab<T> {
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
-        self.pages[number as usize] = Some(Page::new(frame, self.blank));
+        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
         Ok(self.vacancies.take().expect("a new page has vacant slots"))
     }
 

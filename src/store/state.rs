@@ -15,8 +15,9 @@
 use super::arena::{Arena, Link};
 use super::deferred::Defers;
 use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
-use super::level::{key, rest, Level, Memory};
+use super::level::{key, rest, Level};
 use super::list::List;
+use super::memory::Memory;
 use super::row::address;
 use super::{Counters, Now, Store, WallTime};
 use std::net::IpAddr;
@@ -304,7 +305,7 @@ impl Store {
         Basis {
             age_secs: now.uptime_secs.saturating_sub(common.touched_secs),
             last_update: common.stamp.wall(),
-            counters: self.memory.counters(common.counters),
+            counters: common.contents.lanes(&self.memory.heap).counters(),
         }
     }
 

@@ -111,22 +111,23 @@ impl Vacancies {
         let number = self.open_head;
         let page = self.pages.get_mut(number as usize)?;
         let words = number as usize * self.words_per_page;
-        let words = &mut self.vacant[words..][..self.words_per_page];
-        let first_word = page.first_word as usize;
-        let word = words[first_word..]
-            .iter()
-            .position(|&bits| bits != 0)
-            .expect("a page in the open list has a vacant slot")
-            + first_word;
-        let bit = words[word].trailing_zeros();
-        words[word] &= words[word] - 1;
-        page.first_word = word as u32;
+        // A page in the open list has a vacant slot.
+        let mut word = page.first_word;
+        let bits = loop {
+            match &mut self.vacant[words + word as usize] {
+                0 => word += 1,
+                bits => break bits,
+            }
+        };
+        let bit = bits.trailing_zeros();
+        *bits &= *bits - 1;
+        page.first_word = word;
         page.used += 1;
         if page.used as usize == self.slots_per_page {
             self.close(number);
         }
         self.len += 1;
-        Some((number << self.shift) | (word as u32 * 64 + bit))
+        Some((number << self.shift) | (word * 64 + bit))
     }
 
     /// Makes a slot vacant; the number of its page if that was the last used one.

@@ -3,7 +3,7 @@
 //! A [`Frame`] is a mapping of its own, so its size is exactly what is resident of
 //! it, whatever else the process allocates; dropped, it is the kernel's again at
 //! once. A [`Page`] is a frame in use: it holds plain elements of one type, all of
-//! them written when the page is made.
+//! them values from the beginning.
 //!
 //! Must not: be made without its bytes being charged somewhere; that is for who
 //! makes it.
@@ -67,7 +67,7 @@ impl Drop for Frame {
     }
 }
 
-/// Elements in a frame of their own.
+/// Elements, none of which has padding, in a frame of their own.
 #[derive(Debug)]
 pub struct Page<T: Copy> {
     /// Where they are.
@@ -78,9 +78,17 @@ pub struct Page<T: Copy> {
     elements: PhantomData<T>,
 }
 
+impl<const N: usize> Page<[u8; N]> {
+    /// As many elements as fit into a frame, with whatever bytes are there.
+    pub fn of_bytes(frame: Frame) -> Page<[u8; N]> {
+        // Written they all are: by the kernel, or by a page of which the frame was before.
+        Page::unwritten(frame)
+    }
+}
+
 impl<T: Copy> Page<T> {
-    /// Fills a frame with as many copies of `blank` as fit.
-    pub fn new(frame: Frame, blank: T) -> Page<T> {
+    /// As many elements as fit into a frame, which are to be written.
+    fn unwritten(frame: Frame) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
         let page = Page {
@@ -89,6 +97,12 @@ impl<T: Copy> Page<T> {
             elements: PhantomData,
         };
         assert!(page.len > 0);
+        page
+    }
+
+    /// Fills a frame with as many copies of `blank` as fit.
+    pub fn filled(frame: Frame, blank: T) -> Page<T> {
+        let page = Page::unwritten(frame);
         let start = page.start();
         // SAFETY: at least one element fits into the mapping, which is aligned for them
         // and owned by nobody else yet.
@@ -151,15 +165,17 @@ mod tests {
     #[test]
     fn a_page_holds_what_is_written_to_it() {
         let bytes = NonZeroUsize::new(2 * system_page_bytes()).unwrap();
-        let mut page = Page::new(Frame::map(bytes).unwrap(), [7u32; 3]);
+        let mut page = Page::filled(Frame::map(bytes).unwrap(), [7u32; 3]);
         assert_eq!(page.len, bytes.get() / 12);
         assert!(page.iter().all(|element| *element == [7; 3]));
         let last = page.len - 1;
         page[last] = [1, 2, 3];
         assert_eq!((page[0], page[last]), ([7; 3], [1, 2, 3]));
-        let page = Page::new(page.into_frame(), 9u64);
+        let page = Page::filled(page.into_frame(), 9u64);
         assert_eq!(page.len, bytes.get() / 8);
         assert!(page.iter().all(|element| *element == 9));
+        let page = Page::of_bytes(page.into_frame());
+        assert!(page.iter().all(|element| *element == 9u64.to_ne_bytes()));
     }
 
     #[test]

@@ -1,0 +1,217 @@
+//! What an entry says: its texts and its counters, in one blob.
+//!
+//! The key comes first, then the other text, then the counters, packed (see
+//! [`packed`](super::packed)). So what finds an entry and what counts in it lie
+//! side by side, most often in two lines of the processor's cache, and are made and freed
+//! together.
+//!
+//! Invariants: the slot of an entry's blob is long enough for its texts and its packed
+//! counters; when the counters need more, both move.
+//!
+//! Must not: outlive the entry; who releases one frees its contents.
+
+use super::budget::{Full, Purpose};
+use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
+use super::lanes::{Difference, Lanes};
+use super::memory::Memory;
+use super::packed::{self, Codes, MAX_PACKED_BYTES};
+use crate::sys::bytes::prefetch;
+
+/// The most bytes of both texts. The wire takes no longer line.
+pub const MAX_TEXT_BYTES: usize = 8192;
+
+const _: () = assert!(MAX_TEXT_BYTES + MAX_PACKED_BYTES <= MAX_BLOB_BYTES);
+
+/// How much of contents is fetched beforehand: a short key and the widest counters.
+const PREFETCH_BYTES: usize = 256;
+
+/// The bytes in which a text most often lies.
+const PREFETCH_TEXT_BYTES: usize = 64;
+
+/// Where texts and counters of an entry are. See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents {
+    /// All of them, one behind the other.
+    blob: Blob,
+    /// Bytes of the key: command name, session id, user or domain name, or the
+    /// 4 or 16 bytes of an address.
+    key_len: u16,
+    /// Bytes of the other text: a command's arguments, a session's service.
+    rest_len: u16,
+}
+
+impl Contents {
+    /// Those of an entry that is not made yet.
+    pub const NONE: Contents = Contents {
+        blob: Blob::EMPTY,
+        key_len: 0,
+        rest_len: 0,
+    };
+
+    /// These texts, and these counters in widths that are enough.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room, or the texts are longer than
+    /// [`MAX_TEXT_BYTES`].
+    pub fn new(
+        memory: &mut Memory,
+        (key, rest): (&[u8], &[u8]),
+        (counters, codes): (&Lanes, Codes),
+    ) -> Result<Contents, Full> {
+        let length = key.len() + rest.len();
+        if length > MAX_TEXT_BYTES {
+            return Err(Full);
+        }
+        let bytes = length + codes.packed_bytes();
+        let (heap, budget) = (&mut memory.heap, &mut memory.budget);
+        let blob = heap.take(bytes, budget, Purpose::Create)?;
+        let (text, packed) = heap.bytes_mut(blob).split_at_mut(length);
+        text[..key.len()].copy_from_slice(key);
+        text[key.len()..].copy_from_slice(rest);
+        packed::pack(counters, codes, packed);
+        Ok(Contents {
+            blob,
+            key_len: key.len() as u16,
+            rest_len: rest.len() as u16,
+        })
+    }
+
+    /// Gives the memory back.
+    pub fn free(self, memory: &mut Memory) {
+        memory.heap.free(self.blob, &mut memory.budget);
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(self, heap: &Heap) -> &[u8] {
+        &heap.bytes(self.blob)[..self.key_len.into()]
+    }
+
+    /// The other text.
+    pub fn rest(self, heap: &Heap) -> &[u8] {
+        &heap.bytes(self.blob)[self.key_len.into()..][..self.rest_len.into()]
+    }
+
+    /// Bytes of both texts.
+    #[inline(always)]
+    fn text_bytes(self) -> usize {
+        usize::from(self.key_len) + usize::from(self.rest_len)
+    }
+
+    /// The packed counters, slack included.
+    #[inline(always)]
+    fn packed(self, heap: &Heap) -> &[u8] {
+        &heap.bytes(self.blob)[self.text_bytes()..]
+    }
+
+    /// The packed counters, slack included, to be changed within the widths they have.
+    #[inline(always)]
+    pub fn packed_mut(self, heap: &mut Heap) -> &mut [u8] {
+        &mut heap.bytes_mut(self.blob)[self.text_bytes()..]
+    }
+
+    /// The counters.
+    #[inline(never)]
+    pub fn lanes(self, heap: &Heap) -> Lanes {
+        packed::unpack(self.packed(heap))
+    }
+
+    /// Sets the counters.
+    ///
+    /// # Errors
+    /// [`Full`] when they need more room and there is none; then the old stand.
+    pub fn set(&mut self, memory: &mut Memory, counters: &Lanes) -> Result<(), Full> {
+        match packed::replace(self.packed_mut(&mut memory.heap), counters) {
+            true => Ok(()),
+            false => self.widen(memory, counters),
+        }
+    }
+
+    /// Adds to the counters.
+    ///
+    /// # Errors
+    /// [`Full`] when they need more room and there is none; then the old stand.
+    #[inline]
+    pub fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
+        match packed::count(self.packed_mut(&mut memory.heap), difference) {
+            None => Ok(()),
+            Some(sums) => self.widen(memory, &sums),
+        }
+    }
+
+    /// Lets the counters lie plainly.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then they stay packed.
+    pub fn lay_plainly(&mut self, memory: &mut Memory) -> Result<(), Full> {
+        if packed::is_plain(self.packed(&memory.heap)) {
+            return Ok(());
+        }
+        let counters = self.lanes(&memory.heap);
+        self.store(memory, (&counters, Codes::PLAIN), Purpose::Create)
+    }
+
+    /// Sets counters that have outgrown the widths they had, as narrow as can be.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then the old stand.
+    #[inline(never)]
+    fn widen(&mut self, memory: &mut Memory, counters: &Lanes) -> Result<(), Full> {
+        let codes = Codes::narrowest(counters);
+        self.store(memory, (counters, codes), Purpose::Grow)
+    }
+
+    /// Sets the counters in widths that are enough, where they are, or with the texts
+    /// somewhere else if the slot is too short.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then the old stand.
+    fn store(
+        &mut self,
+        memory: &mut Memory,
+        (counters, codes): (&Lanes, Codes),
+        purpose: Purpose,
+    ) -> Result<(), Full> {
+        let (heap, budget) = (&mut memory.heap, &mut memory.budget);
+        let text_bytes = self.text_bytes();
+        let bytes = text_bytes + codes.packed_bytes();
+        if bytes > heap.bytes(self.blob).len() {
+            heap.grow(&mut self.blob, text_bytes, bytes, budget, purpose)?;
+        }
+        packed::pack(counters, codes, self.packed_mut(heap));
+        Ok(())
+    }
+
+    /// Replaces the texts.
+    ///
+    /// # Errors
+    /// As [`Contents::new`]; then the old stand.
+    pub fn rename(&mut self, memory: &mut Memory, texts: (&[u8], &[u8])) -> Result<(), Full> {
+        let packed = self.packed(&memory.heap);
+        let (counters, codes) = (packed::unpack(packed), Codes::of_packed(packed));
+        let new = Contents::new(memory, texts, (&counters, codes))?;
+        std::mem::replace(self, new).free(memory);
+        Ok(())
+    }
+
+    /// Lets the processor fetch them, as much as most have.
+    #[inline]
+    pub fn prefetch(self, heap: &Heap) {
+        let bytes = heap.bytes(self.blob);
+        prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
+    }
+
+    /// Lets the processor fetch the texts, if they are as short as most.
+    #[inline]
+    pub fn prefetch_texts(self, heap: &Heap) {
+        let bytes = heap.bytes(self.blob);
+        prefetch(&bytes[..bytes.len().min(PREFETCH_TEXT_BYTES)]);
+    }
+
+    /// Lets the processor fetch the counters.
+    #[inline]
+    pub fn prefetch_counters(self, heap: &Heap) {
+        let packed = self.packed(heap);
+        prefetch(&packed[..packed.len().min(PREFETCH_BYTES)]);
+    }
+}
