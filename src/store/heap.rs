@@ -22,19 +22,8 @@ const CLASSES: [u16; 41] = [
     112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280,
 ];
 
-/// The smallest class for so many granules.
-static CLASS_OF_GRANULES: [u8; MAX_BLOB_BYTES / GRANULE_BYTES + 1] = {
-    let mut classes = [0; MAX_BLOB_BYTES / GRANULE_BYTES + 1];
-    let (mut granules, mut class) = (0, 0);
-    while granules < classes.len() {
-        if granules > CLASSES[class] as usize {
-            class += 1;
-        }
-        classes[granules] = class as u8;
-        granules += 1;
-    }
-    classes
-};
+/// The classes that are one granule apart.
+const FINE_CLASSES: usize = 16;
 
 /// Bits of a handle that number the slot.
 const SLOT_BITS: u32 = 26;
@@ -74,7 +63,13 @@ impl Heap {
     /// The smallest class for so many bytes; they are not zero.
     #[inline(always)]
     fn class(bytes: usize) -> usize {
-        CLASS_OF_GRANULES[bytes.div_ceil(GRANULE_BYTES)].into()
+        // One less, every class begins where its upper bits change.
+        let below = bytes.div_ceil(GRANULE_BYTES) - 1;
+        if below < FINE_CLASSES {
+            return below;
+        }
+        let doublings = (below / FINE_CLASSES).ilog2() as usize;
+        FINE_CLASSES + 4 * doublings + (below >> (doublings + 2)) - 4
     }
 
     /// What a blob of so many bytes occupies, in bytes.

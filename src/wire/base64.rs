@@ -62,6 +62,9 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
         true => decode_base64(text, out)?,
         false => 0,
     };
+    if done == text.len() && last.is_empty() {
+        return Some(length);
+    }
     let (text, done_bytes) = (&text[done..], done / 4 * 3);
     let mut wrong = 0;
     for (group, bytes) in text
