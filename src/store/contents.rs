@@ -215,3 +215,137 @@ impl Contents {
         prefetch(&packed[..packed.len().min(PREFETCH_BYTES)]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::budget::Budget;
+    use crate::store::hash;
+    use crate::store::lanes::Counters;
+    use crate::store::testing::{some_counters, Random};
+
+    /// Memory with so much room.
+    fn memory(bytes: usize) -> Memory {
+        Memory {
+            budget: Budget::new(bytes),
+            heap: Heap::new(4096),
+            hash_key: hash::Key::random(),
+        }
+    }
+
+    /// Texts of some length, most often short.
+    fn some_texts(random: &mut Random) -> [Vec<u8>; 2] {
+        [(); 2].map(|()| {
+            let most = if random.below(50) == 0 { 4096 } else { 40 };
+            let length = random.below(most + 1) as usize;
+            vec![random.bits() as u8; length]
+        })
+    }
+
+    /// Contents, and what they are to say.
+    struct Both {
+        contents: Contents,
+        texts: [Vec<u8>; 2],
+        lanes: Lanes,
+    }
+
+    impl Both {
+        /// Checks that they say it.
+        fn check(&self, heap: &Heap) {
+            assert_eq!(self.contents.key(heap), self.texts[0]);
+            assert_eq!(self.contents.rest(heap), self.texts[1]);
+            assert_eq!(self.contents.lanes(heap), self.lanes);
+        }
+    }
+
+    #[test]
+    fn what_is_changed_changes_and_the_rest_stays() {
+        let mut random = Random::seeded("contents of entries");
+        let mut memory = memory(200_000);
+        let mut all: Vec<Both> = Vec::new();
+        let (mut changed, mut refused) = ([0; 5], [0; 5]);
+        for step in 0..40_000 {
+            let bits = random.below(63) + 1;
+            let counters = Lanes::of(&some_counters(&mut random, bits));
+            // Half of the time nothing is freed, until nothing can grow.
+            let what = match step / 500 % 2 {
+                0 => random.below(7) as usize,
+                _ => 1 + random.below(2) as usize,
+            };
+            if what == 6 && !all.is_empty() {
+                let gone = all.swap_remove(random.below(all.len() as u64) as usize);
+                gone.contents.free(&mut memory);
+                continue;
+            }
+            let at = random.below(all.len().max(1) as u64) as usize;
+            let texts = some_texts(&mut random);
+            let both = (&texts[0][..], &texts[1][..]);
+            let done = match (what, all.get_mut(at)) {
+                (1, Some(one)) => {
+                    let done = one.contents.set(&mut memory, &counters);
+                    if done.is_ok() {
+                        one.lanes = counters;
+                    }
+                    done
+                }
+                (2, Some(one)) => {
+                    let more = Difference::Of(&counters);
+                    let done = one.contents.count(&mut memory, more);
+                    if done.is_ok() {
+                        one.lanes.count(more);
+                    }
+                    done
+                }
+                (3, Some(one)) => one.contents.lay_plainly(&mut memory),
+                (4, Some(one)) => {
+                    let done = one.contents.rename(&mut memory, both);
+                    if done.is_ok() {
+                        one.texts = texts;
+                    }
+                    done
+                }
+                _ => {
+                    let codes = Codes::narrowest(&counters);
+                    Contents::new(&mut memory, both, (&counters, codes)).map(|contents| {
+                        all.push(Both {
+                            contents,
+                            texts,
+                            lanes: counters,
+                        })
+                    })
+                }
+            };
+            let tally = if done.is_ok() {
+                &mut changed
+            } else {
+                &mut refused
+            };
+            tally[what % 5] += 1;
+            if step % 16 == 0 {
+                all.iter().for_each(|one| one.check(&memory.heap));
+            }
+        }
+        assert!(changed.iter().all(|&count| count > 500), "{changed:?}");
+        assert!(refused.iter().all(|&count| count > 5), "{refused:?}");
+        for one in all {
+            one.check(&memory.heap);
+            one.contents.free(&mut memory);
+        }
+        assert_eq!(memory.heap.mapped_bytes(), 0);
+    }
+
+    #[test]
+    fn the_longest_texts_fit_with_the_widest_counters_and_longer_ones_do_not() {
+        let mut memory = memory(1 << 20);
+        let text = [b'x'; MAX_TEXT_BYTES + 1];
+        let zero = (&Lanes::default(), Codes::NONE);
+        assert!(Contents::new(&mut memory, (&text, b""), zero).is_err());
+        assert!(Contents::new(&mut memory, (b"x", &text[1..]), zero).is_err());
+        let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
+        let mut widest = Lanes::of(&Counters::default());
+        widest.values_mut().fill(crate::store::lanes::MAX_SUM);
+        contents.set(&mut memory, &widest).unwrap();
+        assert_eq!(contents.lanes(&memory.heap), widest);
+        assert_eq!(contents.rest(&memory.heap), &text[2..]);
+    }
+}
