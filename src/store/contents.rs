@@ -1,7 +1,7 @@
 //! What an entry says: its texts and its counters, in one blob.
 //!
 //! The key comes first, then the other text, then the counters, packed (see
-//! [`packed`](super::packed)). So what finds an entry and what counts in it lie
+//! [`packed`]). So what finds an entry and what counts in it lie
 //! side by side, most often in two lines of the processor's cache, and are made and freed
 //! together.
 //!
