@@ -182,9 +182,37 @@ pub fn visible(bytes: &[u8]) -> String {
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
+/// A number with its digits in groups of three: `12,431`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).expect("digits"))
+        .collect();
+    groups.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_in_groups_of_three() {
+        let shown = [0, 999, 1000, 12_431, 1_000_000, u64::MAX].map(grouped);
+        assert_eq!(
+            shown,
+            [
+                "0",
+                "999",
+                "1,000",
+                "12,431",
+                "1,000,000",
+                "18,446,744,073,709,551,615"
+            ]
+        );
+    }
 
     #[test]
     fn what_peers_sent_is_one_harmless_line() {

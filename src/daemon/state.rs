@@ -21,9 +21,9 @@
 //! Must not: end the daemon, whatever happens to the file.
 
 use super::fifo_input::FifoInput;
-use super::log::Log;
+use super::log::{grouped, Log};
 use crate::config::Settings;
-use crate::store::{Limits, Now, Restoring, Store, WallTime};
+use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::dir::Dir;
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::offshoot::Offshoot;
@@ -45,10 +45,6 @@ const SET_ASIDE: &str = "state.bad";
 
 /// The file by which the directory is held.
 const LOCK: &str = ".state.lock";
-
-/// How much larger than the memory limit a file may be that is worth reading:
-/// the limit may have been lowered.
-const MAX_SHARE: u64 = 16;
 
 /// What tells that something changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,14 +96,15 @@ fn open_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Dir> {
     }
 }
 
-/// Writes everything.
+/// Writes everything. What FIFOs begin comes first, so that a reader that has no room
+/// for all entries has it.
 fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Result<()> {
     let fill = |file: &File| {
         let mut writer = StateWriter::new(file)?;
-        store.export(now, |saved| writer.put(&StateItem::Saved(*saved)))?;
         for partial in partials {
-            writer.put(&StateItem::Partial(*partial))?;
+            writer.put_partial(partial)?;
         }
+        store.export(now, |saved| writer.put(saved))?;
         writer.finish().map(drop)
     };
     dir.replace(NAME, TEMPORARY, 0o600, fill).map(drop)
@@ -153,8 +150,8 @@ impl State {
         log: &mut Log,
     ) -> Option<Store> {
         let result = self.dir.read(NAME).map_err(StateError::Io);
-        let store = match result.and_then(|file| read(file, limits, now, fifos)) {
-            Ok(store) => store,
+        let (store, kept) = match result.and_then(|file| read(file, limits, now, fifos)) {
+            Ok(restored) => restored,
             Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 let aside = match self.dir.rename(NAME, SET_ASIDE) {
@@ -167,11 +164,16 @@ impl State {
                 return None;
             }
         };
-        let [_, sessions, users, ..] = store.usage().entries;
         let path = self.path.display();
-        log.info(&format!(
-            "restored {sessions} sessions and {users} users from {path}"
-        ));
+        match shortfall(&store, &kept) {
+            Some(shortfall) => log.warning(&format!("restored from {path}: {shortfall}")),
+            None => {
+                let [_, sessions, users, ..] = store.usage().entries;
+                log.info(&format!(
+                    "restored {sessions} sessions and {users} users from {path}"
+                ));
+            }
+        }
         Some(store)
     }
 
@@ -267,33 +269,51 @@ impl State {
     }
 }
 
-/// Reads a state.
+/// What of a state the memory limit had no room for, if anything.
+fn shortfall(store: &Store, kept: &Kept) -> Option<String> {
+    let usage = store.usage();
+    let restored: usize = usage.entries.iter().sum();
+    let all: u64 = kept.entries.iter().sum();
+    let connected = store.totals_of_everything().connected;
+    if restored as u64 >= all {
+        return None;
+    }
+    Some(format!(
+        "the totals, {} of {} connected sessions and {} of {} other entries; \
+         stats_memory_limit has room for no more, {} M would hold all",
+        grouped(connected),
+        grouped(kept.connected),
+        grouped((restored as u64).saturating_sub(connected)),
+        grouped(all.saturating_sub(kept.connected)),
+        kept.used_bytes.div_ceil(1 << 20)
+    ))
+}
+
+/// Reads a state, or as much of it as there is room for.
 fn read(
     file: File,
     limits: &Limits,
     now: Now,
     fifos: &mut [FifoInput],
-) -> Result<Store, StateError> {
-    let most_bytes = (limits.memory_bytes as u64).saturating_mul(MAX_SHARE);
-    if file.metadata()?.len() > most_bytes {
-        let text = format!("more than {MAX_SHARE} times stats_memory_limit");
-        return Err(StateError::Io(io::Error::other(text)));
-    }
+) -> Result<(Store, Kept), StateError> {
     let mut restoring = Restoring::new(limits, now).map_err(|_| StateError::Damaged)?;
     let mut reader = StateReader::new(file)?;
     let mut partials = Vec::new();
-    while let Some(item) = reader.take()? {
-        match item {
-            StateItem::Saved(saved) => {
-                restoring.take(&saved).map_err(|_| StateError::Damaged)?;
+    while !restoring.is_full() {
+        let taken = match reader.take()? {
+            Some(StateItem::Saved(saved)) => restoring.take(&saved),
+            Some(StateItem::Place { listing, number }) => restoring.take_place(listing, number),
+            Some(StateItem::Partial(partial)) => {
+                if partials.len() <= fifos.len() {
+                    partials.push((partial.fifo, partial.bytes.to_vec(), partial.is_too_long));
+                }
+                Ok(())
             }
-            StateItem::Partial(partial) if partials.len() <= fifos.len() => {
-                partials.push((partial.fifo, partial.bytes.to_vec(), partial.is_too_long));
-            }
-            StateItem::Partial(_) => {}
-        }
+            None => break,
+        };
+        taken.map_err(|_| StateError::Damaged)?;
     }
-    let store = restoring.finish().map_err(|_| StateError::Damaged)?;
+    let restored = restoring.finish().map_err(|_| StateError::Damaged)?;
     for (fifo, bytes, is_too_long) in &partials {
         let partial = PartialLine {
             fifo: *fifo,
@@ -304,5 +324,5 @@ fn read(
             input.resume(&partial);
         }
     }
-    Ok(store)
+    Ok(restored)
 }

@@ -25,7 +25,7 @@ use super::memory::Memory;
 use super::{Full, Store};
 
 /// The most connected sessions of an entry that defers them.
-const MOST: u32 = 12;
+pub(super) const MOST: u32 = 12;
 
 /// An entry that defers sessions.
 pub(super) trait Defers: Parent {
@@ -82,7 +82,7 @@ pub(super) struct Owed {
 }
 
 /// The sessions that an entry defers.
-fn chain<'a, P: Defers>(
+pub(super) fn chain<'a, P: Defers>(
     sessions: &'a Arena<Session>,
     parent: &P,
 ) -> impl Iterator<Item = Link<Session>> + 'a {
@@ -105,9 +105,7 @@ fn defer<P: Defers>(
     // Some may be there still that ended when there was no room to add them.
     let deferred = chain(&sessions.arena, parent).count();
     if *parent.connected_mut() <= MOST && deferred < MOST as usize {
-        let next = parent.first_mut().replace(session);
-        *P::next_mut(&mut sessions.arena[session]) = next;
-        sessions.arena[session].set(P::FLAG, true);
+        enchain(parent, &mut sessions.arena, session);
         return Ok(());
     }
     // It adds with every record from now on, to counters as they are if that has no room.
@@ -117,6 +115,17 @@ fn defer<P: Defers>(
         settle(level, memory, sessions, link, (deferred, &counted))?;
     }
     Ok(())
+}
+
+/// Puts a session into an entry's chain.
+pub(super) fn enchain<P: Defers>(
+    parent: &mut P,
+    sessions: &mut Arena<Session>,
+    session: Link<Session>,
+) {
+    let next = parent.first_mut().replace(session);
+    *P::next_mut(&mut sessions[session]) = next;
+    sessions[session].set(P::FLAG, true);
 }
 
 /// Takes a session out of an entry's chain.
@@ -249,6 +258,13 @@ impl Store {
     /// What an entry and the sessions that it defers counted.
     pub(super) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
         let mut sum = parent.common().contents.lanes(&self.memory.heap);
+        sum.add(&self.pending(parent));
+        sum
+    }
+
+    /// What the sessions that an entry defers counted.
+    pub(super) fn pending<P: Defers>(&self, parent: &P) -> Lanes {
+        let mut sum = Lanes::default();
         for link in chain(&self.sessions.arena, parent) {
             sum.add(&self.sessions.lanes(&self.memory, link));
         }

@@ -78,7 +78,7 @@ pub use opening::Opening;
 pub use record::{CommandUpdate, Note, Record};
 pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};
-pub use state::{Basis, Listing, Origin, Saved};
+pub use state::{Basis, Kept, Listing, Origin, Saved};
 
 use budget::Budget;
 use cursor::Cursor;

@@ -1,9 +1,13 @@
 //! A store made of the values that another one handed out.
 //!
 //! [`Restoring`] takes what [`Store::export`] wrote, in that order, under
-//! whatever limits hold now. Where there is less room than there was, the usual
-//! rule frees what is oldest by it; sums above are values of their own and stay
-//! right.
+//! whatever limits hold now. Where there is less room than there was, what comes
+//! first is restored: the totals, then as many connected sessions as there is room
+//! for, then idle entries. What has no room is left out, with all that is below it;
+//! nothing is freed or moved for it. Sums above are values of their own and stay right.
+//!
+//! The values of version 1 come level by level, oldest first. They become a store
+//! with [`ROOM_FOR_VERSION_1`] times the memory, and the values of that one another.
 //!
 //! Ages go on across the time between: what the wall clock says of it is added,
 //! at least nothing and at most [`MAX_AWAY_SECS`], so that a clock that was set
@@ -13,98 +17,203 @@
 //! Must not: believe a value. Whatever is not what an export could have written
 //! ends the restoring; nothing of it is used then.
 
-use super::arena::{Arena, Id, Link};
+use super::arena::{Arena, Link};
 use super::contents::MAX_TEXT_BYTES;
+use super::deferred::{chain, enchain, Defers, MOST};
 use super::entry::{Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User};
-use super::lanes::Lanes;
+use super::lanes::{Difference, Lanes};
 use super::level::{key, Level};
 use super::list::{HookOf, List};
 use super::making::{domain_of, Octets};
-use super::state::{by_creation, Basis, Kind, Listing, Origin, Saved};
-use super::{Full, Limits, Now, Store, WallTime};
+use super::state::{Basis, Kept, Kind, Listing, Origin, Saved};
+use super::{Counters, Full, Limits, Now, Store, WallTime};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 /// The longest time between two processes that counts: what is idle that long
 /// is old by any setting worth the name.
 pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
 
+/// How much more memory than the limit the values of version 1 may take while they
+/// are put in order.
+const ROOM_FOR_VERSION_1: usize = 16;
+
+/// How many entries may be left out before it is in vain to look for smaller ones.
+const MAX_LEFT_OUT: usize = 10_000;
+
 /// A value that no export wrote, or none that was to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsound;
 
-/// The entries of a level that were restored.
+/// The entries of a level by their numbers, each with its places in as many lists;
+/// `None` for those that were left out.
 #[derive(Debug)]
-struct Restored<T> {
-    /// By number; `None` for those that there was no room for. Those freed since
-    /// are not found any more.
-    ids: Vec<Option<Id<T>>>,
-    /// Those held until the sessions are there that hold them.
-    held: Vec<Link<T>>,
-}
+struct Restored<T, const LISTS: usize>(Vec<(Option<Link<T>>, [u32; LISTS])>);
 
-impl<T: Kind> Restored<T> {
+impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
     /// None yet.
-    const NONE: Restored<T> = Restored {
-        ids: Vec::new(),
-        held: Vec::new(),
-    };
+    const NONE: Restored<T, LISTS> = Restored(Vec::new());
 
     /// Notes the next entry.
-    fn push(&mut self, store: &Store, link: Option<Link<T>>) {
-        self.ids
-            .push(link.map(|link| T::level(store).arena.id(link)));
+    fn push(&mut self, link: Option<Link<T>>, places: [u32; LISTS]) {
+        self.0.push((link, places));
     }
 
-    /// The entry of a number, if it is still there.
-    fn find(&self, store: &Store, number: u32) -> Result<Option<Link<T>>, Unsound> {
-        let id = self.ids.get(number as usize).ok_or(Unsound)?;
-        Ok(id.and_then(|id| T::level(store).arena.find(id)))
+    /// The entry of a number, if it was not left out.
+    fn find(&self, number: u32) -> Result<Option<Link<T>>, Unsound> {
+        let (link, _) = self.0.get(number as usize).ok_or(Unsound)?;
+        Ok(*link)
+    }
+
+    /// Sets the place of an entry in a list.
+    fn set_place(&mut self, number: u32, list: usize, place: u32) -> Result<(), Unsound> {
+        let (_, places) = self.0.get_mut(number as usize).ok_or(Unsound)?;
+        places[list] = place;
+        Ok(())
+    }
+
+    /// The entries by their places in a list.
+    fn by_place(&self, list: usize) -> Vec<Link<T>> {
+        let placed =
+            |&(link, places): &(Option<Link<T>>, [u32; LISTS])| Some((places[list], link?));
+        let mut placed: Vec<_> = self.0.iter().filter_map(placed).collect();
+        placed.sort_by_key(|&(place, _)| place);
+        placed.into_iter().map(|(_, link)| link).collect()
+    }
+
+    /// The entries by age, longest untouched first; those of one age as they came, or
+    /// the other way round.
+    fn by_age(&self, arena: &Arena<T>, newest_first: bool) -> Vec<Link<T>> {
+        let mut links: Vec<_> = self.0.iter().filter_map(|&(link, _)| link).collect();
+        if newest_first {
+            links.reverse();
+        }
+        links.sort_by_key(|&link| arena[link].common().touched_secs);
+        links
+    }
+
+    /// Puts the entries into the order of their places, and the idle ones into that
+    /// of their ages. Their ids, which tell who is older, follow.
+    fn arrange(&self, level: &mut Level<T>, newest_first: bool) {
+        let Level {
+            all, idle, arena, ..
+        } = level;
+        for link in self.by_place(0) {
+            place(all, arena, link, |entry| &mut entry.common_mut().in_level);
+            arena.renew(link);
+        }
+        for link in self.by_age(arena, newest_first) {
+            if !arena[link].is_held() {
+                place_last(idle, arena, link, |entry| &mut entry.common_mut().in_age);
+            }
+        }
     }
 }
 
-impl<T: Kind + Parent> Restored<T> {
+impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
     /// Puts a new entry where it belongs, and notes it.
-    fn enlist(&mut self, store: &mut Store, made: Option<Link<T>>, touched: Now, is_held: bool) {
+    fn enlist(
+        &mut self,
+        store: &mut Store,
+        made: Option<Link<T>>,
+        touched: Now,
+        places: [u32; LISTS],
+    ) {
         let (level, memory) = T::level_mut(store);
         if let Some(link) = made {
             let hash = memory.hash(key(&memory.heap, &level.arena[link]));
             level.enlist(link, hash, touched);
-            if is_held {
-                level.hold(link);
-                self.held.push(link);
-            }
         }
-        self.push(store, made);
+        self.push(made, places);
+    }
+}
+
+/// What entries of a level have not added yet and no restored session counted, by the
+/// number of their links; none has nothing.
+#[derive(Debug)]
+struct Pending(BTreeMap<NonZeroU32, Lanes>);
+
+impl Pending {
+    /// Notes what a restored entry has not added.
+    fn insert<P: Defers>(&mut self, made: Option<Link<P>>, pending: &Counters) {
+        if let Some(link) = made.filter(|_| *pending != Counters::default()) {
+            self.0.insert(link.number(), Lanes::of(pending));
+        }
     }
 
-    /// Leaves the entries to those that hold them.
-    fn let_go(self, store: &mut Store, now: Now) {
-        let (level, _) = T::level_mut(store);
-        for link in self.held {
-            level.let_go(link, now);
+    /// Lets an entry defer a restored session, unless that counted more than the entry
+    /// has not added.
+    fn defer<P: Defers>(
+        &mut self,
+        parent: (Link<P>, &mut P),
+        sessions: &mut Arena<Session>,
+        (session, counted): (Link<Session>, &Lanes),
+    ) {
+        let (link, parent) = parent;
+        let rest = self.0.entry(link.number()).or_default();
+        let mut both = rest.values_mut().iter_mut().zip(counted.values());
+        let is_full = chain(sessions, parent).count() >= MOST as usize;
+        if !is_full && both.all(|(rest, counted)| *rest >= *counted) {
+            for (rest, counted) in rest.values_mut().iter_mut().zip(counted.values()) {
+                *rest -= counted;
+            }
+            enchain(parent, sessions, session);
         }
+        if *rest == Lanes::default() {
+            self.0.remove(&link.number());
+        }
+    }
+
+    /// Has the entries add what no restored session counted. False when there is no
+    /// room for all of it.
+    fn flush<P: Kind>(self, store: &mut Store) -> bool {
+        let (level, memory) = P::level_mut(store);
+        let add = |(number, pending)| {
+            let link = Link::from_number(number);
+            level.count(memory, link, Difference::Of(&pending)).is_ok()
+        };
+        // All of them, whatever becomes of one.
+        self.0
+            .into_iter()
+            .map(add)
+            .fold(true, |all, added| all & added)
     }
 }
 
 /// A store on its way back.
 #[derive(Debug)]
 pub struct Restoring {
+    /// The limits it is to have.
+    limits: Limits,
     /// The store so far.
     store: Store,
     /// Now.
     now: Now,
     /// How long nobody kept statistics; `None` before the first value.
     away_secs: Option<u32>,
-    /// The domains.
-    domains: Restored<Domain>,
-    /// The addresses.
-    ips: Restored<Ip>,
-    /// The users.
-    users: Restored<User>,
-    /// The sessions.
-    sessions: Restored<Session>,
-    /// The commands.
-    commands: Restored<Command>,
+    /// What there is; `None` in version 1.
+    kept: Option<Kept>,
+    /// Connected sessions so far, those left out included.
+    connected: u64,
+    /// Entries left out.
+    left_out: usize,
+    /// The next place of version 1.
+    next_place: u32,
+    /// The domains, with their places among all.
+    domains: Restored<Domain, 1>,
+    /// The addresses, likewise.
+    ips: Restored<Ip, 1>,
+    /// The users, likewise.
+    users: Restored<User, 1>,
+    /// The sessions, with their places among all, their users' and their addresses'.
+    sessions: Restored<Session, 3>,
+    /// The commands, with their places among all.
+    commands: Restored<Command, 1>,
+    /// What domains, users and addresses have not added.
+    pending_by_domain: Pending,
+    pending_by_ip: Pending,
+    pending_by_user: Pending,
 }
 
 /// Whether a moment can be kept.
@@ -112,33 +221,21 @@ fn is_sound(wall: WallTime) -> bool {
     wall.usecs < 1_000_000
 }
 
-/// Puts an entry last, by whatever order: to be called for all of a list.
-fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+/// Puts an entry behind all others of a list.
+fn place_last<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     list.remove(arena, link, hook);
+    list.push_back(arena, link, hook);
+}
+
+/// Makes an entry the newest of a list: to be called for all of them, oldest first.
+fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     match T::NEWEST_FIRST {
-        true => list.push_front(arena, link, hook),
-        false => list.push_back(arena, link, hook),
+        true => {
+            list.remove(arena, link, hook);
+            list.push_front(arena, link, hook);
+        }
+        false => place_last(list, arena, link, hook),
     }
-}
-
-/// The same in the list of its level.
-fn place_in_level<T: Kind>(level: &mut Level<T>, link: Link<T>) {
-    let Level { all, arena, .. } = level;
-    place(all, arena, link, |entry| &mut entry.common_mut().in_level);
-}
-
-/// Makes the ids of a level's entries follow the order of their creation.
-fn renew<T: Kind>(level: &mut Level<T>) {
-    let links: Vec<Link<T>> = by_creation(level).collect();
-    for link in links {
-        level.arena.renew(link);
-    }
-}
-
-/// Whether the entries of a list of ages are in order, longest untouched first.
-fn is_by_age<T: Entry>(level: &Level<T>, list: List<T>) -> bool {
-    let entries = std::iter::successors(list.head, |&link| level.arena[link].common().in_age.next);
-    entries.is_sorted_by_key(|link| level.arena[link].common().touched_secs)
 }
 
 impl Restoring {
@@ -148,15 +245,29 @@ impl Restoring {
     /// [`Full`] when the limit is too small for the indexes alone.
     pub fn new(limits: &Limits, now: Now) -> Result<Restoring, Full> {
         Ok(Restoring {
+            limits: *limits,
             store: Store::new(limits, now)?,
             now,
             away_secs: None,
+            kept: None,
+            connected: 0,
+            left_out: 0,
+            next_place: 0,
             domains: Restored::NONE,
             ips: Restored::NONE,
             users: Restored::NONE,
             sessions: Restored::NONE,
             commands: Restored::NONE,
+            pending_by_domain: Pending(BTreeMap::new()),
+            pending_by_ip: Pending(BTreeMap::new()),
+            pending_by_user: Pending(BTreeMap::new()),
         })
+    }
+
+    /// Whether the values that are still to come would be left out: they need not be
+    /// taken.
+    pub fn is_full(&self) -> bool {
+        self.left_out >= MAX_LEFT_OUT
     }
 
     /// Takes the next value.
@@ -168,23 +279,7 @@ impl Restoring {
             return Err(Unsound);
         }
         match *saved {
-            Saved::Global {
-                now,
-                reset_secs,
-                last_update,
-                counters,
-            } => {
-                if !is_sound(last_update) {
-                    return Err(Unsound);
-                }
-                let away_secs = self.now.wall.secs.saturating_sub(now.secs);
-                self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
-                let global = &mut self.store.global;
-                global.counters = Lanes::of(&counters);
-                global.reset_secs = reset_secs;
-                global.last_update = last_update;
-                Ok(())
-            }
+            Saved::Global { .. } => self.take_global(saved),
             Saved::Domain {
                 name,
                 origin,
@@ -203,37 +298,96 @@ impl Restoring {
             } => self.take_user(name, domain, origin, &basis),
             Saved::Session { .. } => self.take_session(saved),
             Saved::Command { .. } => self.take_command(saved),
-            Saved::Place { listing, number } => self.take_place(listing, number),
         }
     }
 
-    /// The store, once all values were taken.
+    /// Takes the next entry of a list, which version 1 has behind all entries.
     ///
     /// # Errors
-    /// [`Unsound`] when there was none, or when entries came in another order than
-    /// that of age.
-    pub fn finish(mut self) -> Result<Store, Unsound> {
-        self.away_secs.ok_or(Unsound)?;
-        let store = &mut self.store;
-        self.domains.let_go(store, self.now);
-        self.ips.let_go(store, self.now);
-        self.users.let_go(store, self.now);
-        let in_order = is_by_age(&store.commands, store.commands.idle)
-            && is_by_age(&store.sessions, store.sessions.idle)
-            && is_by_age(&store.sessions, store.connected)
-            && is_by_age(&store.users, store.users.idle)
-            && is_by_age(&store.domains, store.domains.idle)
-            && is_by_age(&store.ips, store.ips.idle);
-        if !in_order {
-            return Err(Unsound);
+    /// As [`Restoring::take`].
+    pub fn take_place(&mut self, listing: Listing, number: u32) -> Result<(), Unsound> {
+        let place = self.next_place;
+        self.next_place = place.checked_add(1).ok_or(Unsound)?;
+        match listing {
+            Listing::Domains => self.domains.set_place(number, 0, place),
+            Listing::Ips => self.ips.set_place(number, 0, place),
+            Listing::Users => self.users.set_place(number, 0, place),
+            Listing::Sessions => self.sessions.set_place(number, 0, place),
+            Listing::Commands => self.commands.set_place(number, 0, place),
+            Listing::UserSessions => self.sessions.set_place(number, 1, place),
+            Listing::IpSessions => self.sessions.set_place(number, 2, place),
         }
-        // Who is older than whom is asked of the arenas, too.
-        renew(&mut store.domains);
-        renew(&mut store.ips);
-        renew(&mut store.users);
-        renew(&mut store.sessions);
-        renew(&mut store.commands);
-        Ok(self.store)
+    }
+
+    /// The store, and what there was to restore.
+    ///
+    /// # Errors
+    /// [`Unsound`] when no value was taken.
+    pub fn finish(mut self) -> Result<(Store, Kept), Unsound> {
+        self.away_secs.ok_or(Unsound)?;
+        self.arrange();
+        // The same note as when it is freed tells what there is no room for.
+        let by_user = self.pending_by_user.flush::<User>(&mut self.store);
+        let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
+        let by_ip = self.pending_by_ip.flush::<Ip>(&mut self.store);
+        self.store.has_lost |= !(by_user && by_domain && by_ip);
+        if let Some(kept) = self.kept {
+            return Ok((self.store, kept));
+        }
+        let kept = Kept {
+            connected: self.connected,
+            entries: [
+                self.commands.0.len(),
+                self.sessions.0.len(),
+                self.users.0.len(),
+                self.domains.0.len(),
+                self.ips.0.len(),
+            ]
+            .map(|count| count as u64),
+            used_bytes: self.store.usage().used_bytes as u64,
+        };
+        let mut again = Restoring::new(&self.limits, self.now).map_err(|Full| Unsound)?;
+        self.store.export(self.now, |saved| again.take(saved))?;
+        let (store, _) = again.finish()?;
+        Ok((store, kept))
+    }
+
+    /// Puts all lists into order.
+    fn arrange(&mut self) {
+        let newest_first = self.kept.is_some();
+        let store = &mut self.store;
+        self.domains.arrange(&mut store.domains, newest_first);
+        self.ips.arrange(&mut store.ips, newest_first);
+        self.users.arrange(&mut store.users, newest_first);
+        self.sessions.arrange(&mut store.sessions, newest_first);
+        self.commands.arrange(&mut store.commands, newest_first);
+        for link in self.users.by_place(0) {
+            let arena = &mut store.users.arena;
+            let users = &mut store.domains.arena[arena[link].domain].users;
+            place(users, arena, link, |user| &mut user.in_domain);
+        }
+        for link in self.commands.by_place(0) {
+            let arena = &mut store.commands.arena;
+            let commands = &mut store.sessions.arena[arena[link].session].commands;
+            place(commands, arena, link, |command| &mut command.in_session);
+        }
+        let arena = &mut store.sessions.arena;
+        for link in self.sessions.by_place(1) {
+            let sessions = &mut store.users.arena[arena[link].user].sessions;
+            place(sessions, arena, link, |session| &mut session.in_user);
+        }
+        for link in self.sessions.by_place(2) {
+            if let Some(ip) = arena[link].ip {
+                let sessions = &mut store.ips.arena[ip].sessions;
+                place(sessions, arena, link, |session| &mut session.in_ip);
+            }
+        }
+        for link in self.sessions.by_age(arena, newest_first) {
+            if arena[link].is_held() {
+                let connected = &mut store.connected;
+                place_last(connected, arena, link, |session| &mut session.common.in_age);
+            }
+        }
     }
 
     /// When an entry was touched, as the clocks are now.
@@ -254,25 +408,51 @@ impl Restoring {
         })
     }
 
-    /// Makes an entry, freeing what is older for that. `None` when what it needs
-    /// is no longer there, or nothing is left to free.
+    /// Makes an entry if there is room for it.
     fn make<T: Kind>(
         &mut self,
         texts: (&[u8], &[u8]),
         (basis, touched): (&Basis, Now),
-        is_wanted: impl Fn(&Store) -> bool,
-        fill: impl Fn(Common<T>) -> T,
+        fill: impl FnOnce(Common<T>) -> T,
     ) -> Option<Link<T>> {
         let counters = Lanes::of(&basis.counters);
-        while is_wanted(&self.store) {
-            let (level, memory) = T::level_mut(&mut self.store);
-            match level.create(memory, texts, &counters, touched, &fill) {
-                Ok(made) => return Some(made),
-                Err(Full) if self.store.evict(self.now) => {}
-                Err(Full) => break,
-            }
+        let (level, memory) = T::level_mut(&mut self.store);
+        let made = level.create(memory, texts, &counters, touched, fill).ok();
+        self.left_out += usize::from(made.is_none());
+        made
+    }
+
+    /// The totals.
+    fn take_global(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        let Saved::Global {
+            now,
+            reset_secs,
+            last_update,
+            counters,
+            kept,
+        } = *saved
+        else {
+            return Err(Unsound);
+        };
+        if !is_sound(last_update) {
+            return Err(Unsound);
         }
-        None
+        if kept.is_none() {
+            let memory_bytes = self.limits.memory_bytes;
+            let limits = Limits {
+                memory_bytes: memory_bytes.saturating_mul(ROOM_FOR_VERSION_1),
+                ..self.limits
+            };
+            self.store = Store::new(&limits, self.now).map_err(|Full| Unsound)?;
+        }
+        let away_secs = self.now.wall.secs.saturating_sub(now.secs);
+        self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
+        self.kept = kept;
+        let global = &mut self.store.global;
+        global.counters = Lanes::of(&counters);
+        global.reset_secs = reset_secs;
+        global.last_update = last_update;
+        Ok(())
     }
 
     /// A domain.
@@ -281,14 +461,14 @@ impl Restoring {
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
-        let fill = |common| Domain {
+        let made = self.make((name, b""), (basis, touched), |common| Domain {
             common,
             created_secs: origin.created_secs,
             ..Domain::BLANK
-        };
-        let made = self.make((name, b""), (basis, touched), |_| true, fill);
-        self.domains
-            .enlist(&mut self.store, made, touched, origin.is_held);
+        });
+        let places = [basis.place];
+        self.pending_by_domain.insert(made, &origin.pending);
+        self.domains.enlist(&mut self.store, made, touched, places);
         Ok(())
     }
 
@@ -300,14 +480,14 @@ impl Restoring {
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
-        let fill = |common| Ip {
+        let made = self.make((octets, b""), (basis, touched), |common| Ip {
             common,
             created_secs: origin.created_secs,
             ..Ip::BLANK
-        };
-        let made = self.make((octets, b""), (basis, touched), |_| true, fill);
-        self.ips
-            .enlist(&mut self.store, made, touched, origin.is_held);
+        });
+        let places = [basis.place];
+        self.pending_by_ip.insert(made, &origin.pending);
+        self.ips.enlist(&mut self.store, made, touched, places);
         Ok(())
     }
 
@@ -320,29 +500,29 @@ impl Restoring {
         basis: &Basis,
     ) -> Result<(), Unsound> {
         let touched = self.touched(basis, origin.is_held, (name, b""))?;
-        let domain = self.domains.find(&self.store, domain)?;
+        let domain = self.domains.find(domain)?;
         if self.store.find_user(name).is_some() {
             return Err(Unsound);
         }
+        let places = [basis.place];
         let Some(domain) = domain else {
-            self.users.push(&self.store, None);
+            self.left_out += 1;
+            self.users.push(None, places);
             return Ok(());
         };
         let store = &self.store;
         if key(&store.memory.heap, &store.domains.arena[domain]) != domain_of(name) {
             return Err(Unsound);
         }
-        let domain_id = store.domains.arena.id(domain);
-        let is_wanted = |store: &Store| store.domains.arena.find(domain_id).is_some();
-        let fill = |common| User {
+        let made = self.make((name, b""), (basis, touched), |common| User {
             common,
             domain,
             created_secs: origin.created_secs,
             ..User::BLANK
-        };
-        let made = self.make((name, b""), (basis, touched), is_wanted, fill);
+        });
         let store = &mut self.store;
-        self.users.enlist(store, made, touched, origin.is_held);
+        self.pending_by_user.insert(made, &origin.pending);
+        self.users.enlist(store, made, touched, places);
         if let Some(link) = made {
             let users = &mut store.domains.arena[domain].users;
             users.push_front(&mut store.users.arena, link, |user| &mut user.in_domain);
@@ -363,33 +543,33 @@ impl Restoring {
             indexed,
             reuses_id,
             ref basis,
+            user_place,
+            ip_place,
+            pending,
         } = *saved
         else {
             return Err(Unsound);
         };
         let touched = self.touched(basis, connected, (id, service))?;
-        let user = self.users.find(&self.store, user)?;
+        let user = self.users.find(user)?;
         let wanted_ip = ip;
         let ip = match ip {
-            Some(number) => self.ips.find(&self.store, number)?,
+            Some(number) => self.ips.find(number)?,
             None => None,
         };
         let is_known = indexed && self.store.find_session(id).is_some();
         if is_known || (connected && !indexed) {
             return Err(Unsound);
         }
+        self.connected += u64::from(connected);
+        let places = [basis.place, user_place, ip_place];
         let Some(user) = user.filter(|_| ip.is_some() == wanted_ip.is_some()) else {
-            self.sessions.push(&self.store, None);
+            self.left_out += 1;
+            self.sessions.push(None, places);
             return Ok(());
         };
-        let user_id = self.store.users.arena.id(user);
         let domain = self.store.users.arena[user].domain;
-        let ip_id = ip.map(|ip| self.store.ips.arena.id(ip));
-        let is_wanted = |store: &Store| {
-            store.users.arena.find(user_id).is_some()
-                && ip_id.is_none_or(|id| store.ips.arena.find(id).is_some())
-        };
-        let fill = |common| {
+        let made = self.make((id, service), (basis, touched), |common| {
             let mut session = Session {
                 common,
                 user,
@@ -403,12 +583,12 @@ impl Restoring {
             session.set(Flag::Indexed, indexed);
             session.set(Flag::ReusesId, reuses_id);
             session
-        };
-        let made = self.make((id, service), (basis, touched), is_wanted, fill);
+        });
         if let Some(link) = made {
             self.enter_session(link, touched);
+            self.defer(link, pending);
         }
-        self.sessions.push(&self.store, made);
+        self.sessions.push(made, places);
         Ok(())
     }
 
@@ -439,6 +619,29 @@ impl Restoring {
         store.global.connected += 1;
     }
 
+    /// Lets user, domain and address of a session defer it.
+    fn defer(&mut self, link: Link<Session>, [by_user, by_domain, by_ip]: [bool; 3]) {
+        let store = &mut self.store;
+        let counted = store.sessions.lanes(&store.memory, link);
+        let session = (link, &counted);
+        let arena = &mut store.sessions.arena;
+        let Session {
+            user, domain, ip, ..
+        } = arena[link];
+        if by_user {
+            let parent = (user, &mut store.users.arena[user]);
+            self.pending_by_user.defer(parent, arena, session);
+        }
+        if by_domain {
+            let parent = (domain, &mut store.domains.arena[domain]);
+            self.pending_by_domain.defer(parent, arena, session);
+        }
+        if let Some(ip) = ip.filter(|_| by_ip) {
+            let parent = (ip, &mut store.ips.arena[ip]);
+            self.pending_by_ip.defer(parent, arena, session);
+        }
+    }
+
     /// A command.
     fn take_command(&mut self, saved: &Saved) -> Result<(), Unsound> {
         let Saved::Command {
@@ -452,81 +655,26 @@ impl Restoring {
             return Err(Unsound);
         };
         let touched = self.touched(basis, running.is_some(), (name, args))?;
-        let session = self.sessions.find(&self.store, session)?;
+        let session = self.sessions.find(session)?;
+        let places = [basis.place];
         let Some(session) = session else {
-            self.commands.push(&self.store, None);
+            self.left_out += 1;
+            self.commands.push(None, places);
             return Ok(());
         };
         if running.is_some_and(|number| self.store.find_running(session, number).is_some()) {
             return Err(Unsound);
         }
-        let session_id = self.store.sessions.arena.id(session);
-        let is_wanted = |store: &Store| store.sessions.arena.find(session_id).is_some();
-        let fill = |common| Command {
+        let made = self.make((name, args), (basis, touched), |common| Command {
             common,
             session,
             running,
             ..Command::BLANK
-        };
-        let made = self.make((name, args), (basis, touched), is_wanted, fill);
+        });
         if let Some(link) = made {
             self.store.enter_command(link, touched);
         }
-        self.commands.push(&self.store, made);
-        Ok(())
-    }
-
-    /// The next entry of a list.
-    fn take_place(&mut self, listing: Listing, number: u32) -> Result<(), Unsound> {
-        let store = &mut self.store;
-        match listing {
-            Listing::Domains => {
-                if let Some(link) = self.domains.find(store, number)? {
-                    place_in_level(&mut store.domains, link);
-                }
-            }
-            Listing::Ips => {
-                if let Some(link) = self.ips.find(store, number)? {
-                    place_in_level(&mut store.ips, link);
-                }
-            }
-            Listing::Users => {
-                if let Some(link) = self.users.find(store, number)? {
-                    place_in_level(&mut store.users, link);
-                    let arena = &mut store.users.arena;
-                    let users = &mut store.domains.arena[arena[link].domain].users;
-                    place(users, arena, link, |user| &mut user.in_domain);
-                }
-            }
-            Listing::Commands => {
-                if let Some(link) = self.commands.find(store, number)? {
-                    place_in_level(&mut store.commands, link);
-                    let arena = &mut store.commands.arena;
-                    let commands = &mut store.sessions.arena[arena[link].session].commands;
-                    place(commands, arena, link, |entry| &mut entry.in_session);
-                }
-            }
-            Listing::Sessions => {
-                if let Some(link) = self.sessions.find(store, number)? {
-                    place_in_level(&mut store.sessions, link);
-                }
-            }
-            Listing::UserSessions => {
-                if let Some(link) = self.sessions.find(store, number)? {
-                    let arena = &mut store.sessions.arena;
-                    let list = &mut store.users.arena[arena[link].user].sessions;
-                    place(list, arena, link, |session| &mut session.in_user);
-                }
-            }
-            Listing::IpSessions => {
-                if let Some(link) = self.sessions.find(store, number)? {
-                    let arena = &mut store.sessions.arena;
-                    let ip = arena[link].ip.ok_or(Unsound)?;
-                    let list = &mut store.ips.arena[ip].sessions;
-                    place(list, arena, link, |session| &mut session.in_ip);
-                }
-            }
-        }
+        self.commands.push(made, places);
         Ok(())
     }
 }

@@ -4,19 +4,19 @@
 //! if there had been no end: entries, what they counted, the bases of what comes
 //! next, ages, order. [`Restoring`](super::Restoring) makes a store of it again.
 //!
-//! The order is that of age within a level: what is idle longest comes first,
-//! what is held last. So a store that has less room than the old one frees, by
-//! the usual rule, what the old one would have freed first. An entry is known by
-//! how many of its level came before it. The order of lists, which is not that of
-//! age, follows behind all entries ([`Saved::Place`]).
+//! The order is that of importance, so that who has less room can stop anywhere:
+//! the totals; connected sessions, the one of the latest record first; then idle
+//! entries of all levels, the one first that [`evict`](super::evict) would free
+//! last. Ahead of each entry come those above it that did not come yet. An entry is
+//! known by how many of its level came before it. Each entry carries its place in
+//! the lists whose order is another.
 //!
 //! Must not: change anything, or know what becomes of the values.
 
-use super::arena::{Arena, Link};
+use super::arena::Link;
 use super::deferred::Defers;
-use super::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Session, User};
 use super::level::{key, rest, Level};
-use super::list::List;
 use super::memory::Memory;
 use super::row::address;
 use super::{Counters, Now, Store, WallTime};
@@ -32,6 +32,8 @@ pub struct Basis {
     pub last_update: WallTime,
     /// What it counted.
     pub counters: Counters,
+    /// How many entries of its level are older; 0 in version 1.
+    pub place: u32,
 }
 
 /// What users, domains and addresses have beside that.
@@ -41,9 +43,23 @@ pub struct Origin {
     pub created_secs: u32,
     /// Whether sessions that are connected hold it.
     pub is_held: bool,
+    /// What sessions counted and it has not added yet: its counters have it in
+    /// version 1.
+    pub pending: Counters,
 }
 
-/// A list whose order is not that of age.
+/// How much a store kept when its values were handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Connected sessions.
+    pub connected: u64,
+    /// Entries of the levels command, session, user, domain and ip.
+    pub entries: [u64; 5],
+    /// The memory they used.
+    pub used_bytes: u64,
+}
+
+/// A list whose order version 1 has behind all entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// All domains, oldest first, as in all of these.
@@ -88,6 +104,9 @@ pub enum Saved<'a> {
         last_update: WallTime,
         /// The totals.
         counters: Counters,
+        /// What there is beside them. `None` in version 1, whose entries come level
+        /// by level, oldest first.
+        kept: Option<Kept>,
     },
     /// A domain.
     Domain {
@@ -140,6 +159,12 @@ pub enum Saved<'a> {
         reuses_id: bool,
         /// See there.
         basis: Basis,
+        /// How many sessions its user has longer; 0 in version 1.
+        user_place: u32,
+        /// How many sessions its address has longer; 0 in version 1.
+        ip_place: u32,
+        /// Whether its user, domain and address have not added what it counted.
+        pending: [bool; 3],
     },
     /// A command.
     Command {
@@ -154,19 +179,10 @@ pub enum Saved<'a> {
         /// See there.
         basis: Basis,
     },
-    /// The next entry of a list.
-    Place {
-        /// The list.
-        listing: Listing,
-        /// The entry's number.
-        number: u32,
-    },
 }
 
 /// A kind of entries, as it is written and read.
 pub(super) trait Kind: Entry {
-    /// The list of all of them.
-    const LISTING: Listing;
     /// Whether that list has the newest first.
     const NEWEST_FIRST: bool;
     /// Their level.
@@ -178,9 +194,8 @@ pub(super) trait Kind: Entry {
 }
 
 macro_rules! kinds {
-    ($($name:ident $level:ident $listing:ident $newest_first:literal $is_held:expr;)*) => {$(
+    ($($name:ident $level:ident $newest_first:literal $is_held:expr;)*) => {$(
         impl Kind for $name {
-            const LISTING: Listing = Listing::$listing;
             const NEWEST_FIRST: bool = $newest_first;
             fn level(store: &Store) -> &Level<Self> {
                 &store.$level
@@ -197,11 +212,11 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Domain domains Domains true |domain| domain.connected > 0;
-    Ip ips Ips true |ip| ip.connected > 0;
-    User users Users true |user| user.connected > 0;
-    Session sessions Sessions true |session| session.has(Flag::Connected);
-    Command commands Commands false |command| command.running.is_some();
+    Domain domains true |domain| domain.connected > 0;
+    Ip ips true |ip| ip.connected > 0;
+    User users true |user| user.connected > 0;
+    Session sessions true |session| session.has(Flag::Connected);
+    Command commands false |command| command.running.is_some();
 }
 
 /// The entries of a level, oldest first.
@@ -219,105 +234,338 @@ pub(super) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Lin
     })
 }
 
-/// The entries of a level in the order in which they are written: the idle ones
-/// by age, then those that are held.
-fn by_age<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
-    let arena = &level.arena;
-    let idle = forward(arena, level.idle, |entry| entry.common().in_age.next);
-    idle.chain(by_creation(level).filter(|&link| arena[link].is_held()))
-}
-
-/// The numbers of entries by their links.
-struct Numbers(Vec<u32>);
+/// Numbers of entries by their links.
+#[derive(Default)]
+struct Numbers(Vec<Option<NonZeroU32>>);
 
 impl Numbers {
     /// Numbers entries in this order.
     fn of<T>(links: impl Iterator<Item = Link<T>>) -> Numbers {
-        let mut numbers = Vec::new();
+        let mut numbers = Numbers::default();
         for (number, link) in (0u32..).zip(links) {
-            let at = link.number().get() as usize;
-            if at >= numbers.len() {
-                numbers.resize(at + 1, 0);
-            }
-            numbers[at] = number;
+            numbers.set(link, number);
         }
-        Numbers(numbers)
+        numbers
     }
 
-    /// The number of an entry.
-    fn get<T>(&self, link: Link<T>) -> u32 {
-        self.0[link.number().get() as usize]
+    /// Gives an entry its number.
+    fn set<T>(&mut self, link: Link<T>, number: u32) {
+        let at = link.number().get() as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + 1, None);
+        }
+        self.0[at] = NonZeroU32::new(number + 1);
+    }
+
+    /// The number of an entry, if it has one.
+    fn get<T>(&self, link: Link<T>) -> Option<u32> {
+        let number = self.0.get(link.number().get() as usize)?;
+        number.map(|number| number.get() - 1)
     }
 }
 
-/// A list from its head on.
-fn forward<'a, T: Copy>(
-    arena: &'a Arena<T>,
-    list: List<T>,
-    next: impl Fn(&T) -> Option<Link<T>> + 'a,
-) -> impl Iterator<Item = Link<T>> + 'a {
-    std::iter::successors(list.head, move |&link| next(&arena[link]))
+/// The entries of a level on their way out.
+struct Outgoing {
+    /// Their places.
+    places: Numbers,
+    /// The numbers of those that were handed out.
+    numbers: Numbers,
+    /// How many those are.
+    count: u32,
 }
 
-/// A list from its tail on.
-fn backward<'a, T: Copy>(
-    arena: &'a Arena<T>,
-    list: List<T>,
-    prev: impl Fn(&T) -> Option<Link<T>> + 'a,
-) -> impl Iterator<Item = Link<T>> + 'a {
-    std::iter::successors(list.tail, move |&link| prev(&arena[link]))
-}
-
-/// Hands out the order of a list.
-fn export_places<T, E>(
-    listing: Listing,
-    links: impl Iterator<Item = Link<T>>,
-    numbers: &Numbers,
-    take: &mut impl FnMut(&Saved) -> Result<(), E>,
-) -> Result<(), E> {
-    for link in links {
-        let number = numbers.get(link);
-        take(&Saved::Place { listing, number })?;
+impl Outgoing {
+    /// Those of a level.
+    fn of<T: Kind>(store: &Store) -> Outgoing {
+        Outgoing {
+            places: Numbers::of(by_creation(T::level(store))),
+            numbers: Numbers::default(),
+            count: 0,
+        }
     }
-    Ok(())
+
+    /// Numbers the entry that was handed out.
+    fn push<T>(&mut self, link: Link<T>) -> u32 {
+        let number = self.count;
+        self.numbers.set(link, number);
+        self.count += 1;
+        number
+    }
 }
 
-/// Hands out the order in which the entries of a level were made.
-fn export_order<T: Kind, E>(
-    store: &Store,
-    numbers: &Numbers,
-    take: &mut impl FnMut(&Saved) -> Result<(), E>,
-) -> Result<(), E> {
-    export_places(T::LISTING, by_creation(T::level(store)), numbers, take)
+/// An idle entry, by what says how important it is.
+#[derive(Clone, Copy)]
+struct Idle {
+    /// The entry.
+    node: Node,
+    /// Seconds since it was touched.
+    age_secs: u64,
+    /// The level's min_time in seconds, at least one.
+    min_time_secs: u64,
+    /// The next of its level.
+    next: Option<Node>,
 }
 
-impl Store {
-    /// The sessions in the order in which they are written.
-    fn sessions_by_age(&self) -> impl Iterator<Item = Link<Session>> + '_ {
-        let arena = &self.sessions.arena;
-        let next = |session: &Session| session.common.in_age.next;
-        forward(arena, self.sessions.idle, next).chain(forward(arena, self.connected, next))
+impl Idle {
+    /// The entry of a level.
+    fn of<T: Kind>(store: &Store, link: Link<T>, now: Now) -> Idle {
+        let level = T::level(store);
+        let entry = &level.arena[link];
+        Idle {
+            node: T::node(link),
+            age_secs: age_secs(entry, now).into(),
+            min_time_secs: level.min_time_secs.max(1).into(),
+            next: entry.common().in_age.prev.map(T::node),
+        }
+    }
+
+    /// The entry of any level.
+    fn at(store: &Store, node: Node, now: Now) -> Idle {
+        match node {
+            Node::Command(link) => Idle::of(store, link, now),
+            Node::Session(link) => Idle::of(store, link, now),
+            Node::User(link) => Idle::of(store, link, now),
+            Node::Domain(link) => Idle::of(store, link, now),
+            Node::Ip(link) => Idle::of(store, link, now),
+        }
+    }
+
+    /// Whether it has outlived less of its level's min_time than another.
+    fn is_before(&self, other: &Idle) -> bool {
+        self.age_secs * other.min_time_secs < other.age_secs * self.min_time_secs
+    }
+}
+
+/// Seconds since an entry was touched.
+fn age_secs<T: Entry>(entry: &T, now: Now) -> u32 {
+    now.uptime_secs.saturating_sub(entry.common().touched_secs)
+}
+
+/// Hands out the values of a store.
+struct Export<'a, F> {
+    /// The store.
+    store: &'a Store,
+    /// The instant of it.
+    now: Now,
+    /// Takes the values.
+    take: F,
+    /// The entries of each level.
+    domains: Outgoing,
+    ips: Outgoing,
+    users: Outgoing,
+    sessions: Outgoing,
+    commands: Outgoing,
+    /// The places of sessions among those of their users.
+    user_places: Numbers,
+    /// The places of sessions among those of their addresses.
+    ip_places: Numbers,
+}
+
+impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
+    /// All entries.
+    fn entries(&mut self) -> Result<(), E> {
+        let store = self.store;
+        let sessions = &store.sessions.arena;
+        let prev = |&link: &Link<Session>| sessions[link].common.in_age.prev;
+        for link in std::iter::successors(store.connected.tail, prev) {
+            self.session(link)?;
+        }
+        self.idle_entries()?;
+        let commands = &store.commands;
+        for link in by_creation(commands).filter(|&link| commands.arena[link].is_held()) {
+            self.command(link)?;
+        }
+        Ok(())
+    }
+
+    /// Those that nothing holds.
+    fn idle_entries(&mut self) -> Result<(), E> {
+        let (store, now) = (self.store, self.now);
+        // Of equals the larger kind comes first, as the smaller one is freed first.
+        let tails = [
+            store.domains.idle.tail.map(Node::Domain),
+            store.users.idle.tail.map(Node::User),
+            store.ips.idle.tail.map(Node::Ip),
+            store.sessions.idle.tail.map(Node::Session),
+            store.commands.idle.tail.map(Node::Command),
+        ];
+        let idle_at = |node| Idle::at(store, node, now);
+        let mut nexts: Vec<Idle> = tails.into_iter().flatten().map(idle_at).collect();
+        let earlier = |nexts: &[Idle], a: usize, b: usize| match nexts[b].is_before(&nexts[a]) {
+            true => b,
+            false => a,
+        };
+        while let Some(at) = (0..nexts.len()).reduce(|a, b| earlier(&nexts, a, b)) {
+            let idle = nexts[at];
+            match idle.next {
+                Some(node) => nexts[at] = idle_at(node),
+                None => drop(nexts.remove(at)),
+            }
+            match idle.node {
+                Node::Command(link) => self.command(link)?,
+                Node::Session(link) => self.session(link)?,
+                Node::User(link) => self.user(link)?,
+                Node::Domain(link) => self.domain(link)?,
+                Node::Ip(link) => self.ip(link)?,
+            };
+        }
+        Ok(())
     }
 
     /// What an entry has in common with all others.
-    fn basis<T: Entry>(&self, entry: &T, now: Now) -> Basis {
+    fn basis<T: Entry>(&self, outgoing: &Outgoing, link: Link<T>, entry: &T) -> Basis {
         let common = entry.common();
         Basis {
-            age_secs: now.uptime_secs.saturating_sub(common.touched_secs),
+            age_secs: age_secs(entry, self.now),
             last_update: common.stamp.wall(),
-            counters: common.contents.lanes(&self.memory.heap).counters(),
+            counters: common.contents.lanes(&self.store.memory.heap).counters(),
+            place: outgoing.places.get(link).unwrap_or_default(),
         }
     }
 
-    /// The same of a user, domain or ip, with what it has not added yet: a restored
-    /// session owes nothing. While it is held it has no age.
-    fn gathered_basis<P: Defers + Kind>(&self, entry: &P, now: Now) -> Basis {
-        let basis = self.basis(entry, now);
+    /// The same of a user, domain or ip. While it is held it has no age.
+    fn basis_above<P: Defers + Kind>(
+        &self,
+        outgoing: &Outgoing,
+        link: Link<P>,
+        entry: &P,
+    ) -> Basis {
+        let basis = self.basis(outgoing, link, entry);
         Basis {
             age_secs: if entry.is_held() { 0 } else { basis.age_secs },
-            last_update: self.last_update(entry),
-            counters: self.gathered(entry).counters(),
+            last_update: self.store.last_update(entry),
+            ..basis
         }
+    }
+
+    /// What else it has.
+    fn origin<P: Defers + Kind>(&self, created_secs: u32, entry: &P) -> Origin {
+        Origin {
+            created_secs,
+            is_held: entry.is_held(),
+            pending: self.store.pending(entry).counters(),
+        }
+    }
+
+    /// A domain, if it did not come yet, and its number.
+    fn domain(&mut self, link: Link<Domain>) -> Result<u32, E> {
+        if let Some(number) = self.domains.numbers.get(link) {
+            return Ok(number);
+        }
+        let domain = &self.store.domains.arena[link];
+        let basis = self.basis_above(&self.domains, link, domain);
+        let origin = self.origin(domain.created_secs, domain);
+        (self.take)(&Saved::Domain {
+            name: key(&self.store.memory.heap, domain),
+            origin,
+            basis,
+        })?;
+        Ok(self.domains.push(link))
+    }
+
+    /// The same of an address.
+    fn ip(&mut self, link: Link<Ip>) -> Result<u32, E> {
+        if let Some(number) = self.ips.numbers.get(link) {
+            return Ok(number);
+        }
+        let ip = &self.store.ips.arena[link];
+        let basis = self.basis_above(&self.ips, link, ip);
+        let origin = self.origin(ip.created_secs, ip);
+        (self.take)(&Saved::Ip {
+            address: address(key(&self.store.memory.heap, ip)),
+            origin,
+            basis,
+        })?;
+        Ok(self.ips.push(link))
+    }
+
+    /// The same of a user.
+    fn user(&mut self, link: Link<User>) -> Result<u32, E> {
+        if let Some(number) = self.users.numbers.get(link) {
+            return Ok(number);
+        }
+        let user = &self.store.users.arena[link];
+        let domain = self.domain(user.domain)?;
+        let basis = self.basis_above(&self.users, link, user);
+        let origin = self.origin(user.created_secs, user);
+        (self.take)(&Saved::User {
+            name: key(&self.store.memory.heap, user),
+            domain,
+            origin,
+            basis,
+        })?;
+        Ok(self.users.push(link))
+    }
+
+    /// The same of a session.
+    fn session(&mut self, link: Link<Session>) -> Result<u32, E> {
+        if let Some(number) = self.sessions.numbers.get(link) {
+            return Ok(number);
+        }
+        let session = &self.store.sessions.arena[link];
+        let user = self.user(session.user)?;
+        let ip = session.ip.map(|ip| self.ip(ip)).transpose()?;
+        let basis = self.basis(&self.sessions, link, session);
+        let heap = &self.store.memory.heap;
+        (self.take)(&Saved::Session {
+            id: key(heap, session),
+            service: rest(heap, session),
+            user,
+            ip,
+            pid: session.pid,
+            connected: session.has(Flag::Connected),
+            placeholder: session.has(Flag::Placeholder),
+            indexed: session.has(Flag::Indexed),
+            reuses_id: session.has(Flag::ReusesId),
+            basis,
+            user_place: self.user_places.get(link).unwrap_or_default(),
+            ip_place: self.ip_places.get(link).unwrap_or_default(),
+            pending: [
+                session.has(Flag::DeferredByUser),
+                session.has(Flag::DeferredByDomain),
+                session.has(Flag::DeferredByIp),
+            ],
+        })?;
+        Ok(self.sessions.push(link))
+    }
+
+    /// The same of a command.
+    fn command(&mut self, link: Link<Command>) -> Result<u32, E> {
+        if let Some(number) = self.commands.numbers.get(link) {
+            return Ok(number);
+        }
+        let command = &self.store.commands.arena[link];
+        let session = self.session(command.session)?;
+        let basis = self.basis(&self.commands, link, command);
+        let heap = &self.store.memory.heap;
+        (self.take)(&Saved::Command {
+            session,
+            name: key(heap, command),
+            args: rest(heap, command),
+            running: command.running,
+            basis,
+        })?;
+        Ok(self.commands.push(link))
+    }
+}
+
+impl Store {
+    /// The places of sessions in the lists of their users, or of their addresses.
+    fn places_below<P: Kind>(
+        &self,
+        last: impl Fn(&P) -> Option<Link<Session>>,
+        prev: impl Fn(&Session) -> Option<Link<Session>>,
+    ) -> Numbers {
+        let level = P::level(self);
+        let mut places = Numbers::default();
+        for parent in by_creation(level) {
+            let prev = |&link: &Link<Session>| prev(&self.sessions.arena[link]);
+            let list = std::iter::successors(last(&level.arena[parent]), prev);
+            for (place, link) in (0u32..).zip(list) {
+                places.set(link, place);
+            }
+        }
+        places
     }
 
     /// Hands out everything, value by value, until `take` fails.
@@ -329,111 +577,33 @@ impl Store {
         now: Now,
         mut take: impl FnMut(&Saved) -> Result<(), E>,
     ) -> Result<(), E> {
+        let usage = self.usage();
         take(&Saved::Global {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
             counters: self.global.counters.counters(),
+            kept: Some(Kept {
+                connected: self.global.connected,
+                entries: usage.entries.map(|count| count as u64),
+                used_bytes: usage.used_bytes as u64,
+            }),
         })?;
-        self.export_above(now, &mut take)?;
-        self.export_below(now, &mut take)
-    }
-
-    /// Domains, addresses and users.
-    fn export_above<E>(
-        &self,
-        now: Now,
-        take: &mut impl FnMut(&Saved) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let heap = &self.memory.heap;
-        for link in by_age(&self.domains) {
-            let domain = &self.domains.arena[link];
-            take(&Saved::Domain {
-                name: key(heap, domain),
-                origin: Origin {
-                    created_secs: domain.created_secs,
-                    is_held: domain.is_held(),
-                },
-                basis: self.gathered_basis(domain, now),
-            })?;
-        }
-        for link in by_age(&self.ips) {
-            let ip = &self.ips.arena[link];
-            take(&Saved::Ip {
-                address: address(key(heap, ip)),
-                origin: Origin {
-                    created_secs: ip.created_secs,
-                    is_held: ip.is_held(),
-                },
-                basis: self.gathered_basis(ip, now),
-            })?;
-        }
-        let domains = Numbers::of(by_age(&self.domains));
-        for link in by_age(&self.users) {
-            let user = &self.users.arena[link];
-            take(&Saved::User {
-                name: key(heap, user),
-                domain: domains.get(user.domain),
-                origin: Origin {
-                    created_secs: user.created_secs,
-                    is_held: user.is_held(),
-                },
-                basis: self.gathered_basis(user, now),
-            })?;
-        }
-        export_order::<Domain, E>(self, &domains, take)
-    }
-
-    /// Sessions and commands, and the order of what is not in order yet.
-    fn export_below<E>(
-        &self,
-        now: Now,
-        take: &mut impl FnMut(&Saved) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let heap = &self.memory.heap;
-        let ips = Numbers::of(by_age(&self.ips));
-        let users = Numbers::of(by_age(&self.users));
-        for link in self.sessions_by_age() {
-            let session = &self.sessions.arena[link];
-            take(&Saved::Session {
-                id: key(heap, session),
-                service: rest(heap, session),
-                user: users.get(session.user),
-                ip: session.ip.map(|ip| ips.get(ip)),
-                pid: session.pid,
-                connected: session.has(Flag::Connected),
-                placeholder: session.has(Flag::Placeholder),
-                indexed: session.has(Flag::Indexed),
-                reuses_id: session.has(Flag::ReusesId),
-                basis: self.basis(session, now),
-            })?;
-        }
-        let sessions = Numbers::of(self.sessions_by_age());
-        for link in by_age(&self.commands) {
-            let command = &self.commands.arena[link];
-            take(&Saved::Command {
-                session: sessions.get(command.session),
-                name: key(heap, command),
-                args: rest(heap, command),
-                running: command.running,
-                basis: self.basis(command, now),
-            })?;
-        }
-        export_order::<Ip, E>(self, &ips, take)?;
-        export_order::<User, E>(self, &users, take)?;
-        export_order::<Session, E>(self, &sessions, take)?;
-        let arena = &self.sessions.arena;
-        for user in by_creation(&self.users) {
-            let list = self.users.arena[user].sessions;
-            let links = backward(arena, list, |session| session.in_user.prev);
-            export_places(Listing::UserSessions, links, &sessions, take)?;
-        }
-        for ip in by_creation(&self.ips) {
-            let list = self.ips.arena[ip].sessions;
-            let links = backward(arena, list, |session| session.in_ip.prev);
-            export_places(Listing::IpSessions, links, &sessions, take)?;
-        }
-        let commands = Numbers::of(by_age(&self.commands));
-        export_order::<Command, E>(self, &commands, take)
+        let mut export = Export {
+            store: self,
+            now,
+            take,
+            domains: Outgoing::of::<Domain>(self),
+            ips: Outgoing::of::<Ip>(self),
+            users: Outgoing::of::<User>(self),
+            sessions: Outgoing::of::<Session>(self),
+            commands: Outgoing::of::<Command>(self),
+            user_places: self.places_below(
+                |user: &User| user.sessions.tail,
+                |session| session.in_user.prev,
+            ),
+            ip_places: self.places_below(|ip: &Ip| ip.sessions.tail, |session| session.in_ip.prev),
+        };
+        export.entries()
     }
 }

@@ -1,19 +1,72 @@
-//! The items of a state file: each a byte that says which, then its fields.
+//! The items of a state file: each a byte that says which, the length of its fields
+//! (two bytes, the less significant first), its fields.
 //!
 //! Numbers have seven bits a byte, the last one without its highest bit; texts
-//! stand behind their length. What cannot be read is `None`, nothing more: a
-//! block was whole before its items are looked at.
+//! stand behind their length. So that files of other versions can be read, in both
+//! directions, items of an unknown kind are passed over, and so are fields behind
+//! those that are known; fields that an item does not have are 0 or empty. New fields
+//! stand behind all others. Which counters a file has its first item says by name.
+//!
+//! Items of version 1 have no length, its counters are [`VERSION_1_COUNTERS`], and
+//! some lists stand behind all entries ([`StateItem::Place`]).
+//!
+//! What cannot be read is `None`, nothing more: a block was whole before its items
+//! are looked at.
 
-use crate::stats::FIELD_COUNT;
+use crate::stats::{FIELDS, FIELD_COUNT};
 use crate::store::{
-    Basis, Counters, Listing, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
+    Basis, Counters, Kept, Listing, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
 };
 use crate::sys::place::Inode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Statistics fields, num_logins and num_cmds: version 1 knows these.
-const COUNTERS: usize = 26;
-const _: () = assert!(FIELD_COUNT + 2 == COUNTERS);
+/// num_logins, num_cmds and the statistics fields.
+const COUNTERS: usize = FIELD_COUNT + 2;
+
+/// The most counters that an item can have.
+const MAX_COUNTERS: usize = u64::BITS as usize;
+const _: () = assert!(COUNTERS <= MAX_COUNTERS);
+
+/// The counters of version 1.
+const VERSION_1_COUNTERS: [&str; 26] = [
+    "num_logins",
+    "num_cmds",
+    "user_cpu",
+    "sys_cpu",
+    "clock_time",
+    "min_faults",
+    "maj_faults",
+    "vol_cs",
+    "invol_cs",
+    "disk_input",
+    "disk_output",
+    "read_count",
+    "read_bytes",
+    "write_count",
+    "write_bytes",
+    "mail_lookup_path",
+    "mail_lookup_attr",
+    "mail_read_count",
+    "mail_read_bytes",
+    "mail_cache_hits",
+    "auth_successes",
+    "auth_master_successes",
+    "auth_failures",
+    "auth_db_tempfails",
+    "auth_cache_hits",
+    "auth_cache_misses",
+];
+
+/// The names of all counters.
+fn names() -> impl Iterator<Item = &'static str> {
+    let fields = FIELDS.iter().map(|field| field.name);
+    ["num_logins", "num_cmds"].into_iter().chain(fields)
+}
+
+/// The counter of a name, if there is one.
+fn counter(name: &[u8]) -> Option<usize> {
+    names().position(|known| known.as_bytes() == name)
+}
 
 /// What was read of a FIFO without its LF, which is still in there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +86,13 @@ pub struct PartialLine<'a> {
 pub enum StateItem<'a> {
     /// Of the store.
     Saved(Saved<'a>),
+    /// The next entry of a list, in version 1.
+    Place {
+        /// The list.
+        listing: Listing,
+        /// The entry's number.
+        number: u32,
+    },
     /// Of a FIFO.
     Partial(PartialLine<'a>),
 }
@@ -47,6 +107,10 @@ const TAG_SESSION: u8 = 5;
 const TAG_COMMAND: u8 = 6;
 const TAG_PLACE: u8 = 7;
 const TAG_PARTIAL: u8 = 8;
+const TAG_COUNTERS: u8 = 9;
+
+/// Those up to here are handed out.
+const LAST_TAG: u8 = TAG_PARTIAL;
 
 /// Adds a number.
 fn push_number(out: &mut Vec<u8>, number: impl Into<u64>) {
@@ -75,9 +139,9 @@ fn push_counters(out: &mut Vec<u8>, counters: &Counters) {
     let mut values = [counters.num_logins; COUNTERS];
     values[1] = counters.num_cmds;
     values[2..].copy_from_slice(&counters.stats.values);
-    let mut changed = 0u32;
+    let mut changed = 0u64;
     for (index, &value) in values.iter().enumerate() {
-        changed |= u32::from(value != 0) << index;
+        changed |= u64::from(value != 0) << index;
     }
     push_number(out, changed);
     for value in values.into_iter().filter(|&value| value != 0) {
@@ -90,12 +154,15 @@ fn push_basis(out: &mut Vec<u8>, basis: &Basis) {
     push_number(out, basis.age_secs);
     push_wall(out, basis.last_update);
     push_counters(out, &basis.counters);
+    push_number(out, basis.place);
 }
 
 /// Adds what entries above sessions have.
-fn push_origin(out: &mut Vec<u8>, origin: Origin) {
+fn push_above(out: &mut Vec<u8>, origin: &Origin, basis: &Basis) {
     push_number(out, origin.created_secs);
     push_number(out, origin.is_held);
+    push_basis(out, basis);
+    push_counters(out, &origin.pending);
 }
 
 /// Adds the word that nothing follows.
@@ -103,57 +170,98 @@ pub fn push_end(out: &mut Vec<u8>) {
     out.push(TAG_END);
 }
 
-/// Adds an item.
-pub fn push_item(out: &mut Vec<u8>, item: &StateItem) {
-    match *item {
-        StateItem::Saved(Saved::Global {
+/// Adds an item whose fields `fill` adds.
+fn push_item(out: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[tag, 0, 0]);
+    let begin = out.len();
+    fill(out);
+    let length = u16::try_from(out.len() - begin).expect("two texts at most");
+    out[begin - 2..begin].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Adds the names of the counters.
+pub fn push_names(out: &mut Vec<u8>) {
+    push_item(out, TAG_COUNTERS, |out| {
+        for name in names() {
+            push_text(out, name.as_bytes());
+        }
+    });
+}
+
+/// Adds what was read of a FIFO.
+pub fn push_partial(out: &mut Vec<u8>, partial: &PartialLine) {
+    push_item(out, TAG_PARTIAL, |out| {
+        push_number(out, partial.fifo.dev);
+        push_number(out, partial.fifo.ino);
+        push_text(out, partial.bytes);
+        push_number(out, partial.is_too_long);
+    });
+}
+
+/// Adds a value of the store.
+pub fn push_saved(out: &mut Vec<u8>, saved: &Saved) {
+    let tag = match saved {
+        Saved::Global { .. } => TAG_GLOBAL,
+        Saved::Domain { .. } => TAG_DOMAIN,
+        Saved::Ip { .. } => TAG_IP,
+        Saved::User { .. } => TAG_USER,
+        Saved::Session { .. } => TAG_SESSION,
+        Saved::Command { .. } => TAG_COMMAND,
+    };
+    push_item(out, tag, |out| push_fields(out, saved));
+}
+
+/// Adds the fields of a value.
+fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
+    match *saved {
+        Saved::Global {
             now,
             reset_secs,
             last_update,
             counters,
-        }) => {
-            out.push(TAG_GLOBAL);
+            kept,
+        } => {
             push_wall(out, now);
             push_number(out, reset_secs);
             push_wall(out, last_update);
             push_counters(out, &counters);
+            let kept = kept.unwrap_or_default();
+            push_number(out, kept.connected);
+            for count in kept.entries {
+                push_number(out, count);
+            }
+            push_number(out, kept.used_bytes);
         }
-        StateItem::Saved(Saved::Domain {
+        Saved::Domain {
             name,
             origin,
             basis,
-        }) => {
-            out.push(TAG_DOMAIN);
+        } => {
             push_text(out, name);
-            push_origin(out, origin);
-            push_basis(out, &basis);
+            push_above(out, &origin, &basis);
         }
-        StateItem::Saved(Saved::Ip {
+        Saved::Ip {
             address,
             origin,
             basis,
-        }) => {
-            out.push(TAG_IP);
+        } => {
             match address {
                 IpAddr::V4(ip) => push_text(out, &ip.octets()),
                 IpAddr::V6(ip) => push_text(out, &ip.octets()),
             }
-            push_origin(out, origin);
-            push_basis(out, &basis);
+            push_above(out, &origin, &basis);
         }
-        StateItem::Saved(Saved::User {
+        Saved::User {
             name,
             domain,
             origin,
             basis,
-        }) => {
-            out.push(TAG_USER);
+        } => {
             push_text(out, name);
             push_number(out, domain);
-            push_origin(out, origin);
-            push_basis(out, &basis);
+            push_above(out, &origin, &basis);
         }
-        StateItem::Saved(Saved::Session {
+        Saved::Session {
             id,
             service,
             user,
@@ -164,8 +272,10 @@ pub fn push_item(out: &mut Vec<u8>, item: &StateItem) {
             indexed,
             reuses_id,
             basis,
-        }) => {
-            out.push(TAG_SESSION);
+            user_place,
+            ip_place,
+            pending,
+        } => {
             push_text(out, id);
             push_text(out, service);
             push_number(out, user);
@@ -175,218 +285,373 @@ pub fn push_item(out: &mut Vec<u8>, item: &StateItem) {
                 push_number(out, flag);
             }
             push_basis(out, &basis);
+            push_number(out, user_place);
+            push_number(out, ip_place);
+            for flag in pending {
+                push_number(out, flag);
+            }
         }
-        StateItem::Saved(Saved::Command {
+        Saved::Command {
             session,
             name,
             args,
             running,
             basis,
-        }) => {
-            out.push(TAG_COMMAND);
+        } => {
             push_number(out, session);
             push_text(out, name);
             push_text(out, args);
             push_number(out, running.map_or(0, |number| number.get()));
             push_basis(out, &basis);
         }
-        StateItem::Saved(Saved::Place { listing, number }) => {
-            out.push(TAG_PLACE);
-            let at = Listing::ALL.iter().position(|&other| other == listing);
-            push_number(out, at.expect("a listing is one of all") as u64);
-            push_number(out, number);
-        }
-        StateItem::Partial(PartialLine {
-            fifo,
-            bytes,
-            is_too_long,
-        }) => {
-            out.push(TAG_PARTIAL);
-            push_number(out, fifo.dev);
-            push_number(out, fifo.ino);
-            push_text(out, bytes);
-            push_number(out, is_too_long);
-        }
     }
 }
 
-/// Takes a byte off.
-fn take_byte(from: &mut &[u8]) -> Option<u8> {
-    let (&byte, rest) = from.split_first()?;
-    *from = rest;
-    Some(byte)
+/// A version of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// Entries by level, items without a length.
+    One,
+    /// Entries by importance.
+    Two,
 }
 
-/// Takes a number off.
-fn take_u64(from: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = take_byte(from)?;
-        let bits = u64::from(byte & 0x7f);
-        if bits << shift >> shift != bits {
-            return None;
-        }
-        number |= bits << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
+/// How the items of a file are to be read.
+#[derive(Debug)]
+pub struct Format {
+    /// The version.
+    version: Version,
+    /// The counters of the file: which they are here, if they still are.
+    counters: Vec<Option<usize>>,
 }
 
-/// Takes a number of 32 bits off.
-fn take_u32(from: &mut &[u8]) -> Option<u32> {
-    take_u64(from)?.try_into().ok()
-}
-
-/// Takes a yes or no off.
-fn take_bool(from: &mut &[u8]) -> Option<bool> {
-    match take_u64(from)? {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
-}
-
-/// Takes a text off.
-fn take_text<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(take_u64(from)?).ok()?;
-    let (text, rest) = from
-        .split_at_checked(length)
-        .filter(|_| length <= MAX_BYTES)?;
-    *from = rest;
-    Some(text)
-}
-
-/// Takes a moment off.
-fn take_wall(from: &mut &[u8]) -> Option<WallTime> {
-    Some(WallTime {
-        secs: take_u32(from)?,
-        usecs: take_u32(from)?,
-    })
-}
-
-/// Takes counters off.
-fn take_counters(from: &mut &[u8]) -> Option<Counters> {
-    let changed = take_u32(from).filter(|changed| changed >> COUNTERS == 0)?;
-    let mut values = [0; COUNTERS];
-    for (index, value) in values.iter_mut().enumerate() {
-        if changed & (1 << index) != 0 {
-            *value = take_u64(from)?;
+impl Format {
+    /// That of a file of which nothing was read yet.
+    pub fn new(version: Version) -> Format {
+        let counters = match version {
+            Version::One => &VERSION_1_COUNTERS[..],
+            Version::Two => &[],
+        };
+        let counters = counters.iter().map(|name| counter(name.as_bytes()));
+        Format {
+            version,
+            counters: counters.collect(),
         }
     }
-    let mut counters = Counters {
-        num_logins: values[0],
-        num_cmds: values[1],
-        ..Counters::default()
-    };
-    counters.stats.values.copy_from_slice(&values[2..]);
-    Some(counters)
-}
 
-/// Takes off what all entries have.
-fn take_basis(from: &mut &[u8]) -> Option<Basis> {
-    Some(Basis {
-        age_secs: take_u32(from)?,
-        last_update: take_wall(from)?,
-        counters: take_counters(from)?,
-    })
-}
-
-/// Takes off what entries above sessions have.
-fn take_origin(from: &mut &[u8]) -> Option<Origin> {
-    Some(Origin {
-        created_secs: take_u32(from)?,
-        is_held: take_bool(from)?,
-    })
-}
-
-/// Takes an address off.
-fn take_address(from: &mut &[u8]) -> Option<IpAddr> {
-    let octets = take_text(from)?;
-    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
-        return Some(Ipv4Addr::from(octets).into());
+    /// Takes off an item that is not for the reader's caller: the counters, and kinds
+    /// that later versions may have. False when the next one is not such an item.
+    pub fn pass_over(&mut self, from: &mut &[u8]) -> Option<bool> {
+        let (&tag, rest) = from.split_first()?;
+        if tag <= LAST_TAG || self.version == Version::One {
+            return Some(false);
+        }
+        let (bytes, rest) = take_sized(rest)?;
+        *from = rest;
+        if tag == TAG_COUNTERS {
+            self.counters = Fields {
+                format: self,
+                bytes,
+            }
+            .names()?;
+        }
+        Some(true)
     }
-    let octets = <[u8; 16]>::try_from(octets).ok()?;
-    Some(Ipv6Addr::from(octets).into())
+
+    /// Takes an item off; `None` inside for the end of all.
+    pub fn take_item<'a>(&self, from: &mut &'a [u8]) -> Option<Option<StateItem<'a>>> {
+        let (&tag, rest) = from.split_first()?;
+        *from = rest;
+        if tag == TAG_END {
+            return Some(None);
+        }
+        let mut fields = Fields {
+            format: self,
+            bytes: rest,
+        };
+        match self.version {
+            Version::One => {
+                let item = fields.item(tag)?;
+                *from = fields.bytes;
+                Some(Some(item))
+            }
+            Version::Two => {
+                (fields.bytes, *from) = take_sized(rest)?;
+                fields.item(tag).map(Some)
+            }
+        }
+    }
 }
 
-/// Takes an item off; `None` inside for the end of all.
-pub fn take_item<'a>(from: &mut &'a [u8]) -> Option<Option<StateItem<'a>>> {
-    let saved = match take_byte(from)? {
-        TAG_END => return Some(None),
-        TAG_GLOBAL => Saved::Global {
-            now: take_wall(from)?,
-            reset_secs: take_u32(from)?,
-            last_update: take_wall(from)?,
-            counters: take_counters(from)?,
-        },
-        TAG_DOMAIN => Saved::Domain {
-            name: take_text(from)?,
-            origin: take_origin(from)?,
-            basis: take_basis(from)?,
-        },
-        TAG_IP => Saved::Ip {
-            address: take_address(from)?,
-            origin: take_origin(from)?,
-            basis: take_basis(from)?,
-        },
-        TAG_USER => Saved::User {
-            name: take_text(from)?,
-            domain: take_u32(from)?,
-            origin: take_origin(from)?,
-            basis: take_basis(from)?,
-        },
-        TAG_SESSION => Saved::Session {
-            id: take_text(from)?,
-            service: take_text(from)?,
-            user: take_u32(from)?,
-            ip: match take_u64(from)? {
-                0 => None,
-                number => Some((number - 1).try_into().ok()?),
+/// What stands behind its length, and what follows.
+fn take_sized(from: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = from.split_first_chunk()?;
+    rest.split_at_checked(u16::from_le_bytes(*length).into())
+}
+
+/// The fields of an item that are not read yet.
+struct Fields<'a, 'b> {
+    /// How.
+    format: &'b Format,
+    /// They; in version 1 with all that follows.
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a, '_> {
+    /// A number.
+    fn u64(&mut self) -> Option<u64> {
+        if self.bytes.is_empty() && self.format.version != Version::One {
+            return Some(0);
+        }
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A number of 32 bits.
+    fn u32(&mut self) -> Option<u32> {
+        self.u64()?.try_into().ok()
+    }
+
+    /// A number of 32 bits that version 1 does not have.
+    fn newer_u32(&mut self) -> Option<u32> {
+        match self.format.version {
+            Version::One => Some(0),
+            Version::Two => self.u32(),
+        }
+    }
+
+    /// A yes or no that version 1 does not have.
+    fn newer_bool(&mut self) -> Option<bool> {
+        match self.format.version {
+            Version::One => Some(false),
+            Version::Two => self.bool(),
+        }
+    }
+
+    /// A yes or no.
+    fn bool(&mut self) -> Option<bool> {
+        match self.u64()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    /// A text.
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u64()?).ok()?;
+        let (text, rest) = self
+            .bytes
+            .split_at_checked(length)
+            .filter(|_| length <= MAX_BYTES)?;
+        self.bytes = rest;
+        Some(text)
+    }
+
+    /// A moment.
+    fn wall(&mut self) -> Option<WallTime> {
+        Some(WallTime {
+            secs: self.u32()?,
+            usecs: self.u32()?,
+        })
+    }
+
+    /// Names of counters.
+    fn names(&mut self) -> Option<Vec<Option<usize>>> {
+        let mut found = Vec::new();
+        while !self.bytes.is_empty() {
+            found.push(counter(self.text()?));
+        }
+        (found.len() <= MAX_COUNTERS).then_some(found)
+    }
+
+    /// Counters.
+    fn counters(&mut self) -> Option<Counters> {
+        let mut changed = self.u64()?;
+        let mut values = [0; COUNTERS];
+        while changed != 0 {
+            let known = self
+                .format
+                .counters
+                .get(changed.trailing_zeros() as usize)?;
+            changed &= changed - 1;
+            let value = self.u64()?;
+            if let Some(index) = *known {
+                values[index] = value;
+            }
+        }
+        let mut counters = Counters {
+            num_logins: values[0],
+            num_cmds: values[1],
+            ..Counters::default()
+        };
+        counters.stats.values.copy_from_slice(&values[2..]);
+        Some(counters)
+    }
+
+    /// What all entries have.
+    fn basis(&mut self) -> Option<Basis> {
+        Some(Basis {
+            age_secs: self.u32()?,
+            last_update: self.wall()?,
+            counters: self.counters()?,
+            place: self.newer_u32()?,
+        })
+    }
+
+    /// What entries above sessions have.
+    fn above(&mut self) -> Option<(Origin, Basis)> {
+        let (created_secs, is_held) = (self.u32()?, self.bool()?);
+        let basis = self.basis()?;
+        let pending = match self.format.version {
+            Version::One => Counters::default(),
+            Version::Two => self.counters()?,
+        };
+        let origin = Origin {
+            created_secs,
+            is_held,
+            pending,
+        };
+        Some((origin, basis))
+    }
+
+    /// An address.
+    fn address(&mut self) -> Option<IpAddr> {
+        let octets = self.text()?;
+        if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+            return Some(Ipv4Addr::from(octets).into());
+        }
+        let octets = <[u8; 16]>::try_from(octets).ok()?;
+        Some(Ipv6Addr::from(octets).into())
+    }
+
+    /// What was kept, of which version 1 says nothing.
+    fn kept(&mut self) -> Option<Option<Kept>> {
+        if self.format.version == Version::One {
+            return Some(None);
+        }
+        let mut kept = Kept {
+            connected: self.u64()?,
+            ..Kept::default()
+        };
+        for count in &mut kept.entries {
+            *count = self.u64()?;
+        }
+        kept.used_bytes = self.u64()?;
+        Some(Some(kept))
+    }
+
+    /// An item.
+    fn item(&mut self, tag: u8) -> Option<StateItem<'a>> {
+        let saved = match tag {
+            TAG_GLOBAL => Saved::Global {
+                now: self.wall()?,
+                reset_secs: self.u32()?,
+                last_update: self.wall()?,
+                counters: self.counters()?,
+                kept: self.kept()?,
             },
-            pid: take_u32(from)?,
-            connected: take_bool(from)?,
-            placeholder: take_bool(from)?,
-            indexed: take_bool(from)?,
-            reuses_id: take_bool(from)?,
-            basis: take_basis(from)?,
-        },
-        TAG_COMMAND => Saved::Command {
-            session: take_u32(from)?,
-            name: take_text(from)?,
-            args: take_text(from)?,
-            running: take_u32(from)?.try_into().ok(),
-            basis: take_basis(from)?,
-        },
-        TAG_PLACE => Saved::Place {
-            listing: *Listing::ALL.get(take_u32(from)? as usize)?,
-            number: take_u32(from)?,
-        },
-        TAG_PARTIAL => {
-            return Some(Some(StateItem::Partial(PartialLine {
-                fifo: Inode {
-                    dev: take_u64(from)?,
-                    ino: take_u64(from)?,
+            TAG_DOMAIN => {
+                let name = self.text()?;
+                let (origin, basis) = self.above()?;
+                Saved::Domain {
+                    name,
+                    origin,
+                    basis,
+                }
+            }
+            TAG_IP => {
+                let address = self.address()?;
+                let (origin, basis) = self.above()?;
+                Saved::Ip {
+                    address,
+                    origin,
+                    basis,
+                }
+            }
+            TAG_USER => {
+                let (name, domain) = (self.text()?, self.u32()?);
+                let (origin, basis) = self.above()?;
+                Saved::User {
+                    name,
+                    domain,
+                    origin,
+                    basis,
+                }
+            }
+            TAG_SESSION => Saved::Session {
+                id: self.text()?,
+                service: self.text()?,
+                user: self.u32()?,
+                ip: match self.u64()? {
+                    0 => None,
+                    number => Some((number - 1).try_into().ok()?),
                 },
-                bytes: take_text(from)?,
-                is_too_long: take_bool(from)?,
-            })))
-        }
-        _ => return None,
-    };
-    Some(Some(StateItem::Saved(saved)))
+                pid: self.u32()?,
+                connected: self.bool()?,
+                placeholder: self.bool()?,
+                indexed: self.bool()?,
+                reuses_id: self.bool()?,
+                basis: self.basis()?,
+                user_place: self.newer_u32()?,
+                ip_place: self.newer_u32()?,
+                pending: [self.newer_bool()?, self.newer_bool()?, self.newer_bool()?],
+            },
+            TAG_COMMAND => Saved::Command {
+                session: self.u32()?,
+                name: self.text()?,
+                args: self.text()?,
+                running: self.u32()?.try_into().ok(),
+                basis: self.basis()?,
+            },
+            TAG_PARTIAL => {
+                return Some(StateItem::Partial(PartialLine {
+                    fifo: Inode {
+                        dev: self.u64()?,
+                        ino: self.u64()?,
+                    },
+                    bytes: self.text()?,
+                    is_too_long: self.bool()?,
+                }))
+            }
+            TAG_PLACE if self.format.version == Version::One => {
+                return Some(StateItem::Place {
+                    listing: *Listing::ALL.get(self.u32()? as usize)?,
+                    number: self.u32()?,
+                })
+            }
+            _ => return None,
+        };
+        Some(StateItem::Saved(saved))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The item of these bytes in a version, if there is one.
+    fn taken(version: Version, bytes: &[u8]) -> Option<Option<StateItem<'_>>> {
+        Format::new(version).take_item(&mut &*bytes)
+    }
+
     #[test]
     fn content_that_nobody_writes_is_refused() {
         let long = [&[TAG_DOMAIN, 0x81, 0x40][..], &[b'x'; MAX_BYTES + 1]].concat();
         for content in [
-            &[9][..],
+            &[10][..],
             &[TAG_DOMAIN, 5, b'x'],
             &[TAG_PLACE, 7, 0],
             &[TAG_PLACE, 0, 0xff, 0xff, 0xff, 0xff, 0x7f],
@@ -408,10 +673,94 @@ mod tests {
             ],
             &long,
         ] {
-            assert_eq!(take_item(&mut &*content), None, "{:?}", content.get(..9));
+            assert_eq!(taken(Version::One, content), None, "{:?}", content.get(..9));
+            let length = (content.len() as u16 - 1).to_le_bytes();
+            let sized = [&content[..1], &length, &content[1..]].concat();
+            assert_eq!(taken(Version::Two, &sized), None, "{:?}", content.get(..9));
         }
-        assert_eq!(take_u64(&mut &[0xff; 20][..]), None);
+        // In version 1 nothing says where an item ends.
+        assert_eq!(taken(Version::One, &[TAG_DOMAIN]), None);
+        assert_eq!(taken(Version::Two, &[TAG_DOMAIN, 1, 0]), None);
+    }
+
+    #[test]
+    fn numbers_have_at_most_64_bits() {
+        let format = Format::new(Version::One);
+        let number = |bytes: &[u8]| {
+            let mut fields = Fields {
+                format: &format,
+                bytes,
+            };
+            fields.u64()
+        };
+        assert_eq!(number(&[0xff; 20]), None);
         let largest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        assert_eq!(take_u64(&mut &largest[..]), Some(u64::MAX));
+        assert_eq!(number(&largest), Some(u64::MAX));
+    }
+
+    /// An item of version 2.
+    fn sized(tag: u8, fields: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_item(&mut out, tag, |out| out.extend_from_slice(fields));
+        out
+    }
+
+    #[test]
+    fn what_an_older_version_did_not_have_is_zero() {
+        let domain = sized(TAG_DOMAIN, &[1, b'd', 9]);
+        let Some(Some(StateItem::Saved(saved))) = taken(Version::Two, &domain) else {
+            panic!("a domain without the fields behind the first two");
+        };
+        let origin = Origin {
+            created_secs: 9,
+            is_held: false,
+            pending: Counters::default(),
+        };
+        let basis = Basis {
+            age_secs: 0,
+            last_update: WallTime::default(),
+            counters: Counters::default(),
+            place: 0,
+        };
+        let name = b"d";
+        assert_eq!(
+            saved,
+            Saved::Domain {
+                name,
+                origin,
+                basis
+            }
+        );
+    }
+
+    #[test]
+    fn what_a_newer_version_has_is_passed_over() {
+        let mut bytes = sized(200, b"an item of an unknown kind");
+        // Counters that are unknown, in another order, and fewer.
+        let names = [&b"new_count"[..], b"num_cmds", b"user_cpu", b"num_logins"];
+        push_item(&mut bytes, TAG_COUNTERS, |out| {
+            names.iter().for_each(|name| push_text(out, name))
+        });
+        let fields = [1, b'd', 9, 1, 5, 6, 7, 0b1111, 10, 11, 12, 13, 3, 0];
+        bytes.extend(sized(TAG_DOMAIN, &[&fields[..], b"more fields"].concat()));
+        bytes.extend(sized(201, b""));
+        bytes.push(TAG_END);
+        let mut format = Format::new(Version::Two);
+        let mut rest = &bytes[..];
+        assert_eq!(format.pass_over(&mut rest), Some(true));
+        assert_eq!(format.pass_over(&mut rest), Some(true));
+        assert_eq!(format.pass_over(&mut rest), Some(false));
+        let taken = format.take_item(&mut rest);
+        let Some(Some(StateItem::Saved(Saved::Domain { basis, .. }))) = taken else {
+            panic!("a domain, but {taken:?}");
+        };
+        assert_eq!(basis.counters.num_cmds, 11);
+        assert_eq!(basis.counters.stats.values[0], 12, "user_cpu");
+        assert_eq!(basis.counters.num_logins, 13);
+        assert_eq!((basis.age_secs, basis.place), (5, 3));
+        assert_eq!(format.pass_over(&mut rest), Some(true));
+        assert_eq!(format.pass_over(&mut rest), Some(false));
+        assert_eq!(format.take_item(&mut rest), Some(None));
+        assert_eq!(rest, b"");
     }
 }

@@ -5,9 +5,10 @@
 //! its number and its content (eight bytes), its content, all numbers with their
 //! least significant byte first. So a damaged block is known before anything in
 //! it is looked at, and one that is missing, doubled or in another's place as
-//! well. The content is items: a byte that says which, then numbers of seven bits
-//! a byte, the last one without its highest bit, and texts behind their length.
-//! An item is in one block; the last one says that nothing follows.
+//! well. The content is items, see [`item`]. An item is in one block; the last one
+//! says that nothing follows.
+//!
+//! Files of version 1 are read, those of version 2 read and written.
 //!
 //! Must not: believe a length, or know files.
 
@@ -17,15 +18,20 @@ mod tests;
 
 pub use item::{PartialLine, StateItem};
 
-use item::{push_end, push_item, take_item};
+use crate::store::Saved;
+use item::{push_end, push_names, push_partial, push_saved, Format, Version};
 use std::fmt;
 use std::io::{self, Read, Write};
 
 /// What a file of any version begins with.
 const FORMAT: &[u8] = b"dovestat state ";
 
-/// What one of this version goes on with. A change of the items needs another.
-const VERSION: &[u8] = b"1\n";
+/// What one that is written goes on with. Readers of a version can pass over new
+/// items, fields and counters; any other change needs a new version.
+const VERSION: &[u8; 2] = b"2\n";
+
+/// What one of the first version goes on with.
+const FIRST_VERSION: &[u8; 2] = b"1\n";
 
 /// The longest content of a block.
 const MAX_BLOCK_BYTES: usize = 1 << 16;
@@ -112,20 +118,37 @@ impl<W: Write> StateWriter<W> {
     /// # Errors
     /// Those of `out`.
     pub fn new(mut out: W) -> io::Result<StateWriter<W>> {
-        out.write_all(&[FORMAT, VERSION].concat())?;
+        out.write_all(FORMAT)?;
+        out.write_all(VERSION)?;
+        let mut block = vec![0; HEADER_BYTES];
+        push_names(&mut block);
         Ok(StateWriter {
             out,
-            block: vec![0; HEADER_BYTES],
+            block,
             number: 0,
         })
     }
 
-    /// Adds an item.
+    /// Adds a value of the store.
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn put(&mut self, item: &StateItem) -> io::Result<()> {
-        push_item(&mut self.block, item);
+    pub fn put(&mut self, saved: &Saved) -> io::Result<()> {
+        push_saved(&mut self.block, saved);
+        self.write_full_block()
+    }
+
+    /// Adds what was read of a FIFO.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn put_partial(&mut self, partial: &PartialLine) -> io::Result<()> {
+        push_partial(&mut self.block, partial);
+        self.write_full_block()
+    }
+
+    /// Writes the block out once it is long enough.
+    fn write_full_block(&mut self) -> io::Result<()> {
         if self.block.len() >= FULL_BLOCK_BYTES {
             self.write_block()?;
         }
@@ -161,6 +184,8 @@ impl<W: Write> StateWriter<W> {
 pub struct StateReader<R> {
     /// Where from.
     input: R,
+    /// How items are read.
+    format: Format,
     /// The content of the block.
     block: Vec<u8>,
     /// How much of it was read.
@@ -173,7 +198,7 @@ impl<R: Read> StateReader<R> {
     /// Begins to read a file.
     ///
     /// # Errors
-    /// When it is not one of this version.
+    /// When it is not one of a known version.
     pub fn new(mut input: R) -> Result<StateReader<R>, StateError> {
         let mut format = [0; FORMAT.len()];
         let mut version = [0; VERSION.len()];
@@ -183,11 +208,14 @@ impl<R: Read> StateReader<R> {
             _ => return Err(StateError::Foreign),
         }
         input.read_exact(&mut version)?;
-        if version != VERSION {
-            return Err(StateError::Version);
-        }
+        let version = match &version {
+            VERSION => Version::Two,
+            FIRST_VERSION => Version::One,
+            _ => return Err(StateError::Version),
+        };
         Ok(StateReader {
             input,
+            format: Format::new(version),
             block: Vec::new(),
             read_bytes: 0,
             number: 0,
@@ -199,17 +227,33 @@ impl<R: Read> StateReader<R> {
     /// # Errors
     /// When the file cannot be read on.
     pub fn take(&mut self) -> Result<Option<StateItem<'_>>, StateError> {
-        if self.read_bytes == self.block.len() {
-            self.read_block()?;
-        }
+        self.pass_over()?;
         let mut rest = &self.block[self.read_bytes..];
-        let item = take_item(&mut rest).ok_or(StateError::Damaged)?;
+        let item = self
+            .format
+            .take_item(&mut rest)
+            .ok_or(StateError::Damaged)?;
         self.read_bytes = self.block.len() - rest.len();
         if item.is_none() {
             let ends_here = rest.is_empty() && self.input.read(&mut [0])? == 0;
             return ends_here.then_some(None).ok_or(StateError::Damaged);
         }
         Ok(item)
+    }
+
+    /// Reads on to an item that is to be handed out.
+    fn pass_over(&mut self) -> Result<(), StateError> {
+        loop {
+            if self.read_bytes == self.block.len() {
+                self.read_block()?;
+            }
+            let mut rest = &self.block[self.read_bytes..];
+            let passed = self.format.pass_over(&mut rest);
+            self.read_bytes = self.block.len() - rest.len();
+            if !passed.ok_or(StateError::Damaged)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Reads a block and checks it.

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::stats::FIELD_COUNT;
-use crate::store::{
-    Basis, Counters, Listing, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
-};
+use crate::store::{Basis, Counters, Kept, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES};
 use crate::sys::place::Inode;
 
 const BASIS: Basis = Basis {
@@ -20,6 +18,7 @@ const BASIS: Basis = Basis {
         num_logins: 0,
         num_cmds: 1 << 63,
     },
+    place: u32::MAX,
 };
 
 /// At least one of every kind.
@@ -27,6 +26,7 @@ fn items() -> Vec<StateItem<'static>> {
     let origin = Origin {
         created_secs: 7,
         is_held: true,
+        pending: BASIS.counters,
     };
     let mut basis = BASIS;
     basis.counters.stats.values = std::array::from_fn(|index| index as u64 % 3);
@@ -37,12 +37,17 @@ fn items() -> Vec<StateItem<'static>> {
         running: running.try_into().ok(),
         basis,
     };
-    let mut saved = vec![
+    let saved = [
         Saved::Global {
             now: BASIS.last_update,
             reset_secs: 0,
             last_update: WallTime::default(),
             counters: BASIS.counters,
+            kept: Some(Kept {
+                connected: 1,
+                entries: [2, 3, 4, 5, u64::MAX],
+                used_bytes: 6,
+            }),
         },
         Saved::Domain {
             name: b"",
@@ -76,11 +81,13 @@ fn items() -> Vec<StateItem<'static>> {
             indexed: true,
             reuses_id: true,
             basis,
+            user_place: 7,
+            ip_place: 300,
+            pending: [true, false, true],
         },
         command(0),
         command(u32::MAX),
     ];
-    saved.extend(Listing::ALL.map(|listing| Saved::Place { listing, number: 5 }));
     let partial = PartialLine {
         fifo: Inode {
             dev: 1,
@@ -97,7 +104,11 @@ fn items() -> Vec<StateItem<'static>> {
 fn write(items: &[StateItem]) -> Vec<u8> {
     let mut writer = StateWriter::new(Vec::new()).unwrap();
     for item in items {
-        writer.put(item).unwrap();
+        match item {
+            StateItem::Saved(saved) => writer.put(saved).unwrap(),
+            StateItem::Partial(partial) => writer.put_partial(partial).unwrap(),
+            StateItem::Place { .. } => unreachable!("only version 1 has it"),
+        }
     }
     writer.finish().unwrap()
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovestat::stats::Report;
 use dovestat::store::{Filter, Limits, Now, Opening, Progress, Row, Store, WallTime, Zoom};
-use dovestat::wire::{parse_record, StateItem, StateWriter, StatsRoom};
+use dovestat::wire::{parse_record, StateWriter, StatsRoom};
 
 use crate::attack::{Class, Tally};
 use crate::harness::{unavailable, wait_until, Daemon, Setup, TempDir};
@@ -261,7 +261,7 @@ fn write_state(dir: &TempDir, store: &Store, now: Now) {
     let file = File::create(dir.at("run/state")).expect("create the state");
     let mut writer = StateWriter::new(file).expect("begin the state");
     store
-        .export(now, |saved| writer.put(&StateItem::Saved(*saved)))
+        .export(now, |saved| writer.put(saved))
         .expect("write the state");
     writer.finish().expect("end the state");
 }

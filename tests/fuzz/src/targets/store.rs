@@ -357,10 +357,10 @@ impl World {
             self.memory_bytes = input.pick(&MEMORY_BYTES);
         }
         let had_all = self.memory_bytes == MEMORY_BYTES[3];
+        let kept = self.store.usage().entries;
         self.uptime_secs += input.below(4) as u32;
         self.store = state::read(&file, self.memory_bytes, self.now()).expect("it was written");
-        // What was freed is counted anew.
-        match had_all && self.store.usage().evictions == [0; 5] {
+        match had_all && self.store.usage().entries == kept {
             true => self.model.restored(&self.store),
             false => self.model.learn(&mut self.store),
         }
