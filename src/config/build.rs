@@ -12,6 +12,7 @@
 
 use super::hint;
 use super::mistake::{quoted, Mistake, Mistakes, Place};
+use super::own_files::own_files;
 use super::parse::{Item, What};
 use super::settings::{
     FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
@@ -316,6 +317,7 @@ impl Builder {
             let path = file.path_in(&self.settings.base_dir).components().collect();
             taken.push((scope, path));
         }
+        self.check_own_files(&taken);
         for (index, (scope, path)) in taken.iter().enumerate() {
             let mut before = taken[..index].iter().rev();
             let same = |other: &Path| other.as_os_str() == path.as_os_str();
@@ -329,6 +331,31 @@ impl Builder {
                 let path = quoted(&path.to_string_lossy());
                 let message = format!("two listeners have the path {path}");
                 self.wrong_at(opened.order, &opened.place, message);
+            }
+        }
+    }
+
+    /// Reports paths of listeners, and settings, that are those of the daemon's own
+    /// files.
+    fn check_own_files(&mut self, listeners: &[(Scope, PathBuf)]) {
+        let files = own_files(&self.settings);
+        let same = |a: &Path, b: &Path| a.components().eq(b.components());
+        for (index, (setting, path)) in files.iter().enumerate() {
+            let shown = quoted(&path.to_string_lossy());
+            let whole = Place::whole(setting);
+            if let Some((scope, _)) = listeners.iter().find(|(_, other)| same(path, other)) {
+                let opened = self.opened(*scope);
+                let found = opened.map(|opened| (opened.order, opened.place.clone()));
+                let (order, place) = found.unwrap_or((self.now, whole));
+                let message = format!(
+                    "a listener has the path {shown}, where the daemon keeps a file of its own \
+                     ({setting}): give one of them another path"
+                );
+                self.wrong_at(order, &place, message);
+            } else if let Some((other, _)) = files[..index].iter().find(|(_, o)| same(path, o)) {
+                let message =
+                    format!("{shown} is needed for {other} as well: give one of them another path");
+                self.wrong_at(self.now, &whole, message);
             }
         }
     }

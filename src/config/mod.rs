@@ -25,6 +25,7 @@ mod glob;
 mod hint;
 mod lines;
 mod mistake;
+pub mod own_files;
 mod parse;
 mod print;
 mod settings;

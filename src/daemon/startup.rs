@@ -13,6 +13,7 @@ use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
 use super::turn::{make_room_for_clients, Daemon};
+use crate::config::own_files::LOCK;
 use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::dir::Dir;
 use crate::sys::lock::lock_directory;
@@ -26,9 +27,6 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-
-/// The file by which base_dir is held.
-const LOCK: &str = ".lock";
 
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;

@@ -7,8 +7,8 @@
 //! is, nobody waits for it. It costs the pages that change meanwhile.
 //!
 //! The file is replaced as a whole; when it cannot be written the old one stays.
-//! One that cannot be read is set aside as `state.bad`, and the daemon starts
-//! with nothing.
+//! Whether that works is tried at the start. One that cannot be read is set aside as
+//! `state.bad`, and the daemon starts with nothing.
 //!
 //! A FIFO that somebody else holds open keeps what writers put in it while no
 //! daemon runs. Of a line that was read in part, the part is saved too, at the
@@ -22,29 +22,22 @@
 
 use super::fifo_input::FifoInput;
 use super::log::{grouped, Log};
+use crate::config::own_files::{
+    STATE as NAME, STATE_LOCK as LOCK, STATE_PROBE as PROBE, STATE_SET_ASIDE as SET_ASIDE,
+    STATE_TEMPORARY as TEMPORARY,
+};
 use crate::config::Settings;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::dir::Dir;
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::offshoot::Offshoot;
+use crate::sys::user::effective_uid;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// The file.
-const NAME: &str = "state";
-
-/// What it is called while it is being written.
-const TEMPORARY: &str = "state.new";
-
-/// What one is called that could not be read.
-const SET_ASIDE: &str = "state.bad";
-
-/// The file by which the directory is held.
-const LOCK: &str = ".state.lock";
 
 /// What tells that something changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +81,25 @@ fn interval(settings: &Settings) -> Option<Duration> {
     }
 }
 
+/// What the log has of a directory without a state, and what to do.
+fn loss(path: &Path, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let uid = effective_uid();
+            format!("chown it to the daemon's user (uid {uid}), or set another state_dir")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make it writable (under systemd by ReadWritePaths=), or set another state_dir".into()
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or set another state_dir".into()
+        }
+        _ => "set state_dir to a directory for this daemon alone".to_owned(),
+    };
+    let path = path.display();
+    format!("state_dir {path}: {error}; a restart will lose the statistics: {remedy}")
+}
+
 /// Opens the directory, or makes it for the user to be.
 fn open_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Dir> {
     match Dir::open(path) {
@@ -114,7 +126,10 @@ impl State {
     /// Opens the directory of the settings, if there is to be a state. To be
     /// called before root is given up.
     pub fn open(settings: &Settings, owner: Option<(u32, u32)>, log: &mut Log) -> Option<State> {
-        let path = settings.state_path()?;
+        let Some(path) = settings.state_path() else {
+            log.info("state_dir is empty: a restart will lose the statistics");
+            return None;
+        };
         let opened = open_dir(path, owner).and_then(|dir| {
             let lock = lock_directory(&dir, LOCK, owner)?;
             let taken = || io::Error::other("another daemon keeps its state there");
@@ -132,12 +147,23 @@ impl State {
                 is_failing: false,
             }),
             Err(error) => {
-                let path = path.display();
-                log.warning(&format!(
-                    "state_dir {path}: {error}; a restart will lose the statistics"
-                ));
+                log.warning(&loss(path, &error));
                 None
             }
+        }
+    }
+
+    /// Tries whether a state can be written, as who is to write it, and logs if not.
+    pub fn probe(&mut self, log: &mut Log) {
+        let dir = &self.dir;
+        let fill = |mut file: &File| file.write_all(b"written to see whether that works\n");
+        let tried = dir
+            .check_replaceable(NAME)
+            .and_then(|()| dir.replace(PROBE, TEMPORARY, 0o600, fill))
+            .and_then(|_| dir.remove(PROBE));
+        if let Err(error) = tried {
+            log.warning(&loss(&self.path, &error));
+            self.is_failing = true;
         }
     }
 

@@ -188,6 +188,9 @@ impl Daemon {
             started: Instant::now(),
         };
         let (limits, now) = (store_limits(&settings), clocks.read().1);
+        if let Some(state) = &mut state {
+            state.probe(&mut log);
+        }
         let restored = state
             .as_mut()
             .and_then(|state| state.restore(&limits, now, &mut opened.fifos, &mut log));

@@ -5,7 +5,8 @@
 //!
 //! Invariants: names are of files in the directory itself; a symlink there is
 //! not followed, but for one that nobody else could have put there
-//! ([`Dir::append`]). So root can work in a directory of the service's user.
+//! ([`Dir::append`]). What is neither a regular file nor a symlink, a FIFO or a
+//! device, is neither renamed nor replaced. So root can work in a directory of the service's user.
 //! [`Dir::replace`] shows either the old content or the new, never a part, even
 //! if the system crashes in the middle.
 //!
@@ -164,6 +165,7 @@ impl Dir {
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         match self.open_at(name, flags, mode) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.check_replaceable(name)?;
                 self.remove(name)?;
                 self.open_at(name, flags, mode)
             }
@@ -194,8 +196,22 @@ impl Dir {
         Ok(file)
     }
 
+    /// Fails where a name is that of something else than a regular file or a symlink.
+    pub fn check_replaceable(&self, name: &str) -> io::Result<()> {
+        let found = match self.open_at(name, libc::O_PATH, 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?.metadata()?.file_type(),
+        };
+        match found.is_file() || found.is_symlink() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{name} is not a regular file"))),
+        }
+    }
+
     /// Renames a file within the directory, over one that has the name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_replaceable(from)?;
+        self.check_replaceable(to)?;
         let (from, to) = (c_name(from)?, c_name(to)?);
         let fd = self.0.as_raw_fd();
         // SAFETY: the names are NUL-terminated strings that outlive the call.
@@ -215,6 +231,8 @@ impl Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
     use crate::sys::scratch::{is_root, Scratch};
     use std::fs;
     use std::io::{Read, Write};
@@ -253,6 +271,37 @@ mod tests {
         dir.rename("file", "other").unwrap();
         dir.remove("other").unwrap();
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let scratch = Scratch::new("dir-special");
+        let dir = Dir::open(scratch.path()).unwrap();
+        let access = Access {
+            mode: 0o600,
+            uid: None,
+            gid: None,
+        };
+        let _fifo = Fifo::create(&scratch.join("fifo"), access).unwrap();
+        fs::create_dir(scratch.join("directory")).unwrap();
+        fs::write(scratch.join("file"), "text").unwrap();
+        let fill = |mut file: &File| file.write_all(b"new");
+        for name in ["fifo", "directory"] {
+            for error in [
+                dir.replace(name, "new", 0o600, fill).unwrap_err(),
+                dir.replace("file", name, 0o600, fill).unwrap_err(),
+                dir.rename(name, "file").unwrap_err(),
+            ] {
+                let expected = format!("{name} is not a regular file");
+                assert_eq!(error.to_string(), expected);
+            }
+            assert!(scratch.join(name).exists() && !scratch.join("new").exists());
+        }
+        assert_eq!(content(&dir, "file"), "text");
+        std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+        dir.replace("link", "new", 0o600, fill).unwrap();
+        assert_eq!(content(&dir, "link"), "new", "the symlink itself");
+        assert_eq!(content(&dir, "file"), "text");
     }
 
     #[test]

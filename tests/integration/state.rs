@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::activation::{hold_fifo, pass, SELF};
 use crate::attack::{Class, Tally};
-use crate::harness::{is_root, wait_until, Daemon, Setup, TempDir};
+use crate::harness::{is_root, run, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::{Table, Writer};
 use crate::records::{
     add_user, carry_on, command, connect, disconnect, seed, update, Mail, Random,
@@ -225,6 +225,11 @@ fn children(pid: u32) -> String {
 fn no_state_dir_no_state() {
     let setup = Setup::new().option("state_dir=");
     let daemon = Daemon::with("stateless", &setup);
+    let log = daemon.log();
+    assert!(
+        log.contains("state_dir is empty: a restart will lose"),
+        "{log}"
+    );
     populate(&daemon);
     let dir = daemon.stop();
     assert!(!Path::new(&dir.at("run/state")).exists());
@@ -303,6 +308,167 @@ fn a_state_that_is_not_ours_is_set_aside() {
         daemon.log()
     );
     tally.survived();
+}
+
+/// The most memory that a process has had resident.
+fn peak_bytes(daemon: &Daemon) -> u64 {
+    let path = format!("/proc/{}/status", daemon.pid());
+    let status = fs::read_to_string(path).expect("/proc/PID/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    1024 * kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM")
+}
+
+#[test]
+fn with_a_smaller_limit_connected_sessions_come_back_first() {
+    const SESSIONS: u32 = 6000;
+    const USERS: u32 = 40_000;
+    let limit = |limit: &str| Setup::new().option(&format!("stats_memory_limit={limit}"));
+    let begin = |daemon: &Daemon, first: u32| {
+        let mut writer = daemon.writer();
+        for number in first..SESSIONS {
+            let ip = format!("10.0.{}.{}", number / 200, number % 200);
+            let user = format!("user{number}@domain{}", number % 50);
+            writer.send_waiting(&connect(&format!("s{number}"), &user, "imap", 1, &ip));
+            writer.send_waiting(&update(&format!("s{number}"), &Mail::sample().field()));
+        }
+        daemon.settle(&writer);
+    };
+    let connected = |daemon: &Daemon| {
+        let table = daemon.client().export("global");
+        table.only().num("num_connected_sessions")
+    };
+    let fresh = |name: &str| {
+        let daemon = Daemon::with("fresh", &limit(name));
+        begin(&daemon, 0);
+        (connected(&daemon), peak_bytes(&daemon))
+    };
+    let daemon = Daemon::with("large", &limit("32M"));
+    begin(&daemon, 0);
+    let mut writer = daemon.writer();
+    for number in 0..USERS {
+        writer.send_waiting(&add_user(
+            &format!("idle{number}@elsewhere"),
+            "auth",
+            &reads(1),
+        ));
+    }
+    daemon.settle(&writer);
+    let totals = daemon.client().export("global");
+    let mut dir = daemon.stop();
+    let state = fs::read(dir.at("run/state")).expect("the state");
+    assert!(state.len() > 2 << 20, "{} bytes", state.len());
+    for name in ["1M", "300K"] {
+        let (room, peak) = fresh(name);
+        fs::write(dir.at("run/state"), &state).expect("write the state");
+        let daemon = Daemon::in_dir(dir, &limit(name));
+        let restored = connected(&daemon);
+        assert!(restored >= room && room > 0, "{name}: {restored} of {room}");
+        let log = daemon.log();
+        let thousands = match restored {
+            0..1000 => restored.to_string(),
+            _ => format!("{},{:03}", restored / 1000, restored % 1000),
+        };
+        assert!(
+            log.contains(&format!(
+                "the totals, {thousands} of 6,000 connected sessions and "
+            )) && log
+                .contains(" of 52,051 other entries; stats_memory_limit has room for no more, "),
+            "{log}"
+        );
+        let now = daemon.client().export("global");
+        for column in totals
+            .names
+            .iter()
+            .filter(|name| *name != "num_connected_sessions")
+        {
+            assert_eq!(now.values(column), totals.values(column), "{column}");
+        }
+        // What is left out was not read into memory either.
+        let restored_peak = peak_bytes(&daemon);
+        assert!(
+            restored_peak < peak + (2 << 20),
+            "{name}: {restored_peak} bytes, fresh {peak}"
+        );
+        dir = daemon.stop();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_told_of_at_the_start() {
+    let dir = TempDir::new("unwritable");
+    fs::create_dir(dir.at("closed")).expect("mkdir");
+    let mode = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(dir.at("closed"), mode).expect("chmod");
+    let mut setup = Setup::new().option(&format!("state_dir={}", dir.at("closed")));
+    if is_root() {
+        setup = setup.service("user = nobody");
+    }
+    let closed = dir.at("closed");
+    let daemon = Daemon::in_dir(dir, &setup);
+    let log = daemon.log();
+    assert!(
+        log.contains(&format!("warning: state_dir {closed}: Permission denied"))
+            && log.contains("a restart will lose the statistics: chown it to the daemon's user"),
+        "{log}"
+    );
+    populate(&daemon);
+    let dir = daemon.stop();
+    let left = fs::read_dir(&closed).expect("read it").count();
+    // The lock, which root made.
+    assert!(left <= 1, "{left} files");
+    // One that can be written is left as it was.
+    let setup = Setup::new().option(&format!("state_dir={}", dir.at("open")));
+    let daemon = Daemon::in_dir(dir, &setup);
+    assert!(!daemon.log().contains("warning"), "{}", daemon.log());
+    let names = fs::read_dir(daemon.dir.at("open")).expect("read it");
+    let names: Vec<_> = names
+        .map(|entry| entry.expect("a name").file_name())
+        .collect();
+    assert_eq!(names, [".state.lock"]);
+}
+
+#[test]
+fn a_fifo_in_the_place_of_the_state_is_left_alone() {
+    // The settings cannot tell that the two directories are one.
+    let dir = TempDir::new("one-place");
+    fs::create_dir(dir.at("run")).expect("mkdir");
+    std::os::unix::fs::symlink("run", dir.at("link")).expect("symlink");
+    let setup = Setup::new()
+        .option(&format!("state_dir={}", dir.at("link")))
+        .option("stats_state_interval=1s")
+        .service("fifo_listener state {\nmode = 0600\n}");
+    let daemon = Daemon::in_dir(dir, &setup);
+    let log = daemon.log();
+    assert!(
+        log.contains("state is not a regular file; a restart will lose the statistics"),
+        "{log}"
+    );
+    let fifo = daemon.dir.at("run/state");
+    let mut writer = Writer::open(&fifo);
+    writer.send_waiting(&add_user("u", "auth", &reads(1)));
+    wait_until("a record by that FIFO", || {
+        daemon
+            .client()
+            .export("global")
+            .only()
+            .num("mail_read_count")
+            == 1
+    });
+    let dir = daemon.stop();
+    // In the end the FIFO was taken away first.
+    assert!(fs::metadata(&fifo).expect("a state").is_file());
+    assert!(!Path::new(&dir.at("run/state.bad")).exists());
+    // Where they can tell it does not start.
+    let setup = Setup::new().service("fifo_listener state {\nmode = 0600\n}");
+    let config = dir.write("dovestatd.conf", &setup.config(&dir));
+    let output = run(&["-F", "-c", &config]);
+    assert_eq!(output.status.code(), Some(78));
+    let message = text(&output.stderr);
+    assert!(
+        message.contains("where the daemon keeps a file of its own (state_dir)"),
+        "{message}"
+    );
 }
 
 #[test]

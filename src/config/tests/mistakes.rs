@@ -178,6 +178,57 @@ fn listeners_on_one_path() {
     assert!(read(off).is_ok());
 }
 
+#[test]
+fn paths_of_the_daemons_own_files() {
+    let fifo = |top: &str, fifo: &str| {
+        read(format!(
+            "{top}\nservice stats {{\nfifo_listener {fifo} {{\n}}\n}}"
+        ))
+    };
+    let own = "base_dir = /b\nlog_path = /b/log\npidfile = /p\n";
+    for (path, setting) in [
+        (".lock", "base_dir"),
+        ("state", "state_dir"),
+        ("/b//state", "state_dir"),
+        ("./state.new", "state_dir"),
+        ("state.bad", "state_dir"),
+        ("state.probe", "state_dir"),
+        (".state.lock", "state_dir"),
+        ("/p", "pidfile"),
+        ("log", "log_path"),
+    ] {
+        let name = path.rsplit('/').next().unwrap();
+        let shown = if path == "/p" {
+            path.to_owned()
+        } else {
+            format!("/b/{name}")
+        };
+        assert_eq!(
+            fifo(own, path),
+            Err(format!(
+                "main.conf:6: a listener has the path \"{shown}\", where the daemon keeps a \
+                 file of its own ({setting}): give one of them another path"
+            ))
+        );
+    }
+    let elsewhere = format!("{own}state_dir = /s");
+    assert!(fifo(&elsewhere, "state").is_ok());
+    assert!(fifo(&elsewhere, "/s/state").is_err());
+    assert!(fifo(&format!("{own}state_dir ="), "state").is_ok());
+    let off = "service stats {\nfifo_listener state {\nmode = 0\n}\n}";
+    assert!(read(format!("{own}{off}")).is_ok());
+    // A default listener, and two settings.
+    assert_eq!(
+        read("base_dir = /b\npidfile = /b/stats").unwrap_err(),
+        "pidfile: a listener has the path \"/b/stats\", where the daemon keeps a file of its \
+         own (pidfile): give one of them another path"
+    );
+    assert_eq!(
+        read("pidfile = /x\nlog_path = //x").unwrap_err(),
+        "log_path: \"//x\" is needed for pidfile as well: give one of them another path"
+    );
+}
+
 /// The next number of the sequence that `state` began (SplitMix64).
 fn random(state: &mut u64) -> usize {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

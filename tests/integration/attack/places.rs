@@ -300,6 +300,7 @@ fn root_overwrites_nothing_by_the_names_that_files_have_meanwhile() {
         "state",
         "state.new",
         "state.bad",
+        "state.probe",
         ".pid.new",
         "pid",
         ".lock",
