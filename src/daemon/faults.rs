@@ -64,6 +64,7 @@ faults! {
     InsaneStats Warning SOME "record refused: a statistic is negative or larger than 2^53";
     DuplicateSession Warning SOME "CONNECT refused: the session is connected already";
     DuplicateCommand Warning SOME "UPDATE-CMD refused: a command of that id is running already";
+    TooLong Warning SOME "record refused: a text is longer than 8192 bytes";
     Disconnected Warning SOME "record ignored: its session is disconnected";
     UnknownSession Warning SOME "DISCONNECT ignored: its session is not known";
     Untracked Warning ONCE "UPDATE ignored: no room for its session under stats_memory_limit";
@@ -105,6 +106,7 @@ impl From<Note> for Fault {
     fn from(note: Note) -> Fault {
         match note {
             Note::DuplicateSession => Fault::DuplicateSession,
+            Note::TooLong => Fault::TooLong,
             Note::DuplicateCommand => Fault::DuplicateCommand,
             Note::Disconnected => Fault::Disconnected,
             Note::UnknownSession => Fault::UnknownSession,

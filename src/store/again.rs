@@ -59,11 +59,11 @@ impl Store {
             && session.ip.map(Some) == ip
     }
 
-    /// Whether a command runs that began just so.
+    /// Whether a command is known that began just so.
     fn has_begun(&mut self, session: &[u8], update: &CommandUpdate) -> bool {
         let session = self.find_session(session);
-        let running = session.and_then(|session| self.find_running(session, update.number));
-        running.is_some_and(|link| {
+        let known = session.and_then(|session| self.find_command(session, update.number));
+        known.is_some_and(|link| {
             let command = &self.commands.arena[link];
             let heap = &self.memory.heap;
             update.begins == Some((key(heap, command), rest(heap, command)))

@@ -34,7 +34,7 @@ pub struct Hint {
     pub(super) subject: u32,
     /// The hash of the name that a CONNECT says.
     pub(super) user: u32,
-    /// The hash of the address that a CONNECT says.
+    /// The hash of the address that a CONNECT or ADD-USER contains.
     pub(super) ip: u32,
     /// Where the session was.
     link: Option<Link<Session>>,
@@ -61,11 +61,11 @@ impl Store {
             subject: self.memory.hash(record.subject()),
             ..Hint::NONE
         };
-        if let Record::Connect { user, ip, .. } = record {
+        if let Record::Connect { user, .. } = record {
             hint.user = self.memory.hash(user);
-            if let Some(ip) = *ip {
-                hint.ip = self.memory.hash(Octets::of(ip).as_slice());
-            }
+        }
+        if let Some(ip) = record.ip() {
+            hint.ip = self.memory.hash(Octets::of(ip).as_slice());
         }
         hint
     }

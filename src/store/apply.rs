@@ -7,13 +7,13 @@
 //! a later one finds room.
 
 use super::arena::Link;
-use super::entry::{Flag, Now, Session, WallTime};
+use super::entry::{Command, Flag, Now, Session, WallTime};
 use super::lanes::{Difference, Event, Lanes};
 use super::level::key;
 use super::making::{Octets, Parents};
 use super::memory::Hashed;
 use super::packed::{self, Step};
-use super::{CommandUpdate, Hint, Note, Record, Store};
+use super::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
 
@@ -30,6 +30,10 @@ impl Store {
 
     /// The same, with what [`Store::look_ahead`] told of it.
     pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
+        if record.text_bytes() > MAX_TEXT_BYTES {
+            return Some(Note::TooLong);
+        }
+        self.make_room_for(record, hint, now);
         let note = self.apply_quietly(record, hint, now);
         if !self.has_lost {
             return note;
@@ -67,10 +71,15 @@ impl Store {
                 ref update,
             } => match self.session_for_update(session, hint, now) {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
-                Err(note) => Some(note),
+                Err(note) => {
+                    if let (Note::Untracked, Some(_)) = (note, update.begins) {
+                        self.count_untracked_command(now);
+                    }
+                    Some(note)
+                }
             },
-            Record::AddUser { user, report } => {
-                self.add_user((user, hint.subject), &report.stats, now)
+            Record::AddUser { user, ip, report } => {
+                self.add_user((user, hint.subject), (ip, hint.ip), &report.stats, now)
             }
             Record::Disconnect { session } => match self.find_hinted(session, hint) {
                 None => Some(Note::UnknownSession),
@@ -160,7 +169,7 @@ impl Store {
         parents: Parents,
         now: Now,
     ) -> Option<Link<Session>> {
-        let user = parents.user?;
+        let (user, domain) = (parents.user?, parents.domain?);
         self.with_room(now, |store| {
             store
                 .sessions
@@ -172,7 +181,7 @@ impl Store {
         session.set(Flag::Placeholder, false);
         session.pid = pid;
         session.user = user;
-        session.domain = parents.domain?;
+        session.domain = domain;
         session.ip = parents.ip;
         self.join_parents(link);
         self.let_go(before, now);
@@ -238,27 +247,31 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let running = self.find_running(session, update.number);
-        let parents = Parents::not_deferring(&self.sessions.arena[session]);
+        let known = self.find_command(session, update.number);
         if let Some(texts) = update.begins {
-            if running.is_some() {
+            let Some(link) = known else {
+                return self.begin_command(session, texts, update, now);
+            };
+            if !self.commands.arena[link].common.stamp.has(Flag::Over) {
                 return Some(Note::DuplicateCommand);
             }
-            return self.begin_command(session, parents, texts, update, now);
+            self.unindex_command(link);
+            return self.begin_command(session, texts, update, now);
         }
+        let parents = Parents::not_deferring(&self.sessions.arena[session]);
         self.touch_session(session, now);
         self.count_upwards(parents, Difference::Nothing, now);
-        let Some(link) = running else {
+        let Some(link) = known else {
             return Some(Note::UnknownCommand);
         };
         let mut total = self.commands.lanes(&self.memory, link);
         let (_, shrank) = total.advance(update.report);
-        self.commands.touch(link, now);
+        self.touch_command(link, now);
         let stored = self.with_room(now, |store| {
             store.commands.set(&mut store.memory, link, &total)
         });
         if update.done {
-            self.end_command(link, now);
+            self.commands.arena[link].common.stamp.set(Flag::Over, true);
         }
         match stored {
             None => Some(Note::NoRoom),
@@ -266,37 +279,70 @@ impl Store {
         }
     }
 
-    /// The first record of a command. Without room for the command it is still
-    /// counted.
+    /// The first record of a command, by which the session's last one is over. Without
+    /// room for the command it is still counted.
     fn begin_command(
         &mut self,
         session: Link<Session>,
-        parents: Parents,
         texts: (&[u8], &[u8]),
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let mut counters = Lanes::default();
-        counters.set_stats(&update.report.stats);
-        let running = (!update.done).then_some(update.number);
-        let made = self.make_command(session, texts, running, &counters, now);
+        if let Some(last) = self.sessions.arena[session].commands.tail {
+            self.commands.arena[last].common.stamp.set(Flag::Over, true);
+        }
+        let counters = Lanes::of_stats(&update.report.stats);
+        let number = (update.number, update.done);
+        let made = self.make_command(session, texts, number, &counters, now);
         let difference = Difference::One(Event::Command);
         self.touch_session(session, now);
-        let counted = self.count_upwards(parents, difference, now);
         let stored = self.with_room(now, |store| {
             store.sessions.count(&mut store.memory, session, difference)
         });
+        // Who defers the session adds what that counted; of what it had no room for,
+        // they learn only now.
+        let parents = match stored {
+            Some(()) => Parents::not_deferring(&self.sessions.arena[session]),
+            None => self.parents(session),
+        };
+        let counted = self.count_upwards(parents, difference, now);
         (made.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
 
-    /// ADD-USER.
-    fn add_user(&mut self, user: Hashed, stats: &Stats, now: Now) -> Option<Note> {
-        let parents = self.hold_user(user, now);
-        let mut counted = Lanes::default();
-        counted.set_stats(stats);
-        let counted = self.count_upwards(parents, Difference::Of(&counted), now);
+    /// The first record of a command whose session has no room: its user is not known, as
+    /// with a placeholder.
+    #[cold]
+    fn count_untracked_command(&mut self, now: Now) {
+        let parents = self.hold_user(self.memory.hashed(b""), now);
+        self.count_upwards(parents, Difference::One(Event::Command), now);
         self.let_go(parents, now);
-        (parents.user.is_none() || !counted).then_some(Note::NoRoom)
+    }
+
+    /// ADD-USER.
+    fn add_user(
+        &mut self,
+        user: Hashed,
+        (ip, ip_hash): (Option<IpAddr>, u32),
+        stats: &Stats,
+        now: Now,
+    ) -> Option<Note> {
+        let mut parents = self.hold_user(user, now);
+        let octets = ip.map(Octets::of);
+        parents.ip = octets.and_then(|octets| self.hold_ip((octets.as_slice(), ip_hash), now));
+        let stats = Lanes::of_stats(stats);
+        let counted = self.count_upwards(parents, Difference::Of(&stats), now);
+        self.let_go(parents, now);
+        let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
+        (!has_all || !counted).then_some(Note::NoRoom)
+    }
+
+    /// Notes that a record reached a command.
+    fn touch_command(&mut self, link: Link<Command>, now: Now) {
+        let is_last = self.commands.arena[link].common.touched_secs == now.uptime_secs;
+        self.commands.touch(link, now);
+        if !is_last {
+            self.commands.refresh_idle(link);
+        }
     }
 
     /// Notes that a record reached a session.

@@ -7,13 +7,14 @@
 //! whatever took its slot.
 //!
 //! Invariants: a link is to a used slot of its own arena. A version is taken
-//! from a counter of 32 bits when an entry is made; an id would find a foreign
-//! entry only if kept over exactly 2^32 creations and the same slot.
+//! from a counter of 32 bits when an entry is made, and stays when the entry moves to
+//! another slot; an id would find a foreign entry only if kept over exactly 2^32
+//! creations and the same slot.
 //!
 //! Must not: follow links; that is for lists, indexes and levels.
 
 use super::budget::{Budget, Full, Purpose};
-use super::slab::Slab;
+use super::slab::{Slab, SlabBytes};
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
@@ -98,6 +99,18 @@ impl<T> std::fmt::Debug for Id<T> {
     }
 }
 
+impl<T> Id<T> {
+    /// Where the entry was when the id was made, or moved last.
+    pub fn link(self) -> Link<T> {
+        self.link
+    }
+
+    /// Notes that the entry moved.
+    pub fn follow(&mut self, link: Link<T>) {
+        self.link = link;
+    }
+}
+
 /// A slot: the entry and its version.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -136,10 +149,14 @@ impl<T: Copy> Arena<T> {
         size_of::<Slot<T>>()
     }
 
-    /// What the kernel has given for slots, in bytes.
-    #[cfg(test)]
-    pub fn mapped_bytes(&self) -> usize {
-        self.slab.mapped_bytes()
+    /// What all pages take, and what of that is lost.
+    pub fn slab_bytes(&self) -> SlabBytes {
+        self.slab.bytes()
+    }
+
+    /// What of that compaction can give back, in bytes.
+    pub fn reclaimable_bytes(&self) -> usize {
+        self.slab.reclaimable_bytes()
     }
 
     /// The number of entries.
@@ -166,6 +183,35 @@ impl<T: Copy> Arena<T> {
         entry
     }
 
+    /// Moves an entry that lies in a sparse page to a fuller one; whatever links to it has
+    /// to follow. Its ids still have the old link.
+    pub fn relocate(&mut self, link: Link<T>, budget: &mut Budget) -> Option<Link<T>> {
+        let slot = self.slab.relocate(link.slot(), budget)?;
+        Some(Link::to(slot))
+    }
+
+    /// Whether an entry lies in a sparse page.
+    pub fn is_sparse(&self, link: Link<T>) -> bool {
+        self.slab.is_sparse(link.slot())
+    }
+
+    /// The first entry at or behind a slot, the number of the slot behind that, and how
+    /// many pages were passed over.
+    pub fn next_used(&self, slot: u32) -> (Option<(Link<T>, u32)>, usize) {
+        let (found, passed) = self.slab.next_used(slot);
+        (found.map(|slot| (Link::to(slot), slot + 1)), passed)
+    }
+
+    /// What making an entry now may take from the budget for its slot, in bytes.
+    pub fn wanted_bytes(&self) -> usize {
+        self.slab.wanted_bytes(1)
+    }
+
+    /// The version of an entry: unique to it, and the same wherever it lies.
+    pub fn version(&self, link: Link<T>) -> u32 {
+        self.slab.element(link.slot()).version
+    }
+
     /// Makes an entry the newest of all. Ids that were given out do not find it
     /// any more.
     pub fn renew(&mut self, link: Link<T>) {
@@ -183,7 +229,7 @@ impl<T: Copy> Arena<T> {
     pub fn id(&self, link: Link<T>) -> Id<T> {
         Id {
             link,
-            version: self.slab.element(link.slot()).version,
+            version: self.version(link),
         }
     }
 

@@ -75,6 +75,18 @@ impl Ranking {
         }
     }
 
+    /// Follows an entry that moved, as [`Pick::follow`] does for each.
+    pub fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
+        let mut ranked = std::mem::take(&mut self.biggest).into_vec();
+        *steps += ranked.len();
+        let mut is_here = false;
+        for one in &mut ranked {
+            is_here |= one.pick.follow(old, new);
+        }
+        self.biggest = ranked.into();
+        is_here
+    }
+
     /// What it came to, last seen first; levels are walked newest first.
     pub fn picks(self) -> Vec<Pick> {
         let mut ranked = self.biggest.into_vec();

@@ -60,6 +60,8 @@ pub struct Budget {
     limit_bytes: usize,
     /// The sum of all charges.
     used_bytes: usize,
+    /// Bytes of the pages that compaction can empty.
+    reclaimable_bytes: usize,
     /// Frames nobody uses, the latest last.
     spare: Vec<Frame>,
 }
@@ -70,6 +72,7 @@ impl Budget {
         Budget {
             limit_bytes,
             used_bytes: 0,
+            reclaimable_bytes: 0,
             spare: Vec::new(),
         }
     }
@@ -82,6 +85,35 @@ impl Budget {
     /// The sum of all charges in bytes.
     pub fn used_bytes(&self) -> usize {
         self.used_bytes
+    }
+
+    /// The bytes of the pages that vacant slots of the same kind would fill: what
+    /// compaction can give back.
+    pub fn reclaimable_bytes(&self) -> usize {
+        self.reclaimable_bytes
+    }
+
+    /// Notes that vacant slots have come to fill one more page.
+    pub fn mark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
+        self.reclaimable_bytes += page_bytes.get();
+    }
+
+    /// Notes that vacant slots fill one page less.
+    pub fn unmark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
+        self.reclaimable_bytes -= page_bytes.get();
+    }
+
+    /// What a purpose may use altogether, in bytes.
+    fn most_bytes(&self, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Create => self.limit_bytes - self.limit_bytes / RESERVE_SHARE,
+            Purpose::Grow => self.limit_bytes,
+        }
+    }
+
+    /// What a purpose may still take, in bytes.
+    pub fn room_bytes(&self, purpose: Purpose) -> usize {
+        self.most_bytes(purpose).saturating_sub(self.used_bytes)
     }
 
     /// Takes `bytes` for blocks of the allocator, and what it adds to them.
@@ -102,11 +134,7 @@ impl Budget {
     /// # Errors
     /// [`Full`] when they would pass what `purpose` may use.
     fn charge(&mut self, bytes: usize, purpose: Purpose) -> Result<Charge, Full> {
-        let most = match purpose {
-            Purpose::Create => self.limit_bytes - self.limit_bytes / RESERVE_SHARE,
-            Purpose::Grow => self.limit_bytes,
-        };
-        if bytes > most.saturating_sub(self.used_bytes) {
+        if bytes > self.room_bytes(purpose) {
             return Err(Full);
         }
         self.used_bytes += bytes;
@@ -150,8 +178,22 @@ impl Budget {
     }
 
     /// The bytes of spare frames.
-    fn spare_bytes(&self) -> usize {
+    pub fn spare_bytes(&self) -> usize {
         self.spare.iter().map(Frame::bytes).sum()
+    }
+
+    /// Adds `bytes` to a charge.
+    ///
+    /// # Errors
+    /// [`Full`] when they would pass what `purpose` may use.
+    pub fn extend(
+        &mut self,
+        charge: &mut Charge,
+        bytes: usize,
+        purpose: Purpose,
+    ) -> Result<(), Full> {
+        charge.bytes += self.charge(bytes, purpose)?.bytes;
+        Ok(())
     }
 
     /// Gives a charge back.

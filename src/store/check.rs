@@ -42,7 +42,7 @@ impl Store {
     /// # Panics
     /// When something does not, and says what.
     pub fn check(&self) {
-        let commands = entries(&self.commands, |command| command.running.is_some());
+        let commands = entries(&self.commands, |_| false);
         let sessions = entries(&self.sessions, |session| session.has(Flag::Connected));
         let users = entries(&self.users, |user| user.connected > 0);
         let domains = entries(&self.domains, |domain| domain.connected > 0);
@@ -52,6 +52,7 @@ impl Store {
         self.check_ips();
         self.check_sessions();
         self.check_indexes();
+        self.check_ids();
         deferred::check(self);
         for walk in self.cursors.iter().flatten() {
             self.check_cursor(walk, |node| match node {
@@ -67,6 +68,37 @@ impl Store {
             budget.used_bytes() <= budget.limit_bytes(),
             "the limit holds"
         );
+        let reclaimable = self.memory.heap.reclaimable_bytes()
+            + self.commands.arena.reclaimable_bytes()
+            + self.sessions.arena.reclaimable_bytes()
+            + self.users.arena.reclaimable_bytes()
+            + self.domains.arena.reclaimable_bytes()
+            + self.ips.arena.reclaimable_bytes();
+        assert_eq!(budget.reclaimable_bytes(), reclaimable);
+    }
+
+    /// The sessions of an id are linked from the newest, which is in the index, to the
+    /// oldest.
+    fn check_ids(&self) {
+        let mut linked = 0;
+        for newest in all(&self.sessions) {
+            let mut at = &self.sessions.arena[newest];
+            if !at.has(Flag::Indexed) {
+                continue;
+            }
+            let id = key(&self.memory.heap, at);
+            let mut newer = newest;
+            linked += 1;
+            while let Some(link) = at.older {
+                at = &self.sessions.arena[link];
+                assert_eq!(key(&self.memory.heap, at), id);
+                assert_eq!(at.newer(), Some(newer), "{link:?} has a newer one");
+                assert!(!at.has(Flag::Indexed) && !at.has(Flag::Connected));
+                newer = link;
+                linked += 1;
+            }
+        }
+        assert_eq!(linked, self.sessions.arena.len(), "all are found by id");
     }
 
     /// The list of connected sessions has all of them, longest silent first.
@@ -148,17 +180,21 @@ impl Store {
 
     /// A command is below its session, and one id is that of one session only.
     fn check_sessions(&self) {
-        let mut command_count = 0;
+        let (mut command_count, mut with_commands) = (0, 0);
         let mut ids = HashSet::new();
         for session_link in all(&self.sessions) {
             let session = &self.sessions.arena[session_link];
+            let mut its = 0;
             for link in list(&self.commands, session.commands, |command| {
                 command.in_session
             }) {
                 let command = &self.commands.arena[link];
                 assert_eq!(command.session, session_link);
-                command_count += 1;
+                its += 1;
             }
+            assert_eq!(session.command_count, its, "of session {session_link:?}");
+            command_count += its as usize;
+            with_commands += usize::from(its > 0);
             if session.has(Flag::Indexed) {
                 let id = key(&self.memory.heap, session);
                 assert!(ids.insert(id), "two sessions are found by one id");
@@ -169,6 +205,7 @@ impl Store {
             self.commands.arena.len(),
             "commands have sessions"
         );
+        assert_eq!(self.sessions_with_commands, with_commands);
     }
 
     /// Whatever is to be found by its key is.
@@ -179,8 +216,8 @@ impl Store {
         self.check_index(&self.sessions, |session| session.has(Flag::Indexed));
         for link in all(&self.commands) {
             let command = &self.commands.arena[link];
-            if let Some(number) = command.running {
-                assert_eq!(self.find_running(command.session, number), Some(link));
+            if let Some(number) = command.number {
+                assert_eq!(self.find_command(command.session, number), Some(link));
             }
         }
     }

@@ -51,17 +51,17 @@ impl Contents {
     /// These texts, and these counters in widths that are enough.
     ///
     /// # Errors
-    /// [`Full`] when there is no room, or the texts are longer than
-    /// [`MAX_TEXT_BYTES`].
+    /// [`Full`] when there is no room.
+    ///
+    /// # Panics
+    /// When the texts are longer than [`MAX_TEXT_BYTES`].
     pub fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
         (counters, codes): (&Lanes, Codes),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
-        if length > MAX_TEXT_BYTES {
-            return Err(Full);
-        }
+        assert!(length <= MAX_TEXT_BYTES, "long texts are refused before");
         let bytes = length + codes.packed_bytes();
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
         let blob = heap.take(bytes, budget, Purpose::Create)?;
@@ -74,6 +74,17 @@ impl Contents {
             key_len: key.len() as u16,
             rest_len: rest.len() as u16,
         })
+    }
+
+    /// What contents of such texts and widths take from the heap, in bytes.
+    pub fn blob_bytes((key, rest): (&[u8], &[u8]), codes: Codes) -> usize {
+        key.len() + rest.len() + codes.packed_bytes()
+    }
+
+    /// Moves them to a fuller page if they lie in a sparse one. True if they moved.
+    #[inline]
+    pub fn relocate(&mut self, memory: &mut Memory) -> bool {
+        memory.heap.relocate(&mut self.blob, &mut memory.budget)
     }
 
     /// Gives the memory back.
@@ -185,7 +196,7 @@ impl Contents {
     /// Replaces the texts.
     ///
     /// # Errors
-    /// As [`Contents::new`]; then the old stand.
+    /// [`Full`] when there is no room; then the old stand.
     pub fn rename(&mut self, memory: &mut Memory, texts: (&[u8], &[u8])) -> Result<(), Full> {
         let packed = self.packed(&memory.heap);
         let (counters, codes) = (packed::unpack(packed), Codes::of_packed(packed));
@@ -331,16 +342,14 @@ mod tests {
             one.check(&memory.heap);
             one.contents.free(&mut memory);
         }
-        assert_eq!(memory.heap.mapped_bytes(), 0);
+        assert_eq!(memory.heap.slab_bytes().mapped, 0);
     }
 
     #[test]
-    fn the_longest_texts_fit_with_the_widest_counters_and_longer_ones_do_not() {
+    fn the_longest_texts_fit_with_the_widest_counters() {
         let mut memory = memory(1 << 20);
         let text = [b'x'; MAX_TEXT_BYTES + 1];
         let zero = (&Lanes::default(), Codes::NONE);
-        assert!(Contents::new(&mut memory, (&text, b""), zero).is_err());
-        assert!(Contents::new(&mut memory, (b"x", &text[1..]), zero).is_err());
         let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
         let mut widest = Lanes::of(&Counters::default());
         widest.values_mut().fill(crate::store::lanes::MAX_SUM);

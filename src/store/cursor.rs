@@ -3,8 +3,8 @@
 //! A cursor stands at the node it will look at next. Whoever frees a node first
 //! moves the cursors that stand there on, so a cursor neither keeps an entry
 //! alive nor is left behind by one. An entry has a flag that a cursor may stand
-//! there; only then are the cursors looked through, and there are at most as
-//! many as clients.
+//! there, or has picked it; only then are the cursors looked through, and there are at
+//! most as many as clients. The same holds when an entry moves to another slot.
 //!
 //! A walk lists what existed when it began. New sessions, users, domains and
 //! ips come before all others of their lists, where a walk that began does not
@@ -42,12 +42,16 @@ pub(super) enum Scope {
     Parent,
     /// Along the sessions of an ip.
     Ip,
+    /// Along the sessions of one id, from the newest on, or along the commands of these
+    /// sessions, from those of the oldest on: one session of an id begins when the one
+    /// before has ended.
+    Id,
     /// Nowhere: there is only one, or the others are picked.
     One,
 }
 
 /// An entry picked for a walk, which may be gone when it is looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pick {
     /// A command.
     Command(Id<Command>),
@@ -93,6 +97,61 @@ pub enum Progress {
     More,
     /// That was all.
     Done,
+}
+
+impl Pick {
+    /// Whether it is this entry.
+    fn is(self, node: Node) -> bool {
+        match (self, node) {
+            (Pick::Command(id), Node::Command(link)) => id.link() == link,
+            (Pick::Session(id), Node::Session(link)) => id.link() == link,
+            (Pick::User(id), Node::User(link)) => id.link() == link,
+            (Pick::Domain(id), Node::Domain(link)) => id.link() == link,
+            (Pick::Ip(id), Node::Ip(link)) => id.link() == link,
+            _ => false,
+        }
+    }
+
+    /// Follows an entry that moved. True if it was this one.
+    pub(super) fn follow(&mut self, old: Node, new: Node) -> bool {
+        if !self.is(old) {
+            return false;
+        }
+        match (self, new) {
+            (Pick::Command(id), Node::Command(link)) => id.follow(link),
+            (Pick::Session(id), Node::Session(link)) => id.follow(link),
+            (Pick::User(id), Node::User(link)) => id.follow(link),
+            (Pick::Domain(id), Node::Domain(link)) => id.follow(link),
+            (Pick::Ip(id), Node::Ip(link)) => id.follow(link),
+            _ => unreachable!("an entry stays in its level"),
+        }
+        true
+    }
+}
+
+impl Cursor {
+    /// Follows an entry that moved, and adds what is looked at for that to `steps`. True
+    /// if it stands there or has picked it.
+    pub(super) fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
+        let mut is_here = self.at == Some(old);
+        if is_here {
+            self.at = Some(new);
+        }
+        if let (Some(end), Node::Command(link)) = (self.end.map(Node::Command), new) {
+            if end == old {
+                self.end = Some(link);
+                is_here = true;
+            }
+        }
+        *steps += 1 + self.picks.len();
+        for pick in &mut self.picks {
+            is_here |= pick.follow(old, new);
+        }
+        if let Some(ranking) = &mut self.ranking {
+            is_here |= ranking.follow(old, new, steps);
+        }
+        is_here
+    }
 }
 
 impl Store {
@@ -141,6 +200,7 @@ impl Store {
             match (found, &mut walk.ranking) {
                 (Some(found), Some(ranking)) => {
                     ranking.add(self.load_usecs(found), self.pick(found));
+                    self.stamp(found).set(Flag::Watched, true);
                 }
                 (Some(found), None) if !self.show(found, &mut sink) => break,
                 _ => {}
@@ -176,7 +236,7 @@ impl Store {
     }
 
     /// Picks an entry.
-    fn pick(&self, node: Node) -> Pick {
+    pub(super) fn pick(&self, node: Node) -> Pick {
         match node {
             Node::Command(link) => Pick::Command(self.commands.arena.id(link)),
             Node::Session(link) => Pick::Session(self.sessions.arena.id(link)),
@@ -227,8 +287,22 @@ impl Store {
         }
     }
 
+    /// Notes what a cursor has picked; all of it exists.
+    pub(super) fn watch_picks(&mut self, picks: &[Pick]) {
+        for &pick in picks {
+            let node = match pick {
+                Pick::Command(id) => Node::Command(id.link()),
+                Pick::Session(id) => Node::Session(id.link()),
+                Pick::User(id) => Node::User(id.link()),
+                Pick::Domain(id) => Node::Domain(id.link()),
+                Pick::Ip(id) => Node::Ip(id.link()),
+            };
+            self.stamp(node).set(Flag::Watched, true);
+        }
+    }
+
     /// Where a node has the flag that a cursor may stand there.
-    fn stamp(&mut self, node: Node) -> &mut Stamp {
+    pub(super) fn stamp(&mut self, node: Node) -> &mut Stamp {
         match node {
             Node::Command(link) => &mut self.commands.arena[link].common.stamp,
             Node::Session(link) => &mut self.sessions.arena[link].common.stamp,
@@ -353,6 +427,10 @@ impl Store {
                 let next = match scope {
                     Scope::One => None,
                     Scope::Parent => command.in_session.next,
+                    Scope::Id => command.in_session.next.or_else(|| {
+                        let session = &self.sessions.arena[command.session];
+                        self.first_command(session.newer())
+                    }),
                     _ => command.common.in_level.next,
                 };
                 return next.filter(|_| walk.end != Some(link)).map(Node::Command);
@@ -365,6 +443,7 @@ impl Store {
                 let next = match scope {
                     Scope::Parent => session.in_user.next,
                     Scope::Ip => session.in_ip.next,
+                    Scope::Id => session.older,
                     _ => session.common.in_level.next,
                 };
                 return next.map(Node::Session);
@@ -421,8 +500,32 @@ impl Store {
         let command = &self.commands.arena[walk.end?];
         match walk.scope {
             Scope::Parent => command.in_session.prev,
+            Scope::Id => command.in_session.prev.or_else(|| {
+                let session = &self.sessions.arena[command.session];
+                self.last_command(session.older)
+            }),
             _ => command.common.in_level.prev,
         }
+    }
+
+    /// The first command of a session or the next newer one of its id that has any.
+    pub(super) fn first_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
+        let mut first = None;
+        while let (None, Some(link)) = (first, at) {
+            let session = &self.sessions.arena[link];
+            (first, at) = (session.commands.head, session.newer());
+        }
+        first
+    }
+
+    /// The last command of a session or the next older one of its id that has any.
+    pub(super) fn last_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
+        let mut last = None;
+        while let (None, Some(link)) = (last, at) {
+            let session = &self.sessions.arena[link];
+            (last, at) = (session.commands.tail, session.older);
+        }
+        last
     }
 }
 

@@ -145,6 +145,27 @@ fn unchain<P: Defers>(
     }
 }
 
+/// Lets an entry's chain follow a session that moved.
+fn follow<P: Defers>(
+    level: &mut Level<P>,
+    sessions: &mut Arena<Session>,
+    parent: Link<P>,
+    (old, new): (Link<Session>, Link<Session>),
+) {
+    if !sessions[new].has(P::FLAG) {
+        return;
+    }
+    let first = level.arena[parent].first_mut();
+    if *first == Some(old) {
+        *first = Some(new);
+        return;
+    }
+    let before = chain(sessions, &level.arena[parent])
+        .find(|&link| P::next(&sessions[link]) == Some(old))
+        .expect("a deferred session is in its chain");
+    *P::next_mut(&mut sessions[before]) = Some(new);
+}
+
 /// Adds what a session counted to the entry that defers it, if it does.
 ///
 /// # Errors
@@ -182,6 +203,19 @@ impl Store {
         let _ = defer(&mut self.domains, memory, sessions, domain, link);
         if let Some(ip) = ip {
             let _ = defer(&mut self.ips, memory, sessions, ip, link);
+        }
+    }
+
+    /// Lets the entries that defer a session follow it where it moved.
+    pub(super) fn follow_deferred(&mut self, old: Link<Session>, new: Link<Session>) {
+        let sessions = &mut self.sessions.arena;
+        let Session {
+            user, domain, ip, ..
+        } = sessions[new];
+        follow(&mut self.users, sessions, user, (old, new));
+        follow(&mut self.domains, sessions, domain, (old, new));
+        if let Some(ip) = ip {
+            follow(&mut self.ips, sessions, ip, (old, new));
         }
     }
 

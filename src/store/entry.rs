@@ -4,11 +4,14 @@
 //! an address, to an ip; a user to a domain. Parents know their children by
 //! lists. All references are links of four bytes, see [`arena`](super::arena).
 //!
-//! An entry of any level is *held* while something forbids freeing it: a session
-//! while connected, a command while running, the others while at least one of
-//! their sessions is connected. One that is not held is in its level's idle
-//! list, longest untouched first; [`evict`](super::evict) takes from there.
-//! Connected sessions are in a list of the same hook, longest silent first.
+//! An entry is *pinned* while something forbids freeing it: a session while connected,
+//! a user, domain or ip while at least one of its sessions is connected. A command is
+//! never pinned: Dovecot hardly ever reports that one is done. An entry that is not
+//! pinned is in its level's idle list, longest untouched first;
+//! [`evict`](super::evict) takes from there. Connected sessions are in a list of the
+//! same hook, longest silent first.
+//!
+//! Sessions of one id are linked from the newest, which the index finds, to the oldest.
 //!
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
 //! [`packed`](super::packed)), together in a multiple of eight. Counters of a typical
@@ -18,7 +21,7 @@
 //! | level | slot | texts | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 26 |
-//! | session | 100 | id and service | 46 |
+//! | session | 108 | id and service | 46 |
 //! | user | 80 | name | 16, then 46 |
 //! | domain | 68 | name | 46 |
 //! | ip | 68 | 4 or 16 | 16, then 46 |
@@ -61,8 +64,6 @@ pub enum Flag {
     Placeholder = 1 << 22,
     /// Of a session: to be found by its id, no newer session has the same.
     Indexed = 1 << 23,
-    /// Of a session: an older one with the same id existed when it was made.
-    ReusesId = 1 << 24,
     /// Of a session: its user has not added what it counted, see
     /// [`deferred`](super::deferred).
     DeferredByUser = 1 << 25,
@@ -70,6 +71,8 @@ pub enum Flag {
     DeferredByDomain = 1 << 26,
     /// Of a session: its ip has not.
     DeferredByIp = 1 << 27,
+    /// Of a command: its writer said that it is done, or began another of its session.
+    Over = 1 << 28,
 }
 
 /// When a record last reached an entry, as shown, and the entry's flags: eight
@@ -119,11 +122,12 @@ impl Stamp {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Common<T> {
-    /// Place in the level's index; of a command while it runs.
+    /// Place in the level's index; of a command while it has its number. Of a session
+    /// that is not indexed the link is to the next newer one of its id.
     pub chain: Chain<T>,
     /// The key, what else is text, and the counters.
     pub contents: Contents,
-    /// When a record last reached the entry, or it ceased to be held.
+    /// When a record last reached the entry, or it ceased to be pinned.
     pub touched_secs: u32,
     /// When a record last reached the entry, as shown, and flags.
     pub stamp: Stamp,
@@ -197,8 +201,8 @@ pub struct Command {
     pub session: Link<Session>,
     /// Place in the session's list, by creation.
     pub in_session: Hook<Command>,
-    /// Its number within the session, while it runs.
-    pub running: Option<NonZeroU32>,
+    /// Its number within the session, until another command of the session has it.
+    pub number: Option<NonZeroU32>,
 }
 
 /// A session.
@@ -209,6 +213,10 @@ pub struct Session {
     pub common: Common<Session>,
     /// Its commands, oldest first.
     pub commands: List<Command>,
+    /// How many those are.
+    pub command_count: u32,
+    /// The next older session of the same id.
+    pub older: Option<Link<Session>>,
     /// The user's domain, without a look at the user.
     pub domain: Link<Domain>,
     /// Whose it is.
@@ -239,6 +247,14 @@ impl Session {
     /// Sets or clears a flag.
     pub fn set(&mut self, flag: Flag, value: bool) {
         self.common.stamp.set(flag, value);
+    }
+
+    /// The next newer session of the same id.
+    pub fn newer(&self) -> Option<Link<Session>> {
+        match self.has(Flag::Indexed) {
+            true => None,
+            false => self.common.chain.next,
+        }
     }
 }
 
@@ -327,10 +343,10 @@ macro_rules! entries {
 }
 
 entries! {
-    Command NONE { session: nowhere(), in_session: Hook::NONE, running: None };
+    Command NONE { session: nowhere(), in_session: Hook::NONE, number: None };
     Session SESSION {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, pid: 0, deferred_by_user: None, deferred_by_domain: None,
+        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None, deferred_by_domain: None,
         deferred_by_ip: None
     };
     User EVENTS {

@@ -5,9 +5,15 @@
 //! at the head, so only five heads are compared. As long as one of them is past
 //! its min_time its share is above one and beats every head that is not; within
 //! min_time the same comparison goes on. On equal shares the smaller kind of
-//! entry goes first.
+//! entry goes first. Seconds that have begun count whole: of what is younger than a
+//! second a command has the larger share than a user, and goes first.
 //!
-//! Entries that are held (see [`entry`](super::entry)) are in no idle list: they
+//! One session can hold its fair share of the commands: twice the average of the
+//! sessions that have any, and at most half of all. While nothing is past its min_time,
+//! a session that has more makes room for the next one by its own oldest; so a flood of
+//! commands frees those of the flooder.
+//!
+//! Entries that are pinned (see [`entry`](super::entry)) are in no idle list: they
 //! are never freed and stand in nobody's way. An idle entry whose children are
 //! still there is freed from its leaves, one at a time, oldest child first; as a
 //! record that reaches a child also reaches its parents, those children are at
@@ -15,7 +21,8 @@
 //!
 //! One call frees one entry, in constant time.
 
-use super::entry::{Entry, Node, Now};
+use super::arena::Link;
+use super::entry::{Command, Entry, Node, Now, Session};
 use super::level::Level;
 use super::Store;
 use std::cmp::Ordering;
@@ -25,7 +32,7 @@ use std::cmp::Ordering;
 struct Candidate {
     /// The entry.
     node: Node,
-    /// Seconds since it was touched.
+    /// Seconds since it was touched that have begun.
     age_secs: u64,
     /// The level's min_time in seconds, at least one.
     min_time_secs: u64,
@@ -38,7 +45,7 @@ impl Candidate {
         let touched_secs = level.arena[link].common().touched_secs;
         Some(Candidate {
             node: T::node(link),
-            age_secs: now.uptime_secs.saturating_sub(touched_secs).into(),
+            age_secs: u64::from(now.uptime_secs.saturating_sub(touched_secs)) + 1,
             min_time_secs: level.min_time_secs.max(1).into(),
         })
     }
@@ -56,10 +63,38 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// Whether it has outlived its min_time.
+    fn is_past(self) -> bool {
+        self.age_secs > self.min_time_secs
+    }
+}
+
 impl Store {
-    /// Frees one entry. False when all that is left is held.
+    /// Frees one entry. False when all that is left is pinned.
     pub(super) fn evict(&mut self, now: Now) -> bool {
-        let oldest = [
+        let oldest = self.oldest(now);
+        if let Some(oldest) = oldest {
+            self.free_leaf(oldest.node);
+        }
+        oldest.is_some()
+    }
+
+    /// The same for a command that begins in this session.
+    pub(super) fn evict_for_command(&mut self, session: Link<Session>, now: Now) -> bool {
+        let oldest = self.oldest(now);
+        let surplus = self.surplus_command(session).map(Node::Command);
+        let surplus = surplus.filter(|_| oldest.is_some_and(|oldest| !oldest.is_past()));
+        let freed = surplus.or(oldest.map(|oldest| oldest.node));
+        if let Some(node) = freed {
+            self.free_leaf(node);
+        }
+        freed.is_some()
+    }
+
+    /// What is freed first.
+    fn oldest(&self, now: Now) -> Option<Candidate> {
+        [
             Candidate::of(&self.commands, now),
             Candidate::of(&self.sessions, now),
             Candidate::of(&self.ips, now),
@@ -68,11 +103,20 @@ impl Store {
         ]
         .into_iter()
         .flatten()
-        .reduce(Candidate::or_older);
-        let Some(oldest) = oldest else {
-            return false;
-        };
-        match self.leaf(oldest.node) {
+        .reduce(Candidate::or_older)
+    }
+
+    /// The oldest command of a session that has more than its fair share.
+    fn surplus_command(&self, session: Link<Session>) -> Option<Link<Command>> {
+        let session = &self.sessions.arena[session];
+        let (its, all) = (session.command_count as usize, self.commands.arena.len());
+        let has_surplus = its * 2 >= all || its * self.sessions_with_commands > 2 * all;
+        session.commands.head.filter(|_| has_surplus)
+    }
+
+    /// Frees an entry, or the oldest one without children below it.
+    fn free_leaf(&mut self, node: Node) {
+        match self.leaf(node) {
             Node::Command(link) => {
                 self.commands.evictions += 1;
                 self.free_command(link);
@@ -94,7 +138,6 @@ impl Store {
                 self.free_ip(link);
             }
         }
-        true
     }
 
     /// The entry itself, or the oldest of the entries without children below it.

@@ -8,7 +8,7 @@
 //! Must not: outlive or share blobs; each has one owner, who frees it.
 
 use super::budget::{Budget, Full, Purpose};
-use super::slab::Slab;
+use super::slab::{Slab, SlabBytes};
 
 /// The unit of slots in bytes.
 const GRANULE_BYTES: usize = 8;
@@ -81,10 +81,33 @@ impl Heap {
         }
     }
 
-    /// What the kernel has given for blobs, in bytes.
-    #[cfg(test)]
-    pub fn mapped_bytes(&self) -> usize {
-        self.classes.iter().map(Slab::mapped_bytes).sum()
+    /// What all pages take, and what of that is lost.
+    pub fn slab_bytes(&self) -> SlabBytes {
+        let mut sum = SlabBytes::default();
+        self.classes.iter().for_each(|class| sum += class.bytes());
+        sum
+    }
+
+    /// What of that compaction can give back, in bytes.
+    pub fn reclaimable_bytes(&self) -> usize {
+        self.classes.iter().map(Slab::reclaimable_bytes).sum()
+    }
+
+    /// What taking a few blobs of a size now may take from the budget, in bytes.
+    pub fn wanted_bytes(&self, bytes: usize, blobs: usize) -> usize {
+        self.classes[Self::class(bytes)].wanted_bytes(blobs)
+    }
+
+    /// Moves a blob that lies in a sparse page to a fuller one. True if it moved.
+    #[inline]
+    pub fn relocate(&mut self, blob: &mut Blob, budget: &mut Budget) -> bool {
+        let (class, slot) = blob.split();
+        let slab = self.classes.get_mut(class);
+        let moved = slab.and_then(|slab| slab.relocate(slot, budget));
+        if let Some(slot) = moved {
+            *blob = Blob(((class as u32) << SLOT_BITS) | slot);
+        }
+        moved.is_some()
     }
 
     /// Takes room for `bytes`, at most [`MAX_BLOB_BYTES`].

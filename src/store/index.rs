@@ -1,13 +1,13 @@
 //! Hash indexes: from a key to an entry in constant time.
 //!
 //! An index is one table of buckets whose size follows from the memory limit
-//! ([`INDEX_SHARE`]) and whose bytes are charged once and for all. Only a front
-//! part of it is in use, as many buckets as there are entries or a few more: new
-//! entries split one bucket after the other, the next in line, into itself and one
-//! behind the part in use (linear hashing; Litwin, 1980). So nothing ever waits for a
-//! table to be copied, and the kernel, which provides pages when they are first
-//! written to, provides no more than the entries need. Buckets are split eight at a
-//! time, so that what is in them is waited for once.
+//! ([`INDEX_SHARE`]). Only a front part of it is in use, as many buckets as there are
+//! entries or a few more: new entries split one bucket after the other, the next in
+//! line, into itself and one behind the part in use (linear hashing; Litwin, 1980). So
+//! nothing ever waits for a table to be copied, and the kernel, which provides pages
+//! when they are first written to, provides no more than the entries need: these are
+//! charged as they come into use. Without room for another, buckets have more entries.
+//! Buckets are split eight at a time, so that what is in them is waited for once.
 //!
 //! Entries of a bucket are chained through the entries themselves. Hashes are
 //! keyed by the system's randomness: nobody who chooses ids can aim at a bucket.
@@ -37,6 +37,9 @@ const MAX_BUCKETS: usize = 1 << 28;
 /// Buckets that are split together.
 const SPLIT_TOGETHER: usize = 8;
 
+/// Buckets that are charged together: the kernel's smallest page.
+const CHARGE_TOGETHER: usize = 4096 / size_of::<u32>();
+
 /// An entry's place in an index.
 #[derive(Debug)]
 pub struct Chain<T> {
@@ -62,6 +65,14 @@ impl<T> Chain<T> {
         next: None,
         hash: 0,
     };
+
+    /// The same, with a link that its owner needs.
+    pub fn to(link: Link<T>) -> Chain<T> {
+        Chain {
+            next: Some(link),
+            hash: 0,
+        }
+    }
 }
 
 /// An index of the entries of one arena.
@@ -76,10 +87,12 @@ pub struct Index<T> {
     mask: usize,
     /// The number of entries.
     len: usize,
-    /// How many entries were taken out, modulo 2^32.
+    /// How many entries were taken out or moved, modulo 2^32.
     removals: u32,
-    /// What they cost, held as long as the store.
-    _charge: Charge,
+    /// What the buckets cost that are in use or next in line.
+    charge: Charge,
+    /// How many those are.
+    charged: usize,
     /// The kind of entry.
     kind: PhantomData<fn() -> T>,
 }
@@ -92,14 +105,16 @@ impl<T: Entry> Index<T> {
     pub fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
         let wanted = budget.limit_bytes() / INDEX_SHARE;
         let count = 1 << wanted.clamp(1, MAX_BUCKETS).ilog2();
-        let charge = budget.charge_blocks(count * size_of::<u32>(), 1, Purpose::Create)?;
+        let charged = count.min(CHARGE_TOGETHER);
+        let charge = budget.charge_blocks(charged * size_of::<u32>(), 1, Purpose::Create)?;
         Ok(Index {
             buckets: vec![0; count],
             used: 1,
             mask: 0,
             len: 0,
             removals: 0,
-            _charge: charge,
+            charge,
+            charged,
             kind: PhantomData,
         })
     }
@@ -114,8 +129,8 @@ impl<T: Entry> Index<T> {
         }
     }
 
-    /// How many entries were taken out so far, modulo 2^32: while this stays the same,
-    /// what was found is still there.
+    /// How many entries were taken out or moved so far, modulo 2^32: while this stays the
+    /// same, what was found is still there.
     pub fn removals(&self) -> u32 {
         self.removals
     }
@@ -169,12 +184,56 @@ impl<T: Entry> Index<T> {
     }
 
     /// Adds an entry of that hash.
-    pub fn insert(&mut self, arena: &mut Arena<T>, link: Link<T>, hash: u32) {
-        if self.len >= self.used && self.used < self.buckets.len() {
+    pub fn insert(&mut self, arena: &mut Arena<T>, budget: &mut Budget, link: Link<T>, hash: u32) {
+        if self.len >= self.used && (self.used < self.charged || self.charge_more(budget)) {
             self.split(arena);
         }
         self.push(arena, hash, link);
         self.len += 1;
+    }
+
+    /// Charges more buckets, if there are more and there is room.
+    #[cold]
+    #[inline(never)]
+    fn charge_more(&mut self, budget: &mut Budget) -> bool {
+        let more = CHARGE_TOGETHER.min(self.buckets.len() - self.charged);
+        let bytes = more * size_of::<u32>();
+        let has_more = more > 0;
+        if has_more
+            && budget
+                .extend(&mut self.charge, bytes, Purpose::Grow)
+                .is_ok()
+        {
+            self.charged += more;
+            return true;
+        }
+        false
+    }
+
+    /// What of the table is not in use and not charged, in bytes.
+    #[cfg(test)]
+    pub fn untouched_bytes(&self) -> usize {
+        (self.buckets.len() - self.charged) * size_of::<u32>()
+    }
+
+    /// Lets the index find an entry where it moved; its chain moved with it.
+    pub fn follow(&mut self, arena: &mut Arena<T>, old: Link<T>, new: Link<T>) {
+        self.removals = self.removals.wrapping_add(1);
+        let bucket = self.bucket(arena[new].common().chain.hash);
+        let mut at = self.head(bucket);
+        if at == Some(old) {
+            self.buckets[bucket] = new.number().get();
+            return;
+        }
+        while let Some(link) = at {
+            let chain = &mut arena[link].common_mut().chain;
+            if chain.next == Some(old) {
+                chain.next = Some(new);
+                return;
+            }
+            at = chain.next;
+        }
+        unreachable!("an indexed entry is in its bucket");
     }
 
     /// Puts an entry before the others of its bucket.
@@ -227,8 +286,8 @@ impl<T: Entry> Index<T> {
         self.used & (self.mask >> 1)
     }
 
-    /// Takes an entry out.
-    pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) {
+    /// Takes an entry out; the hash it had.
+    pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) -> u32 {
         let Chain { next, hash } =
             std::mem::replace(&mut arena[link].common_mut().chain, Chain::NONE);
         self.len -= 1;
@@ -236,14 +295,14 @@ impl<T: Entry> Index<T> {
         let bucket = self.bucket(hash);
         if self.head(bucket) == Some(link) {
             self.buckets[bucket] = next.map_or(0, |next| next.number().get());
-            return;
+            return hash;
         }
         let mut at = self.head(bucket);
         while let Some(before) = at {
             let chain = &mut arena[before].common_mut().chain;
             if chain.next == Some(link) {
                 chain.next = next;
-                return;
+                return hash;
             }
             at = chain.next;
         }
@@ -287,7 +346,7 @@ mod tests {
                         ..Ip::BLANK
                     };
                     let link = arena.insert(ip, &mut budget).unwrap();
-                    index.insert(&mut arena, link, hash(number));
+                    index.insert(&mut arena, &mut budget, link, hash(number));
                     model.insert(number, link);
                 }
             }

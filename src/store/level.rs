@@ -162,22 +162,22 @@ impl<T: Entry> Level<T> {
     }
 
     /// Puts an entry into the index by the hash of its key.
-    pub fn enter(&mut self, link: Link<T>, hash: u32) {
-        self.index.insert(&mut self.arena, link, hash);
+    pub fn enter(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
+        self.index.insert(&mut self.arena, budget, link, hash);
     }
 
-    /// Takes an entry out of the index.
-    pub fn strike(&mut self, link: Link<T>) {
-        self.index.remove(&mut self.arena, link);
+    /// Takes an entry out of the index; the hash of its key.
+    pub fn strike(&mut self, link: Link<T>) -> u32 {
+        self.index.remove(&mut self.arena, link)
     }
 
     /// Puts a new entry that nothing holds yet before all others, into the index
     /// and into the idle list.
-    pub fn enlist(&mut self, link: Link<T>, hash: u32, now: Now) {
+    pub fn enlist(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
-        self.enter(link, hash);
+        self.enter(budget, link, hash);
         self.make_idle(link, now);
     }
 
@@ -204,6 +204,46 @@ impl<T: Entry> Level<T> {
         self.idle.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_age
         });
+    }
+
+    /// Moves an entry that lies in a sparse page to a fuller one: the new link. The list
+    /// of the level follows, and the index if the entry is in it; the list by age and
+    /// whatever else links to the entry are the caller's.
+    pub fn relocate(
+        &mut self,
+        budget: &mut Budget,
+        old: Link<T>,
+        is_indexed: bool,
+    ) -> Option<Link<T>> {
+        let new = self.arena.relocate(old, budget)?;
+        self.all.follow(&mut self.arena, new, |entry| {
+            &mut entry.common_mut().in_level
+        });
+        if is_indexed {
+            self.index.follow(&mut self.arena, old, new);
+        }
+        Some(new)
+    }
+
+    /// Lets the idle list follow an entry that moved.
+    pub fn follow_idle(&mut self, link: Link<T>) {
+        self.idle.follow(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_age
+        });
+    }
+
+    /// Puts an entry of the idle list behind all others there.
+    pub fn refresh_idle(&mut self, link: Link<T>) {
+        self.idle.move_to_back(&mut self.arena, link, |entry| {
+            &mut entry.common_mut().in_age
+        });
+    }
+
+    /// What making an entry of such texts and widths now may take from the budget, in
+    /// bytes, where at most four entries are made that may share a class of the heap.
+    pub fn wanted_bytes(&self, memory: &Memory, texts: (&[u8], &[u8]), codes: Codes) -> usize {
+        let blob = Contents::blob_bytes(texts, T::CODES.or(codes));
+        self.arena.wanted_bytes() + memory.heap.wanted_bytes(blob, 4)
     }
 
     /// Replaces an entry's texts.

@@ -82,6 +82,22 @@ impl<T: Copy> List<T> {
         }
     }
 
+    /// Puts an entry behind another one.
+    pub fn insert_behind(
+        &mut self,
+        arena: &mut Arena<T>,
+        prev: Link<T>,
+        link: Link<T>,
+        hook: HookOf<T>,
+    ) {
+        let next = hook(&mut arena[prev]).next;
+        *hook(&mut arena[link]) = Hook {
+            prev: Some(prev),
+            next,
+        };
+        self.follow(arena, link, hook);
+    }
+
     /// Takes an entry out.
     pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let Hook { prev, next } = std::mem::replace(hook(&mut arena[link]), Hook::NONE);
@@ -92,6 +108,19 @@ impl<T: Copy> List<T> {
         match next {
             Some(next) => hook(&mut arena[next]).prev = prev,
             None => self.tail = prev,
+        }
+    }
+
+    /// Lets neighbours and ends point to an entry that moved; its hook moved with it.
+    pub fn follow(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+        let Hook { prev, next } = *hook(&mut arena[link]);
+        match prev {
+            Some(prev) => hook(&mut arena[prev]).next = Some(link),
+            None => self.head = Some(link),
+        }
+        match next {
+            Some(next) => hook(&mut arena[next]).prev = Some(link),
+            None => self.tail = Some(link),
         }
     }
 

@@ -3,22 +3,25 @@
 //! Whatever puts an entry into a list or an index is here, and so is what takes
 //! it out: each has one counterpart. While a record makes entries, those it has
 //! already are held like those of a connected session, so that making room for
-//! the next never frees them.
+//! the next never frees them. Links stay what they are while a record is applied:
+//! entries move only before ([`room`](super::room)).
 //!
 //! Must not: count anything; that is for [`apply`](super::apply).
 
-use super::arena::Link;
+use super::arena::{Arena, Link};
 use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
+use super::index::Chain;
 use super::lanes::Lanes;
-use super::memory::{Hashed, Memory};
-use super::{Full, Hint, Note, Store};
+use super::list::{HookOf, List};
+use super::memory::Hashed;
+use super::{Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-/// The most entries that are freed to make one. Enough to empty several of the
-/// largest pages, few enough for one turn of the loop.
-const MAX_EVICTIONS: usize = 10_000;
+/// The most entries of a list that are passed over to put a session where it belongs by
+/// creation: it was made when a record told of it, and its CONNECT came later.
+const MAX_NEWER: usize = 1024;
 
 /// The entries above a command or session, as far as there is room for them.
 #[derive(Clone, Copy, Default)]
@@ -111,36 +114,25 @@ impl Store {
         self.ips.find(&self.memory, hashed)
     }
 
-    /// The command of that number that runs in a session.
-    pub(super) fn find_running(
+    /// The command of a session that has that number.
+    pub(super) fn find_command(
         &self,
         session: Link<Session>,
         number: NonZeroU32,
     ) -> Option<Link<Command>> {
-        let hash = command_hash(&self.memory, session, number);
+        let hash = self.command_hash(session, number);
         self.commands
             .index
             .find(&self.commands.arena, hash, |command| {
-                command.session == session && command.running == Some(number)
+                command.session == session && command.number == Some(number)
             })
     }
 
-    /// Tries, freeing one entry after the other, until it succeeds, or nothing is
-    /// left to free, or [`MAX_EVICTIONS`] have been freed for it: then the next
-    /// record goes on.
-    pub(super) fn with_room<T>(
-        &mut self,
-        now: Now,
-        mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
-    ) -> Option<T> {
-        for _ in 0..MAX_EVICTIONS {
-            match attempt(self) {
-                Ok(made) => return Some(made),
-                Err(Full) if self.evict(now) => {}
-                Err(Full) => return None,
-            }
-        }
-        None
+    /// The hash by which a command is found. It stays when entries move.
+    pub(super) fn command_hash(&self, session: Link<Session>, number: NonZeroU32) -> u32 {
+        let version = self.sessions.arena.version(session);
+        let both = u64::from(version) << 32 | u64::from(number.get());
+        self.memory.hash_key.hash_number(both)
     }
 
     /// Finds or makes a user and its domain, and holds both.
@@ -168,7 +160,7 @@ impl Store {
                     },
                 )
             })?;
-            self.users.enlist(link, hash, now);
+            self.users.enlist(&mut self.memory.budget, link, hash, now);
             let users = &mut self.domains.arena[domain].users;
             users.push_front(&mut self.users.arena, link, |user| &mut user.in_domain);
             Some(link)
@@ -197,7 +189,8 @@ impl Store {
                     },
                 )
             })?;
-            self.domains.enlist(link, hash, now);
+            self.domains
+                .enlist(&mut self.memory.budget, link, hash, now);
             Some(link)
         })?;
         self.domains.hold(link);
@@ -221,7 +214,7 @@ impl Store {
                     },
                 )
             })?;
-            self.ips.enlist(link, hash, now);
+            self.ips.enlist(&mut self.memory.budget, link, hash, now);
             Some(link)
         })?;
         self.ips.hold(link);
@@ -283,10 +276,12 @@ impl Store {
         })?;
         if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
             self.sessions.strike(older);
-            self.sessions.arena[older].set(Flag::Indexed, false);
-            self.sessions.arena[link].set(Flag::ReusesId, true);
+            let arena = &mut self.sessions.arena;
+            arena[older].set(Flag::Indexed, false);
+            arena[older].common.chain = Chain::to(link);
+            arena[link].older = Some(older);
         }
-        self.sessions.enter(link, hash);
+        self.sessions.enter(&mut self.memory.budget, link, hash);
         let arena = &mut self.sessions.arena;
         self.sessions
             .all
@@ -299,15 +294,15 @@ impl Store {
         Some(link)
     }
 
-    /// Puts a session into the lists of its user and ip.
+    /// Puts a session into the lists of its user and ip, by creation.
     pub(super) fn join_parents(&mut self, link: Link<Session>) {
         let arena = &mut self.sessions.arena;
         let Session { user, ip, .. } = arena[link];
         let sessions = &mut self.users.arena[user].sessions;
-        sessions.push_front(arena, link, |session| &mut session.in_user);
+        insert_by_creation(sessions, arena, link, |session| &mut session.in_user);
         if let Some(ip) = ip {
             let sessions = &mut self.ips.arena[ip].sessions;
-            sessions.push_front(arena, link, |session| &mut session.in_ip);
+            insert_by_creation(sessions, arena, link, |session| &mut session.in_ip);
         }
     }
 
@@ -336,11 +331,25 @@ impl Store {
         }
     }
 
-    /// Takes a session out of the index if it is there.
-    fn unindex_session(&mut self, link: Link<Session>) {
-        if self.sessions.arena[link].has(Flag::Indexed) {
-            self.sessions.strike(link);
-            self.sessions.arena[link].set(Flag::Indexed, false);
+    /// Takes a session out from among those of its id. If it was the newest, the next
+    /// older one is found by the id from now on.
+    fn unlink_id(&mut self, link: Link<Session>) {
+        let session = self.sessions.arena[link];
+        let (newer, older) = (session.newer(), session.older);
+        if session.has(Flag::Indexed) {
+            let hash = self.sessions.strike(link);
+            if let Some(older) = older {
+                self.sessions.arena[older].set(Flag::Indexed, true);
+                self.sessions.enter(&mut self.memory.budget, older, hash);
+            }
+            return;
+        }
+        let arena = &mut self.sessions.arena;
+        if let Some(newer) = newer {
+            arena[newer].older = older;
+        }
+        if let Some(older) = older {
+            arena[older].common.chain = newer.map_or(Chain::NONE, Chain::to);
         }
     }
 
@@ -358,12 +367,12 @@ impl Store {
         }
     }
 
-    /// Makes a command of a connected session; it runs if it has a number.
+    /// Makes a command of a connected session, whose number no other command has.
     pub(super) fn make_command(
         &mut self,
         session: Link<Session>,
         texts: (&[u8], &[u8]),
-        running: Option<NonZeroU32>,
+        (number, is_over): (NonZeroU32, bool),
         counters: &Lanes,
         now: Now,
     ) -> Option<Link<Command>> {
@@ -373,53 +382,48 @@ impl Store {
                 .create(&mut store.memory, texts, counters, now, |common| Command {
                     common,
                     session,
-                    running,
+                    number: Some(number),
                     ..Command::BLANK
                 })
         })?;
+        self.commands.arena[link]
+            .common
+            .stamp
+            .set(Flag::Over, is_over);
         self.enter_command(link, now);
         Some(link)
     }
 
-    /// Puts a new command behind all others, and where running or finished ones
-    /// are.
+    /// Puts a new command behind all others, and into the index by its number.
     pub(super) fn enter_command(&mut self, link: Link<Command>, now: Now) {
         let arena = &mut self.commands.arena;
         let Command {
-            session, running, ..
+            session, number, ..
         } = arena[link];
         self.commands
             .all
             .push_back(arena, link, |command| &mut command.common.in_level);
-        let commands = &mut self.sessions.arena[session].commands;
+        let entry = &mut self.sessions.arena[session];
+        let commands = &mut entry.commands;
         commands.push_back(arena, link, |command| &mut command.in_session);
-        match running {
-            Some(number) => {
-                debug_assert!(self.find_running(session, number).is_none());
-                let hash = command_hash(&self.memory, session, number);
-                self.commands.enter(link, hash);
-            }
-            None => self.commands.make_idle(link, now),
+        entry.command_count += 1;
+        self.sessions_with_commands += usize::from(entry.command_count == 1);
+        if let Some(number) = number {
+            debug_assert!(self.find_command(session, number).is_none());
+            let hash = self.command_hash(session, number);
+            self.commands.enter(&mut self.memory.budget, link, hash);
         }
-    }
-
-    /// Ends a running command.
-    pub(super) fn end_command(&mut self, link: Link<Command>, now: Now) {
-        self.unindex_command(link);
         self.commands.make_idle(link, now);
     }
 
-    /// Takes a command out of the index of running ones if it is there. True
-    /// when it was.
-    fn unindex_command(&mut self, link: Link<Command>) -> bool {
-        let running = self.commands.arena[link].running.take();
-        if running.is_some() {
+    /// Takes its number from a command, if it has one: it is not found by it any more.
+    pub(super) fn unindex_command(&mut self, link: Link<Command>) {
+        if self.commands.arena[link].number.take().is_some() {
             self.commands.strike(link);
         }
-        running.is_some()
     }
 
-    /// Ends a session. Its commands that still run end when it is freed.
+    /// Ends a session, and so its last command.
     pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
         // Without room for that now, what it counted is added when it is freed.
         let _ = self.settle(link);
@@ -436,15 +440,17 @@ impl Store {
     /// Frees a command.
     pub(super) fn free_command(&mut self, link: Link<Command>) {
         self.move_cursors_on(Node::Command(link));
-        if !self.unindex_command(link) {
-            self.commands.stop_idling(link);
-        }
+        self.unindex_command(link);
+        self.commands.stop_idling(link);
         let arena = &mut self.commands.arena;
         self.commands
             .all
             .remove(arena, link, |command| &mut command.common.in_level);
-        let commands = &mut self.sessions.arena[arena[link].session].commands;
+        let session = &mut self.sessions.arena[arena[link].session];
+        let commands = &mut session.commands;
         commands.remove(arena, link, |command| &mut command.in_session);
+        session.command_count -= 1;
+        self.sessions_with_commands -= usize::from(session.command_count == 0);
         self.commands.release(&mut self.memory, link);
     }
 
@@ -453,7 +459,7 @@ impl Store {
         let owed = self.forget(link);
         self.move_cursors_on(Node::Session(link));
         self.leave_parents(link);
-        self.unindex_session(link);
+        self.unlink_id(link);
         self.sessions.stop_idling(link);
         let arena = &mut self.sessions.arena;
         self.sessions
@@ -487,8 +493,27 @@ impl Store {
     }
 }
 
-/// The hash by which a running command is found.
-fn command_hash(memory: &Memory, session: Link<Session>, number: NonZeroU32) -> u32 {
-    let both = u64::from(session.number().get()) << 32 | u64::from(number.get());
-    memory.hash_key.hash_number(both)
+/// Puts a session into a list that has the newest first. All but one whose CONNECT came
+/// late are the newest themselves.
+fn insert_by_creation(
+    list: &mut List<Session>,
+    arena: &mut Arena<Session>,
+    link: Link<Session>,
+    hook: HookOf<Session>,
+) {
+    let age = |arena: &Arena<Session>, link| arena.age(arena.id(link));
+    let mine = age(arena, link);
+    let (mut newer, mut next) = (None, list.head);
+    for _ in 0..MAX_NEWER {
+        match next {
+            Some(link) if age(arena, link) < mine => {
+                (newer, next) = (next, hook(&mut arena[link]).next);
+            }
+            _ => break,
+        }
+    }
+    match newer {
+        None => list.push_front(arena, link, hook),
+        Some(newer) => list.insert_behind(arena, newer, link, hook),
+    }
 }

@@ -13,7 +13,8 @@
 //! | `heap`, `lanes`, `packed` | bytes of any length, counters as words and in few bytes |
 //! | `memory`, `contents` | what levels share; texts and counters of an entry in it |
 //! | `entry`, `level` | the five kinds of entries; one level of them |
-//! | `making`, `apply`, `evict` | entries made and freed, records applied, room made |
+//! | `making`, `apply` | entries made and freed, records applied |
+//! | `room`, `evict`, `compact` | room made for a record: entries freed, or moved together |
 //! | `again` | records that say again what is known |
 //! | `ahead` | memory that records are about to need |
 //! | `deferred` | what users, domains and ips have not added yet |
@@ -23,11 +24,12 @@
 //! | `check` | all invariants recounted, for tests |
 //!
 //! Invariants, beside those of the modules:
-//! - A level's counters are what records added to it; parents are never
-//!   computed from children, so freeing a child changes no sum.
+//! - Totals of a user, domain or ip are its own counters and those of its sessions that
+//!   it defers; freeing a child changes no sum.
 //! - `connected` of a user, domain or ip is the number of its connected
 //!   sessions; an entry is in the idle list of its level exactly when nothing
-//!   holds it.
+//!   pins it.
+//! - Entries move to other slots only between records; links are followed then.
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
@@ -38,6 +40,7 @@ mod arena;
 mod biggest;
 mod budget;
 mod check;
+mod compact;
 mod contents;
 mod cursor;
 mod deferred;
@@ -56,6 +59,7 @@ mod opening;
 mod packed;
 mod record;
 mod restore;
+mod room;
 mod row;
 mod slab;
 mod state;
@@ -81,6 +85,7 @@ pub use row::{Row, Totals};
 pub use state::{Basis, Kept, Listing, Origin, Saved};
 
 use budget::Budget;
+use compact::Sweep;
 use cursor::Cursor;
 use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
@@ -142,7 +147,7 @@ impl Zoom {
 pub struct Limits {
     /// All memory for statistics, in bytes.
     pub memory_bytes: usize,
-    /// How long a finished command is kept untouched if memory allows.
+    /// How long a command is kept untouched if memory allows.
     pub command_min_time_secs: u32,
     /// The same for a disconnected session.
     pub session_min_time_secs: u32,
@@ -157,8 +162,13 @@ pub struct Limits {
 /// Numbers about the store itself, for status lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes in use.
+    /// Bytes in use: what the limit is about.
     pub used_bytes: usize,
+    /// Bytes that are resident for statistics: those in use, and a few pages that wait
+    /// to be used again.
+    pub resident_bytes: usize,
+    /// The part of the bytes in use that is vacant between entries.
+    pub lost_bytes: usize,
     /// The limit in bytes.
     pub limit_bytes: usize,
     /// Entries of the levels command, session, user, domain and ip.
@@ -185,12 +195,14 @@ struct Global {
 pub struct Store {
     /// What the levels share.
     memory: Memory,
-    /// The commands; the index has the running ones.
+    /// The commands, found by session and number.
     commands: Level<Command>,
     /// The sessions.
     sessions: Level<Session>,
     /// The connected ones, longest silent first.
     connected: List<Session>,
+    /// How many of them, connected or not, have commands.
+    sessions_with_commands: usize,
     /// The users.
     users: Level<User>,
     /// The domains.
@@ -203,6 +215,8 @@ pub struct Store {
     has_lost: bool,
     /// The cursors in use.
     cursors: Vec<Option<Cursor>>,
+    /// Where compaction goes on.
+    sweep: Sweep,
 }
 
 /// The size of slabs' pages under a memory limit: as small as the kernel's where
@@ -227,6 +241,7 @@ impl Store {
             commands: Level::new(limits.command_min_time_secs, page_bytes, &mut budget)?,
             sessions: Level::new(limits.session_min_time_secs, page_bytes, &mut budget)?,
             connected: List::EMPTY,
+            sessions_with_commands: 0,
             users: Level::new(limits.user_min_time_secs, page_bytes, &mut budget)?,
             domains: Level::new(limits.domain_min_time_secs, page_bytes, &mut budget)?,
             ips: Level::new(limits.ip_min_time_secs, page_bytes, &mut budget)?,
@@ -243,6 +258,7 @@ impl Store {
             },
             has_lost: false,
             cursors: Vec::new(),
+            sweep: Sweep::default(),
         })
     }
 
@@ -257,9 +273,18 @@ impl Store {
 
     /// Numbers about the store itself.
     pub fn usage(&self) -> Usage {
+        let budget = &self.memory.budget;
+        let mut pages = self.memory.heap.slab_bytes();
+        pages += self.commands.arena.slab_bytes();
+        pages += self.sessions.arena.slab_bytes();
+        pages += self.users.arena.slab_bytes();
+        pages += self.domains.arena.slab_bytes();
+        pages += self.ips.arena.slab_bytes();
         Usage {
-            used_bytes: self.memory.budget.used_bytes(),
-            limit_bytes: self.memory.budget.limit_bytes(),
+            used_bytes: budget.used_bytes(),
+            resident_bytes: budget.used_bytes() + budget.spare_bytes(),
+            lost_bytes: pages.lost,
+            limit_bytes: budget.limit_bytes(),
             entries: [
                 self.commands.arena.len(),
                 self.sessions.arena.len(),

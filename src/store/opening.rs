@@ -8,7 +8,7 @@
 
 use super::arena::{Id, Link};
 use super::cursor::{Cursor, CursorId, Pick, Scope};
-use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
+use super::entry::{Command, Domain, Ip, Node, Session, User};
 use super::filter::Filter;
 use super::{Store, Zoom};
 
@@ -54,6 +54,7 @@ impl Store {
             return Opening::Nothing;
         }
         self.watch(&cursor);
+        self.watch_picks(&cursor.picks);
         let free = self.cursors.iter().position(Option::is_none);
         let index = free.unwrap_or(self.cursors.len());
         if free.is_none() {
@@ -75,10 +76,11 @@ impl Store {
         match self.named_session(&walk.filter) {
             Named::Not => {}
             Named::Unknown => (walk.at, walk.end) = (None, None),
-            Named::Known(session) => {
-                let commands = self.sessions.arena[session].commands;
-                (walk.at, walk.end) = (commands.head.map(Node::Command), commands.tail);
-                walk.scope = Scope::Parent;
+            Named::Known(newest) => {
+                let oldest = self.sessions_of_id(newest).last();
+                walk.at = self.first_command(oldest).map(Node::Command);
+                walk.end = self.last_command(Some(newest));
+                walk.scope = Scope::Id;
                 return true;
             }
         }
@@ -110,7 +112,7 @@ impl Store {
         }
         let holder = match self.named_session(&walk.filter) {
             Named::Known(session) => {
-                (walk.scope, walk.at) = (Scope::One, Some(Node::Session(session)));
+                (walk.scope, walk.at) = (Scope::Id, Some(Node::Session(session)));
                 return true;
             }
             Named::Unknown => Err(Nobody),
@@ -120,20 +122,18 @@ impl Store {
         (walk.scope, first) = match holder {
             Err(Nobody) => (Scope::One, None),
             Ok(None) => (Scope::Level, head),
-            Ok(Some(holder)) => match (self.sessions_below(holder), holder) {
-                // In order of creation: their own lists have a placeholder that became
-                // a session where it joined.
-                (Some(sessions), _) => {
-                    let ids = sessions
-                        .into_iter()
-                        .map(|link| self.sessions.arena.id(link));
+            Ok(Some(Node::User(user))) => (Scope::Parent, self.users.arena[user].sessions.head),
+            Ok(Some(Node::Ip(ip))) => (Scope::Ip, self.ips.arena[ip].sessions.head),
+            // Those of a domain are in the lists of several users.
+            Ok(Some(holder)) => match self.sessions_below(holder) {
+                Some(sessions) => {
+                    let arena = &self.sessions.arena;
+                    let ids = sessions.into_iter().map(|link| arena.id(link));
                     walk.picks = ids.map(Pick::Session).collect();
                     self.newest_first(&mut walk.picks);
                     (Scope::One, None)
                 }
-                (None, Node::User(user)) => (Scope::Parent, self.users.arena[user].sessions.head),
-                (None, Node::Ip(ip)) => (Scope::Ip, self.ips.arena[ip].sessions.head),
-                (None, _) => (Scope::Level, head),
+                None => (Scope::Level, head),
             },
         };
         walk.at = first.map(Node::Session);
@@ -151,7 +151,10 @@ impl Store {
         let first;
         (walk.scope, first) = match (user, self.named_session(&walk.filter), domain) {
             (Named::Known(user), _, _) => (Scope::One, Some(user)),
-            (_, Named::Known(session), _) => (Scope::One, Some(self.sessions.arena[session].user)),
+            (_, Named::Known(session), _) => {
+                let above = |session: &Session| Some(Node::User(session.user));
+                self.pick_above(walk, session, above, head)
+            }
             (_, Named::Unknown, _) => (Scope::One, None),
             (_, _, Named::Known(domain)) => (Scope::Parent, self.domains.arena[domain].users.head),
             _ => (Scope::Level, head),
@@ -167,16 +170,16 @@ impl Store {
         if head.is_none() || domain.is_unknown() {
             return false;
         }
-        let user = match self.named_session(&walk.filter) {
-            Named::Known(session) => Named::Known(self.sessions.arena[session].user),
-            Named::Unknown => Named::Unknown,
-            Named::Not => self.named_user(&walk.filter),
-        };
+        let session = self.named_session(&walk.filter);
         let first;
-        (walk.scope, first) = match (domain, user) {
-            (Named::Known(domain), _) => (Scope::One, Some(domain)),
-            (_, Named::Known(user)) => (Scope::One, Some(self.users.arena[user].domain)),
-            (_, Named::Unknown) => (Scope::One, None),
+        (walk.scope, first) = match (domain, session, self.named_user(&walk.filter)) {
+            (Named::Known(domain), _, _) => (Scope::One, Some(domain)),
+            (_, Named::Known(session), _) => {
+                let above = |session: &Session| Some(Node::Domain(session.domain));
+                self.pick_above(walk, session, above, head)
+            }
+            (_, Named::Unknown, _) | (_, _, Named::Unknown) => (Scope::One, None),
+            (_, _, Named::Known(user)) => (Scope::One, Some(self.users.arena[user].domain)),
             _ => (Scope::Level, head),
         };
         walk.at = first.map(Node::Domain);
@@ -193,7 +196,10 @@ impl Store {
         let first;
         (walk.scope, first) = match (ip, self.named_session(&walk.filter)) {
             (Named::Known(ip), _) => (Scope::One, Some(ip)),
-            (_, Named::Known(session)) => (Scope::One, self.sessions.arena[session].ip),
+            (_, Named::Known(session)) => {
+                let above = |session: &Session| session.ip.map(Node::Ip);
+                self.pick_above(walk, session, above, head)
+            }
             (_, Named::Unknown) => (Scope::One, None),
             _ => (Scope::Level, head),
         };
@@ -263,6 +269,34 @@ impl Store {
         Some(found)
     }
 
+    /// The sessions of an id, given the newest, from it on.
+    fn sessions_of_id(&self, newest: Link<Session>) -> impl Iterator<Item = Link<Session>> + '_ {
+        let arena = &self.sessions.arena;
+        std::iter::successors(Some(newest), |&link| arena[link].older)
+    }
+
+    /// Picks the entries of one level above the sessions of an id, the one made last
+    /// first; the walk is along the level, from its head, if they are more than
+    /// [`MAX_PICKS`].
+    fn pick_above<T>(
+        &self,
+        walk: &mut Cursor,
+        newest: Link<Session>,
+        above: impl Fn(&Session) -> Option<Node>,
+        head: Option<Link<T>>,
+    ) -> (Scope, Option<Link<T>>) {
+        let arena = &self.sessions.arena;
+        if self.sessions_of_id(newest).nth(MAX_PICKS).is_some() {
+            return (Scope::Level, head);
+        }
+        let sessions = self.sessions_of_id(newest);
+        let nodes = sessions.filter_map(|link| above(&arena[link]));
+        walk.picks = nodes.map(|node| self.pick(node)).collect();
+        self.newest_first(&mut walk.picks);
+        walk.picks.dedup();
+        (Scope::One, None)
+    }
+
     /// Sorts entries of one level, the one made last first.
     fn newest_first(&self, picks: &mut [Pick]) {
         picks.sort_unstable_by_key(|&pick| match pick {
@@ -274,14 +308,9 @@ impl Store {
         });
     }
 
-    /// The session that a filter names. Several sessions with the same id are
-    /// not named by it: the walk has to look for them.
+    /// The newest session of the id that a filter names.
     fn named_session(&mut self, filter: &Filter) -> Named<Session> {
-        let named = Named::of(filter.session.as_deref(), |id| self.find_session(id));
-        match named {
-            Named::Known(session) if self.sessions.arena[session].has(Flag::ReusesId) => Named::Not,
-            named => named,
-        }
+        Named::of(filter.session.as_deref(), |id| self.find_session(id))
     }
 
     /// The user that a filter names.

@@ -39,6 +39,8 @@ pub enum Record<'a> {
     AddUser {
         /// The user.
         user: &'a [u8],
+        /// The client's address, if the writer knows it.
+        ip: Option<IpAddr>,
         /// The difference.
         report: &'a Report,
     },
@@ -60,6 +62,32 @@ impl<'a> Record<'a> {
             Record::AddUser { user, .. } => user,
         }
     }
+
+    /// The client's address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match *self {
+            Record::Connect { ip, .. } | Record::AddUser { ip, .. } => ip,
+            _ => None,
+        }
+    }
+
+    /// The bytes of the longest texts that an entry would keep of it.
+    pub fn text_bytes(&self) -> usize {
+        match *self {
+            Record::Connect {
+                session,
+                user,
+                service,
+                ..
+            } => user.len().max(session.len() + service.len()),
+            Record::UpdateCommand { session, update } => {
+                let (name, args) = update.begins.unwrap_or_default();
+                session.len().max(name.len() + args.len())
+            }
+            Record::UpdateSession { session, .. } | Record::Disconnect { session } => session.len(),
+            Record::AddUser { user, .. } => user.len(),
+        }
+    }
 }
 
 /// A command's totals so far, and how far it has come.
@@ -76,18 +104,21 @@ pub struct CommandUpdate<'a> {
 }
 
 /// What was remarkable about a record that the store got. All but the last
-/// four mean that the record changed nothing.
+/// five mean that the record changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A CONNECT with the id of a session that is connected.
     DuplicateSession,
-    /// A command begins with the number of one that runs.
+    /// A text is longer than [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
+    TooLong,
+    /// A command begins with the number of one that is not over.
     DuplicateCommand,
     /// An UPDATE or DISCONNECT of a session that is disconnected.
     Disconnected,
     /// A DISCONNECT of a session that is not known.
     UnknownSession,
-    /// There is no room for the session that an UPDATE is about.
+    /// There is no room for the session that an UPDATE is about. A command that begins is
+    /// counted, its user and address being unknown; totals cannot be.
     Untracked,
     /// A command goes on that is not known (any more); its session is refreshed.
     UnknownCommand,

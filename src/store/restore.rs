@@ -21,13 +21,14 @@ use super::arena::{Arena, Link};
 use super::contents::MAX_TEXT_BYTES;
 use super::deferred::{chain, enchain, Defers, MOST};
 use super::entry::{Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User};
+use super::index::Chain;
 use super::lanes::{Difference, Lanes};
 use super::level::{key, Level};
 use super::list::{HookOf, List};
 use super::making::{domain_of, Octets};
-use super::state::{Basis, Kept, Kind, Listing, Origin, Saved};
+use super::state::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
 use super::{Counters, Full, Limits, Now, Store, WallTime};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -123,7 +124,7 @@ impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
         let (level, memory) = T::level_mut(store);
         if let Some(link) = made {
             let hash = memory.hash(key(&memory.heap, &level.arena[link]));
-            level.enlist(link, hash, touched);
+            level.enlist(&mut memory.budget, link, hash, touched);
         }
         self.push(made, places);
     }
@@ -178,6 +179,52 @@ impl Pending {
             .into_iter()
             .map(add)
             .fold(true, |all, added| all & added)
+    }
+}
+
+/// Links the sessions of each id, by creation, to the newest, which is found by it.
+fn link_ids(store: &mut Store) {
+    let sessions: Vec<Link<Session>> = by_creation(&store.sessions).collect();
+    let mut oldest = HashMap::new();
+    for link in sessions.into_iter().rev() {
+        let session = &store.sessions.arena[link];
+        if session.has(Flag::Indexed) {
+            continue;
+        }
+        let id = store.memory.hashed(key(&store.memory.heap, session));
+        match store.sessions.find(&store.memory, id) {
+            Some(newest) => {
+                let newer = oldest.insert(newest.number(), link).unwrap_or(newest);
+                let arena = &mut store.sessions.arena;
+                arena[newer].older = Some(link);
+                arena[link].common.chain = Chain::to(newer);
+            }
+            // The newest one was left out.
+            None => {
+                let hash = id.1;
+                store.sessions.arena[link].set(Flag::Indexed, true);
+                store.sessions.enter(&mut store.memory.budget, link, hash);
+            }
+        }
+    }
+}
+
+/// Puts commands into the index anew, by the versions that their sessions have now. Of
+/// each session none but the last can go on.
+fn index_commands(store: &mut Store) {
+    let commands: Vec<Link<Command>> = by_creation(&store.commands).collect();
+    for link in commands {
+        let command = &mut store.commands.arena[link];
+        if command.in_session.next.is_some() {
+            command.common.stamp.set(Flag::Over, true);
+        }
+        let session = command.session;
+        if let Some(number) = command.number {
+            store.commands.strike(link);
+            let hash = store.command_hash(session, number);
+            let budget = &mut store.memory.budget;
+            store.commands.enter(budget, link, hash);
+        }
     }
 }
 
@@ -326,6 +373,8 @@ impl Restoring {
     pub fn finish(mut self) -> Result<(Store, Kept), Unsound> {
         self.away_secs.ok_or(Unsound)?;
         self.arrange();
+        link_ids(&mut self.store);
+        index_commands(&mut self.store);
         // The same note as when it is freed tells what there is no room for.
         let by_user = self.pending_by_user.flush::<User>(&mut self.store);
         let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
@@ -541,7 +590,6 @@ impl Restoring {
             connected,
             placeholder,
             indexed,
-            reuses_id,
             ref basis,
             user_place,
             ip_place,
@@ -581,7 +629,6 @@ impl Restoring {
             session.set(Flag::Connected, connected);
             session.set(Flag::Placeholder, placeholder);
             session.set(Flag::Indexed, indexed);
-            session.set(Flag::ReusesId, reuses_id);
             session
         });
         if let Some(link) = made {
@@ -601,7 +648,7 @@ impl Restoring {
         all.push_front(arena, link, |session| &mut session.common.in_level);
         if session.has(Flag::Indexed) {
             let hash = store.memory.hash(key(&store.memory.heap, &session));
-            store.sessions.enter(link, hash);
+            store.sessions.enter(&mut store.memory.budget, link, hash);
         }
         store.join_parents(link);
         if !session.has(Flag::Connected) {
@@ -648,13 +695,14 @@ impl Restoring {
             session,
             name,
             args,
-            running,
+            command_number,
+            is_over,
             ref basis,
         } = *saved
         else {
             return Err(Unsound);
         };
-        let touched = self.touched(basis, running.is_some(), (name, args))?;
+        let touched = self.touched(basis, false, (name, args))?;
         let session = self.sessions.find(session)?;
         let places = [basis.place];
         let Some(session) = session else {
@@ -662,14 +710,18 @@ impl Restoring {
             self.commands.push(None, places);
             return Ok(());
         };
-        if running.is_some_and(|number| self.store.find_running(session, number).is_some()) {
+        let is_known = |number| self.store.find_command(session, number).is_some();
+        if command_number.is_some_and(is_known) {
             return Err(Unsound);
         }
-        let made = self.make((name, args), (basis, touched), |common| Command {
-            common,
-            session,
-            running,
-            ..Command::BLANK
+        let made = self.make((name, args), (basis, touched), |mut common| {
+            common.stamp.set(Flag::Over, is_over);
+            Command {
+                common,
+                session,
+                number: command_number,
+                ..Command::BLANK
+            }
         });
         if let Some(link) = made {
             self.store.enter_command(link, touched);

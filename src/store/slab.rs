@@ -22,6 +22,25 @@ use super::vacancies::Vacancies;
 use crate::sys::page::{system_page_bytes, Frame, Page};
 use std::num::NonZeroUsize;
 
+/// What the pages of a slab take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlabBytes {
+    /// All of them, in bytes.
+    pub mapped: usize,
+    /// The part that no used slot lies in, in bytes.
+    pub lost: usize,
+}
+
+impl std::ops::AddAssign for SlabBytes {
+    fn add_assign(&mut self, more: SlabBytes) {
+        self.mapped += more.mapped;
+        self.lost += more.lost;
+    }
+}
+
+/// The share of a page that may lie idle behind its last slot.
+const MOST_TAIL: usize = 6;
+
 /// Slots of one size. See the module.
 #[derive(Debug)]
 pub struct Slab<T: Copy> {
@@ -31,8 +50,6 @@ pub struct Slab<T: Copy> {
     make_page: fn(Frame, T) -> Page<T>,
     /// Elements to a slot.
     stride: usize,
-    /// The size of a page.
-    page_bytes: NonZeroUsize,
     /// The pages by number; `None` where one was given back.
     pages: Vec<Option<Page<T>>>,
     /// Which slots are vacant.
@@ -57,20 +74,21 @@ impl<const N: usize> Slab<[u8; N]> {
 }
 
 impl<T: Copy> Slab<T> {
-    /// A slab without pages. `page_bytes` is the size of its pages, rounded up
-    /// to whole pages of the system, unless one slot needs more.
+    /// A slab without pages. Its pages have at least `page_bytes`, more where slots of
+    /// this size would leave more than a [`MOST_TAIL`]th of a page at its end.
     pub fn new(blank: T, stride: usize, page_bytes: usize) -> Slab<T> {
         let slot_bytes = size_of::<T>() * stride;
-        let page_bytes = page_bytes
-            .max(slot_bytes)
-            .next_multiple_of(system_page_bytes());
+        let mut page_bytes = page_bytes.next_multiple_of(system_page_bytes());
+        while page_bytes % slot_bytes * MOST_TAIL > page_bytes {
+            page_bytes += system_page_bytes();
+        }
+        let page = NonZeroUsize::new(page_bytes).expect("slots have bytes");
         Slab {
             blank,
             make_page: Page::filled,
             stride,
-            page_bytes: NonZeroUsize::new(page_bytes).expect("slots have bytes"),
             pages: Vec::new(),
-            vacancies: Vacancies::new(page_bytes / slot_bytes),
+            vacancies: Vacancies::new(page_bytes / slot_bytes, page),
         }
     }
 
@@ -79,10 +97,24 @@ impl<T: Copy> Slab<T> {
         self.vacancies.len()
     }
 
-    /// What the kernel has given for pages, in bytes.
-    #[cfg(test)]
-    pub fn mapped_bytes(&self) -> usize {
-        self.pages.iter().flatten().count() * self.page_bytes.get()
+    /// What its pages take, and what of that is lost.
+    pub fn bytes(&self) -> SlabBytes {
+        let mapped = self.vacancies.mapped_bytes();
+        SlabBytes {
+            mapped,
+            lost: mapped - self.len() * self.stride * size_of::<T>(),
+        }
+    }
+
+    /// What of that compaction can give back, in bytes.
+    pub fn reclaimable_bytes(&self) -> usize {
+        self.vacancies.reclaimable_bytes()
+    }
+
+    /// What taking a few slots now may take from the budget, in bytes.
+    pub fn wanted_bytes(&self, slots: usize) -> usize {
+        self.vacancies
+            .wanted_bytes(slots, size_of::<Option<Page<T>>>())
     }
 
     /// Takes a vacant slot. What it holds is unspecified.
@@ -92,7 +124,7 @@ impl<T: Copy> Slab<T> {
     /// when all slot numbers are in use.
     #[inline]
     pub fn take(&mut self, budget: &mut Budget, purpose: Purpose) -> Result<SlotNumber, Full> {
-        match self.vacancies.take() {
+        match self.vacancies.take(budget) {
             Some(slot) => Ok(slot),
             None => self.take_from_new_page(budget, purpose),
         }
@@ -107,24 +139,58 @@ impl<T: Copy> Slab<T> {
         purpose: Purpose,
     ) -> Result<SlotNumber, Full> {
         let entry_bytes = size_of::<Option<Page<T>>>();
-        let (number, frame) =
-            self.vacancies
-                .add_page(self.page_bytes, entry_bytes, budget, purpose)?;
+        let (number, frame) = self.vacancies.add_page(entry_bytes, budget, purpose)?;
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
         self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
-        Ok(self.vacancies.take().expect("a new page has vacant slots"))
+        let slot = self.vacancies.take(budget);
+        Ok(slot.expect("a new page has vacant slots"))
     }
 
     /// Makes a slot vacant, and gives its page back if it was the last one.
     #[inline]
     pub fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
-        if let Some(number) = self.vacancies.free(slot) {
+        if let Some(number) = self.vacancies.free(slot, budget) {
             let page = self.pages[number as usize].take();
             let frame = page.expect("an empty page is there").into_frame();
             self.vacancies.remove_page(number, frame, budget);
         }
+    }
+
+    /// Whether a used slot lies in a sparse page.
+    #[inline]
+    pub fn is_sparse(&self, slot: SlotNumber) -> bool {
+        self.vacancies.is_sparse(slot)
+    }
+
+    /// Moves a used slot that lies in a sparse page to a fuller one; its new number.
+    #[inline]
+    pub fn relocate(&mut self, old: SlotNumber, budget: &mut Budget) -> Option<SlotNumber> {
+        if !self.vacancies.is_sparse(old) {
+            return None;
+        }
+        let new = self.vacancies.take(budget)?;
+        let ((old_page, old_slot), (new_page, new_slot)) =
+            (self.vacancies.split(old), self.vacancies.split(new));
+        let middle = old_page.max(new_page);
+        let (front, back) = self.pages.split_at_mut(middle);
+        let (from, to) = match old_page < new_page {
+            true => (&front[old_page], &mut back[0]),
+            false => (&back[0], &mut front[new_page]),
+        };
+        let (Some(from), Some(to)) = (from, to) else {
+            not_used();
+        };
+        let range = |slot: usize| slot * self.stride..(slot + 1) * self.stride;
+        to[range(new_slot)].copy_from_slice(&from[range(old_slot)]);
+        self.free(old, budget);
+        Some(new)
+    }
+
+    /// The first used slot at or behind a number, and the pages passed over on the way.
+    pub fn next_used(&self, slot: SlotNumber) -> (Option<SlotNumber>, usize) {
+        self.vacancies.next_used(slot)
     }
 
     /// The elements of a used slot.

@@ -155,8 +155,6 @@ pub enum Saved<'a> {
         placeholder: bool,
         /// Whether it is the newest of its id.
         indexed: bool,
-        /// Whether an older one of its id existed.
-        reuses_id: bool,
         /// See there.
         basis: Basis,
         /// How many sessions its user has longer; 0 in version 1.
@@ -174,8 +172,10 @@ pub enum Saved<'a> {
         name: &'a [u8],
         /// Its arguments.
         args: &'a [u8],
-        /// Its number within the session while it runs.
-        running: Option<NonZeroU32>,
+        /// Its number within the session, if it has one; in version 1 while it runs.
+        command_number: Option<NonZeroU32>,
+        /// Whether its writer said that it is done, or began another; not so in version 1.
+        is_over: bool,
         /// See there.
         basis: Basis,
     },
@@ -216,7 +216,7 @@ kinds! {
     Ip ips true |ip| ip.connected > 0;
     User users true |user| user.connected > 0;
     Session sessions true |session| session.has(Flag::Connected);
-    Command commands false |command| command.running.is_some();
+    Command commands false |_| false;
 }
 
 /// The entries of a level, oldest first.
@@ -370,15 +370,10 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         for link in std::iter::successors(store.connected.tail, prev) {
             self.session(link)?;
         }
-        self.idle_entries()?;
-        let commands = &store.commands;
-        for link in by_creation(commands).filter(|&link| commands.arena[link].is_held()) {
-            self.command(link)?;
-        }
-        Ok(())
+        self.idle_entries()
     }
 
-    /// Those that nothing holds.
+    /// Those that nothing pins.
     fn idle_entries(&mut self) -> Result<(), E> {
         let (store, now) = (self.store, self.now);
         // Of equals the larger kind comes first, as the smaller one is freed first.
@@ -516,7 +511,6 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             connected: session.has(Flag::Connected),
             placeholder: session.has(Flag::Placeholder),
             indexed: session.has(Flag::Indexed),
-            reuses_id: session.has(Flag::ReusesId),
             basis,
             user_place: self.user_places.get(link).unwrap_or_default(),
             ip_place: self.ip_places.get(link).unwrap_or_default(),
@@ -542,7 +536,8 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             session,
             name: key(heap, command),
             args: rest(heap, command),
-            running: command.running,
+            command_number: command.number,
+            is_over: command.common.stamp.has(Flag::Over),
             basis,
         })?;
         Ok(self.commands.push(link))

@@ -1,13 +1,18 @@
 //! Which slots of a slab's pages are vacant, whatever is in them.
 //!
 //! Slots are known by their number: the page in the upper bits, the slot within it in
-//! the lower. A vacant slot costs one bit in a table beside the pages; pages with a
-//! vacant slot form a list, taken from at its head. The lowest vacant slot of a page is
-//! taken first, and each page remembers where to begin to look for it.
+//! the lower. A vacant slot costs one bit in a table beside the pages. Pages with a
+//! vacant slot are in lists by how full they are; slots are taken from the fullest, so
+//! that sparse pages become empty. The lowest vacant slot of a page is taken first, and
+//! each page remembers where to begin to look for it.
+//!
+//! Compaction ([`compact`](super::compact)) asks here which slots lie in a sparse page:
+//! one that is at most as full as the average while another page has room.
 //!
 //! Invariants: a page that is there has at least one used slot, but while it is being
-//! added; a page is in the list exactly when it has a vacant slot; `len` is the sum of
-//! used slots.
+//! added; a page is in a list exactly when it has a vacant slot, and in that of its
+//! fill; `len` is the sum of used slots; the budget's reclaimable bytes contain as many
+//! pages of this slab as its vacant slots would fill.
 //!
 //! Must not: know what a slot holds; so there is one of this for slabs of every kind.
 
@@ -20,6 +25,9 @@ pub type SlotNumber = u32;
 
 /// No page.
 const NONE: u32 = u32::MAX;
+
+/// Lists of pages with a vacant slot.
+const FILLS: usize = 16;
 
 /// The vacant slots of one slab. See the module.
 #[derive(Debug)]
@@ -40,10 +48,18 @@ pub struct Vacancies {
     absent: Vec<u32>,
     /// What these three tables, and that of the slab, cost.
     table_charge: Option<Charge>,
-    /// Head of the list of pages with a vacant slot, or [`NONE`].
-    open_head: u32,
+    /// Heads of the lists of pages with a vacant slot by fill, or [`NONE`].
+    open_heads: [u32; FILLS],
+    /// Which of the lists have a page, a bit each.
+    open_fills: u32,
+    /// Used slots of a page, shifted by this, are its fill.
+    fill_shift: u32,
+    /// The size of a page.
+    page_bytes: NonZeroUsize,
     /// Used slots.
     len: usize,
+    /// Vacant slots beyond those that fill whole pages.
+    odd_vacant: usize,
 }
 
 /// How a page is used.
@@ -53,7 +69,7 @@ struct PageUse {
     used: u32,
     /// No slot is vacant in the words of the table before this one.
     first_word: u32,
-    /// The previous page in the list of those with a vacant slot.
+    /// The previous page in the list of its fill.
     open_prev: u32,
     /// The next one.
     open_next: u32,
@@ -74,7 +90,8 @@ impl PageUse {
 
 impl Vacancies {
     /// Of a slab without pages.
-    pub fn new(slots_per_page: usize) -> Vacancies {
+    pub fn new(slots_per_page: usize, page_bytes: NonZeroUsize) -> Vacancies {
+        let most_used_bits = usize::BITS - (slots_per_page - 1).leading_zeros();
         let shift = slots_per_page.next_power_of_two().trailing_zeros();
         Vacancies {
             slots_per_page,
@@ -85,8 +102,12 @@ impl Vacancies {
             vacant: Vec::new(),
             absent: Vec::new(),
             table_charge: None,
-            open_head: NONE,
+            open_heads: [NONE; FILLS],
+            open_fills: 0,
+            fill_shift: most_used_bits.saturating_sub(FILLS.ilog2()),
+            page_bytes,
             len: 0,
+            odd_vacant: 0,
         }
     }
 
@@ -106,12 +127,34 @@ impl Vacancies {
         ((slot >> self.shift) as usize, (slot & self.mask) as usize)
     }
 
-    /// Takes a vacant slot, if any page has one.
-    pub fn take(&mut self) -> Option<SlotNumber> {
-        let number = self.open_head;
-        let page = self.pages.get_mut(number as usize)?;
+    /// The number of pages that are there.
+    fn present(&self) -> usize {
+        self.pages.len() - self.absent.len()
+    }
+
+    /// The number of vacant slots.
+    pub fn vacant(&self) -> usize {
+        self.present() * self.slots_per_page - self.len
+    }
+
+    /// The bytes of the pages that the vacant slots would fill.
+    pub fn reclaimable_bytes(&self) -> usize {
+        self.vacant() / self.slots_per_page * self.page_bytes.get()
+    }
+
+    /// What the kernel has given for pages, in bytes.
+    pub fn mapped_bytes(&self) -> usize {
+        self.present() * self.page_bytes.get()
+    }
+
+    /// Takes a vacant slot of the fullest page that has one.
+    #[inline]
+    pub fn take(&mut self, budget: &mut Budget) -> Option<SlotNumber> {
+        let fill = self.open_fills.checked_ilog2()?;
+        let number = self.open_heads[fill as usize];
+        let page = &mut self.pages[number as usize];
         let words = number as usize * self.words_per_page;
-        // A page in the open list has a vacant slot.
+        // A page in an open list has a vacant slot.
         let mut word = page.first_word;
         let bits = loop {
             match &mut self.vacant[words + word as usize] {
@@ -123,33 +166,116 @@ impl Vacancies {
         *bits &= *bits - 1;
         page.first_word = word;
         page.used += 1;
-        if page.used as usize == self.slots_per_page {
-            self.close(number);
-        }
+        let used = page.used;
+        self.refile(number, Some(fill), used);
         self.len += 1;
+        match self.odd_vacant.checked_sub(1) {
+            Some(odd) => self.odd_vacant = odd,
+            None => {
+                self.odd_vacant = self.slots_per_page - 1;
+                budget.unmark_reclaimable(self.page_bytes);
+            }
+        }
         Some((number << self.shift) | (word * 64 + bit))
     }
 
     /// Makes a slot vacant; the number of its page if that was the last used one.
-    pub fn free(&mut self, slot: SlotNumber) -> Option<u32> {
+    #[inline]
+    pub fn free(&mut self, slot: SlotNumber, budget: &mut Budget) -> Option<u32> {
         let (number, slot) = self.split(slot);
         let words = self.words_of(number);
         let (word, bit) = (&mut self.vacant[words][slot / 64], 1 << (slot % 64));
         assert_eq!(*word & bit, 0, "a slot is freed once");
         *word |= bit;
         let page = &mut self.pages[number];
-        let was_full = page.used as usize == self.slots_per_page;
+        let fill = self.fill_shift;
+        let fill = (page.used as usize != self.slots_per_page).then_some(page.used >> fill);
         page.used -= 1;
         page.first_word = page.first_word.min(slot as u32 / 64);
-        let is_empty = page.used == 0;
+        let used = page.used;
         self.len -= 1;
-        let number = number as u32;
-        match (was_full, is_empty) {
-            (true, false) => self.open(number),
-            (false, true) => self.close(number),
-            _ => {}
+        self.odd_vacant += 1;
+        if self.odd_vacant == self.slots_per_page {
+            self.odd_vacant = 0;
+            budget.mark_reclaimable(self.page_bytes);
         }
-        is_empty.then_some(number)
+        let number = number as u32;
+        if used == 0 {
+            if let Some(fill) = fill {
+                self.close(number, fill);
+            }
+            return Some(number);
+        }
+        self.refile(number, fill, used);
+        None
+    }
+
+    /// Moves a page whose used slots have changed from the list of one fill to that of
+    /// another; it is in no list while it is full.
+    #[inline(always)]
+    fn refile(&mut self, number: u32, old_fill: Option<u32>, used: u32) {
+        let is_full = used as usize == self.slots_per_page;
+        let fill = (!is_full).then_some(used >> self.fill_shift);
+        if fill != old_fill {
+            if let Some(old_fill) = old_fill {
+                self.close(number, old_fill);
+            }
+            if let Some(fill) = fill {
+                self.open(number, fill);
+            }
+        }
+    }
+
+    /// Whether compaction should move a used slot: it lies in a page at most as full as
+    /// the average, there are vacant slots for a whole page, and the page that
+    /// [`Vacancies::take`] takes from is another one.
+    #[inline]
+    pub fn is_sparse(&self, slot: SlotNumber) -> bool {
+        let vacant = self.vacant();
+        if vacant < self.slots_per_page {
+            return false;
+        }
+        let number = slot >> self.shift;
+        let fullest = self.open_heads[self.open_fills.ilog2() as usize];
+        let used = self.pages[number as usize].used as usize;
+        number != fullest && used * self.present() <= self.len
+    }
+
+    /// The first used slot at or behind a number, and the pages passed over on the way.
+    pub fn next_used(&self, slot: SlotNumber) -> (Option<SlotNumber>, usize) {
+        let (first, mut within) = self.split(slot);
+        for number in first..self.pages.len() {
+            if self.pages[number].charge.is_some() {
+                let words = &self.vacant[self.words_of(number)];
+                while within < self.slots_per_page {
+                    let used = !words[within / 64] >> (within % 64);
+                    if used != 0 {
+                        within += used.trailing_zeros() as usize;
+                        break;
+                    }
+                    within = (within / 64 + 1) * 64;
+                }
+                if within < self.slots_per_page {
+                    let slot = ((number as u32) << self.shift) | within as u32;
+                    return (Some(slot), number - first);
+                }
+            }
+            within = 0;
+        }
+        (None, self.pages.len().saturating_sub(first))
+    }
+
+    /// What taking a few slots now may take from the budget, in bytes: nothing if so many
+    /// are vacant.
+    pub fn wanted_bytes(&self, slots: usize, entry_bytes: usize) -> usize {
+        if self.vacant() >= slots {
+            return 0;
+        }
+        let tables = match self.absent.is_empty() {
+            true => self.table_bytes(self.more_pages(), entry_bytes),
+            false => 0,
+        };
+        self.page_bytes.get() + tables
     }
 
     /// True when the number names a used slot.
@@ -177,7 +303,6 @@ impl Vacancies {
     /// use.
     pub fn add_page(
         &mut self,
-        page_bytes: NonZeroUsize,
         entry_bytes: usize,
         budget: &mut Budget,
         purpose: Purpose,
@@ -185,7 +310,7 @@ impl Vacancies {
         if self.absent.is_empty() {
             self.grow_tables(entry_bytes, budget, purpose)?;
         }
-        let (frame, charge) = budget.take_frame(page_bytes, purpose)?;
+        let (frame, charge) = budget.take_frame(self.page_bytes, purpose)?;
         let number = self
             .absent
             .pop()
@@ -201,7 +326,8 @@ impl Vacancies {
             charge: Some(charge),
             ..PageUse::NONE
         };
-        self.open(number);
+        self.open(number, 0);
+        budget.mark_reclaimable(self.page_bytes);
         Ok((number, frame))
     }
 
@@ -209,28 +335,39 @@ impl Vacancies {
     pub fn remove_page(&mut self, number: u32, frame: Frame, budget: &mut Budget) {
         let charge = self.pages[number as usize].charge.take();
         budget.give_frame(frame, charge.expect("an empty page is there"));
+        budget.unmark_reclaimable(self.page_bytes);
         self.absent.push(number);
     }
 
-    /// Makes room in the tables for half as many pages again.
+    /// The number of pages that the tables have room for once they have grown: half as
+    /// many again, as far as there are numbers.
+    fn more_pages(&self) -> usize {
+        let old = self.pages.len();
+        (old + old / 2 + 4).min((NONE >> self.shift) as usize)
+    }
+
+    /// What the tables, and that of the slab, take for so many pages, in bytes.
+    fn table_bytes(&self, pages: usize, entry_bytes: usize) -> usize {
+        let words = self.words_per_page * size_of::<u64>();
+        pages * (entry_bytes + size_of::<PageUse>() + size_of::<u32>() + words)
+    }
+
+    /// Makes room in the tables for more pages.
     fn grow_tables(
         &mut self,
         entry_bytes: usize,
         budget: &mut Budget,
         purpose: Purpose,
     ) -> Result<(), Full> {
-        let old = self.pages.len();
-        let new = (old + old / 2 + 4).min((NONE >> self.shift) as usize);
+        let (old, new) = (self.pages.len(), self.more_pages());
         if new == old {
             return Err(Full);
         }
-        let words = self.words_per_page;
-        let bytes =
-            entry_bytes + size_of::<PageUse>() + size_of::<u32>() + words * size_of::<u64>();
-        let charge = budget.charge_blocks(new * bytes, 4, purpose)?;
+        let charge = budget.charge_blocks(self.table_bytes(new, entry_bytes), 4, purpose)?;
         if let Some(charge) = self.table_charge.replace(charge) {
             budget.release(charge);
         }
+        let words = self.words_per_page;
         self.pages.reserve_exact(new - old);
         self.pages.resize_with(new, || PageUse::NONE);
         self.vacant.reserve_exact((new - old) * words);
@@ -240,9 +377,10 @@ impl Vacancies {
         Ok(())
     }
 
-    /// Puts a page into the list of those with a vacant slot.
-    fn open(&mut self, number: u32) {
-        let next = std::mem::replace(&mut self.open_head, number);
+    /// Puts a page into the list of a fill.
+    fn open(&mut self, number: u32, fill: u32) {
+        let next = std::mem::replace(&mut self.open_heads[fill as usize], number);
+        self.open_fills |= 1 << fill;
         let page = &mut self.pages[number as usize];
         (page.open_prev, page.open_next) = (NONE, next);
         if next != NONE {
@@ -251,11 +389,16 @@ impl Vacancies {
     }
 
     /// Takes a page out of that list.
-    fn close(&mut self, number: u32) {
+    fn close(&mut self, number: u32, fill: u32) {
         let page = &self.pages[number as usize];
         let (prev, next) = (page.open_prev, page.open_next);
         match prev {
-            NONE => self.open_head = next,
+            NONE => {
+                self.open_heads[fill as usize] = next;
+                if next == NONE {
+                    self.open_fills &= !(1 << fill);
+                }
+            }
             prev => self.pages[prev as usize].open_next = next,
         }
         if next != NONE {

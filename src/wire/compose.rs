@@ -7,6 +7,7 @@
 use super::{base64, push_escaped};
 use crate::stats::Report;
 use crate::store::{CommandUpdate, Record};
+use std::net::IpAddr;
 
 /// The longest record with its LF: what a pipe takes whole or not at all.
 pub const MAX_RECORD_BYTES: usize = libc::PIPE_BUF;
@@ -32,9 +33,7 @@ pub fn write_record(line: &mut Vec<u8>, record: &Record<'_>) -> Result<(), TooLo
         } => {
             line.extend_from_slice(b"CONNECT");
             push_fields(line, &[session, user, service, pid.to_string().as_bytes()]);
-            if let Some(ip) = ip {
-                push_fields(line, &[format!("rip={ip}").as_bytes()]);
-            }
+            push_address(line, *ip);
         }
         Record::UpdateSession { session, report } => {
             line.extend_from_slice(b"UPDATE-SESSION");
@@ -42,10 +41,11 @@ pub fn write_record(line: &mut Vec<u8>, record: &Record<'_>) -> Result<(), TooLo
             push_report(line, report);
         }
         Record::UpdateCommand { session, update } => push_command(line, session, update),
-        Record::AddUser { user, report } => {
+        Record::AddUser { user, ip, report } => {
             line.extend_from_slice(b"ADD-USER");
             push_fields(line, &[user, b""]);
             push_report(line, report);
+            push_address(line, *ip);
         }
         Record::Disconnect { session } => {
             line.extend_from_slice(b"DISCONNECT");
@@ -65,6 +65,13 @@ fn push_fields(line: &mut Vec<u8>, fields: &[&[u8]]) {
     for field in fields {
         line.push(b'\t');
         push_escaped(line, field);
+    }
+}
+
+/// Appends the client's address behind a TAB, if there is one.
+fn push_address(line: &mut Vec<u8>, ip: Option<IpAddr>) {
+    if let Some(ip) = ip {
+        push_fields(line, &[format!("rip={ip}").as_bytes()]);
     }
 }
 
@@ -184,6 +191,7 @@ mod tests {
                 },
                 3 => Record::AddUser {
                     user: &user,
+                    ip: None,
                     report,
                 },
                 _ => Record::Disconnect { session: &session },

@@ -113,9 +113,11 @@ pub fn parse_record<'a>(
         }
         Kind::AddUser => {
             let _service = text(&mut rest)?;
+            let report = room.read(&mut rest, report)?;
             Ok(Record::AddUser {
                 user: subject,
-                report: room.read(&mut rest, report)?,
+                ip: remote_address(rest),
+                report,
             })
         }
     }
@@ -143,7 +145,10 @@ impl StatsRoom {
     ) -> Result<&'a Report, Refusal> {
         let field = rest.as_deref().ok_or(Refusal::MissingField)?;
         let length = match base64::decode(field, &mut self.0) {
-            Some(length) => length,
+            Some(length) => {
+                *rest = None;
+                length
+            }
             None => base64::decode(text(rest)?, &mut self.0).ok_or(Refusal::BadBase64)?,
         };
         let decoded = report.decode(&self.0[..length]);
@@ -158,6 +163,17 @@ fn connect<'a>(session: &'a [u8], mut rest: Option<&'a mut [u8]>) -> Result<Reco
     let pid = number(&mut rest)?
         .filter(|&pid| pid <= i32::MAX as u32)
         .ok_or(Refusal::BadPid)?;
+    Ok(Record::Connect {
+        session,
+        user,
+        service,
+        pid,
+        ip: remote_address(rest),
+    })
+}
+
+/// The client's address from the `key=value` fields that are left.
+fn remote_address(mut rest: Option<&mut [u8]>) -> Option<IpAddr> {
     let mut ip = None;
     while let Ok(field) = text(&mut rest) {
         if let Some(address) = field.strip_prefix(b"rip=") {
@@ -166,13 +182,7 @@ fn connect<'a>(session: &'a [u8], mut rest: Option<&'a mut [u8]>) -> Result<Reco
             ip = parse_address(address);
         }
     }
-    Ok(Record::Connect {
-        session,
-        user,
-        service,
-        pid,
-        ip,
-    })
+    ip
 }
 
 /// An address of either family.
@@ -254,6 +264,7 @@ mod tests {
             parse("ADD-USER\tu\tauth\t"),
             Ok(Record::AddUser {
                 user: b"u",
+                ip: None,
                 report: &Report::default(),
             })
         );

@@ -231,6 +231,7 @@ impl Soak {
         let user = format!("guess{number}@domain{domain}");
         self.apply(&Record::AddUser {
             user: user.as_bytes(),
+            ip: None,
             report: &failed,
         });
         let sum = Sum {

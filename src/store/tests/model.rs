@@ -1,7 +1,7 @@
 //! The store against a naive recount of everything it was told.
 
 use super::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// The naive model: everything is kept in plain maps and added up by hand.
 #[derive(Default)]
@@ -10,8 +10,8 @@ struct Model {
     totals: BTreeMap<(char, String), (u64, u64, u64)>,
     /// Last totals of sessions: value, user, ip, commands, connected.
     sessions: BTreeMap<String, (u64, String, Option<String>, u64, bool)>,
-    /// Numbers of running commands.
-    running: HashSet<(String, u32)>,
+    /// The number of each session's last command while it is not over.
+    running: BTreeMap<String, u32>,
 }
 
 impl Model {
@@ -50,7 +50,7 @@ fn totals_agree_with_a_naive_recount() {
                 let known = model.sessions.get(&session);
                 if known.is_none_or(|known| !known.4) {
                     model.add(&user, ip.as_deref(), (0, 1, 0));
-                    model.running.retain(|(of, _)| *of != session);
+                    model.running.remove(&session);
                     model.sessions.insert(session, (0, user, ip, 0, true));
                 }
             }
@@ -70,30 +70,27 @@ fn totals_agree_with_a_naive_recount() {
                 };
                 let number = 1 + random.below(3) as u32;
                 let done = random.below(2) == 0;
-                let is_running = model.running.contains(&(session.clone(), number));
+                let is_running = model.running.get(&session) == Some(&number);
                 if random.below(2) == 0 {
                     store.apply(&command(&session, number, Some("FETCH"), done), now);
                     if is_running {
                         continue;
                     }
+                    model.running.insert(session.clone(), number);
                     known.3 += 1;
                     let (user, ip) = (known.1.clone(), known.2.clone());
                     model.add(&user, ip.as_deref(), (0, 0, 1));
                 } else {
                     store.apply(&command(&session, number, None, done), now);
-                    if !is_running {
-                        continue;
-                    }
                 }
-                if done {
-                    model.running.remove(&(session, number));
-                } else {
-                    model.running.insert((session, number));
+                if done && model.running.get(&session) == Some(&number) {
+                    model.running.remove(&session);
                 }
             }
             8 => {
                 let record = Record::AddUser {
                     user: user.as_bytes(),
+                    ip: None,
                     report: &report(3),
                 };
                 store.apply(&record, now);

@@ -89,6 +89,7 @@ fn with_any_record<T>(random: &mut Random, apply: impl FnOnce(&Record) -> T) -> 
         }
         8 => apply(&Record::AddUser {
             user: user.as_bytes(),
+            ip: None,
             report: &report(value >> 8),
         }),
         _ => apply(&disconnect(&session)),
@@ -205,6 +206,7 @@ fn busy_store() -> Store {
         store.apply(
             &Record::AddUser {
                 user: user.as_bytes(),
+                ip: None,
                 report: &report(1),
             },
             at(60),
@@ -340,7 +342,6 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
                 connected: true,
                 placeholder: false,
                 indexed: true,
-                reuses_id: false,
                 basis: basis(SESSIONS - number, 1),
                 user_place: 0,
                 ip_place: 0,
@@ -443,7 +444,6 @@ fn what_no_export_writes_is_not_believed() {
         connected,
         placeholder: false,
         indexed,
-        reuses_id: false,
         basis,
         user_place: 0,
         ip_place: 0,
@@ -453,7 +453,8 @@ fn what_no_export_writes_is_not_believed() {
         session,
         name: b"FETCH",
         args: b"",
-        running: running.try_into().ok(),
+        command_number: running.try_into().ok(),
+        is_over: false,
         basis,
     };
     let domain = |name, basis| Saved::Domain {
@@ -560,7 +561,9 @@ fn what_is_said_again_word_for_word_is_no_mistake() {
     assert_eq!(again(&disconnect("t")), Some(Note::UnknownSession));
     // It goes on, here to its end.
     assert_eq!(again(&command("s", 1, Some("IDLE"), true)), None);
-    let note = store.apply(&command("s", 1, None, true), at(3));
+    // What is done may be told of all the same.
+    assert_eq!(store.apply(&command("s", 1, None, true), at(3)), None);
+    let note = store.apply(&command("s", 2, None, true), at(3));
     assert_eq!(note, Some(Note::UnknownCommand));
     let after = store.totals_of_everything();
     assert_eq!(

@@ -270,7 +270,6 @@ fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
             connected,
             placeholder,
             indexed,
-            reuses_id,
             basis,
             user_place,
             ip_place,
@@ -281,7 +280,7 @@ fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
             push_number(out, user);
             push_number(out, ip.map_or(0, |ip| u64::from(ip) + 1));
             push_number(out, pid);
-            for flag in [connected, placeholder, indexed, reuses_id] {
+            for flag in [connected, placeholder, indexed] {
                 push_number(out, flag);
             }
             push_basis(out, &basis);
@@ -295,14 +294,16 @@ fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
             session,
             name,
             args,
-            running,
+            command_number,
+            is_over,
             basis,
         } => {
             push_number(out, session);
             push_text(out, name);
             push_text(out, args);
-            push_number(out, running.map_or(0, |number| number.get()));
+            push_number(out, command_number.map_or(0, |number| number.get()));
             push_basis(out, &basis);
+            push_number(out, is_over);
         }
     }
 }
@@ -603,8 +604,13 @@ impl<'a> Fields<'a, '_> {
                 connected: self.bool()?,
                 placeholder: self.bool()?,
                 indexed: self.bool()?,
-                reuses_id: self.bool()?,
-                basis: self.basis()?,
+                basis: {
+                    // Whether there is an older session of its id; that follows from the ids.
+                    if self.format.version == Version::One {
+                        self.bool()?;
+                    }
+                    self.basis()?
+                },
                 user_place: self.newer_u32()?,
                 ip_place: self.newer_u32()?,
                 pending: [self.newer_bool()?, self.newer_bool()?, self.newer_bool()?],
@@ -613,8 +619,9 @@ impl<'a> Fields<'a, '_> {
                 session: self.u32()?,
                 name: self.text()?,
                 args: self.text()?,
-                running: self.u32()?.try_into().ok(),
+                command_number: self.u32()?.try_into().ok(),
                 basis: self.basis()?,
+                is_over: self.newer_bool()?,
             },
             TAG_PARTIAL => {
                 return Some(StateItem::Partial(PartialLine {

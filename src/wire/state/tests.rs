@@ -34,7 +34,8 @@ fn items() -> Vec<StateItem<'static>> {
         session: 0,
         name: b"FETCH",
         args: b"1:* (FLAGS)\n\0",
-        running: running.try_into().ok(),
+        command_number: running.try_into().ok(),
+        is_over: false,
         basis,
     };
     let saved = [
@@ -79,7 +80,6 @@ fn items() -> Vec<StateItem<'static>> {
             connected: true,
             placeholder: false,
             indexed: true,
-            reuses_id: true,
             basis,
             user_place: 7,
             ip_place: 300,

@@ -91,7 +91,14 @@ fn check_sample(line: &str) {
 fn check_metrics(name: &[u8]) {
     let mut store = Store::new(&limits(256 << 10), at(0)).expect("the limit is large enough");
     let report = &Report::default();
-    store.apply(&Record::AddUser { user: name, report }, at(1));
+    store.apply(
+        &Record::AddUser {
+            user: name,
+            ip: None,
+            report,
+        },
+        at(1),
+    );
     for (format, zoom) in [
         (Format::Text, Zoom::User),
         (Format::OpenMetrics, Zoom::Domain),

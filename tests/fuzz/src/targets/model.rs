@@ -205,10 +205,7 @@ impl Model {
             return;
         }
         // Freed for the record's user, and made again.
-        let again = match *record {
-            Record::Connect { ip, .. } => ip.map(|ip| Who::Ip(ip.to_canonical())),
-            _ => None,
-        };
+        let again = record.ip().map(|ip| Who::Ip(ip.to_canonical()));
         self.connect();
         let found = sums(store);
         for (who, sum) in self
@@ -253,10 +250,14 @@ impl Model {
             Record::UpdateSession { .. } | Record::UpdateCommand { .. }
         );
         if is_update && is_over {
-            return assert_eq!(note, Some(Note::Disconnected));
+            assert_eq!(note, Some(Note::Disconnected));
+            return self.free(record, store);
         }
         if note == Some(Note::Untracked) {
             assert!(is_update && known.is_none());
+            if let Record::UpdateCommand { update, .. } = record {
+                self.global.cmds += u64::from(update.begins.is_some());
+            }
             return self.learn(store);
         }
         match *record {
@@ -268,7 +269,7 @@ impl Model {
                 let is_duplicate = stands_for.as_ref().is_some_and(|old| !old.placeholder);
                 assert_eq!(note == Some(Note::DuplicateSession), is_duplicate);
                 if is_duplicate {
-                    return;
+                    return self.free(record, store);
                 }
                 let login = Sum {
                     logins: 1,
@@ -313,12 +314,12 @@ impl Model {
                 };
                 self.count(&user, ip, difference);
             }
-            Record::AddUser { user, report } => {
+            Record::AddUser { user, ip, report } => {
                 let difference = Sum {
                     value: report.stats.values[0],
                     ..Sum::default()
                 };
-                self.count(user, None, difference);
+                self.count(user, ip.map(|ip| ip.to_canonical()), difference);
             }
             Record::Disconnect { session } => match self.sessions.get_mut(session) {
                 None => assert_eq!(note, Some(Note::UnknownSession)),

@@ -217,6 +217,9 @@ impl World {
             9 => {
                 let record = Record::AddUser {
                     user: input.pick(&USERS),
+                    ip: (id.len() % 3 == 0)
+                        .then(|| input.pick(&IPS).parse().ok())
+                        .flatten(),
                     report: &report(input),
                 };
                 self.apply(&record, false);

@@ -1,0 +1,298 @@
+//! Compaction: entries and their blobs move out of sparse pages, which become empty and
+//! serve slabs of any kind.
+//!
+//! Pages are never given back while a slot is used. After a peak, a few connected
+//! sessions can lie in nearly all of them. So a sweep goes over the slots of all levels,
+//! round and round, a few entries at a time, as active defragmentation does in Redis: an
+//! entry whose slot lies in a sparse page (see [`vacancies`](super::vacancies)) moves to
+//! the fullest page with room, and so does a blob. It frees nothing and asks the budget
+//! for nothing.
+//!
+//! What links to a slot follows: lists, indexes, parents and children, chains of
+//! deferred sessions, cursors and what they have picked. A blob is known to its entry
+//! alone. An entry whose children would be more than [`MAX_CHILDREN`] to follow stays
+//! where it is; its children take many times the page that it keeps.
+//!
+//! Must not: run while anything outside of the store's own structures holds a link.
+
+use super::arena::Link;
+use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
+use super::index::Chain;
+use super::state::Kind;
+use super::Store;
+
+/// The most children that follow an entry.
+const MAX_CHILDREN: usize = 16_384;
+
+/// Steps of a sweep at a time when pages to be emptied are worth up to a sixteenth, an
+/// eighth and more of the limit.
+const STEPS: [usize; 3] = [32, 128, 512];
+
+/// Pages passed over that cost as much as looking at an entry.
+const PAGES_PER_STEP: usize = 8;
+
+/// Where the sweep is.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// Which level it goes over.
+    level: usize,
+    /// The slot it looks at next.
+    slot: u32,
+    /// Whether anything moved since it was at the first slot of all.
+    has_moved: bool,
+    /// Pages to be emptied that are not worth another round, in bytes: what lies in them
+    /// stays.
+    futile_bytes: usize,
+}
+
+/// Entries that can move.
+trait Movable: Kind {
+    /// Whether the entry has few enough children; they are added to `steps`.
+    fn has_few_children(store: &Store, link: Link<Self>, steps: &mut usize) -> bool;
+    /// Moves the entry to a fuller page.
+    fn relocate(store: &mut Store, old: Link<Self>) -> Option<Link<Self>>;
+}
+
+/// Whether children are few enough; they are added to `steps`.
+fn are_few(children: impl Iterator, steps: &mut usize) -> bool {
+    let count = children.take(MAX_CHILDREN + 1).count();
+    *steps += count;
+    count <= MAX_CHILDREN
+}
+
+impl Movable for Command {
+    fn has_few_children(_: &Store, _: Link<Command>, _: &mut usize) -> bool {
+        true
+    }
+
+    fn relocate(store: &mut Store, old: Link<Command>) -> Option<Link<Command>> {
+        let is_indexed = store.commands.arena[old].number.is_some();
+        let budget = &mut store.memory.budget;
+        let new = store.commands.relocate(budget, old, is_indexed)?;
+        store.commands.follow_idle(new);
+        let arena = &mut store.commands.arena;
+        let commands = &mut store.sessions.arena[arena[new].session].commands;
+        commands.follow(arena, new, |command| &mut command.in_session);
+        Some(new)
+    }
+}
+
+impl Movable for Session {
+    fn has_few_children(store: &Store, link: Link<Session>, steps: &mut usize) -> bool {
+        let count = store.sessions.arena[link].command_count as usize;
+        *steps += count.min(MAX_CHILDREN);
+        count <= MAX_CHILDREN
+    }
+
+    fn relocate(store: &mut Store, old: Link<Session>) -> Option<Link<Session>> {
+        let is_indexed = store.sessions.arena[old].has(Flag::Indexed);
+        let budget = &mut store.memory.budget;
+        let new = store.sessions.relocate(budget, old, is_indexed)?;
+        let session = store.sessions.arena[new];
+        let arena = &mut store.sessions.arena;
+        match session.has(Flag::Connected) {
+            true => store
+                .connected
+                .follow(arena, new, |session| &mut session.common.in_age),
+            false => store.sessions.follow_idle(new),
+        }
+        let arena = &mut store.sessions.arena;
+        let sessions = &mut store.users.arena[session.user].sessions;
+        sessions.follow(arena, new, |session| &mut session.in_user);
+        if let Some(ip) = session.ip {
+            let sessions = &mut store.ips.arena[ip].sessions;
+            sessions.follow(arena, new, |session| &mut session.in_ip);
+        }
+        if let Some(newer) = session.newer() {
+            arena[newer].older = Some(new);
+        }
+        if let Some(older) = session.older {
+            arena[older].common.chain = Chain::to(new);
+        }
+        let mut at = session.commands.head;
+        while let Some(link) = at {
+            let command = &mut store.commands.arena[link];
+            command.session = new;
+            at = command.in_session.next;
+        }
+        store.follow_deferred(old, new);
+        Some(new)
+    }
+}
+
+impl Movable for User {
+    fn has_few_children(store: &Store, link: Link<User>, steps: &mut usize) -> bool {
+        are_few(store.sessions_of_user(link), steps)
+    }
+
+    fn relocate(store: &mut Store, old: Link<User>) -> Option<Link<User>> {
+        let budget = &mut store.memory.budget;
+        let new = store.users.relocate(budget, old, true)?;
+        let user = store.users.arena[new];
+        if !user.is_held() {
+            store.users.follow_idle(new);
+        }
+        let users = &mut store.domains.arena[user.domain].users;
+        users.follow(&mut store.users.arena, new, |user| &mut user.in_domain);
+        let mut at = user.sessions.head;
+        while let Some(link) = at {
+            let session = &mut store.sessions.arena[link];
+            session.user = new;
+            at = session.in_user.next;
+        }
+        Some(new)
+    }
+}
+
+impl Movable for Domain {
+    fn has_few_children(store: &Store, link: Link<Domain>, steps: &mut usize) -> bool {
+        let users = || store.users_of_domain(link);
+        let sessions = users().flat_map(|user| store.sessions_of_user(user));
+        are_few(users(), steps) && are_few(sessions, steps)
+    }
+
+    fn relocate(store: &mut Store, old: Link<Domain>) -> Option<Link<Domain>> {
+        let budget = &mut store.memory.budget;
+        let new = store.domains.relocate(budget, old, true)?;
+        let domain = store.domains.arena[new];
+        if !domain.is_held() {
+            store.domains.follow_idle(new);
+        }
+        let mut at = domain.users.head;
+        while let Some(link) = at {
+            let user = &mut store.users.arena[link];
+            user.domain = new;
+            at = user.in_domain.next;
+            let mut at = user.sessions.head;
+            while let Some(link) = at {
+                let session = &mut store.sessions.arena[link];
+                session.domain = new;
+                at = session.in_user.next;
+            }
+        }
+        Some(new)
+    }
+}
+
+impl Movable for Ip {
+    fn has_few_children(store: &Store, link: Link<Ip>, steps: &mut usize) -> bool {
+        let arena = &store.sessions.arena;
+        let first = store.ips.arena[link].sessions.head;
+        are_few(
+            std::iter::successors(first, |&link| arena[link].in_ip.next),
+            steps,
+        )
+    }
+
+    fn relocate(store: &mut Store, old: Link<Ip>) -> Option<Link<Ip>> {
+        let budget = &mut store.memory.budget;
+        let new = store.ips.relocate(budget, old, true)?;
+        let ip = store.ips.arena[new];
+        if !ip.is_held() {
+            store.ips.follow_idle(new);
+        }
+        let mut at = ip.sessions.head;
+        while let Some(link) = at {
+            let session = &mut store.sessions.arena[link];
+            session.ip = Some(new);
+            at = session.in_ip.next;
+        }
+        Some(new)
+    }
+}
+
+impl Store {
+    /// Whether pages worth more than `due_bytes` can be emptied, as far as is known.
+    pub(super) fn is_compaction_due(&self, due_bytes: usize) -> bool {
+        let reclaimable_bytes = self.memory.budget.reclaimable_bytes();
+        reclaimable_bytes > due_bytes.max(self.sweep.futile_bytes)
+    }
+
+    /// Goes on with the sweep for a while; the steps that took.
+    pub(super) fn compact(&mut self) -> usize {
+        let budget = &self.memory.budget;
+        let limit_bytes = budget.limit_bytes();
+        let wanted = match budget.reclaimable_bytes() {
+            bytes if bytes <= limit_bytes / 16 => STEPS[0],
+            bytes if bytes <= limit_bytes / 8 => STEPS[1],
+            _ => STEPS[2],
+        };
+        let mut steps = 0;
+        while steps < wanted {
+            let is_over = match self.sweep.level {
+                0 => self.sweep_level::<Command>(wanted, &mut steps),
+                1 => self.sweep_level::<Session>(wanted, &mut steps),
+                2 => self.sweep_level::<User>(wanted, &mut steps),
+                3 => self.sweep_level::<Domain>(wanted, &mut steps),
+                _ => self.sweep_level::<Ip>(wanted, &mut steps),
+            };
+            if is_over {
+                self.sweep.level = (self.sweep.level + 1) % 5;
+                self.sweep.slot = 0;
+                if self.sweep.level == 0 {
+                    self.end_round();
+                }
+            }
+        }
+        steps
+    }
+
+    /// Takes stock when the sweep has been everywhere.
+    fn end_round(&mut self) {
+        let budget = &self.memory.budget;
+        self.sweep.futile_bytes = match self.sweep.has_moved {
+            true => 0,
+            false => budget.reclaimable_bytes() + budget.limit_bytes() / 64,
+        };
+        self.sweep.has_moved = false;
+    }
+
+    /// Sweeps over entries of a level until `wanted` steps are done. True at its end.
+    fn sweep_level<T: Movable>(&mut self, wanted: usize, steps: &mut usize) -> bool {
+        while *steps < wanted {
+            let slot = self.sweep.slot;
+            let (found, passed) = T::level(self).arena.next_used(slot);
+            *steps += 1 + passed / PAGES_PER_STEP;
+            let Some((link, next)) = found else {
+                return true;
+            };
+            self.sweep.slot = next;
+            let (level, memory) = T::level_mut(self);
+            let common = level.arena[link].common_mut();
+            let mut has_moved = common.contents.relocate(memory);
+            if level.arena.is_sparse(link) && T::has_few_children(self, link, steps) {
+                if let Some(new) = T::relocate(self, link) {
+                    self.follow_cursors(T::node(link), T::node(new), steps);
+                    has_moved = true;
+                }
+            }
+            self.sweep.has_moved |= has_moved;
+        }
+        false
+    }
+
+    /// The sessions of a user, newest first.
+    fn sessions_of_user(&self, link: Link<User>) -> impl Iterator<Item = Link<Session>> + '_ {
+        let first = self.users.arena[link].sessions.head;
+        std::iter::successors(first, |&link| self.sessions.arena[link].in_user.next)
+    }
+
+    /// The users of a domain, newest first.
+    fn users_of_domain(&self, link: Link<Domain>) -> impl Iterator<Item = Link<User>> + '_ {
+        let first = self.domains.arena[link].users.head;
+        std::iter::successors(first, |&link| self.users.arena[link].in_domain.next)
+    }
+
+    /// Lets cursors that stand at an entry, or have picked it, follow it; what is looked
+    /// at for that is added to `steps`.
+    fn follow_cursors(&mut self, old: Node, new: Node, steps: &mut usize) {
+        if !self.stamp(new).has(Flag::Watched) {
+            return;
+        }
+        let mut is_watched = false;
+        for walk in self.cursors.iter_mut().flatten() {
+            is_watched |= walk.follow(old, new, steps);
+        }
+        self.stamp(new).set(Flag::Watched, is_watched);
+    }
+}
