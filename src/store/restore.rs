@@ -52,6 +52,24 @@ pub struct Unsound;
 #[derive(Debug)]
 struct Restored<T, const LISTS: usize>(Vec<(Option<Link<T>>, [u32; LISTS])>);
 
+/// Entries by their keys; those of one key stay as they came. Numbers are sorted, not
+/// links, so that the code for it is there once.
+fn sorted<T>(keyed: impl Iterator<Item = (u32, Link<T>)>) -> Vec<Link<T>> {
+    let mut numbers = Vec::new();
+    let links: Vec<Link<T>> = keyed
+        .zip(0u32..)
+        .map(|((key, link), number)| {
+            numbers.push((key, number));
+            link
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers
+        .into_iter()
+        .map(|(_, number)| links[number as usize])
+        .collect()
+}
+
 impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
     /// None yet.
     const NONE: Restored<T, LISTS> = Restored(Vec::new());
@@ -78,9 +96,7 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
     fn by_place(&self, list: usize) -> Vec<Link<T>> {
         let placed =
             |&(link, places): &(Option<Link<T>>, [u32; LISTS])| Some((places[list], link?));
-        let mut placed: Vec<_> = self.0.iter().filter_map(placed).collect();
-        placed.sort_by_key(|&(place, _)| place);
-        placed.into_iter().map(|(_, link)| link).collect()
+        sorted(self.0.iter().filter_map(placed))
     }
 
     /// The entries by age, longest untouched first; those of one age as they came, or
@@ -90,8 +106,11 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
         if newest_first {
             links.reverse();
         }
-        links.sort_by_key(|&link| arena[link].common().touched_secs);
-        links
+        sorted(
+            links
+                .into_iter()
+                .map(|link| (arena[link].common().touched_secs, link)),
+        )
     }
 
     /// Puts the entries into the order of their places, and the idle ones into that
