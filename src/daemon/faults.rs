@@ -67,11 +67,11 @@ faults! {
     TooLong Warning SOME "record refused: a text is longer than 8192 bytes";
     Disconnected Warning SOME "record ignored: its session is disconnected";
     UnknownSession Warning SOME "DISCONNECT ignored: its session is not known";
-    Untracked Warning ONCE "UPDATE ignored: no room for its session under stats_memory_limit";
+    Untracked Warning ONCE "session not tracked for want of memory: its commands count in the totals, what it uses does not";
     UnknownCommand Info SOME "UPDATE-CMD goes on with a command that is not known";
     Shrank Info SOME "totals shrank and are the base of what follows";
     Placeholder Info SOME "UPDATE of a session that was not announced, as after a restart: placeholder made";
-    NoRoom Warning ONCE "nothing can be freed under stats_memory_limit: only counted at the levels above";
+    NoRoom Warning ONCE "nothing can be freed under stats_memory_limit: not listed, only counted at the levels above";
     SilentSession Info EACH "session sent nothing for 15 minutes: disconnected";
     UnknownCommandWord Warning SOME "connection closed: not a request";
     BadLevel Warning SOME "connection closed: EXPORT of no known level";

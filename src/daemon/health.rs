@@ -61,6 +61,16 @@ pub fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
             usage.used_bytes,
         ),
         (
+            "dovestat_memory_resident_bytes",
+            "Memory resident for statistics: used, and pages kept for the next that are needed",
+            usage.resident_bytes,
+        ),
+        (
+            "dovestat_memory_lost_bytes",
+            "Part of the memory used that lies vacant between entries",
+            usage.lost_bytes,
+        ),
+        (
             "dovestat_memory_limit_bytes",
             "Most memory that may be used for statistics",
             usage.limit_bytes,

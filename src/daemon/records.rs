@@ -4,9 +4,10 @@
 //! Must not: read bytes; that is for [`fifo_input`](super::fifo_input).
 
 use super::faults::{Fault, Faults};
-use super::log::{visible, Log};
+use super::log::{grouped, visible, Log};
+use crate::config::show_size;
 use crate::stats::Report;
-use crate::store::{Now, Record, Store, LOOK_AHEAD};
+use crate::store::{Note, Now, Record, Store, LOOK_AHEAD};
 use crate::wire::{parse_record, LineReader, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
@@ -31,7 +32,7 @@ struct Complaints<'a> {
     log: &'a mut Log,
     /// What was told before.
     faults: &'a mut Faults,
-    /// The instant of the lines, in seconds since the system was started.
+    /// The instant of the lines, [`Now::uptime_secs`].
     now_secs: u32,
 }
 
@@ -66,6 +67,25 @@ impl Complaints<'_> {
     }
 }
 
+impl Complaints<'_> {
+    /// Reports that a record's session has no room, and what limit would have.
+    #[cold]
+    fn report_full(&mut self, fault: Fault, subject: &[u8], store: &Store) {
+        let report = || {
+            let limit_bytes = store.usage().limit_bytes as u64;
+            format!(
+                "{}: {}: {} connected sessions fill stats_memory_limit = {}; {} would hold them",
+                self.name,
+                visible(subject),
+                grouped(store.totals_of_everything().connected),
+                show_size(limit_bytes),
+                show_size(limit_bytes.saturating_mul(2)),
+            )
+        };
+        self.faults.report(self.log, fault, self.now_secs, report);
+    }
+}
+
 impl LineReader for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
         let mut records = [Record::Disconnect { session: b"" }; LOOK_AHEAD];
@@ -85,8 +105,14 @@ impl LineReader for Records<'_> {
         for (record, hint) in records.iter().zip(hints) {
             let note = self.store.apply_hinted(record, hint, self.now);
             let again = |note| self.store.apply_again(record, note, self.now);
-            if let Some(note) = note.and_then(again) {
-                self.complaints.tell(note.into(), record.subject());
+            match note.and_then(again) {
+                None => {}
+                Some(note @ (Note::NoRoom | Note::Untracked)) => {
+                    let subject = record.subject();
+                    self.complaints
+                        .report_full(note.into(), subject, self.store);
+                }
+                Some(note) => self.complaints.tell(note.into(), record.subject()),
             }
         }
         for (line, refusal) in lines.iter().zip(refusals) {

@@ -420,10 +420,12 @@ impl Daemon {
             )
         };
         self.log.info(&format!(
-            "{title}: {} of {} bytes of memory used; kept: {}; freed to make room: {}; \
-             {} lines read; {} clients connected",
+            "{title}: {} of {} bytes of memory used, {} resident, {} lost to holes; kept: {}; \
+             freed to make room: {}; {} lines read; {} clients connected",
             usage.used_bytes,
             usage.limit_bytes,
+            usage.resident_bytes,
+            usage.lost_bytes,
             by_level(usage.entries.map(|count| count as u64)),
             by_level(usage.evictions),
             self.line_count(),

@@ -45,6 +45,8 @@ pub struct Field {
     pub item: Item,
     /// What it is: a phrase for who does not know the name.
     pub about: &'static str,
+    /// The same at the ip level, for fields of auth.
+    pub about_at_ip: &'static str,
     /// How wide it is there.
     width: Width,
 }
@@ -79,6 +81,10 @@ macro_rules! fields {
             unit: Unit::$unit,
             item: Item::$item,
             about: $about,
+            about_at_ip: concat!(
+                $about,
+                ", where reported with an address: Dovecot 2.2 and 2.3 do not"
+            ),
             width: wire_struct::$item::$name.1,
         }),*];
 

@@ -247,17 +247,10 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let known = self.find_command(session, update.number);
         if let Some(texts) = update.begins {
-            let Some(link) = known else {
-                return self.begin_command(session, texts, update, now);
-            };
-            if !self.commands.arena[link].common.stamp.has(Flag::Over) {
-                return Some(Note::DuplicateCommand);
-            }
-            self.unindex_command(link);
             return self.begin_command(session, texts, update, now);
         }
+        let known = self.find_command(session, update.number);
         let parents = Parents::not_deferring(&self.sessions.arena[session]);
         self.touch_session(session, now);
         self.count_upwards(parents, Difference::Nothing, now);
@@ -289,7 +282,11 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         if let Some(last) = self.sessions.arena[session].commands.tail {
-            self.commands.arena[last].common.stamp.set(Flag::Over, true);
+            let last = &mut self.commands.arena[last];
+            if last.number == Some(update.number) && !last.common.stamp.has(Flag::Over) {
+                return Some(Note::DuplicateCommand);
+            }
+            last.common.stamp.set(Flag::Over, true);
         }
         let counters = Lanes::of_stats(&update.report.stats);
         let number = (update.number, update.done);

@@ -66,9 +66,8 @@ impl Movable for Command {
     }
 
     fn relocate(store: &mut Store, old: Link<Command>) -> Option<Link<Command>> {
-        let is_indexed = store.commands.arena[old].number.is_some();
         let budget = &mut store.memory.budget;
-        let new = store.commands.relocate(budget, old, is_indexed)?;
+        let new = store.commands.relocate(budget, old, false)?;
         store.commands.follow_idle(new);
         let arena = &mut store.commands.arena;
         let commands = &mut store.sessions.arena[arena[new].session].commands;

@@ -122,8 +122,8 @@ impl Stamp {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Common<T> {
-    /// Place in the level's index; of a command while it has its number. Of a session
-    /// that is not indexed the link is to the next newer one of its id.
+    /// Place in the level's index. Of a session that is not indexed the link is to the next
+    /// newer one of its id; of a command it is unused.
     pub chain: Chain<T>,
     /// The key, what else is text, and the counters.
     pub contents: Contents,
@@ -183,6 +183,8 @@ pub trait Entry: Copy {
     /// entries that live on come to need. So a limit that is full of entries which
     /// may not be freed does not keep them from counting.
     const CODES: Codes;
+    /// Whether entries are found by a key, and so in an index.
+    const IS_INDEXED: bool;
     /// The reference to the entry at a link.
     fn node(link: Link<Self>) -> Node;
     /// What it shares with the others.
@@ -201,7 +203,7 @@ pub struct Command {
     pub session: Link<Session>,
     /// Place in the session's list, by creation.
     pub in_session: Hook<Command>,
-    /// Its number within the session, until another command of the session has it.
+    /// Its number within the session; of a command of an older state there may be none.
     pub number: Option<NonZeroU32>,
 }
 
@@ -322,9 +324,10 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $codes:ident { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $is_indexed:literal $codes:ident { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
             const CODES: Codes = Codes::$codes;
+            const IS_INDEXED: bool = $is_indexed;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 $($field: $blank),*
@@ -343,20 +346,20 @@ macro_rules! entries {
 }
 
 entries! {
-    Command NONE { session: nowhere(), in_session: Hook::NONE, number: None };
-    Session SESSION {
+    Command false NONE { session: nowhere(), in_session: Hook::NONE, number: None };
+    Session true SESSION {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
         commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None, deferred_by_domain: None,
         deferred_by_ip: None
     };
-    User EVENTS {
+    User true EVENTS {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     };
-    Domain SESSION {
+    Domain true SESSION {
         users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
     };
-    Ip EVENTS { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
+    Ip true EVENTS { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
 }
 
 macro_rules! parents {

@@ -5,13 +5,13 @@
 //! at the head, so only five heads are compared. As long as one of them is past
 //! its min_time its share is above one and beats every head that is not; within
 //! min_time the same comparison goes on. On equal shares the smaller kind of
-//! entry goes first. Seconds that have begun count whole: of what is younger than a
-//! second a command has the larger share than a user, and goes first.
+//! entry goes first.
 //!
 //! One session can hold its fair share of the commands: twice the average of the
-//! sessions that have any, and at most half of all. While nothing is past its min_time,
-//! a session that has more makes room for the next one by its own oldest; so a flood of
-//! commands frees those of the flooder.
+//! sessions that have any, and at most half of all; but [`ALWAYS_FAIR`] in any case.
+//! While nothing is past its min_time, a session that has more makes room for the next
+//! one by its own oldest; so a flood of commands frees those of the flooder, however
+//! young they are.
 //!
 //! Entries that are pinned (see [`entry`](super::entry)) are in no idle list: they
 //! are never freed and stand in nobody's way. An idle entry whose children are
@@ -27,12 +27,15 @@ use super::level::Level;
 use super::Store;
 use std::cmp::Ordering;
 
+/// So many commands of a session are no flood.
+const ALWAYS_FAIR: usize = 16;
+
 /// An idle entry, and how much of its level's min_time it has outlived.
 #[derive(Clone, Copy)]
 struct Candidate {
     /// The entry.
     node: Node,
-    /// Seconds since it was touched that have begun.
+    /// Seconds since it was touched.
     age_secs: u64,
     /// The level's min_time in seconds, at least one.
     min_time_secs: u64,
@@ -45,7 +48,7 @@ impl Candidate {
         let touched_secs = level.arena[link].common().touched_secs;
         Some(Candidate {
             node: T::node(link),
-            age_secs: u64::from(now.uptime_secs.saturating_sub(touched_secs)) + 1,
+            age_secs: now.uptime_secs.saturating_sub(touched_secs).into(),
             min_time_secs: level.min_time_secs.max(1).into(),
         })
     }
@@ -66,7 +69,7 @@ impl Candidate {
 impl Candidate {
     /// Whether it has outlived its min_time.
     fn is_past(self) -> bool {
-        self.age_secs > self.min_time_secs
+        self.age_secs >= self.min_time_secs
     }
 }
 
@@ -110,7 +113,8 @@ impl Store {
     fn surplus_command(&self, session: Link<Session>) -> Option<Link<Command>> {
         let session = &self.sessions.arena[session];
         let (its, all) = (session.command_count as usize, self.commands.arena.len());
-        let has_surplus = its * 2 >= all || its * self.sessions_with_commands > 2 * all;
+        let has_surplus =
+            its > ALWAYS_FAIR && (its * 2 >= all || its * self.sessions_with_commands > 2 * all);
         session.commands.head.filter(|_| has_surplus)
     }
 

@@ -104,7 +104,10 @@ impl<T: Entry> Index<T> {
     /// [`Full`] when the budget has no room for it.
     pub fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
         let wanted = budget.limit_bytes() / INDEX_SHARE;
-        let count = 1 << wanted.clamp(1, MAX_BUCKETS).ilog2();
+        let count = match T::IS_INDEXED {
+            true => 1 << wanted.clamp(1, MAX_BUCKETS).ilog2(),
+            false => 0,
+        };
         let charged = count.min(CHARGE_TOGETHER);
         let charge = budget.charge_blocks(charged * size_of::<u32>(), 1, Purpose::Create)?;
         Ok(Index {

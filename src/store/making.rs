@@ -19,6 +19,10 @@ use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+/// How many commands of a session may have begun since one that goes on. It most often
+/// is the last; some more where a client sends commands without waiting.
+const MAX_LATER: usize = 1024;
+
 /// The most entries of a list that are passed over to put a session where it belongs by
 /// creation: it was made when a record told of it, and its CONNECT came later.
 const MAX_NEWER: usize = 1024;
@@ -114,25 +118,18 @@ impl Store {
         self.ips.find(&self.memory, hashed)
     }
 
-    /// The command of a session that has that number.
+    /// The newest command of a session that has that number, if fewer than [`MAX_LATER`]
+    /// have begun since.
     pub(super) fn find_command(
         &self,
         session: Link<Session>,
         number: NonZeroU32,
     ) -> Option<Link<Command>> {
-        let hash = self.command_hash(session, number);
-        self.commands
-            .index
-            .find(&self.commands.arena, hash, |command| {
-                command.session == session && command.number == Some(number)
-            })
-    }
-
-    /// The hash by which a command is found. It stays when entries move.
-    pub(super) fn command_hash(&self, session: Link<Session>, number: NonZeroU32) -> u32 {
-        let version = self.sessions.arena.version(session);
-        let both = u64::from(version) << 32 | u64::from(number.get());
-        self.memory.hash_key.hash_number(both)
+        let arena = &self.commands.arena;
+        let last = self.sessions.arena[session].commands.tail;
+        std::iter::successors(last, |&link| arena[link].in_session.prev)
+            .take(MAX_LATER)
+            .find(|&link| arena[link].number == Some(number))
     }
 
     /// Finds or makes a user and its domain, and holds both.
@@ -367,7 +364,7 @@ impl Store {
         }
     }
 
-    /// Makes a command of a connected session, whose number no other command has.
+    /// Makes a command of a connected session.
     pub(super) fn make_command(
         &mut self,
         session: Link<Session>,
@@ -394,12 +391,10 @@ impl Store {
         Some(link)
     }
 
-    /// Puts a new command behind all others, and into the index by its number.
+    /// Puts a new command behind all others.
     pub(super) fn enter_command(&mut self, link: Link<Command>, now: Now) {
         let arena = &mut self.commands.arena;
-        let Command {
-            session, number, ..
-        } = arena[link];
+        let session = arena[link].session;
         self.commands
             .all
             .push_back(arena, link, |command| &mut command.common.in_level);
@@ -408,19 +403,7 @@ impl Store {
         commands.push_back(arena, link, |command| &mut command.in_session);
         entry.command_count += 1;
         self.sessions_with_commands += usize::from(entry.command_count == 1);
-        if let Some(number) = number {
-            debug_assert!(self.find_command(session, number).is_none());
-            let hash = self.command_hash(session, number);
-            self.commands.enter(&mut self.memory.budget, link, hash);
-        }
         self.commands.make_idle(link, now);
-    }
-
-    /// Takes its number from a command, if it has one: it is not found by it any more.
-    pub(super) fn unindex_command(&mut self, link: Link<Command>) {
-        if self.commands.arena[link].number.take().is_some() {
-            self.commands.strike(link);
-        }
     }
 
     /// Ends a session, and so its last command.
@@ -440,7 +423,6 @@ impl Store {
     /// Frees a command.
     pub(super) fn free_command(&mut self, link: Link<Command>) {
         self.move_cursors_on(Node::Command(link));
-        self.unindex_command(link);
         self.commands.stop_idling(link);
         let arena = &mut self.commands.arena;
         self.commands

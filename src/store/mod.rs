@@ -195,7 +195,7 @@ struct Global {
 pub struct Store {
     /// What the levels share.
     memory: Memory,
-    /// The commands, found by session and number.
+    /// The commands, which are in no index.
     commands: Level<Command>,
     /// The sessions.
     sessions: Level<Session>,

@@ -228,21 +228,13 @@ fn link_ids(store: &mut Store) {
     }
 }
 
-/// Puts commands into the index anew, by the versions that their sessions have now. Of
-/// each session none but the last can go on.
-fn index_commands(store: &mut Store) {
+/// Notes of all commands but the last of each session that they are over.
+fn end_commands(store: &mut Store) {
     let commands: Vec<Link<Command>> = by_creation(&store.commands).collect();
     for link in commands {
         let command = &mut store.commands.arena[link];
         if command.in_session.next.is_some() {
             command.common.stamp.set(Flag::Over, true);
-        }
-        let session = command.session;
-        if let Some(number) = command.number {
-            store.commands.strike(link);
-            let hash = store.command_hash(session, number);
-            let budget = &mut store.memory.budget;
-            store.commands.enter(budget, link, hash);
         }
     }
 }
@@ -393,7 +385,7 @@ impl Restoring {
         self.away_secs.ok_or(Unsound)?;
         self.arrange();
         link_ids(&mut self.store);
-        index_commands(&mut self.store);
+        end_commands(&mut self.store);
         // The same note as when it is freed tells what there is no room for.
         let by_user = self.pending_by_user.flush::<User>(&mut self.store);
         let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
@@ -729,10 +721,6 @@ impl Restoring {
             self.commands.push(None, places);
             return Ok(());
         };
-        let is_known = |number| self.store.find_command(session, number).is_some();
-        if command_number.is_some_and(is_known) {
-            return Err(Unsound);
-        }
         let made = self.make((name, args), (basis, touched), |mut common| {
             common.stamp.set(Flag::Over, is_over);
             Command {

@@ -11,7 +11,7 @@
 //! give the same label.
 
 use super::number::{push_digits, push_secs, push_stat};
-use crate::stats::{Unit, FIELDS, FIELD_COUNT};
+use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
 use crate::store::{Row, Totals, WallTime, Zoom};
 use std::borrow::Cow;
 
@@ -190,7 +190,11 @@ impl LevelFamily {
                     Unit::Bytes => Some("bytes"),
                     Unit::Count => None,
                 };
-                (field.name, field.about, Kind::Counter, unit)
+                let about = match (level, field.item) {
+                    (Zoom::Ip, Item::Auth) => field.about_at_ip,
+                    _ => field.about,
+                };
+                (field.name, about, Kind::Counter, unit)
             }
         };
         let mut name = format!("dovestat_{}_{name}", level.name());

@@ -81,7 +81,10 @@ fn the_daemon_tells_about_itself() {
         assert_eq!(samples.get(sample), Some(&value), "{sample}");
     }
     let number = |sample: &str| samples[sample].parse::<u64>().expect("a number");
-    assert!((1..262_144).contains(&number("dovestat_memory_used_bytes")));
+    let used = number("dovestat_memory_used_bytes");
+    assert!((1..262_144).contains(&used));
+    assert!((used..=262_144).contains(&number("dovestat_memory_resident_bytes")));
+    assert!((1..used).contains(&number("dovestat_memory_lost_bytes")));
     assert!(number("dovestat_connected_clients") >= 1);
     let start = number("process_start_time_seconds");
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::link::Client;
 const MAX_IDLE_BYTES: u64 = 3_200_000;
 
 /// The most that a program may take on disk.
-const MAX_PROGRAM_BYTES: u64 = 900 << 10;
+const MAX_PROGRAM_BYTES: u64 = 1 << 20;
 
 /// A program of a release build; says so when there is none.
 #[track_caller]

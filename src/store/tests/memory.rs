@@ -267,8 +267,7 @@ fn idle_shares(store: &Store, now: Now) -> Vec<(Node, f64)> {
         let mut at = level.idle.head;
         while let Some(link) = at {
             let common = level.arena[link].common();
-            // A second that has begun counts whole.
-            let age_secs = f64::from(now.uptime_secs - common.touched_secs + 1);
+            let age_secs = f64::from(now.uptime_secs - common.touched_secs);
             let share = age_secs / f64::from(level.min_time_secs);
             shares.push((T::node(link), share));
             at = common.in_age.next;
