@@ -79,8 +79,13 @@ impl Dovecot {
     /// original's listeners are switched off, so `base_dir/old-stats-user` is free
     /// for another service.
     pub fn mail(dir: TempDir, fifo: &str) -> Dovecot {
+        Dovecot::mail_with(dir, fifo, "")
+    }
+
+    /// The same with further lines of configuration.
+    pub fn mail_with(dir: TempDir, fifo: &str, lines: &str) -> Dovecot {
         let (imap, pop3) = (free_port(), free_port());
-        let conf = mail_config(&dir, fifo, imap, pop3);
+        let conf = mail_config(&dir, fifo, imap, pop3) + lines;
         let home = dir.at("mail");
         fs::create_dir_all(&home).expect("mkdir mail");
         let chown = Command::new("chown")

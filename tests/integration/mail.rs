@@ -69,9 +69,22 @@ impl Imap {
     /// Connects and logs in.
     pub fn login(port: u16, user: &str) -> Imap {
         let mut imap = Imap::connect(port);
-        let answer = imap.command(&format!("LOGIN \"{user}\" pass"));
-        assert!(answer.starts_with("OK"), "LOGIN: {answer}");
+        imap.authenticate(user);
         imap
+    }
+
+    /// As [`Imap::connect`], for a client at another address, as a proxy that the server
+    /// trusts does.
+    pub fn connect_for(port: u16, ip: &str) -> Imap {
+        let mut imap = Imap::connect(port);
+        imap.ok(&format!("ID (\"x-originating-ip\" \"{ip}\")"));
+        imap
+    }
+
+    /// Logs in with the right password.
+    pub fn authenticate(&mut self, user: &str) {
+        let answer = self.command(&format!("LOGIN \"{user}\" pass"));
+        assert!(answer.starts_with("OK"), "LOGIN {user}: {answer}");
     }
 
     /// Sends a command without awaiting its answer; gives its tag.
@@ -152,13 +165,32 @@ pub struct Pop3 {
 impl Pop3 {
     /// Connects and logs in.
     pub fn login(port: u16, user: &str) -> Pop3 {
+        let mut pop3 = Pop3::connect(port);
+        pop3.authenticate(user);
+        pop3
+    }
+
+    /// As [`Pop3::login`], for a client at another address, as a proxy that the server
+    /// trusts does.
+    pub fn login_for(port: u16, user: &str, ip: &str) -> Pop3 {
+        let mut pop3 = Pop3::connect(port);
+        pop3.lines.say(&format!("XCLIENT ADDR={ip}\r\n"));
+        pop3.expect_ok("XCLIENT");
+        pop3.authenticate(user);
+        pop3
+    }
+
+    fn connect(port: u16) -> Pop3 {
         let mut pop3 = Pop3 {
             lines: Lines::tcp(port),
         };
         pop3.expect_ok("greeting");
-        pop3.ok(&format!("USER {user}"));
-        pop3.ok("PASS pass");
         pop3
+    }
+
+    fn authenticate(&mut self, user: &str) {
+        self.ok(&format!("USER {user}"));
+        self.ok("PASS pass");
     }
 
     #[track_caller]

@@ -3,10 +3,10 @@
 //! the product. `compare` measures both the product and, where they should
 //! agree, the original against it.
 //!
-//! It frees nothing and knows no time: instead of last_update it keeps the
-//! number of the last record that touched an entry.
+//! It frees nothing unless it is asked to, and knows no time: instead of last_update
+//! it keeps the number of the last record that touched an entry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::reading::{parse, Record, Report};
@@ -64,7 +64,7 @@ struct Session {
     connected: bool,
     placeholder: bool,
     entry: Entry,
-    /// Running commands by number.
+    /// Running commands by number; places among all commands there ever were.
     running: HashMap<u32, usize>,
 }
 
@@ -84,7 +84,9 @@ pub struct Model {
     sessions: Vec<Session>,
     /// The newest session of an id, connected or not.
     by_id: HashMap<Vec<u8>, usize>,
-    commands: Vec<Command>,
+    commands: VecDeque<Command>,
+    /// Commands that were forgotten; all older than those in `commands`.
+    forgotten: usize,
     users: Level,
     domains: Level,
     ips: Level,
@@ -152,16 +154,22 @@ impl Model {
 
     /// Whether that command runs in a connected session.
     pub fn runs(&self, id: &[u8], number: u32) -> bool {
-        self.live(id) && self.sessions[self.by_id[id]].running.contains_key(&number)
+        self.running(id, number).is_some()
+    }
+
+    /// The place in `commands` of a command that runs in a connected session.
+    fn running(&self, id: &[u8], number: u32) -> Option<usize> {
+        let session = &self.sessions[*self.by_id.get(id)?];
+        let command = *session.running.get(&number).filter(|_| session.connected)?;
+        command.checked_sub(self.forgotten)
     }
 
     /// Whether that command runs and began just so.
     pub fn begun(&self, id: &[u8], number: u32, name: &[u8], args: &[u8]) -> bool {
-        self.runs(id, number) && {
-            let command = self.sessions[self.by_id[id]].running[&number];
-            let command = &self.commands[command];
+        self.running(id, number).is_some_and(|at| {
+            let command = &self.commands[at];
             (&command.name[..], &command.args[..]) == (name, args)
-        }
+        })
     }
 
     /// Whether the record's totals (fell, wrapped) against those known.
@@ -172,10 +180,10 @@ impl Model {
             }
             Record::Continue {
                 id, number, report, ..
-            } if self.runs(id, *number) => {
-                let command = self.sessions[self.by_id[id]].running[number];
-                (self.commands[command].stats, report)
-            }
+            } => match self.running(id, *number) {
+                Some(at) => (self.commands[at].stats, report),
+                None => return (false, false),
+            },
             _ => return (false, false),
         };
         let (_, fell, wrapped) = advance(&mut total, report);
@@ -241,7 +249,7 @@ impl Model {
                 advance(&mut stats, report);
                 let touched = self.records;
                 let (name, args) = (name.clone(), args.clone());
-                self.commands.push(Command {
+                self.commands.push_back(Command {
                     name,
                     args,
                     session,
@@ -249,7 +257,7 @@ impl Model {
                     touched,
                 });
                 if !done {
-                    let command = self.commands.len() - 1;
+                    let command = self.forgotten + self.commands.len() - 1;
                     self.sessions[session].running.insert(*number, command);
                 }
                 self.sessions[session].entry.cmds += 1;
@@ -280,6 +288,7 @@ impl Model {
                     let at = self.by_id[id];
                     self.above(at, false, |e| e.connected -= 1);
                     self.sessions[at].connected = false;
+                    self.sessions[at].running.clear();
                 }
             }
         }
@@ -290,8 +299,8 @@ impl Model {
         let Some(session) = self.session_of(id) else {
             return;
         };
-        if let Some(&command) = self.sessions[session].running.get(&number) {
-            let command = &mut self.commands[command];
+        if let Some(at) = self.running(id, number) {
+            let command = &mut self.commands[at];
             advance(&mut command.stats, report);
             command.touched = self.records;
             if done {
@@ -392,6 +401,33 @@ pub struct Expected {
 }
 
 impl Model {
+    /// Forgets all but the newest commands, which stay counted: for runs so long that
+    /// all would not fit into memory.
+    pub fn keep_commands(&mut self, count: usize) {
+        let old = self.commands.len().saturating_sub(count);
+        self.commands.drain(..old);
+        self.forgotten += old;
+    }
+
+    /// The newest commands, oldest first.
+    pub fn newest_commands(&self, count: usize) -> Vec<Expected> {
+        let old = self.commands.len().saturating_sub(count);
+        let newest = self.commands.range(old..);
+        newest.map(|c| self.command_row(c)).collect()
+    }
+
+    /// The newest sessions, newest first.
+    pub fn newest_sessions(&self, count: usize) -> Vec<Expected> {
+        let newest = self.sessions.iter().rev().take(count);
+        newest.map(session_row).collect()
+    }
+
+    /// The connected sessions, newest first.
+    pub fn connected(&self) -> Vec<Expected> {
+        let connected = self.sessions.iter().rev().filter(|s| s.connected);
+        connected.map(session_row).collect()
+    }
+
     /// A whole level in the reply's order.
     pub fn export(&self, level: &str) -> Vec<Expected> {
         match level {
