@@ -63,7 +63,7 @@ faults! {
     BadStats Warning SOME "record refused: the stats field is not whole items named mail or auth";
     InsaneStats Warning SOME "record refused: a statistic is negative or larger than 2^53";
     DuplicateSession Warning SOME "CONNECT refused: the session is connected already";
-    DuplicateCommand Warning SOME "UPDATE-CMD refused: a command of that id is running already";
+    DuplicateCommand Warning SOME "UPDATE-CMD refused: a command of that id is not over";
     TooLong Warning SOME "record refused: a text is longer than 8192 bytes";
     Disconnected Warning SOME "record ignored: its session is disconnected";
     UnknownSession Warning SOME "DISCONNECT ignored: its session is not known";

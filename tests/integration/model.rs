@@ -6,7 +6,7 @@
 //! It frees nothing unless it is asked to, and knows no time: instead of last_update
 //! it keeps the number of the last record that touched an entry.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::reading::{parse, Record, Report};
@@ -64,8 +64,12 @@ struct Session {
     connected: bool,
     placeholder: bool,
     entry: Entry,
-    /// Running commands by number; places among all commands there ever were.
-    running: HashMap<u32, usize>,
+    /// The newest command of each number; places among all commands there ever were.
+    numbers: HashMap<u32, usize>,
+    /// The number of the last command, unless it is over.
+    last: Option<u32>,
+    /// Numbers of commands whose writer did not say that they are done.
+    not_done: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -152,24 +156,38 @@ impl Model {
             .is_some_and(|&at| self.sessions[at].connected)
     }
 
-    /// Whether that command runs in a connected session.
+    /// Whether a command of that number was not reported as done, in a connected
+    /// session: for the original it runs.
     pub fn runs(&self, id: &[u8], number: u32) -> bool {
-        self.running(id, number).is_some()
+        self.live(id) && self.sessions[self.by_id[id]].not_done.contains(&number)
     }
 
-    /// The place in `commands` of a command that runs in a connected session.
-    fn running(&self, id: &[u8], number: u32) -> Option<usize> {
+    /// Whether the last command of a connected session has that number and is not over.
+    fn goes_on(&self, id: &[u8], number: u32) -> bool {
+        self.live(id) && self.sessions[self.by_id[id]].last == Some(number)
+    }
+
+    /// The place in `commands` of the command that has that number in a connected session.
+    fn command(&self, id: &[u8], number: u32) -> Option<usize> {
         let session = &self.sessions[*self.by_id.get(id)?];
-        let command = *session.running.get(&number).filter(|_| session.connected)?;
+        let command = *session.numbers.get(&number).filter(|_| session.connected)?;
         command.checked_sub(self.forgotten)
     }
 
-    /// Whether that command runs and began just so.
+    /// Whether that command goes on and began just so.
     pub fn begun(&self, id: &[u8], number: u32, name: &[u8], args: &[u8]) -> bool {
-        self.running(id, number).is_some_and(|at| {
+        let command = self.command(id, number);
+        let command = command.filter(|_| self.goes_on(id, number));
+        command.is_some_and(|at| {
             let command = &self.commands[at];
             (&command.name[..], &command.args[..]) == (name, args)
         })
+    }
+
+    /// Whether a beginning has the number of a command that is over here and runs for the
+    /// original.
+    pub fn is_over(&self, id: &[u8], number: u32) -> bool {
+        self.runs(id, number) && !self.goes_on(id, number)
     }
 
     /// Whether the record's totals (fell, wrapped) against those known.
@@ -180,7 +198,7 @@ impl Model {
             }
             Record::Continue {
                 id, number, report, ..
-            } => match self.running(id, *number) {
+            } => match self.command(id, *number) {
                 Some(at) => (self.commands[at].stats, report),
                 None => return (false, false),
             },
@@ -239,7 +257,7 @@ impl Model {
                     self.carry_on(id, *number, *done, report);
                     return;
                 }
-                if self.runs(id, *number) {
+                if self.goes_on(id, *number) {
                     return;
                 }
                 let Some(session) = self.session_of(id) else {
@@ -256,12 +274,15 @@ impl Model {
                     stats,
                     touched,
                 });
+                let command = self.forgotten + self.commands.len() - 1;
+                let session_entry = &mut self.sessions[session];
+                session_entry.numbers.insert(*number, command);
+                session_entry.last = (!done).then_some(*number);
                 if !done {
-                    let command = self.forgotten + self.commands.len() - 1;
-                    self.sessions[session].running.insert(*number, command);
+                    session_entry.not_done.insert(*number);
                 }
-                self.sessions[session].entry.cmds += 1;
-                self.sessions[session].entry.touched = self.records;
+                session_entry.entry.cmds += 1;
+                session_entry.entry.touched = self.records;
                 self.above(session, true, |e| e.cmds += 1);
             }
             Record::Continue {
@@ -270,7 +291,7 @@ impl Model {
                 done,
                 report,
             } => self.carry_on(id, *number, *done, report),
-            Record::AddUser { user, report } => {
+            Record::AddUser { user, ip, report } => {
                 let mut difference = [0; 24];
                 advance(&mut difference, report);
                 let records = self.records;
@@ -278,7 +299,9 @@ impl Model {
                 let domain_at = self.domains.get(domain(user));
                 let user = &mut self.users.entries[user_at];
                 let domain = &mut self.domains.entries[domain_at];
-                for entry in [user, domain, &mut self.global] {
+                let ip = ip.map(|ip| self.ips.get(ip.to_string().as_bytes()));
+                let ip = ip.map(|ip| &mut self.ips.entries[ip]);
+                for entry in [user, domain, &mut self.global].into_iter().chain(ip) {
                     add(&mut entry.stats, &difference);
                     entry.touched = records;
                 }
@@ -288,7 +311,9 @@ impl Model {
                     let at = self.by_id[id];
                     self.above(at, false, |e| e.connected -= 1);
                     self.sessions[at].connected = false;
-                    self.sessions[at].running.clear();
+                    self.sessions[at].numbers.clear();
+                    self.sessions[at].not_done.clear();
+                    self.sessions[at].last = None;
                 }
             }
         }
@@ -299,13 +324,15 @@ impl Model {
         let Some(session) = self.session_of(id) else {
             return;
         };
-        if let Some(at) = self.running(id, number) {
+        if let Some(at) = self.command(id, number) {
             let command = &mut self.commands[at];
             advance(&mut command.stats, report);
             command.touched = self.records;
-            if done {
-                self.sessions[session].running.remove(&number);
-            }
+        }
+        if done {
+            let session = &mut self.sessions[session];
+            session.not_done.remove(&number);
+            session.last.take_if(|last| *last == number);
         }
         self.sessions[session].entry.touched = self.records;
         self.above(session, true, |_| ());
@@ -351,7 +378,9 @@ impl Model {
                 touched: self.records,
                 ..Entry::default()
             },
-            running: HashMap::new(),
+            numbers: HashMap::new(),
+            last: None,
+            not_done: HashSet::new(),
         });
         self.sessions.len() - 1
     }

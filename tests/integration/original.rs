@@ -218,8 +218,23 @@ pub const RECORDS: &[Exception] = &[
         },
     },
     Exception {
+        name: "address of ADD-USER",
+        why: "the original ignores it; here it counts what is added",
+        applies: |c| matches!(&c.record, Ok(Record::AddUser { ip: Some(_), .. })),
+    },
+    Exception {
+        name: "number of a command that is over",
+        why: "a command is over when the next one of its session begins; the original \
+              refuses its number until it is done",
+        applies: |c| match &c.record {
+            Ok(Record::Begin { id, number, .. }) => c.model.is_over(id, *number),
+            _ => false,
+        },
+    },
+    Exception {
         name: "command that does not run",
-        why: "15: the original warns \"Already expired\" and does not refresh the session",
+        why: "15: the original warns \"Already expired\" and does not refresh the session; what \
+              comes late counts to its command here",
         applies: |c| match &c.record {
             Ok(Record::Continue { id, number, .. }) => !c.model.runs(id, *number),
             _ => false,

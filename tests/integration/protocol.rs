@@ -230,7 +230,7 @@ fn commands_are_new_continued_and_done() {
         carry_on("s1", 1, "c", &more.field()),
         command("s1", 2, "d", "NOOP", "", ""),
         carry_on("s1", 1, "cd", &more.field()),
-        // Done commands take no more, whichever way round the flags were.
+        // What comes after the end still counts, whichever way round the flags were.
         carry_on(
             "s1",
             1,
@@ -244,30 +244,32 @@ fn commands_are_new_continued_and_done() {
         command("s1", 3, "", "IDLE", "", ""),
         carry_on("s1", 3, "dc", ""),
         carry_on("s1", 3, "c", &more.field()),
-        // A number may be used again once its command is done, not before.
+        // A number may be used again once its command is over, not before.
         command("s1", 3, "", "CHECK", "", ""),
         command("s1", 3, "", "EXPUNGE", "", ""),
+        command("s1", 4, "", "CLOSE", "", ""),
+        command("s1", 3, "", "LOGOUT", "", ""),
     ]);
     let table = daemon.client().export("command");
     assert_eq!(
         table.values("cmd"),
-        ["APPEND", "NOOP", "IDLE", "CHECK"],
+        ["APPEND", "NOOP", "IDLE", "CHECK", "CLOSE", "LOGOUT"],
         "oldest first"
     );
     assert_eq!(
         table.row("cmd", "APPEND").num("read_count"),
-        99,
+        500,
         "the continued total"
     );
     assert_eq!(
         table.row("cmd", "IDLE").num("read_count"),
-        0,
+        99,
         "after its end"
     );
     let session = daemon.client().export("session");
     assert_eq!(
         session.only().num("num_cmds"),
-        4,
+        6,
         "num_cmds counts new ones"
     );
     assert_eq!(
@@ -275,7 +277,7 @@ fn commands_are_new_continued_and_done() {
         NOTHING,
         "command statistics stay in commands"
     );
-    assert_counts(&daemon, "global", "", 1, 4, 1);
+    assert_counts(&daemon, "global", "", 1, 6, 1);
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub enum Record {
     },
     AddUser {
         user: Vec<u8>,
+        ip: Option<IpAddr>,
         report: Report,
     },
     Disconnect {
@@ -209,6 +210,19 @@ fn report(field: &[u8]) -> Result<Report, Wrong> {
     }
 }
 
+/// The client's address by the last key that tells it.
+fn address(keys: &[&[u8]]) -> Option<IpAddr> {
+    let mut ip = None;
+    for key in keys {
+        let key = unescape(key);
+        if let Some(text) = key.strip_prefix(b"rip=") {
+            let text = String::from_utf8_lossy(text).into_owned();
+            ip = text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        }
+    }
+    ip
+}
+
 /// Takes one line (without its LF) apart.
 pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
     if line.len() > LINE_BYTES {
@@ -218,15 +232,8 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
     let field = |at: usize| raw.get(at).map(|f| unescape(f)).ok_or(Wrong::Form);
     match raw[0] {
         b"CONNECT" => {
-            let mut ip = None;
             let pid = number(&field(4)?, i32::MAX as u64)?;
-            for key in &raw[5..] {
-                let key = unescape(key);
-                if let Some(text) = key.strip_prefix(b"rip=") {
-                    let text = String::from_utf8_lossy(text).into_owned();
-                    ip = text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-                }
-            }
+            let ip = address(&raw[5..]);
             Ok(Record::Connect {
                 id: field(1)?,
                 user: field(2)?,
@@ -271,6 +278,7 @@ pub fn parse(line: &[u8]) -> Result<Record, Wrong> {
         b"ADD-USER" => Ok(Record::AddUser {
             user: field(1)?,
             report: report(&field(3)?)?,
+            ip: address(&raw[4..]),
         }),
         b"DISCONNECT" => Ok(Record::Disconnect { id: field(1)? }),
         _ => Err(Wrong::Form),

@@ -510,7 +510,6 @@ fn what_no_export_writes_is_not_believed() {
         session(false, false, 1, None),
         session(false, false, 0, Some(1)),
         command(1, 1),
-        command(0, 1),
     ] {
         assert_eq!(begin().take(&wrong), Err(Unsound), "{wrong:?}");
     }

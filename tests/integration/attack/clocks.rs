@@ -240,10 +240,10 @@ fn what_has_outlived_its_time_is_freed_before_what_has_not() {
             let usage = store.usage();
             assert!(usage.evictions[old_level] >= 300, "{old_name}: {usage:?}");
             assert!(usage.used_bytes <= usage.limit_bytes);
-            let commands = rows(&mut store, Zoom::Command);
-            let idle = format!("{:?}", b"IDLE".as_slice());
-            let running = commands.iter().filter(|row| row.starts_with(&idle));
-            assert_eq!(running.count(), 1, "what runs is not freed");
+            let sessions = rows(&mut store, Zoom::Session);
+            let held = format!("{:?}", b"held".as_slice());
+            let held = sessions.iter().filter(|row| row.starts_with(&held));
+            assert_eq!(held.count(), 1, "what is connected is not freed");
         }
     }
     tally.survived();
