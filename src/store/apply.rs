@@ -288,7 +288,8 @@ impl Store {
             }
             last.common.stamp.set(Flag::Over, true);
         }
-        let counters = Lanes::of_stats(&update.report.stats);
+        let mut counters = Lanes::default();
+        counters.set_stats(&update.report.stats);
         let number = (update.number, update.done);
         let made = self.make_command(session, texts, number, &counters, now);
         let difference = Difference::One(Event::Command);
@@ -326,8 +327,9 @@ impl Store {
         let mut parents = self.hold_user(user, now);
         let octets = ip.map(Octets::of);
         parents.ip = octets.and_then(|octets| self.hold_ip((octets.as_slice(), ip_hash), now));
-        let stats = Lanes::of_stats(stats);
-        let counted = self.count_upwards(parents, Difference::Of(&stats), now);
+        let mut counted = Lanes::default();
+        counted.set_stats(stats);
+        let counted = self.count_upwards(parents, Difference::Of(&counted), now);
         self.let_go(parents, now);
         let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
         (!has_all || !counted).then_some(Note::NoRoom)

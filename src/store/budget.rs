@@ -28,6 +28,13 @@ pub const BLOCK_OVERHEAD_BYTES: usize = 32;
 /// The share of the limit that only growth of existing entries may use.
 const RESERVE_SHARE: usize = 16;
 
+/// The share of the limit beyond which memory may be short: less is left than any record
+/// needs, tables that grow included.
+const AMPLE_SHARE: usize = 8;
+
+/// The share of the limit that pages to be emptied may have while there is room.
+pub const SHATTERED_SHARE: usize = 8;
+
 /// The most frames that are kept; of the size that slabs have under the limit, these
 /// are a sixty-fourth of it.
 const MOST_SPARE: usize = 16;
@@ -62,6 +69,10 @@ pub struct Budget {
     used_bytes: usize,
     /// Bytes of the pages that compaction can empty.
     reclaimable_bytes: usize,
+    /// Up to so many used bytes there is more room than any record needs.
+    ample_bytes: usize,
+    /// Up to so many reclaimable bytes there is no hurry to empty pages.
+    shattered_bytes: usize,
     /// Frames nobody uses, the latest last.
     spare: Vec<Frame>,
 }
@@ -73,6 +84,8 @@ impl Budget {
             limit_bytes,
             used_bytes: 0,
             reclaimable_bytes: 0,
+            ample_bytes: limit_bytes - limit_bytes / RESERVE_SHARE - limit_bytes / AMPLE_SHARE,
+            shattered_bytes: limit_bytes / SHATTERED_SHARE,
             spare: Vec::new(),
         }
     }
@@ -101,6 +114,12 @@ impl Budget {
     /// Notes that vacant slots fill one page less.
     pub fn unmark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
         self.reclaimable_bytes -= page_bytes.get();
+    }
+
+    /// Whether there is more room than any record needs, and few holes.
+    #[inline(always)]
+    pub fn is_ample(&self) -> bool {
+        self.used_bytes <= self.ample_bytes && self.reclaimable_bytes <= self.shattered_bytes
     }
 
     /// What a purpose may use altogether, in bytes.

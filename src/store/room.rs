@@ -15,7 +15,7 @@
 //! more they are. So holes take at most about an eighth of the limit, and what one page of
 //! each kind of slot makes unavoidable.
 
-use super::budget::{Budget, Full, Purpose};
+use super::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
 use super::entry::{Entry, Flag, Now};
 use super::lanes::Lanes;
 use super::level::Level;
@@ -34,25 +34,10 @@ const MAX_COMPACTION: usize = 32_768;
 /// memory is short.
 const DUE_SHARE: usize = 32;
 
-/// The share of the limit with which it begins even if there is room.
-const SHATTERED_SHARE: usize = 8;
-
-/// The share of the limit beyond which memory may be short: less is left than any record
-/// needs, tables that grow included.
-const AMPLE_SHARE: usize = 8;
-
 /// The share of the limit that is kept vacant for counters that grow.
 const GROWTH_SHARE: usize = 64;
 
 impl Budget {
-    /// Whether there is more room than any record needs, and few holes.
-    #[inline(always)]
-    fn is_ample(&self) -> bool {
-        let limit = self.limit_bytes();
-        self.used_bytes() <= limit - limit / 16 - limit / AMPLE_SHARE
-            && self.reclaimable_bytes() <= limit / SHATTERED_SHARE
-    }
-
     /// Whether there is room for new entries of so many bytes, and for growth.
     fn has_room(&self, wanted_bytes: usize) -> bool {
         wanted_bytes <= self.room_bytes(Purpose::Create)

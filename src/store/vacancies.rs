@@ -54,6 +54,8 @@ pub struct Vacancies {
     open_fills: u32,
     /// Used slots of a page, shifted by this, are its fill.
     fill_shift: u32,
+    /// The bits that this shifts out: where they become zero, the fill changes.
+    fill_mask: u32,
     /// The size of a page.
     page_bytes: NonZeroUsize,
     /// Used slots.
@@ -92,6 +94,7 @@ impl Vacancies {
     /// Of a slab without pages.
     pub fn new(slots_per_page: usize, page_bytes: NonZeroUsize) -> Vacancies {
         let most_used_bits = usize::BITS - (slots_per_page - 1).leading_zeros();
+        let fill_shift = most_used_bits.saturating_sub(FILLS.ilog2());
         let shift = slots_per_page.next_power_of_two().trailing_zeros();
         Vacancies {
             slots_per_page,
@@ -104,7 +107,8 @@ impl Vacancies {
             table_charge: None,
             open_heads: [NONE; FILLS],
             open_fills: 0,
-            fill_shift: most_used_bits.saturating_sub(FILLS.ilog2()),
+            fill_shift,
+            fill_mask: (1 << fill_shift) - 1,
             page_bytes,
             len: 0,
             odd_vacant: 0,
@@ -167,7 +171,9 @@ impl Vacancies {
         page.first_word = word;
         page.used += 1;
         let used = page.used;
-        self.refile(number, Some(fill), used);
+        if used & self.fill_mask == 0 || used as usize == self.slots_per_page {
+            self.refile(number, Some(fill), used);
+        }
         self.len += 1;
         match self.odd_vacant.checked_sub(1) {
             Some(odd) => self.odd_vacant = odd,
@@ -188,8 +194,7 @@ impl Vacancies {
         assert_eq!(*word & bit, 0, "a slot is freed once");
         *word |= bit;
         let page = &mut self.pages[number];
-        let fill = self.fill_shift;
-        let fill = (page.used as usize != self.slots_per_page).then_some(page.used >> fill);
+        let was_used = page.used;
         page.used -= 1;
         page.first_word = page.first_word.min(slot as u32 / 64);
         let used = page.used;
@@ -200,29 +205,22 @@ impl Vacancies {
             budget.mark_reclaimable(self.page_bytes);
         }
         let number = number as u32;
-        if used == 0 {
-            if let Some(fill) = fill {
-                self.close(number, fill);
-            }
-            return Some(number);
+        let was_full = was_used as usize == self.slots_per_page;
+        if was_full || was_used & self.fill_mask == 0 || used == 0 {
+            let fill = (!was_full).then_some(was_used >> self.fill_shift);
+            self.refile(number, fill, used);
         }
-        self.refile(number, fill, used);
-        None
+        (used == 0).then_some(number)
     }
 
-    /// Moves a page whose used slots have changed from the list of one fill to that of
-    /// another; it is in no list while it is full.
-    #[inline(always)]
+    /// Moves a page from the list of one fill to that of another; it is in no list while
+    /// it is full or empty.
     fn refile(&mut self, number: u32, old_fill: Option<u32>, used: u32) {
-        let is_full = used as usize == self.slots_per_page;
-        let fill = (!is_full).then_some(used >> self.fill_shift);
-        if fill != old_fill {
-            if let Some(old_fill) = old_fill {
-                self.close(number, old_fill);
-            }
-            if let Some(fill) = fill {
-                self.open(number, fill);
-            }
+        if let Some(old_fill) = old_fill {
+            self.close(number, old_fill);
+        }
+        if used > 0 && used as usize != self.slots_per_page {
+            self.open(number, used >> self.fill_shift);
         }
     }
 
