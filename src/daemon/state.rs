@@ -21,7 +21,7 @@
 //! Must not: end the daemon, whatever happens to the file.
 
 use super::fifo_input::FifoInput;
-use super::log::{grouped, Log};
+use super::log::{grouped, Log, Severity};
 use crate::config::own_files::{
     STATE as NAME, STATE_LOCK as LOCK, STATE_PROBE as PROBE, STATE_SET_ASIDE as SET_ASIDE,
     STATE_TEMPORARY as TEMPORARY,
@@ -191,15 +191,33 @@ impl State {
             }
         };
         let path = self.path.display();
-        match shortfall(&store, &kept) {
-            Some(shortfall) => log.warning(&format!("restored from {path}: {shortfall}")),
-            None => {
-                let [_, sessions, users, ..] = store.usage().entries;
-                log.info(&format!(
-                    "restored {sessions} sessions and {users} users from {path}"
-                ));
-            }
+        let usage = store.usage();
+        let (restored, all) = (
+            usage.entries.iter().sum::<usize>() as u64,
+            kept.entries.iter().sum(),
+        );
+        let connected = store.totals_of_everything().connected;
+        if restored >= all {
+            let [_, sessions, users, ..] = usage.entries;
+            log.info(&format!(
+                "restored {sessions} sessions and {users} users from {path}"
+            ));
+            return Some(store);
         }
+        let severity = match connected < kept.connected {
+            true => Severity::Warning,
+            false => Severity::Info,
+        };
+        let text = format!(
+            "restored the totals, {} of {} connected sessions and {} of {} other entries from \
+             {path}: stats_memory_limit has room for no more, {} M would hold all",
+            grouped(connected),
+            grouped(kept.connected),
+            grouped(restored.saturating_sub(connected)),
+            grouped(all.saturating_sub(kept.connected)),
+            kept.used_bytes.div_ceil(1 << 20)
+        );
+        log.write(severity, &text);
         Some(store)
     }
 
@@ -293,26 +311,6 @@ impl State {
         }
         self.is_failing = result.is_err();
     }
-}
-
-/// What of a state the memory limit had no room for, if anything.
-fn shortfall(store: &Store, kept: &Kept) -> Option<String> {
-    let usage = store.usage();
-    let restored: usize = usage.entries.iter().sum();
-    let all: u64 = kept.entries.iter().sum();
-    let connected = store.totals_of_everything().connected;
-    if restored as u64 >= all {
-        return None;
-    }
-    Some(format!(
-        "the totals, {} of {} connected sessions and {} of {} other entries; \
-         stats_memory_limit has room for no more, {} M would hold all",
-        grouped(connected),
-        grouped(kept.connected),
-        grouped((restored as u64).saturating_sub(connected)),
-        grouped(all.saturating_sub(kept.connected)),
-        kept.used_bytes.div_ceil(1 << 20)
-    ))
 }
 
 /// Reads a state, or as much of it as there is room for.

@@ -6,8 +6,8 @@
 //! for, then idle entries. What has no room is left out, with all that is below it;
 //! nothing is freed or moved for it. Sums above are values of their own and stay right.
 //!
-//! The values of version 1 come level by level, oldest first. They become a store
-//! with [`ROOM_FOR_VERSION_1`] times the memory, and the values of that one another.
+//! The values of version 1 come level by level, oldest first. They become a store of
+//! their own, with room for what most daemons had, and the values of that one another.
 //!
 //! Ages go on across the time between: what the wall clock says of it is added,
 //! at least nothing and at most [`MAX_AWAY_SECS`], so that a clock that was set
@@ -36,9 +36,10 @@ use std::num::NonZeroU32;
 /// is old by any setting worth the name.
 pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
 
-/// How much more memory than the limit the values of version 1 may take while they
-/// are put in order.
-const ROOM_FOR_VERSION_1: usize = 16;
+/// The least memory that the values of version 1 may take while they are put in order,
+/// four times the default limit of that version; and how many times the limit.
+const VERSION_1_BYTES: usize = 64 << 20;
+const VERSION_1_SHARE: usize = 16;
 
 /// How many entries may be left out before it is in vain to look for smaller ones.
 const MAX_LEFT_OUT: usize = 10_000;
@@ -498,9 +499,9 @@ impl Restoring {
             return Err(Unsound);
         }
         if kept.is_none() {
-            let memory_bytes = self.limits.memory_bytes;
+            let memory_bytes = self.limits.memory_bytes.saturating_mul(VERSION_1_SHARE);
             let limits = Limits {
-                memory_bytes: memory_bytes.saturating_mul(ROOM_FOR_VERSION_1),
+                memory_bytes: memory_bytes.max(VERSION_1_BYTES),
                 ..self.limits
             };
             self.store = Store::new(&limits, self.now).map_err(|Full| Unsound)?;

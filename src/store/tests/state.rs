@@ -261,6 +261,37 @@ fn connected_sessions_come_first_where_there_is_less_room() {
 }
 
 #[test]
+fn a_full_store_is_restored_under_its_own_limit() {
+    for memory_bytes in [1 << 20, 300 << 10] {
+        let limits = Limits {
+            memory_bytes,
+            ..LIMITS
+        };
+        let restored_of =
+            |store: &Store| restored(store, at(100), &limits, elsewhere(100)).unwrap();
+        let mut connected = Store::new(&limits, at(0)).unwrap();
+        for number in 0..6000 {
+            begin_session(&mut connected, number, at(number / 60));
+        }
+        let totals = connected.totals_of_everything();
+        assert_eq!(restored_of(&connected).totals_of_everything(), totals);
+        let mut idle = Store::new(&limits, at(0)).unwrap();
+        for number in 0..20_000u32 {
+            let now = at(number / 200);
+            begin_session(&mut idle, number, now);
+            let session = format!("session-{number:06}");
+            idle.apply(&command(&session, 1, Some("NOOP"), true), now);
+            idle.apply(&disconnect(&session), now);
+        }
+        assert!(idle.usage().evictions != [0; 5]);
+        // Growing may use the last pages of the limit, making entries may not.
+        let count = |store: &Store| store.usage().entries.iter().sum::<usize>();
+        let (before, after) = (count(&idle), count(&restored_of(&idle)));
+        assert!(before - after <= before / 50, "{after} of {before}");
+    }
+}
+
+#[test]
 fn idle_entries_come_by_importance_whatever_their_level() {
     let store = busy_store();
     let mut values = Vec::new();
