@@ -27,7 +27,7 @@ impl Store {
                 },
             ) if self.has_connected(session, (user, service), pid, ip) => None,
             (Note::DuplicateCommand, Record::UpdateCommand { session, update })
-                if self.has_begun(session, update) =>
+                if self.began_so(session, update) =>
             {
                 let update = CommandUpdate {
                     begins: None,
@@ -59,12 +59,13 @@ impl Store {
             && session.ip.map(Some) == ip
     }
 
-    /// Whether a command is known that began just so.
-    fn has_begun(&mut self, session: &[u8], update: &CommandUpdate) -> bool {
+    /// Whether a command that was refused for its number began just so.
+    fn began_so(&mut self, session: &[u8], update: &CommandUpdate) -> bool {
         let session = self.find_session(session);
         let known = session.and_then(|session| self.find_command(session, update.number));
         known.is_some_and(|link| {
             let command = &self.commands.arena[link];
+            debug_assert!(!command.common.stamp.has(Flag::Done), "it was refused");
             let heap = &self.memory.heap;
             update.begins == Some((key(heap, command), rest(heap, command)))
         })

@@ -9,13 +9,14 @@
 use super::arena::Link;
 use super::entry::{Command, Flag, Now, Session, WallTime};
 use super::lanes::{Difference, Event, Lanes};
-use super::level::key;
+use super::level::{key, rest};
 use super::making::{Octets, Parents};
 use super::memory::Hashed;
 use super::packed::{self, Step};
 use super::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 use crate::stats::{Report, Stats};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 /// A session that sent nothing for so long has lost its process. Dovecot's
 /// writers refresh at least every five minutes.
@@ -248,7 +249,10 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         if let Some(texts) = update.begins {
-            return self.begin_command(session, texts, update, now);
+            return match self.has_begun(session, texts, update.number) {
+                true => Some(Note::DuplicateCommand),
+                false => self.begin_command(session, texts, update, now),
+            };
         }
         let known = self.find_command(session, update.number);
         let parents = Parents::not_deferring(&self.sessions.arena[session]);
@@ -264,12 +268,32 @@ impl Store {
             store.commands.set(&mut store.memory, link, &total)
         });
         if update.done {
-            self.commands.arena[link].common.stamp.set(Flag::Over, true);
+            self.commands.arena[link].common.stamp.set(Flag::Done, true);
         }
         match stored {
             None => Some(Note::NoRoom),
             Some(()) => shrank.then_some(Note::Shrank),
         }
+    }
+
+    /// Whether a beginning must not begin a command: that of its number is not over, or is
+    /// not done and began with the same texts, as a writer repeats it after a restart.
+    fn has_begun(&self, session: Link<Session>, texts: (&[u8], &[u8]), number: NonZeroU32) -> bool {
+        let arena = &self.commands.arena;
+        let last = self.sessions.arena[session].commands.tail;
+        // Writers count up, so a new number most often is the largest.
+        let is_largest = last.is_none_or(|last| Some(number) > arena[last].number);
+        let known = match is_largest {
+            true => None,
+            false => self.find_command(session, number),
+        };
+        known.is_some_and(|link| {
+            let command = &arena[link];
+            let heap = &self.memory.heap;
+            !command.common.stamp.has(Flag::Done)
+                && (command.in_session.next.is_none()
+                    || (key(heap, command), rest(heap, command)) == texts)
+        })
     }
 
     /// The first record of a command, by which the session's last one is over. Without
@@ -281,13 +305,6 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        if let Some(last) = self.sessions.arena[session].commands.tail {
-            let last = &mut self.commands.arena[last];
-            if last.number == Some(update.number) && !last.common.stamp.has(Flag::Over) {
-                return Some(Note::DuplicateCommand);
-            }
-            last.common.stamp.set(Flag::Over, true);
-        }
         let mut counters = Lanes::default();
         counters.set_stats(&update.report.stats);
         let number = (update.number, update.done);

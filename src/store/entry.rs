@@ -71,8 +71,8 @@ pub enum Flag {
     DeferredByDomain = 1 << 26,
     /// Of a session: its ip has not.
     DeferredByIp = 1 << 27,
-    /// Of a command: its writer said that it is done, or began another of its session.
-    Over = 1 << 28,
+    /// Of a command: its writer said that it is done.
+    Done = 1 << 28,
 }
 
 /// When a record last reached an entry, as shown, and the entry's flags: eight

@@ -369,7 +369,7 @@ impl Store {
         &mut self,
         session: Link<Session>,
         texts: (&[u8], &[u8]),
-        (number, is_over): (NonZeroU32, bool),
+        (number, is_done): (NonZeroU32, bool),
         counters: &Lanes,
         now: Now,
     ) -> Option<Link<Command>> {
@@ -386,7 +386,7 @@ impl Store {
         self.commands.arena[link]
             .common
             .stamp
-            .set(Flag::Over, is_over);
+            .set(Flag::Done, is_done);
         self.enter_command(link, now);
         Some(link)
     }

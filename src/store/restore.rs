@@ -229,17 +229,6 @@ fn link_ids(store: &mut Store) {
     }
 }
 
-/// Notes of all commands but the last of each session that they are over.
-fn end_commands(store: &mut Store) {
-    let commands: Vec<Link<Command>> = by_creation(&store.commands).collect();
-    for link in commands {
-        let command = &mut store.commands.arena[link];
-        if command.in_session.next.is_some() {
-            command.common.stamp.set(Flag::Over, true);
-        }
-    }
-}
-
 /// A store on its way back.
 #[derive(Debug)]
 pub struct Restoring {
@@ -386,7 +375,6 @@ impl Restoring {
         self.away_secs.ok_or(Unsound)?;
         self.arrange();
         link_ids(&mut self.store);
-        end_commands(&mut self.store);
         // The same note as when it is freed tells what there is no room for.
         let by_user = self.pending_by_user.flush::<User>(&mut self.store);
         let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
@@ -708,7 +696,7 @@ impl Restoring {
             name,
             args,
             command_number,
-            is_over,
+            is_done,
             ref basis,
         } = *saved
         else {
@@ -723,7 +711,7 @@ impl Restoring {
             return Ok(());
         };
         let made = self.make((name, args), (basis, touched), |mut common| {
-            common.stamp.set(Flag::Over, is_over);
+            common.stamp.set(Flag::Done, is_done);
             Command {
                 common,
                 session,

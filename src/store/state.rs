@@ -172,10 +172,10 @@ pub enum Saved<'a> {
         name: &'a [u8],
         /// Its arguments.
         args: &'a [u8],
-        /// Its number within the session, if it has one; in version 1 while it runs.
+        /// Its number within the session; in version 1 only while it is not done.
         command_number: Option<NonZeroU32>,
-        /// Whether its writer said that it is done, or began another; not so in version 1.
-        is_over: bool,
+        /// Whether its writer said that it is done.
+        is_done: bool,
         /// See there.
         basis: Basis,
     },
@@ -537,7 +537,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             name: key(heap, command),
             args: rest(heap, command),
             command_number: command.number,
-            is_over: command.common.stamp.has(Flag::Over),
+            is_done: command.common.stamp.has(Flag::Done),
             basis,
         })?;
         Ok(self.commands.push(link))

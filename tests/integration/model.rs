@@ -68,6 +68,8 @@ struct Session {
     numbers: HashMap<u32, usize>,
     /// The number of the last command, unless it is over.
     last: Option<u32>,
+    /// The number of the last command, 0 before the first.
+    last_number: u32,
     /// Numbers of commands whose writer did not say that they are done.
     not_done: HashSet<u32>,
 }
@@ -174,10 +176,13 @@ impl Model {
         command.checked_sub(self.forgotten)
     }
 
-    /// Whether that command goes on and began just so.
+    /// Whether that command is not done and began just so. A number larger than the last
+    /// one is that of a new command.
     pub fn begun(&self, id: &[u8], number: u32, name: &[u8], args: &[u8]) -> bool {
         let command = self.command(id, number);
-        let command = command.filter(|_| self.goes_on(id, number));
+        let command = command.filter(|_| {
+            self.runs(id, number) && number <= self.sessions[self.by_id[id]].last_number
+        });
         command.is_some_and(|at| {
             let command = &self.commands[at];
             (&command.name[..], &command.args[..]) == (name, args)
@@ -278,9 +283,11 @@ impl Model {
                 let session_entry = &mut self.sessions[session];
                 session_entry.numbers.insert(*number, command);
                 session_entry.last = (!done).then_some(*number);
-                if !done {
-                    session_entry.not_done.insert(*number);
-                }
+                session_entry.last_number = *number;
+                match done {
+                    true => session_entry.not_done.remove(number),
+                    false => session_entry.not_done.insert(*number),
+                };
                 session_entry.entry.cmds += 1;
                 session_entry.entry.touched = self.records;
                 self.above(session, true, |e| e.cmds += 1);
@@ -380,6 +387,7 @@ impl Model {
             },
             numbers: HashMap::new(),
             last: None,
+            last_number: 0,
             not_done: HashSet::new(),
         });
         self.sessions.len() - 1

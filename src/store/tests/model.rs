@@ -1,7 +1,7 @@
 //! The store against a naive recount of everything it was told.
 
 use super::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The naive model: everything is kept in plain maps and added up by hand.
 #[derive(Default)]
@@ -10,8 +10,10 @@ struct Model {
     totals: BTreeMap<(char, String), (u64, u64, u64)>,
     /// Last totals of sessions: value, user, ip, commands, connected.
     sessions: BTreeMap<String, (u64, String, Option<String>, u64, bool)>,
-    /// The number of each session's last command while it is not over.
-    running: BTreeMap<String, u32>,
+    /// Numbers of commands that are not done.
+    running: HashSet<(String, u32)>,
+    /// The number of each session's last command.
+    last: BTreeMap<String, u32>,
 }
 
 impl Model {
@@ -50,7 +52,8 @@ fn totals_agree_with_a_naive_recount() {
                 let known = model.sessions.get(&session);
                 if known.is_none_or(|known| !known.4) {
                     model.add(&user, ip.as_deref(), (0, 1, 0));
-                    model.running.remove(&session);
+                    model.running.retain(|(of, _)| *of != session);
+                    model.last.remove(&session);
                     model.sessions.insert(session, (0, user, ip, 0, true));
                 }
             }
@@ -70,21 +73,24 @@ fn totals_agree_with_a_naive_recount() {
                 };
                 let number = 1 + random.below(3) as u32;
                 let done = random.below(2) == 0;
-                let is_running = model.running.get(&session) == Some(&number);
+                // A number larger than the last one is not looked for.
+                let is_largest = model.last.get(&session).is_none_or(|&last| number > last);
+                let is_running = !is_largest && model.running.contains(&(session.clone(), number));
                 if random.below(2) == 0 {
                     store.apply(&command(&session, number, Some("FETCH"), done), now);
                     if is_running {
                         continue;
                     }
-                    model.running.insert(session.clone(), number);
+                    model.last.insert(session.clone(), number);
+                    model.running.insert((session.clone(), number));
                     known.3 += 1;
                     let (user, ip) = (known.1.clone(), known.2.clone());
                     model.add(&user, ip.as_deref(), (0, 0, 1));
                 } else {
                     store.apply(&command(&session, number, None, done), now);
                 }
-                if done && model.running.get(&session) == Some(&number) {
-                    model.running.remove(&session);
+                if done {
+                    model.running.remove(&(session, number));
                 }
             }
             8 => {

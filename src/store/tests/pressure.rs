@@ -62,10 +62,17 @@ fn a_command_is_over_when_another_begins_and_counts_all_the_same() {
     let mut store = store(1 << 20);
     store.apply(&connect("s", "u@d", None), at(1));
     store.apply(&command("s", 1, Some("FIRST"), false), at(1));
-    // The number of one that is not over is refused, that of one that is over is free.
+    // The number of one that is not over is refused, that of one that is over is free,
+    // but for the very same command.
     let duplicate = command("s", 1, Some("OTHER"), false);
     assert_eq!(store.apply(&duplicate, at(1)), Some(Note::DuplicateCommand));
     store.apply(&command("s", 2, Some("SECOND"), false), at(1));
+    let again = command("s", 1, Some("FIRST"), false);
+    assert_eq!(store.apply(&again, at(1)), Some(Note::DuplicateCommand));
+    assert_eq!(
+        store.apply_again(&again, Note::DuplicateCommand, at(1)),
+        None
+    );
     // What comes late still counts to it, whether it is over by the next or done.
     let total = report(7);
     let late = |number: u32| Record::UpdateCommand {

@@ -485,7 +485,7 @@ fn what_no_export_writes_is_not_believed() {
         name: b"FETCH",
         args: b"",
         command_number: running.try_into().ok(),
-        is_over: false,
+        is_done: false,
         basis,
     };
     let domain = |name, basis| Saved::Domain {

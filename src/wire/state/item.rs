@@ -295,7 +295,7 @@ fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
             name,
             args,
             command_number,
-            is_over,
+            is_done,
             basis,
         } => {
             push_number(out, session);
@@ -303,7 +303,7 @@ fn push_fields(out: &mut Vec<u8>, saved: &Saved) {
             push_text(out, args);
             push_number(out, command_number.map_or(0, |number| number.get()));
             push_basis(out, &basis);
-            push_number(out, is_over);
+            push_number(out, is_done);
         }
     }
 }
@@ -621,7 +621,7 @@ impl<'a> Fields<'a, '_> {
                 args: self.text()?,
                 command_number: self.u32()?.try_into().ok(),
                 basis: self.basis()?,
-                is_over: self.newer_bool()?,
+                is_done: self.newer_bool()?,
             },
             TAG_PARTIAL => {
                 return Some(StateItem::Partial(PartialLine {

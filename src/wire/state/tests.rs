@@ -35,7 +35,7 @@ fn items() -> Vec<StateItem<'static>> {
         name: b"FETCH",
         args: b"1:* (FLAGS)\n\0",
         command_number: running.try_into().ok(),
-        is_over: false,
+        is_done: false,
         basis,
     };
     let saved = [
