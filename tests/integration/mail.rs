@@ -1,7 +1,7 @@
 //! The least of an IMAP, a POP3 and an LMTP client: lines over a socket, each
 //! answer awaited and checked.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
@@ -34,20 +34,27 @@ impl Lines {
         }
     }
 
-    /// The next line, without its end.
-    fn line(&mut self) -> String {
+    /// The next line, without its end; none when the server has closed.
+    fn try_line(&mut self) -> Option<String> {
         let mut line = Vec::new();
-        self.reader
-            .read_until(b'\n', &mut line)
-            .expect("a line of the mail server");
-        assert!(line.ends_with(b"\n"), "the mail server closed");
-        String::from_utf8_lossy(&line).trim_end().to_string()
+        match self.reader.read_until(b'\n', &mut line) {
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+            read => read.expect("a line of the mail server"),
+        };
+        let line = line.strip_suffix(b"\n")?;
+        Some(String::from_utf8_lossy(line).trim_end().to_string())
+    }
+
+    fn line(&mut self) -> String {
+        self.try_line().expect("the mail server closed")
     }
 
     fn say(&mut self, text: &str) {
-        self.writer
-            .write_all(text.as_bytes())
-            .expect("write to the mail server");
+        match self.writer.write_all(text.as_bytes()) {
+            // The next line shows it.
+            Err(e) if [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&e.kind()) => {}
+            written => written.expect("write to the mail server"),
+        }
     }
 }
 
@@ -97,12 +104,22 @@ impl Imap {
 
     /// Reads up to the tagged answer, which it gives without the tag.
     pub fn finish(&mut self, tag: &str) -> String {
+        self.try_finish(tag).expect("the mail server closed")
+    }
+
+    /// As [`Imap::finish`]; none when the server ends the session instead.
+    pub fn try_finish(&mut self, tag: &str) -> Option<String> {
         loop {
-            let line = self.lines.line();
+            let line = self.lines.try_line()?;
             if let Some(answer) = line.strip_prefix(tag) {
-                return answer.trim_start().to_string();
+                return Some(answer.trim_start().to_string());
             }
         }
+    }
+
+    /// Sends a line that is no command.
+    pub fn say(&mut self, line: &str) {
+        self.lines.say(&format!("{line}\r\n"));
     }
 
     /// Sends a command and gives its tagged answer.

@@ -5,11 +5,11 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
-//! `state`, `small`, `memory`, `valgrind`, `receivers`, `peers` and `compare` hold the tests
-//! of the daemon, `attack` those that try to break it, `soak` and `corpus` those of the
-//! store and of all that reads input, `client`, `client_output`, `top`, `run`,
-//! `run_figures` and `demo` those of the client, `report` those of the library, `manual`,
-//! `packaging` and `starters` those of what comes with the programs; `model`, its
+//! `state`, `small`, `memory`, `valgrind`, `receivers`, `peers`, `compare` and
+//! `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
+//! `corpus` those of the store and of all that reads input, `client`, `client_output`,
+//! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
+//! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
 
 mod activation;
@@ -38,6 +38,7 @@ mod peers;
 mod program;
 mod protocol;
 mod reading;
+mod real_load;
 mod receivers;
 mod records;
 mod report;

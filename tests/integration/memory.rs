@@ -11,7 +11,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// What a daemon may have resident beyond its limit and what it has when idle.
-pub const BASE_BYTES: u64 = 2 * MIB;
+const BASE_BYTES: u64 = 2 * MIB;
 
 /// A kind of workload: its name, and the records of its n-th step.
 type Workload = (&'static str, fn(&Filler, u64, &mut Writer));
