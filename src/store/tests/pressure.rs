@@ -135,9 +135,8 @@ fn a_flood_of_one_session_frees_its_own_commands() {
 #[test]
 fn sessions_of_one_id_are_listed_without_a_scan() {
     let mut store = store(16 << 20);
-    let mut now = 1;
     // As a hibernating session: one id, again and again, among many others.
-    for wake in 0..300 {
+    for (now, wake) in (1..).zip(0..300) {
         let user = format!("u{}@d{}", wake % 3, wake % 2);
         store.apply(&connect("woken", &user, Some("10.0.0.7")), at(now));
         let name = format!("WAKE{wake}");
@@ -148,7 +147,6 @@ fn sessions_of_one_id_are_listed_without_a_scan() {
             store.apply(&connect(&id, "o@o", None), at(now));
             store.apply(&command(&id, 1, Some("OTHER"), false), at(now));
         }
-        now += 1;
     }
     let named = Filter {
         session: Some(b"woken".to_vec()),
