@@ -323,9 +323,15 @@ mod tests {
     fn operands_follow_the_table() {
         let [first, later] = operands(&COMMANDS[0]);
         assert_eq!(first, "command session user domain ip global");
-        assert_eq!(later, "user= domain= ip= session= since= connected");
+        assert_eq!(
+            later,
+            "user= domain= ip= session= service= since= connected"
+        );
         let [first, later] = operands(&COMMANDS[1]);
         assert!(first.starts_with("disk cpu ") && first.ends_with(" connected"));
-        assert_eq!(later, "user= domain= ip= session= since= connected");
+        assert_eq!(
+            later,
+            "user= domain= ip= session= service= since= connected"
+        );
     }
 }

@@ -58,7 +58,15 @@ pub const COMMANDS: [CommandRow; 5] = [
 ];
 
 /// What requests may be filtered by; the last has no value.
-pub const FILTERS: [&str; 6] = ["user=", "domain=", "ip=", "session=", "since=", "connected"];
+pub const FILTERS: [&str; 7] = [
+    "user=",
+    "domain=",
+    "ip=",
+    "session=",
+    "service=",
+    "since=",
+    "connected",
+];
 
 /// Makes one row of [`TABLE`].
 const fn row(

@@ -116,6 +116,8 @@ pub struct Filter {
     pub domain: Option<Pattern>,
     /// The session's id.
     pub session: Option<Vec<u8>>,
+    /// The session's service.
+    pub service: Option<Pattern>,
     /// Where the session comes from.
     pub ip: Option<Network>,
     /// The last update is not before, in seconds since 1970.
@@ -125,6 +127,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether a term is about sessions themselves: an entry above fits when one of
+    /// its sessions fits all terms.
+    pub fn is_of_sessions(&self) -> bool {
+        self.session.is_some() || self.service.is_some() || self.ip.is_some()
+    }
+
     /// Whether there are no terms, so that every entry fits.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()

@@ -64,6 +64,8 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
             filter.domain = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"session=") {
             filter.session = Some(value.to_vec());
+        } else if let Some(value) = field.strip_prefix(b"service=") {
+            filter.service = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"ip=") {
             filter.ip = Some(parse_network(value).ok_or(RequestError::BadNetwork)?);
         } else if let Some(value) = field.strip_prefix(b"since=") {
@@ -118,13 +120,14 @@ mod tests {
 
     #[test]
     fn reads_all_filters_and_ignores_others() {
-        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
+        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tservice=imap\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
         assert_eq!(
             filter(all),
             Filter {
                 user: Some(Pattern::new(b"a*")),
                 domain: Some(Pattern::new(b"d?")),
                 session: Some(b"i\td".to_vec()),
+                service: Some(Pattern::new(b"imap")),
                 ip: Network::new("10.0.0.0".parse().unwrap(), Some(8)),
                 since_secs: 12,
                 connected: true,

@@ -240,11 +240,30 @@ fn filters_hold_at_every_level() {
     assert_lists(client, "command\tsession=s3", &["RETR"]);
     assert_lists(client, "command\tconnected", &["FETCH"]);
     assert_lists(client, "command\tip=10.0.0.1", &["FETCH"]);
+    assert_lists(client, "session\tservice=imap", &["s2", "s1"]);
+    assert_lists(client, "session\tservice=IMAP", &[]);
+    assert_lists(client, "session\tservice=?m*", &["s4", "s2", "s1"]);
+    assert_lists(client, "session\tservice=imap\tuser=b*", &["s2"]);
+    assert_lists(client, "command\tservice=pop3", &["RETR"]);
+    assert_lists(client, "user\tservice=lmtp", &["alice@example.org"]);
+    assert_lists(
+        client,
+        "user\tservice=imap",
+        &["bob@example.org", "alice@example.org"],
+    );
+    assert_lists(client, "domain\tservice=pop3", &["example.com"]);
+    assert_lists(client, "domain\tservice=imap", &["example.org"]);
+    assert_lists(client, "ip\tservice=imap", &["10.0.1.2", "10.0.0.1"]);
+    assert_lists(client, "ip\tservice=pop3", &["2001:db8::7"]);
     // The last one of a kind holds; unknown ones are ignored.
     assert_lists(client, "session\tsession=s1\tsession=s2", &["s2"]);
     assert_lists(client, "session\ttype=filter\tfoo\tsession=s2", &["s2"]);
     // One session must fit the whole of a filter.
     assert_lists(client, "user\tsession=s3\tconnected", &[]);
+    assert_lists(client, "user\tservice=pop3\tconnected", &[]);
+    assert_lists(client, "user\tservice=lmtp\tip=10.0.0.1", &[]);
+    assert_lists(client, "domain\tservice=lmtp\tuser=bob*", &[]);
+    assert_lists(client, "ip\tservice=imap\tuser=carol*", &[]);
     assert_lists(client, "domain\tip=10.0.1.2\tuser=alice*", &[]);
     let now = client.export("global").only().micros("last_update") / 1_000_000;
     assert_lists(

@@ -153,7 +153,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
             _ if !view.message.is_empty() => view.message.clone(),
             "/" if text.is_empty() => "part of a name, * and ?".to_owned(),
             "/" => format!("{count} found  n next  N previous"),
-            _ => "part of a name, * and ?, or user= domain= ip= session= since=".to_owned(),
+            _ => "part of a name, * and ?, or user= domain= ip= service= since=".to_owned(),
         };
         frame.put(row, column, &hint, Style::Dim);
         return;

@@ -33,7 +33,7 @@ const HELP: [(&str, &str); 33] = [
     ("", "Find"),
     ("/", "search as you type; n next, N previous"),
     ("\\", "filter by a part of the name, * and ?, or by"),
-    ("", "  user= domain= session= ip=ADDR/BITS since= connected"),
+    ("", "  user= domain= service= ip=ADDR/BITS since= connected"),
     ("", "Sort, the biggest first; once more: the smallest"),
     ("s", "pick the column"),
     ("< >", "the column to the left, to the right"),
