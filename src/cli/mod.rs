@@ -11,6 +11,7 @@
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
 //! | `column` | what is known of a column by its name |
+//! | `filter` | filters judged |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
@@ -31,6 +32,7 @@ mod completion;
 mod demo;
 mod dump;
 mod fatal;
+mod filter;
 mod format;
 mod options;
 mod reset;

@@ -8,8 +8,10 @@
 #[cfg(test)]
 mod tests;
 
+use super::column::{level_named, level_names};
 use super::completion;
 use super::fatal::Fatal;
+use super::filter;
 use super::format::Format;
 use super::server::Address;
 use super::table::{help, names_of, COMMANDS, TABLE};
@@ -17,7 +19,7 @@ use crate::store::Zoom;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Words in front of a command that change nothing: doveadm has them.
 const SYNONYMS: [&str; 2] = ["stats", "oldstats"];
@@ -31,7 +33,7 @@ pub enum Task {
     Dump(DumpOptions),
     /// Show them live.
     Top(TopOptions),
-    /// Clear the totals of these servers.
+    /// Clear the totals of these servers, or of the first of the usual sockets.
     Reset(Vec<Address>),
     /// Run a program.
     Run(RunOptions),
@@ -61,7 +63,7 @@ pub struct RunOptions {
 /// What `dump` was asked for.
 #[derive(Clone, Debug)]
 pub struct DumpOptions {
-    /// The servers; at least one.
+    /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     /// The format.
     pub format: Format,
@@ -92,7 +94,7 @@ pub enum Source {
 /// `top::run(options: TopOptions) -> Result<(), Fatal>`.
 #[derive(Clone, Debug)]
 pub struct TopOptions {
-    /// The servers; at least one.
+    /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     /// `-b`: read and written bytes in place of disk bytes.
     pub bytes: bool,
@@ -248,10 +250,7 @@ impl Given {
     /// The servers to ask.
     fn servers(&self) -> Vec<Address> {
         let given = self.0.opt_strs("s");
-        match given.is_empty() {
-            true => vec![Address::default()],
-            false => given.iter().map(|text| Address::parse(text)).collect(),
-        }
+        given.iter().map(|text| Address::parse(text)).collect()
     }
 
     /// What `dump` is to do.
@@ -259,11 +258,11 @@ impl Given {
         let since = self.last("diff").map(PathBuf::from);
         let (first, rest) = words
             .split_first()
-            .ok_or_else(|| usage("dump of which level?"))?;
-        let source = match Zoom::named(first.as_bytes()) {
-            Some(level) => Source::Servers(level, filters(rest)),
+            .ok_or_else(|| usage(format!("dump of which level: {}?", all_levels())))?;
+        let source = match level_named(first) {
+            Some(level) => Source::Servers(level, filters(rest)?),
             None if since.is_some() && rest.is_empty() => Source::File(PathBuf::from(first)),
-            None => return Err(usage(format!("unknown level {first:?}"))),
+            None => return Err(unknown_level(first)),
         };
         let fields = self.last("fields");
         Ok(DumpOptions {
@@ -284,7 +283,10 @@ impl Given {
         if let Some(extra) = sorts.get(1) {
             return Err(usage(format!("unexpected argument {extra:?}")));
         }
-        let level = |text: &str| Zoom::named(text.as_bytes());
+        let level = match self.last("l") {
+            Some(text) => Some(level_named(&text).ok_or_else(|| unknown_level(&text))?),
+            None => None,
+        };
         Ok(TopOptions {
             servers: self.servers(),
             bytes: self.has("b"),
@@ -295,8 +297,8 @@ impl Given {
                 .unwrap_or(Duration::from_secs(1)),
             sort: sorts.first().map(|&sort| sort.to_owned()),
             format: self.format()?,
-            level: self.read("l", "the level", level)?,
-            filters: filters(&given),
+            level,
+            filters: filters(&given)?,
         })
     }
 
@@ -323,16 +325,33 @@ impl Given {
     }
 }
 
+/// The names of all levels.
+fn all_levels() -> String {
+    level_names().join(" ")
+}
+
+/// A level that does not exist.
+fn unknown_level(text: &str) -> Fatal {
+    usage(format!(
+        "unknown level {text:?}; there are: {}",
+        all_levels()
+    ))
+}
+
 /// Whether a word is a filter.
 fn is_filter(word: &str) -> bool {
     word.contains('=') || word.starts_with("connected")
 }
 
-/// Filters from the command line. doveadm passes its one argument on as it is,
-/// so that scripts give it several filters with TABs in between.
-fn filters(words: &[&str]) -> Vec<Vec<u8>> {
+/// Filters from the command line, as a server takes them. doveadm passes its one
+/// argument on as it is, so that scripts give it several filters with TABs in between.
+fn filters(words: &[&str]) -> Result<Vec<Vec<u8>>, Fatal> {
+    let now = SystemTime::now();
     let pieces = words.iter().flat_map(|word| word.split('\t'));
-    pieces.map(|filter| filter.as_bytes().to_vec()).collect()
+    let pieces = pieces.filter(|piece| !piece.is_empty());
+    pieces
+        .map(|piece| filter::judge(piece, now).map_err(usage))
+        .collect()
 }
 
 /// A time of more than nothing, in seconds: `2`, `0.5`.

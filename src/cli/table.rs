@@ -57,17 +57,6 @@ pub const COMMANDS: [CommandRow; 5] = [
     },
 ];
 
-/// What requests may be filtered by; the last has no value.
-pub const FILTERS: [&str; 7] = [
-    "user=",
-    "domain=",
-    "ip=",
-    "session=",
-    "service=",
-    "since=",
-    "connected",
-];
-
 /// Makes one row of [`TABLE`].
 const fn row(
     names: [&'static str; 2],
@@ -87,11 +76,11 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 22] = [
+pub const TABLE: [OptionRow; 23] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
-    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk or cpu: the largest first, names from a to z; a - before or behind it reverses"),
+    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk, cpu or io: the largest first, names from a to z; a - before or behind it reverses"),
     row(["", "limit"], "N", &["dump"], "print at most this many rows"),
     row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
     row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
@@ -109,6 +98,7 @@ pub const TABLE: [OptionRow; 22] = [
     row(["h", "help"], "", &[], "print this help and exit"),
     row(["V", "version"], "", &[], "print the version and exit"),
     // What scripts may have given to doveadm, for which there is no need here.
+    row(["c", ""], "FILE", &[], ""),
     row(["D", ""], "", &[], ""),
     row(["v", ""], "", &[], ""),
 ];

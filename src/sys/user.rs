@@ -80,6 +80,22 @@ pub fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     Ok(by_name.or_else(|| numeric_id(name_or_gid)))
 }
 
+/// The name of a group; `None` for one the database does not know.
+pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+    lookup(
+        |record, text, len_bytes, found| {
+            // SAFETY: as `lookup` promises; all outlive the call.
+            unsafe { libc::getgrgid_r(gid, record, text, len_bytes, found) }
+        },
+        |record: &libc::group| {
+            // SAFETY: the name of a record that was found is a NUL-terminated string
+            // in the text buffer, which `lookup` keeps while we look.
+            let name = unsafe { CStr::from_ptr(record.gr_name) };
+            name.to_string_lossy().into_owned()
+        },
+    )
+}
+
 /// The user we act as.
 pub fn effective_uid() -> u32 {
     // SAFETY: no pointers; never fails.
@@ -271,6 +287,9 @@ mod tests {
         assert_eq!(find_group("4294967294").unwrap(), Some(4_294_967_294));
         assert_eq!(find_group("4294967295").unwrap(), None);
         assert_eq!(find_group("no-such-group").unwrap(), None);
+        let daemon = find_group("daemon").unwrap().unwrap();
+        assert_eq!(group_name(daemon).unwrap().as_deref(), Some("daemon"));
+        assert_eq!(group_name(4_294_967_294).unwrap(), None);
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn exit_codes_are_doveadms() {
         daemon.feed(&[add_user("bob@x", "imap", "")]);
         failed(args, 64);
     }
-    failed(&["-s", &socket, "dump", "user", "ip=nonsense"], 75);
+    failed(&["-s", &socket, "dump", "user", "ip=nonsense"], 64);
     failed(&["-s", &socket, "reset"], 75);
     failed(&["-s", &daemon.dir.at("nothing"), "dump", "user"], 75);
     let cut = daemon.dir.at("cut");
@@ -471,6 +471,10 @@ fn completions_are_scripts_that_complete() {
         ("dump --wat", "--watch\n"),
         ("top --wat", "\n"),
         ("top c", "cpu connected clock_time\n"),
+        ("top -l command c", "cpu cmd connected clock_time\n"),
+        ("dump session --sort num", "num_cmds\n"),
+        ("dump ips --fields num_l", "num_logins\n"),
+        ("dump user s", "session= service= since=\n"),
         ("dump user --sort disk_o", "disk_output\n"),
         ("dump user --fields user,disk_i", "user,disk_input\n"),
     ] {

@@ -16,6 +16,7 @@ mod activation;
 mod attack;
 mod carbon;
 mod client;
+mod client_judges;
 mod client_output;
 mod compare;
 mod contract;

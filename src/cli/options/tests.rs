@@ -126,6 +126,17 @@ fn dump_has_its_options() {
     assert_eq!(options.limit, Some(3));
     assert_eq!(options.watch, Some(Duration::from_millis(500)));
     assert_eq!(options.servers.len(), 2);
+    let options = dump(&[
+        "-c",
+        "/etc/dovecot/dovecot.conf",
+        "dump",
+        "Users",
+        "service=imap",
+    ]);
+    let Source::Servers(Zoom::User, filters) = options.source else {
+        panic!("{options:?}");
+    };
+    assert_eq!(filters, [b"service=imap"]);
     let options = dump(&["dump", "--diff", "a", "user"]);
     assert!(matches!(options.source, Source::Servers(Zoom::User, _)));
     assert_eq!(options.since, Some("a".into()));
@@ -228,7 +239,12 @@ fn what_is_wrong_is_64() {
         &["who"],
         &["stats", "stats", "dump", "user"],
         &["dump"],
-        &["dump", "users"],
+        &["dump", "people"],
+        &["dump", "user", "servic=pop3"],
+        &["dump", "user", "ip=10.0.0.0/33"],
+        &["dump", "user", "since=someday"],
+        &["dump", "user", "conected"],
+        &["top", "servic=pop3"],
         &["dump", "user", "-n", "3"],
         &["dump", "user", "--watch", "0"],
         &["dump", "user", "--watch", "-1"],

@@ -35,6 +35,7 @@ mod view;
 
 use super::fatal::Fatal;
 use super::options::TopOptions;
+use super::server::choose;
 use std::env;
 use std::io::{self, IsTerminal};
 use view::View;
@@ -44,7 +45,7 @@ use view::View;
 /// # Errors
 /// A wrong SORT, a terminal that cannot be used, and in batch mode that no
 /// server answers.
-pub fn run(options: TopOptions) -> Result<(), Fatal> {
+pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let sort = options.sort.as_deref();
     let view = View::new(
         options.bytes,
@@ -53,7 +54,8 @@ pub fn run(options: TopOptions) -> Result<(), Fatal> {
         options.delay,
         sort,
     )
-    .map_err(|sort| Fatal::Usage(format!("top: there is no field {sort} to sort by")))?;
+    .map_err(|why| Fatal::Usage(format!("top: {why}")))?;
+    options.servers = choose(&options.servers)?;
     // A dumb terminal cannot place its cursor: it gets frames of text, too.
     let dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     let plain = options.batch || options.format.is_some();

@@ -15,6 +15,7 @@ use super::model::{texts, Look};
 use super::number;
 use super::rows::{Line, Lines};
 use super::typing::scroll;
+use crate::cli::column::named;
 use crate::store::Zoom;
 use std::time::Duration;
 
@@ -135,7 +136,10 @@ pub struct View {
 }
 
 impl View {
-    /// The view that options ask for. An unknown SORT is given back.
+    /// The view that options ask for.
+    ///
+    /// # Errors
+    /// What can be sorted by, when SORT is not among that.
     pub fn new(
         bytes: bool,
         level: Option<Zoom>,
@@ -147,12 +151,30 @@ impl View {
         let text = sort.unwrap_or("disk");
         let name = text.strip_prefix('-').or_else(|| text.strip_suffix('-'));
         let level = level.unwrap_or(Zoom::User);
-        let wanted = name.unwrap_or(text);
-        let is_name = texts(level).0.contains(&wanted) || wanted == "name";
-        let sort = columns.iter().position(|column| column.name == wanted);
-        if sort.is_none() && !is_name {
-            return Err(text.to_owned());
+        let wanted = match &*named(name.unwrap_or(text)) {
+            // With -b the column of disk bytes is that of all bytes.
+            "io" if bytes => "disk".to_owned(),
+            name => name.to_owned(),
+        };
+        let is_name = texts(level).0.contains(&&*wanted) || wanted == "name";
+        let here = |column: &&Column| column::is_at(column, level);
+        let sort = columns
+            .iter()
+            .filter(here)
+            .any(|column| column.name == wanted);
+        if !sort && !is_name {
+            let level = level.name();
+            let names: Vec<&str> = columns
+                .iter()
+                .filter(here)
+                .map(|column| column.name)
+                .collect();
+            let names = names.join(" ");
+            return Err(format!(
+                "cannot sort {level} by {text:?}; there are: name {names}"
+            ));
         }
+        let sort = columns.iter().position(|column| column.name == wanted);
         Ok(View {
             columns,
             bytes,
