@@ -12,7 +12,7 @@ use super::column::{level_named, level_names};
 use super::completion;
 use super::fatal::Fatal;
 use super::filter;
-use super::format::Format;
+use super::format::{Dialect, Format};
 use super::server::Address;
 use super::table::{help, names_of, COMMANDS, TABLE};
 use crate::store::Zoom;
@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// Words in front of a command that change nothing: doveadm has them.
+/// Words in front of a command that doveadm has. With one, output is doveadm's.
 const SYNONYMS: [&str; 2] = ["stats", "oldstats"];
 
 /// What is to be done.
@@ -67,6 +67,8 @@ pub struct DumpOptions {
     pub servers: Vec<Address>,
     /// The format.
     pub format: Format,
+    /// For whom it is.
+    pub dialect: Dialect,
     /// Where rows come from.
     pub source: Source,
     /// The saved dump to compare with.
@@ -148,7 +150,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
             .ok_or_else(|| usage(format!("no completions for the shell {shell:?}")));
     }
     let mut words = given.0.free.iter().map(String::as_str).peekable();
-    words.next_if(|word| SYNONYMS.contains(word));
+    let dialect = match words.next_if(|word| SYNONYMS.contains(word)) {
+        Some(_) => Dialect::Doveadm,
+        None => Dialect::Usual,
+    };
     let name = words.next().ok_or_else(|| usage("no command"))?;
     if COMMANDS.iter().all(|command| command.name != name) {
         return Err(usage(format!("unknown command {name:?}")));
@@ -171,7 +176,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     match name {
         "run" => given.run(program).map(Task::Run),
         "demo" => given.top(&words).map(Task::Demo),
-        "dump" => given.dump(&words).map(Task::Dump),
+        "dump" => given.dump(&words, dialect).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
         _ => match words.first() {
             Some(extra) => Err(usage(format!("unexpected argument {extra:?}"))),
@@ -254,7 +259,7 @@ impl Given {
     }
 
     /// What `dump` is to do.
-    fn dump(&self, words: &[&str]) -> Result<DumpOptions, Fatal> {
+    fn dump(&self, words: &[&str], dialect: Dialect) -> Result<DumpOptions, Fatal> {
         let since = self.last("diff").map(PathBuf::from);
         let (first, rest) = words
             .split_first()
@@ -268,6 +273,7 @@ impl Given {
         Ok(DumpOptions {
             servers: self.servers(),
             format: self.format()?.unwrap_or_default(),
+            dialect,
             source,
             since,
             fields: fields.map(|names| names.split(',').map(str::to_owned).collect()),

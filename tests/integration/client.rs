@@ -193,7 +193,7 @@ fn columns_order_and_number_of_rows_can_be_chosen() {
     );
     assert_eq!(
         printed(&[&fields[..], &["-f", "ndjson"]].concat()),
-        "{\"user\":\"a,\\\"@x\",\"pid\":\"1\"}\n"
+        "{\"user\":\"a,\\\"@x\",\"pid\":1}\n"
     );
 }
 

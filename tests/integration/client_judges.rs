@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{dovestat, printed, run, serve};
 use crate::dovecot::{available, Dovecot};
-use crate::harness::{free_port, holds_within, text, Daemon, Setup, TempDir, DEADLINE};
+use crate::harness::{free_port, holds_within, text, works, Daemon, Setup, TempDir, DEADLINE};
 use crate::link::Writer;
 use crate::records::{add_user, connect, update, Mail};
 
@@ -142,6 +142,75 @@ fn levels_and_columns_have_the_names_that_people_use() {
     assert_eq!(dump(&["-c", "/nonexistent", "user"]), dump(&["user"]));
     let frame = printed(&["-s", &socket, "top", "-B", "-n1", "-d0.1", "FAIL"]);
     assert!(frame.contains("anna@x"), "{frame}");
+}
+
+#[test]
+fn numbers_are_numbers_where_a_program_reads_them() {
+    let daemon = daemon("numbers");
+    let socket = daemon.socket();
+    let dump = |format: &str| {
+        let fields = [
+            "--fields",
+            "session,disk_input,user_cpu,connected",
+            "user=*b*",
+        ];
+        printed(
+            &[
+                &["-s", &socket, "-f", format, "dump", "session"],
+                &fields[..],
+            ]
+            .concat(),
+        )
+    };
+    assert_eq!(
+        dump("ndjson"),
+        "{\"session\":\"s2\",\"disk_input\":99655680,\"user_cpu\":1.000001,\"connected\":1}\n"
+    );
+    assert!(
+        dump("json").contains("\"disk_input\":\"99655680\""),
+        "as doveadm's"
+    );
+    let table = printed(&[
+        "-s",
+        &socket,
+        "-f",
+        "table",
+        "dump",
+        "session",
+        "--fields",
+        "user,disk_input",
+    ]);
+    assert_eq!(
+        table,
+        "user   disk_input\neve@x           0\nbob@y    99655680\nanna@x    9994240\n"
+    );
+    for format in ["json", "ndjson"] {
+        let frame = printed(&[
+            "-s", &socket, "-f", format, "top", "-n1", "-d0.1", "-l", "session",
+        ]);
+        for (name, text) in [
+            ("num_cmds", false),
+            ("time", false),
+            ("disk", false),
+            ("pid", false),
+            ("session", true),
+        ] {
+            let value = frame.split(&format!("\"{name}\":")).nth(1).expect(name);
+            assert_eq!(value.starts_with('"'), text, "{name} in {frame}");
+        }
+    }
+    // What the largest is depends on whether jq sees numbers.
+    let name = "numbers_are_numbers_where_a_program_reads_them";
+    if !works(name, &["jq", "--version"]) {
+        return;
+    }
+    let rows = printed(&["-s", &socket, "-f", "ndjson", "dump", "session"]);
+    let file = daemon.dir.write("rows", &rows);
+    let jq = std::process::Command::new("jq")
+        .args(["-rs", "sort_by(.disk_input) | .[].session", &file])
+        .output()
+        .expect("run jq");
+    assert_eq!(text(&jq.stdout), "s3\ns1\ns2\n", "{jq:?}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl<'a> Output<'a> {
     ) -> Output<'a> {
         Output {
             options,
-            printer: Printer::new(stdout, options.format, is_terminal),
+            printer: Printer::new(stdout, options.format, options.dialect, is_terminal),
             shown: Vec::new(),
             sorter: None,
             left: options.limit.unwrap_or(u64::MAX),

@@ -12,7 +12,7 @@ use super::model::texts;
 use super::rows::{Line, Lines};
 use super::view::View;
 use crate::cli::fatal::{warn, Fatal};
-use crate::cli::format::{Format, Printer};
+use crate::cli::format::{Dialect, Format, Printer};
 use crate::cli::options::TopOptions;
 use crate::cli::width::{visible, width};
 use crate::sys::local_time::LocalTime;
@@ -31,7 +31,8 @@ pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
     round(&mut link, &view, begun)?;
     let stdout = io::stdout();
     let format = options.format.unwrap_or(Format::Table);
-    let new_printer = || Printer::new(stdout.lock(), format, stdout.is_terminal());
+    let is_terminal = stdout.is_terminal();
+    let new_printer = || Printer::new(stdout.lock(), format, Dialect::Frames, is_terminal);
     let mut printer = new_printer();
     let mut frame = 0;
     while options.frames.is_none_or(|frames| frame < frames) {
