@@ -83,8 +83,8 @@ fn spellings(row: &OptionRow) -> Vec<String> {
 
 /// The names of the options that a command takes.
 fn spellings_for(command: &CommandRow) -> String {
-    let fits = |row: &&OptionRow| row.commands.is_empty() || row.commands.contains(&command.name);
-    let all: Vec<String> = rows().filter(fits).flat_map(spellings).collect();
+    let takes = |row: &&OptionRow| row.is_for(command.name);
+    let all: Vec<String> = rows().filter(takes).flat_map(spellings).collect();
     all.join(" ")
 }
 

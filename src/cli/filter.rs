@@ -4,6 +4,7 @@
 //! a filter that it does not know: both are found here, and named. `since=`
 //! takes what people write for times; a server gets seconds since 1970.
 
+use super::raw;
 use crate::store::Pattern;
 use crate::sys::local_time::LocalTime;
 use std::net::IpAddr;
@@ -57,7 +58,7 @@ pub fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
             return Err(format!("unknown filter {word:?}; there are: {all}"));
         }
     };
-    Ok(text.into_bytes())
+    Ok(raw::bytes(&text))
 }
 
 /// What the services of sessions must fit, according to filters that were judged:

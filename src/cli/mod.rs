@@ -6,6 +6,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | `table` | options and commands: one table that makes parser, help and completions |
+//! | `help` | that table as text |
+//! | `raw` | words that are not UTF-8 |
 //! | `options` | what the words of a command line mean |
 //! | `completion` | that table as scripts for shells |
 //! | `fatal` | what ends the program, as one line and an exit code |
@@ -34,7 +36,9 @@ mod dump;
 mod fatal;
 mod filter;
 mod format;
+mod help;
 mod options;
+mod raw;
 mod reset;
 mod run;
 pub mod server;

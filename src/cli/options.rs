@@ -13,8 +13,10 @@ use super::completion;
 use super::fatal::Fatal;
 use super::filter;
 use super::format::{Dialect, Format};
+use super::help;
+use super::raw;
 use super::server::Address;
-use super::table::{help, names_of, COMMANDS, TABLE};
+use super::table::{names_of, COMMANDS, TABLE};
 use crate::store::Zoom;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -45,9 +47,9 @@ pub enum Task {
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// `-u`: the session's user.
-    pub user: Option<String>,
+    pub user: Option<Vec<u8>>,
     /// `-S`: its service.
-    pub service: Option<String>,
+    pub service: Option<Vec<u8>>,
     /// `-r`: the client's address.
     pub ip: Option<IpAddr>,
     /// `-i`: how often to report.
@@ -58,6 +60,9 @@ pub struct RunOptions {
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Arguments of options that are left out, and why. They must not keep a mail
+    /// from being delivered.
+    pub left_out: Vec<String>,
 }
 
 /// What `dump` was asked for.
@@ -132,14 +137,12 @@ fn usage(text: impl std::fmt::Display) -> Fatal {
 /// Reads the arguments behind the program's name.
 ///
 /// # Errors
-/// [`Fatal::Usage`] for what is not in the tables.
+/// [`Fatal::Usage`] for what is not in the tables, [`Fatal::Bare`] without a command.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let mut args: Vec<OsString> = args.collect();
     let program = split_program(&mut args);
-    let given = Given(parser().parse(args).map_err(usage)?);
-    if given.has("h") {
-        return Ok(Task::Print(help()));
-    }
+    let texts = args.iter().map(|word| raw::text(word));
+    let given = Given(parser().parse(texts).map_err(usage)?);
     if given.has("V") {
         return Ok(Task::Print(version()));
     }
@@ -154,20 +157,23 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
         Some(_) => Dialect::Doveadm,
         None => Dialect::Usual,
     };
-    let name = words.next().ok_or_else(|| usage("no command"))?;
+    let is_asked = given.has("h") || words.next_if_eq(&"help").is_some();
+    let name = match words.next() {
+        None if is_asked => return Ok(Task::Print(help::all())),
+        None => return Err(Fatal::Bare),
+        Some("version") => return Ok(Task::Print(version())),
+        Some(name) => name,
+    };
+    if let Some(text) = help::of_command(name).filter(|_| is_asked) {
+        return Ok(Task::Print(text));
+    }
     if COMMANDS.iter().all(|command| command.name != name) {
-        return Err(usage(format!("unknown command {name:?}")));
+        let all = COMMANDS.map(|command| command.name).join(" ");
+        return Err(usage(format!("unknown command {name:?}; there are: {all}")));
     }
     for row in &TABLE {
         let names = [row.short, row.long].map(|name| !name.is_empty() && given.has(name));
-        if names.contains(&true) && !row.commands.is_empty() && !row.commands.contains(&name) {
-            let option = names_of(row);
-            return Err(usage(format!("option {option} is not for {name}")));
-        }
-    }
-    // Taken by all others, so that doveadm's order of words holds.
-    for (row, not_for) in [(&TABLE[0], &["run", "demo"][..]), (&TABLE[1], &["run"])] {
-        if given.has(row.short) && not_for.contains(&name) {
+        if names.contains(&true) && !row.is_for(name) {
             let option = names_of(row);
             return Err(usage(format!("option {option} is not for {name}")));
         }
@@ -255,18 +261,22 @@ impl Given {
     /// The servers to ask.
     fn servers(&self) -> Vec<Address> {
         let given = self.0.opt_strs("s");
-        given.iter().map(|text| Address::parse(text)).collect()
+        let address = |text: &String| match Address::parse(text) {
+            Address::Unix(_) => Address::Unix(raw::word(text).into()),
+            tcp => tcp,
+        };
+        given.iter().map(address).collect()
     }
 
     /// What `dump` is to do.
     fn dump(&self, words: &[&str], dialect: Dialect) -> Result<DumpOptions, Fatal> {
-        let since = self.last("diff").map(PathBuf::from);
+        let since = self.last("diff").map(|path| raw::word(&path).into());
         let (first, rest) = words
             .split_first()
             .ok_or_else(|| usage(format!("dump of which level: {}?", all_levels())))?;
         let source = match level_named(first) {
             Some(level) => Source::Servers(level, filters(rest)?),
-            None if since.is_some() && rest.is_empty() => Source::File(PathBuf::from(first)),
+            None if since.is_some() && rest.is_empty() => Source::File(raw::word(first).into()),
             None => return Err(unknown_level(first)),
         };
         let fields = self.last("fields");
@@ -313,15 +323,44 @@ impl Given {
         let mut words = words.into_iter();
         let program = words.next().ok_or_else(|| usage("run which program?"))?;
         let [least, most] = RUN_LIMITS;
-        let every = self.read("i", "an interval of", seconds)?;
+        let mut left_out = Vec::new();
+        let mut leave_out = |option: &str, text: &str, why: &str| {
+            left_out.push(format!(
+                "run: -{option} {} is {why}: left out",
+                raw::shown(text)
+            ));
+        };
+        let mut name = |option: &str| match self.last(option) {
+            Some(text) if text.is_empty() => {
+                leave_out(option, &text, "empty");
+                None
+            }
+            text => text.map(|text| raw::bytes(&text)),
+        };
+        let (user, service) = (name("u"), name("S"));
+        let ip = self.last("r").and_then(|text| {
+            let ip = text.parse().ok();
+            if ip.is_none() {
+                leave_out("r", &text, "not an address");
+            }
+            ip
+        });
+        let every = self.last("i").and_then(|text| {
+            let every = seconds(&text);
+            if every.is_none() {
+                leave_out("i", &text, "not an interval in seconds");
+            }
+            every
+        });
         Ok(RunOptions {
-            user: self.last("u"),
-            service: self.last("S"),
-            ip: self.read("r", "the address", |text| text.parse().ok())?,
+            user,
+            service,
+            ip,
             every: every.unwrap_or(RUN_EVERY).clamp(least, most),
-            fifo: self.last("fifo").map(PathBuf::from),
+            fifo: self.last("fifo").map(|path| raw::word(&path).into()),
             program,
             args: words.collect(),
+            left_out,
         })
     }
 

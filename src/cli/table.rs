@@ -18,6 +18,18 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
+impl OptionRow {
+    /// Whether a command takes it. The servers and the format are for all that ask
+    /// and print, so that they may stand where doveadm has them.
+    pub fn is_for(&self, command: &str) -> bool {
+        match self.short {
+            "s" => !matches!(command, "run" | "demo"),
+            "f" => command != "run",
+            _ => self.commands.is_empty() || self.commands.contains(&command),
+        }
+    }
+}
+
 /// One command.
 pub struct CommandRow {
     /// Its name.
@@ -109,74 +121,5 @@ pub fn names_of(row: &OptionRow) -> String {
         (short, "") => format!("-{short}"),
         ("", long) => format!("--{long}"),
         (short, long) => format!("-{short}, --{long}"),
-    }
-}
-
-/// The text of `--help`.
-pub fn help() -> String {
-    let mut text = String::from(
-        "usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...\n\nCommands:\n",
-    );
-    for command in &COMMANDS {
-        let left = format!("{} {}", command.name, command.operands);
-        push_entry(&mut text, &left, command.help);
-    }
-    let mut groups: Vec<&[&str]> = Vec::new();
-    for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
-        match row.commands {
-            known if groups.contains(&known) => {}
-            // Those of all commands come first.
-            [] => groups.insert(0, &[]),
-            commands => groups.push(commands),
-        }
-    }
-    for group in groups {
-        text += &match group {
-            [] => "\nOptions:\n".to_owned(),
-            names => format!("\nOptions of {}:\n", names.join(" and ")),
-        };
-        let fits = |row: &&OptionRow| row.commands == group && !row.help.is_empty();
-        for row in TABLE.iter().filter(fits) {
-            let left = format!("{} {}", names_of(row), row.argument);
-            push_entry(&mut text, &left, row.help);
-        }
-    }
-    text
-}
-
-/// Appends one entry of the help, in two columns.
-fn push_entry(text: &mut String, left: &str, right: &str) {
-    /// How wide the first column is.
-    const LEFT: usize = 23;
-    /// How long lines may be.
-    const WIDTH: usize = 79;
-    let mut line = format!("  {left:width$}", width = LEFT - 2);
-    for word in right.split(' ') {
-        if line.len() + 1 + word.len() > WIDTH {
-            *text += &format!("{line}\n");
-            line = " ".repeat(LEFT);
-        }
-        line += &format!(" {word}");
-    }
-    *text += &format!("{line}\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn help_has_every_row() {
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let help = help();
-        assert!(help.lines().all(|line| line.len() < 80), "{help}");
-        for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
-            assert!(help.contains(&format!("  {} {}", names_of(row), row.argument)));
-            assert!(words(&help).contains(&words(row.help)), "{}", row.help);
-            assert!(row
-                .commands
-                .iter()
-                .all(|name| COMMANDS.iter().any(|c| c.name == *name)));
-        }
     }
 }

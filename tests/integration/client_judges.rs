@@ -345,6 +345,31 @@ fn a_reset_that_is_refused_says_by_what() {
 }
 
 #[test]
+fn every_command_explains_itself() {
+    let bare = run(&[]);
+    assert_eq!((bare.status.code(), bare.stdout.len()), (Some(64), 0));
+    assert_eq!(text(&bare.stderr).lines().count(), 5);
+    let help = printed(&["dump", "--help"]);
+    for part in [
+        "usage: dovestat ",
+        "Levels: command ",
+        "since=",
+        "--diff FILE",
+        "Example:",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    assert_eq!(printed(&["help", "dump"]), help);
+    assert!(printed(&["version"]).starts_with("dovestat "));
+    assert!(printed(&["run", "--help"]).contains("-u USER"));
+    assert_refused(
+        &run(&["who"]),
+        64,
+        "unknown command \"who\"; there are: dump top",
+    );
+}
+
+#[test]
 fn without_a_server_all_that_were_tried_are_listed() {
     let dir = TempDir::new("candidates");
     let own = |command: &mut std::process::Command| {
