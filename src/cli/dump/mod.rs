@@ -22,7 +22,7 @@ use super::filter;
 use super::options::{DumpOptions, Source};
 use super::server::{
     choose, export_request, foreign, Address, Connection, Event, ReplyParser, CONNECT_TIMEOUT,
-    READ_TIMEOUT,
+    READ_TIMEOUT, SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
 use diff::Diff;
@@ -197,10 +197,6 @@ fn ask(
     }
     Ok(all_came)
 }
-
-/// Of a server that ignores a filter at a level where we cannot do it ourselves.
-const SERVICE_UNKNOWN: &str = "does not know the filter service=, as Dovecot's own service; \
-                               there it works for sessions only: dump session service=...";
 
 /// Reads one server's reply. The inner result is the server's failure, the
 /// outer one ours.

@@ -107,6 +107,10 @@ impl Address {
     }
 }
 
+/// Of a server that ignores a filter at a level where we cannot do it ourselves.
+pub const SERVICE_UNKNOWN: &str = "does not know the filter service=, like Dovecot's own \
+                                   service: it works for sessions only there";
+
 /// What to look at when there is no server.
 const RUNNING: &str = "is dovestatd running?";
 

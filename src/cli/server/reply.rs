@@ -1,6 +1,7 @@
 //! Replies to EXPORT: bytes in, headers and rows out.
 
 use crate::store::Zoom;
+use crate::sys::bytes::find;
 use crate::wire::unescape;
 use std::io::{self, Read};
 
@@ -11,20 +12,35 @@ pub const MAX_LINE_BYTES: usize = 1 << 20;
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
 
+/// What begins an escape.
+const ESCAPE: u8 = 1;
+
 /// How much of an answer that is no reply is shown.
 const SHOWN_CHARS: usize = 40;
 
 /// What comes next in the replies to EXPORT.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum Event<R> {
     /// A reply begins: the names of its columns.
     Header(Vec<String>),
     /// One row.
-    Row(Row<'a>),
+    Row(R),
     /// The reply that had a header has ended.
     End,
     /// A whole reply: an empty first line, there are no such statistics.
     Nothing,
+}
+
+impl<R> Event<R> {
+    /// The same with another kind of row.
+    fn map_row<S>(self, map: impl FnOnce(R) -> S) -> Event<S> {
+        match self {
+            Event::Header(names) => Event::Header(names),
+            Event::Row(row) => Event::Row(map(row)),
+            Event::End => Event::End,
+            Event::Nothing => Event::Nothing,
+        }
+    }
 }
 
 /// The fields of one row, unescaped.
@@ -101,9 +117,26 @@ impl ReplyParser {
     /// `InvalidData` for a line of more than [`MAX_LINE_BYTES`]: the rest cannot
     /// be read.
     #[allow(clippy::should_implement_trait, reason = "rows borrow the parser")]
-    pub fn next(&mut self) -> io::Result<Option<Event<'_>>> {
+    pub fn next(&mut self) -> io::Result<Option<Event<Row<'_>>>> {
+        let event = self.next_span()?;
+        Ok(event.map(|event| {
+            event.map_row(|(start, end)| split(&mut self.buffer[start..end], &mut self.spans))
+        }))
+    }
+
+    /// The same with a row as its line, to be taken apart by [`split`] if at all.
+    ///
+    /// # Errors
+    /// See [`ReplyParser::next`].
+    pub fn next_line(&mut self) -> io::Result<Option<Event<&mut [u8]>>> {
+        let event = self.next_span()?;
+        Ok(event.map(|event| event.map_row(|(start, end)| &mut self.buffer[start..end])))
+    }
+
+    /// The same with a row as its place in the buffer.
+    fn next_span(&mut self) -> io::Result<Option<Event<(usize, usize)>>> {
         let fresh = &self.buffer[self.searched..];
-        let found = fresh.iter().position(|&byte| byte == b'\n');
+        let found = find(b'\n', fresh);
         let end = self.searched + found.unwrap_or(fresh.len());
         if end - self.done > MAX_LINE_BYTES {
             let text = "line of a reply is too long";
@@ -116,20 +149,15 @@ impl ReplyParser {
         let start = std::mem::replace(&mut self.done, self.searched);
         let was_in_rows = self.in_rows;
         self.in_rows = start < end;
-        if start == end {
-            return Ok(Some(match was_in_rows {
-                true => Event::End,
-                false => Event::Nothing,
-            }));
-        }
-        let row = split(&mut self.buffer[start..end], &mut self.spans);
-        Ok(Some(match was_in_rows {
-            true => Event::Row(row),
-            false => Event::Header(
-                row.fields()
-                    .map(|name| String::from_utf8_lossy(name).into_owned())
-                    .collect(),
-            ),
+        Ok(Some(match (was_in_rows, self.in_rows) {
+            (true, true) => Event::Row((start, end)),
+            (true, false) => Event::End,
+            (false, false) => Event::Nothing,
+            (false, true) => {
+                let row = split(&mut self.buffer[start..end], &mut self.spans);
+                let name = |name| String::from_utf8_lossy(name).into_owned();
+                Event::Header(row.fields().map(name).collect())
+            }
         }))
     }
 
@@ -150,16 +178,18 @@ impl ReplyParser {
 pub fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) -> Row<'a> {
     spans.clear();
     let mut start = 0;
-    loop {
-        let rest = &mut line[start..];
-        let tab = rest.iter().position(|&byte| byte == b'\t');
-        let width = tab.unwrap_or(rest.len());
-        spans.push((start, start + unescape(&mut rest[..width]).len()));
-        if tab.is_none() {
-            return Row { line, spans };
-        }
-        start += width + 1;
+    for (at, _) in line.iter().enumerate().filter(|(_, &byte)| byte == b'\t') {
+        spans.push((start, at));
+        start = at + 1;
     }
+    spans.push((start, line.len()));
+    // Hardly any line has one.
+    if find(ESCAPE, line).is_some() {
+        for (start, end) in &mut *spans {
+            *end = *start + unescape(&mut line[*start..*end]).len();
+        }
+    }
+    Row { line, spans }
 }
 
 /// What answers when the first line of its answer is no header of the level: `None`

@@ -146,7 +146,7 @@ fn print<W: Write>(
         let numbers: Vec<String> = numbers.collect();
         let host = lines.0.servers[line.server].name.as_bytes();
         let mut fields = vec![time.as_bytes(), host];
-        fields.extend(line.entry.texts.iter().map(|text| &**text));
+        fields.extend(line.entry.texts());
         fields.extend(numbers.iter().map(String::as_bytes));
         printer.row(&fields)?;
     }
@@ -216,7 +216,7 @@ fn table(
         if with_server {
             cells.push(visible(servers[line.server].name.as_bytes(), glyphs.utf8));
         }
-        let texts = line.entry.texts.iter();
+        let texts = line.entry.texts();
         cells.extend(texts.map(|text| visible(text, glyphs.utf8)));
         let numbers = columns.iter();
         cells.extend(numbers.map(|&index| view.columns[index].cell(&figures, now_micros)));

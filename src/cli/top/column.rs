@@ -175,6 +175,7 @@ pub fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
             "cpu",
             "num_cmds",
             "num_logins",
+            "num_connected_sessions",
             input,
             output,
             "last_update",
@@ -219,7 +220,7 @@ pub fn is_at(column: &Column, level: Zoom) -> bool {
     match column.name {
         "num_cmds" => level != Zoom::Command,
         "num_logins" => !matches!(level, Zoom::Command | Zoom::Session),
-        "num_connected_sessions" => matches!(level, Zoom::Domain | Zoom::Ip | Zoom::Global),
+        "num_connected_sessions" => !matches!(level, Zoom::Command | Zoom::Session),
         _ => true,
     }
 }

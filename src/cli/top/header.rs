@@ -22,7 +22,7 @@ fn totals(view: &View, scene: &Scene<'_>, value: impl Fn(&Figures<'_>) -> f64) -
     };
     let mut sum = None;
     for server in servers {
-        for (_, entry) in server.global.entries() {
+        for entry in server.global.entries() {
             let figures = server.global.figures(entry, look);
             if !figures.is_unknown() {
                 sum = Some(sum.unwrap_or(0.0) + value(&figures));
@@ -52,7 +52,7 @@ pub fn header(frame: &mut Frame, view: &View, scene: &Scene<'_>, count: usize) -
     let up = scene.lines.0.servers.iter().filter(|server| server.is_up());
     let entries = up.flat_map(|server| server.global.entries());
     let sessions = entries
-        .map(|(_, entry)| entry.values[SESSIONS] as f64)
+        .map(|entry| entry.values[SESSIONS] as f64)
         .reduce(|sum, sessions| sum + sessions);
     let sessions = show(sessions, whole, "");
     let cpu = sum(index("user_cpu")).zip(sum(index("sys_cpu")));

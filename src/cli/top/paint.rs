@@ -50,7 +50,7 @@ pub fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
     let layout = layout(view, scene, page, size.columns);
     titles(&mut frame, row, view, scene, &layout);
     let first = view.offset;
-    let shares = Shares::of(view, scene, &layout, &lines);
+    let shares = Shares::of(view, &layout, &lines);
     for (at, line) in page.iter().enumerate() {
         row += 1;
         let selected = first + at == view.cursor;

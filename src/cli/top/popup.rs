@@ -191,7 +191,7 @@ fn details(view: &View, scene: &Scene<'_>, line: Option<&Line<'_>>) -> Vec<Item>
     let mut items = vec![item(title(view.level).0.to_owned(), Style::Title)];
     let name = visible(server.name.as_bytes(), utf8);
     items.push(item(format!("{:<10} {name}", "server"), Style::Popup));
-    for (name, text) in texts(view.level).0.iter().zip(&line.entry.texts) {
+    for (name, text) in texts(view.level).0.iter().zip(line.entry.texts()) {
         // Long arguments are broken into lines.
         let mut rest = &*visible(text, utf8);
         let mut name = *name;

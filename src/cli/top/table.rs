@@ -3,7 +3,7 @@
 use super::column::{Column, Kind};
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
-use super::model::{Entry, Figures, FADING};
+use super::model::{Entry, Figures, Phase, FADING};
 use super::number;
 use super::paint::Scene;
 use super::rows::Line;
@@ -55,8 +55,8 @@ pub fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> Strin
     let utf8 = scene.glyphs.utf8;
     match text {
         None => visible(scene.lines.0.servers[line.server].name.as_bytes(), utf8),
-        Some(text) if line.entry.texts[text].is_empty() => "(none)".to_owned(),
-        Some(text) => visible(&line.entry.texts[text], utf8),
+        Some(text) if line.entry.text(text).is_empty() => "(none)".to_owned(),
+        Some(text) => visible(line.entry.text(text), utf8),
     }
 }
 
@@ -196,17 +196,15 @@ pub struct Shares {
 
 impl Shares {
     /// Those of the column that sorts.
-    pub fn of(view: &View, scene: &Scene<'_>, layout: &Layout, lines: &[Line<'_>]) -> Shares {
+    pub fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
         let mut shares = Shares::default();
         let column = view.sort().map(|index| &view.columns[index]);
         if layout.bar == 0 || column.is_none_or(|column| column.kind == Kind::Age) {
             return shares;
         }
         for line in lines {
-            if !scene.lines.figures(line, view).is_unknown() {
-                shares.sum += line.number;
-                shares.most = shares.most.max(line.number);
-            }
+            shares.sum += line.number;
+            shares.most = shares.most.max(line.number);
         }
         shares
     }
@@ -214,19 +212,15 @@ impl Shares {
 
 /// Whether an entry is new or gone, and how far that has faded.
 fn mark(entry: &Entry, up: bool, now: Instant) -> (&'static str, Style) {
-    if entry.gone_since.is_some() {
-        return ("-", Style::Dim);
-    }
-    if !up {
-        return ("!", Style::Dim);
-    }
-    match entry
-        .new_since
-        .map(|since| now.saturating_duration_since(since))
-    {
-        Some(age) if age < FADING / 2 => ("+", Style::Title),
-        Some(age) if age < FADING => ("+", Style::Good),
-        _ => (" ", Style::Plain),
+    match entry.phase {
+        Phase::Gone(_) => ("-", Style::Dim),
+        _ if !up => ("!", Style::Dim),
+        Phase::New(since) => match now.saturating_duration_since(since) {
+            age if age < FADING / 2 => ("+", Style::Title),
+            age if age < FADING => ("+", Style::Good),
+            _ => (" ", Style::Plain),
+        },
+        Phase::Old => (" ", Style::Plain),
     }
 }
 
@@ -271,7 +265,7 @@ pub fn table_row(
     }
     if let Some(text) = layout.rest {
         let room = frame.size().columns.saturating_sub(column + 1);
-        let args = visible(&line.entry.texts[text], scene.glyphs.utf8);
+        let args = visible(line.entry.text(text), scene.glyphs.utf8);
         put_cut(frame, row, column + 1, room, &args, look, scene.glyphs);
     } else if shares.sum > 0.0 && line.number > 0.0 && !figures.is_unknown() {
         let percent = format!("{:3.0}% ", line.number / shares.sum * 100.0);

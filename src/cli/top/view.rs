@@ -69,6 +69,43 @@ pub enum Effect {
     Quit,
 }
 
+/// A row that is selected.
+#[derive(Clone, Debug)]
+struct Selected {
+    /// The place of its server.
+    server: usize,
+    /// Its number in the server's table; `None` until it is found by its name, after
+    /// the level was left.
+    id: Option<u32>,
+    /// Its name.
+    name: Box<[u8]>,
+}
+
+impl Selected {
+    /// That row.
+    fn row(line: &Line<'_>) -> Selected {
+        Selected {
+            server: line.server,
+            id: Some(line.id),
+            name: line.entry.name().into(),
+        }
+    }
+
+    /// Where it is.
+    fn place(&mut self, lines: &[Line<'_>]) -> Option<usize> {
+        let is_it = |line: &Line<'_>| {
+            line.server == self.server
+                && match self.id {
+                    Some(id) => line.id == id,
+                    None => line.entry.name() == &*self.name,
+                }
+        };
+        let place = lines.iter().position(is_it)?;
+        self.id = Some(lines[place].id);
+        Some(place)
+    }
+}
+
 /// A level that was left by Enter, to come back to.
 #[derive(Debug)]
 struct Step {
@@ -79,7 +116,7 @@ struct Step {
     /// Its filter.
     filter: String,
     /// The row that was opened.
-    selected: (usize, Box<[u8]>),
+    selected: Selected,
     /// What the row is called in the path.
     label: Vec<u8>,
 }
@@ -120,7 +157,7 @@ pub struct View {
     /// What keys go to.
     pub mode: Mode,
     /// The selected row; `None`: the first, whichever that is.
-    selected: Option<(usize, Box<[u8]>)>,
+    selected: Option<Selected>,
     /// Where the selection was drawn last.
     pub cursor: usize,
     /// The first row drawn.
@@ -211,7 +248,14 @@ impl View {
         filters.extend_from_slice(&self.pinned);
         filters.extend(server_filters(self.level, &self.filter).unwrap_or_default());
         let level = self.level;
-        Question { level, filters }
+        let is_count = |index: &usize| self.columns[*index].name == "num_connected_sessions";
+        let is_seen =
+            || self.sort().is_some_and(|sort| is_count(&sort)) || self.shown().iter().any(is_count);
+        Question {
+            level,
+            filters,
+            counts_sessions: level == Zoom::User && is_seen(),
+        }
     }
 
     /// The length of the window.
@@ -277,12 +321,9 @@ impl View {
     /// Moves the cursor to where the selected row is now.
     pub fn follow(&mut self, lines: &[Line<'_>]) {
         let last = lines.len().saturating_sub(1);
-        self.cursor = match &self.selected {
+        self.cursor = match &mut self.selected {
             None => 0,
-            Some((server, key)) => lines
-                .iter()
-                .position(|line| line.server == *server && line.key == &**key)
-                .unwrap_or(self.cursor.min(last)),
+            Some(selected) => selected.place(lines).unwrap_or(self.cursor.min(last)),
         };
         let page = self.page.max(1);
         let lowest = (self.cursor + 1).saturating_sub(page);
@@ -293,9 +334,7 @@ impl View {
     /// Selects the row at a place.
     fn select(&mut self, place: usize, lines: &[Line<'_>]) {
         let line = lines.get(place.min(lines.len().saturating_sub(1)));
-        self.selected = line
-            .filter(|_| place > 0)
-            .map(|line| (line.server, line.key.into()));
+        self.selected = line.filter(|_| place > 0).map(Selected::row);
         self.follow(lines);
     }
 
@@ -450,12 +489,7 @@ impl View {
     }
 
     /// Changes the level and what depends on it.
-    fn show(
-        &mut self,
-        level: Zoom,
-        filter: String,
-        selected: Option<(usize, Box<[u8]>)>,
-    ) -> Effect {
+    fn show(&mut self, level: Zoom, filter: String, selected: Option<Selected>) -> Effect {
         self.level = level;
         self.filter = filter;
         self.selected = selected;
@@ -471,13 +505,16 @@ impl View {
             return Effect::Draw;
         };
         let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
-        let texts = &line.entry.texts;
+        let name = match self.level {
+            Zoom::Global => &[],
+            _ => line.entry.text(0),
+        };
         let (below, pinned) = match self.level {
             Zoom::Global => (Zoom::Domain, vec![]),
-            Zoom::Domain => (Zoom::User, vec![pin("domain=", &texts[0])]),
-            Zoom::User => (Zoom::Session, vec![pin("user=", &texts[0])]),
-            Zoom::Ip => (Zoom::Session, vec![pin("ip=", &texts[0])]),
-            Zoom::Session => (Zoom::Command, vec![pin("session=", &texts[0])]),
+            Zoom::Domain => (Zoom::User, vec![pin("domain=", name)]),
+            Zoom::User => (Zoom::Session, vec![pin("user=", name)]),
+            Zoom::Ip => (Zoom::Session, vec![pin("ip=", name)]),
+            Zoom::Session => (Zoom::Command, vec![pin("session=", name)]),
             Zoom::Command => {
                 self.mode = Mode::Details(0);
                 return Effect::Draw;
@@ -485,14 +522,18 @@ impl View {
         };
         let label = match self.level {
             Zoom::Global => b"all".to_vec(),
-            _ if texts[0].is_empty() => b"(none)".to_vec(),
-            _ => texts[0].to_vec(),
+            _ if name.is_empty() => b"(none)".to_vec(),
+            _ => name.to_vec(),
         };
         self.steps.push(Step {
             level: self.level,
             pinned: std::mem::replace(&mut self.pinned, pinned),
             filter: std::mem::take(&mut self.filter),
-            selected: (line.server, line.key.into()),
+            // Found again by its name: another table has other numbers.
+            selected: Selected {
+                id: None,
+                ..Selected::row(line)
+            },
             label,
         });
         self.show(below, String::new(), None)
@@ -534,8 +575,7 @@ impl View {
 
     /// Selects the row at a place, the first one, too, as a row.
     fn select_row(&mut self, place: usize, lines: &[Line<'_>]) {
-        let line = &lines[place];
-        self.selected = Some((line.server, line.key.into()));
+        self.selected = Some(Selected::row(&lines[place]));
         self.follow(lines);
     }
 }
