@@ -83,7 +83,7 @@ pub struct DumpOptions {
     /// What to sort by.
     pub sort: Option<String>,
     /// How many rows to print at most.
-    pub limit: Option<u64>,
+    pub limit: Option<usize>,
     /// How long to wait before printing again; once without.
     pub watch: Option<Duration>,
 }
@@ -120,6 +120,10 @@ pub struct TopOptions {
     pub level: Option<Zoom>,
     /// Filters for the server, as in a request.
     pub filters: Vec<Vec<u8>>,
+    /// `--limit`: how many rows a frame of text has at most.
+    pub limit: Option<usize>,
+    /// Whether the screen is remembered from one time to the next.
+    pub remembers: bool,
 }
 
 /// How often `run` reports by default.
@@ -288,7 +292,7 @@ impl Given {
             since,
             fields: fields.map(|names| names.split(',').map(str::to_owned).collect()),
             sort: self.last("sort"),
-            limit: self.read("limit", "a limit of", |text| text.parse().ok())?,
+            limit: self.limit()?,
             watch: self.read("watch", "an interval of", seconds)?,
         })
     }
@@ -315,6 +319,8 @@ impl Given {
             format: self.format()?,
             level,
             filters: filters(&given)?,
+            limit: self.limit()?,
+            remembers: !self.has("no-state"),
         })
     }
 
@@ -362,6 +368,11 @@ impl Given {
             args: words.collect(),
             left_out,
         })
+    }
+
+    /// How many rows are wanted.
+    fn limit(&self) -> Result<Option<usize>, Fatal> {
+        self.read("limit", "a limit of", |text| text.parse().ok())
     }
 
     /// The format.

@@ -88,12 +88,12 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 23] = [
+pub const TABLE: [OptionRow; 24] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
     row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk, cpu or io: the largest first, names from a to z; a - before or behind it reverses"),
-    row(["", "limit"], "N", &["dump"], "print at most this many rows"),
+    row(["", "limit"], "N", &["dump", "top", "demo"], "print at most this many rows, of top in a frame of text"),
     row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
     row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
     row(["b", ""], "", &["top", "demo"], "show read and written bytes in place of disk bytes"),
@@ -101,6 +101,7 @@ pub const TABLE: [OptionRow; 23] = [
     row(["n", "frames"], "N", &["top", "demo"], "end after this many frames"),
     row(["d", "delay"], "SECS", &["top", "demo"], "show a frame this often"),
     row(["l", "level"], "LEVEL", &["top", "demo"], "begin with this level"),
+    row(["", "no-state"], "", &["top"], "neither remember nor recall level, sort and columns"),
     row(["u", ""], "USER", &["run"], "the session's user; without, $USER, $LOGNAME, or who runs it"),
     row(["S", ""], "SERVICE", &["run"], "the session's service; without, the name of CMD"),
     row(["r", ""], "IP", &["run"], "the client's address; without, $TCPREMOTEIP or $IP"),

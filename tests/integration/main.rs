@@ -57,4 +57,5 @@ mod starting;
 mod state;
 mod streams;
 mod top;
+mod top_acts;
 mod valgrind;

@@ -29,7 +29,7 @@ pub struct Output<'a> {
     /// The rows to be sorted.
     sorter: Option<Sorter>,
     /// How many rows may still be printed.
-    left: u64,
+    left: usize,
     /// Whether a header came.
     has_header: bool,
 }
@@ -46,7 +46,7 @@ impl<'a> Output<'a> {
             printer: Printer::new(stdout, options.format, options.dialect, is_terminal),
             shown: Vec::new(),
             sorter: None,
-            left: options.limit.unwrap_or(u64::MAX),
+            left: options.limit.unwrap_or(usize::MAX),
             has_header: false,
         }
     }
@@ -246,16 +246,14 @@ struct Sorter {
 impl Sorter {
     /// Reads what is to be sorted by: numbers the largest first, texts the
     /// smallest, a `-` turns that.
-    fn new(sort: &str, names: &[String], limit: Option<u64>) -> Result<Sorter, Fatal> {
+    fn new(sort: &str, names: &[String], limit: Option<usize>) -> Result<Sorter, Fatal> {
         let turned = sort.strip_prefix('-').or_else(|| sort.strip_suffix('-'));
         let column = Column::named(turned.unwrap_or(sort), names)?;
         let is_text = column.kind == Kind::Text;
         Ok(Sorter {
             column,
             is_descending: is_text == turned.is_some(),
-            limit: limit.map_or(usize::MAX, |limit| {
-                usize::try_from(limit).unwrap_or(usize::MAX)
-            }),
+            limit: limit.unwrap_or(usize::MAX),
             count: 0,
             rows: Vec::new(),
         })
@@ -300,7 +298,7 @@ mod tests {
     use super::*;
 
     /// The first fields of rows in sorted order.
-    fn sorted(sort: &str, limit: Option<u64>, rows: &[[&str; 3]]) -> Vec<String> {
+    fn sorted(sort: &str, limit: Option<usize>, rows: &[[&str; 3]]) -> Vec<String> {
         let names = ["user", "user_cpu", "sys_cpu"].map(str::to_owned);
         let mut sorter = Sorter::new(sort, &names, limit).unwrap();
         for row in rows {

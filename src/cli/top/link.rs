@@ -153,6 +153,11 @@ impl Server {
         matches!(self.state, State::Up(..))
     }
 
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
+    }
+
     /// What is wrong with it, if anything.
     pub fn trouble(&self, now: Instant) -> Option<String> {
         match &self.state {
@@ -449,6 +454,11 @@ impl Link {
         self.servers[index]
             .table
             .spark(look, |figures| column.number(figures));
+    }
+
+    /// To be written to by other threads that have something to tell.
+    pub fn waker(&self) -> io::Result<UnixStream> {
+        self.waker.try_clone()
     }
 
     /// The descriptor that is readable when a thread has connected.

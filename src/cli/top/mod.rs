@@ -12,6 +12,9 @@
 //! | `column` | the table of columns: cells, titles, sorts, SORT |
 //! | `filter`, `typing` | what people type, as filters and lines |
 //! | `number`, `glyphs` | numbers and signs as people read them |
+//! | `kick` | sessions ended by doveadm |
+//! | `process` | how long a process has been running |
+//! | `state` | what is remembered from one time to the next |
 //!
 //! Must not: leave the terminal other than it was, whatever happens.
 
@@ -22,13 +25,16 @@ mod filter;
 mod glyphs;
 mod header;
 mod keys;
+mod kick;
 mod link;
 mod model;
 mod number;
 mod paint;
 mod popup;
+mod process;
 mod rows;
 mod screen;
+mod state;
 mod table;
 mod typing;
 mod view;
@@ -47,7 +53,7 @@ use view::View;
 /// server answers.
 pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let sort = options.sort.as_deref();
-    let view = View::new(
+    let mut view = View::new(
         options.bytes,
         options.level,
         &options.filters,
@@ -62,7 +68,14 @@ pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
     if plain || dumb || !io::stdout().is_terminal() {
         batch::run(&options, view)
     } else {
-        screen::run(&options, view)
+        if options.remembers {
+            state::load(&mut view, (options.level.is_some(), options.sort.is_some()));
+        }
+        let view = screen::run(&options, view)?;
+        if options.remembers {
+            state::save(&view);
+        }
+        Ok(())
     }
 }
 

@@ -429,10 +429,9 @@ impl Table {
         // How many sessions there are now is no event.
         let mut moved = values;
         moved[SESSIONS] = 0;
-        let has_moved = |moved: &[u64; VALUES]| moved.iter().any(|&by| by > 0);
         let Some(at) = known else {
             let mut moves = Moves::default();
-            if is_new && has_moved(&moved) {
+            if is_new {
                 moves.add(snapshots, moved, &mut self.scratch);
             }
             let entry = Entry {
@@ -467,9 +466,7 @@ impl Table {
                 *new = new.saturating_sub(old);
             }
         }
-        if has_moved(&moved) {
-            entry.moves.add(snapshots, moved, &mut self.scratch);
-        }
+        entry.moves.add(snapshots, moved, &mut self.scratch);
         entry.values = values;
         entry.reset_secs = reset_secs;
         entry.updated_micros = updated_micros;

@@ -7,7 +7,7 @@ use super::model::{Entry, Figures, Phase, FADING};
 use super::number;
 use super::paint::Scene;
 use super::rows::Line;
-use super::view::View;
+use super::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use std::time::Instant;
@@ -137,7 +137,7 @@ pub fn layout(view: &mut View, scene: &Scene<'_>, page: &[Line<'_>], columns: us
 }
 
 /// The line of titles; the column that sorts is marked.
-pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, layout: &Layout) {
+pub fn titles(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, layout: &Layout) {
     let columns = frame.size().columns;
     frame.fill(row, 0, columns, Style::Head);
     let arrow = match view.reverse {
@@ -145,6 +145,7 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
         true => scene.glyphs.up,
     };
     let mut column = 1;
+    let mut targets = Vec::new();
     for (at, text) in layout.texts.iter().enumerate() {
         let sorts = view.sort().is_none() && at == 0;
         let style = if sorts { Style::Active } else { Style::Head };
@@ -154,6 +155,9 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
             text.title.to_owned()
         };
         frame.put_within(row, column, column + text.width, &title, style);
+        if at == 0 {
+            targets.push((column, column + text.width, None));
+        }
         column += text.width + 1;
     }
     for &index in &layout.numbers {
@@ -175,8 +179,16 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
         let style = if sorts { Style::Active } else { Style::Head };
         let behind = column + number.width() + 2;
         frame.put(row, behind - 1 - width(&text), &text, style);
+        targets.push((column, behind, Some(index)));
         column = behind;
     }
+    view.targets
+        .extend(targets.into_iter().map(|(begin, end, index)| Target {
+            row,
+            begin,
+            end,
+            hit: Hit::Title(index),
+        }));
     let rest = match layout.rest {
         Some(_) => "ARGUMENTS",
         None if layout.bar > 0 => "SHARE",

@@ -10,6 +10,7 @@
 use super::column::{self, Column, Kind};
 use super::filter::server_filters;
 use super::keys::Key;
+use super::kick::Kick;
 use super::link::Question;
 use super::model::{texts, Look};
 use super::number;
@@ -19,6 +20,7 @@ use crate::cli::column::named;
 use crate::store::Zoom;
 use std::time::Duration;
 
+mod memory;
 mod modes;
 
 /// The levels in the order of their keys 1 to 6.
@@ -34,6 +36,9 @@ pub const LEVELS: [Zoom; 6] = [
 const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
 const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
+
+/// How many rows a turn of the wheel is.
+const WHEEL_ROWS: usize = 3;
 
 /// What keys go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +57,10 @@ pub enum Mode {
     Help(usize),
     /// Everything about the selected row; so many lines are scrolled out.
     Details(usize),
+    /// Whether sessions are to be ended.
+    Ask(Kick),
+    /// What a command printed; so many lines are scrolled out.
+    Report(Vec<String>, usize),
 }
 
 /// What has to be done after a key.
@@ -65,8 +74,43 @@ pub enum Effect {
     Hurry,
     /// Another column is watched: begin sparklines anew.
     Watch,
+    /// Run [`View::kick`].
+    Kick,
     /// End.
     Quit,
+}
+
+/// What a click hits: a row of the screen, from and to a column.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The row.
+    pub row: usize,
+    /// The first column.
+    pub begin: usize,
+    /// The column behind the last.
+    pub end: usize,
+    /// What is there.
+    pub hit: Hit,
+}
+
+/// What can be clicked on.
+#[derive(Clone, Copy, Debug)]
+pub enum Hit {
+    /// The row at a place of the list.
+    Row(usize),
+    /// The title of a column; `None`: of the name.
+    Title(Option<usize>),
+    /// A level.
+    Level(Zoom),
+}
+
+/// The session that was opened, for its commands' heading.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The place of its server.
+    pub server: usize,
+    /// User, service, address and process.
+    pub texts: [Vec<u8>; 4],
 }
 
 /// A row that is selected.
@@ -119,6 +163,8 @@ struct Step {
     selected: Selected,
     /// What the row is called in the path.
     label: Vec<u8>,
+    /// The row, if it was a session.
+    session: Option<Opened>,
 }
 
 /// What is shown.
@@ -168,8 +214,12 @@ pub struct View {
     chosen: Vec<(Zoom, Vec<usize>)>,
     /// Widths of the text columns so far: they grow, so that rows stand still.
     pub widths: Vec<usize>,
-    /// Told in the last line until the next key.
+    /// Told in the last line until the next key, or for a while.
     pub message: String,
+    /// Where clicks hit something, as drawn last.
+    pub targets: Vec<Target>,
+    /// The command that was agreed to.
+    pub kick: Option<Kick>,
 }
 
 impl View {
@@ -236,6 +286,8 @@ impl View {
             chosen: Vec::new(),
             widths: Vec::new(),
             message: String::new(),
+            targets: Vec::new(),
+            kick: None,
         })
     }
 
@@ -318,6 +370,11 @@ impl View {
         self.steps.iter().map(|step| step.label.as_slice())
     }
 
+    /// The session whose commands are shown.
+    pub fn opened(&self) -> Option<&Opened> {
+        self.steps.last()?.session.as_ref()
+    }
+
     /// Moves the cursor to where the selected row is now.
     pub fn follow(&mut self, lines: &[Line<'_>]) {
         let last = lines.len().saturating_sub(1);
@@ -356,6 +413,24 @@ impl View {
             }
             Mode::Details(line) => {
                 self.mode = scroll(line, key).map_or(Mode::Table, Mode::Details);
+                Effect::Draw
+            }
+            Mode::Ask(kick) => match key {
+                Key::Char('y' | 'Y') => {
+                    self.message = format!("{} ...", kick.shown());
+                    self.kick = Some(kick);
+                    Effect::Kick
+                }
+                _ => {
+                    self.message = "nothing was ended".to_owned();
+                    Effect::Draw
+                }
+            },
+            Mode::Report(lines, line) => {
+                self.mode = match scroll(line, key) {
+                    Some(line) => Mode::Report(lines, line),
+                    None => Mode::Table,
+                };
                 Effect::Draw
             }
         }
@@ -427,6 +502,24 @@ impl View {
                 self.paused = !self.paused;
                 return Effect::Hurry;
             }
+            Key::Char('K') => {
+                let lines = rows.all(self);
+                if let Some(line) = lines.get(self.cursor) {
+                    let is_local = rows.0.servers[line.server].is_local();
+                    match Kick::of(self.level, line.entry, is_local) {
+                        Ok(kick) => self.mode = Mode::Ask(kick),
+                        Err(why) => self.message = why,
+                    }
+                }
+            }
+            Key::Wheel(down) => {
+                let place = match down {
+                    true => self.cursor + WHEEL_ROWS,
+                    false => self.cursor.saturating_sub(WHEEL_ROWS),
+                };
+                self.select(place, &rows.all(self));
+            }
+            Key::Click(row, column) => return self.click(row, column, &rows.all(self)),
             Key::Char('+' | '=') => return self.pace(|this, step| step < this),
             Key::Char('-' | '_') => return self.pace(|this, step| step > this),
             Key::Char(c) => {
@@ -435,6 +528,21 @@ impl View {
                     return self.sort_by(Some(index));
                 }
             }
+            _ => {}
+        }
+        Effect::Draw
+    }
+
+    /// Does what a click asks for: selects a row, and opens it if it is selected; sorts
+    /// by a title; shows a level.
+    fn click(&mut self, row: usize, column: usize, lines: &[Line<'_>]) -> Effect {
+        let is_hit =
+            |target: &&Target| target.row == row && (target.begin..target.end).contains(&column);
+        match self.targets.iter().find(is_hit).map(|target| target.hit) {
+            Some(Hit::Row(place)) if place == self.cursor => return self.open(lines),
+            Some(Hit::Row(place)) if place < lines.len() => self.select_row(place, lines),
+            Some(Hit::Title(column)) => return self.sort_by(column),
+            Some(Hit::Level(level)) => return self.go(level),
             _ => {}
         }
         Effect::Draw
@@ -535,6 +643,10 @@ impl View {
                 ..Selected::row(line)
             },
             label,
+            session: (self.level == Zoom::Session).then(|| Opened {
+                server: line.server,
+                texts: [1, 2, 3, 4].map(|text| line.entry.text(text).to_vec()),
+            }),
         });
         self.show(below, String::new(), None)
     }

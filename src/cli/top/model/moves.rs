@@ -8,8 +8,8 @@
 //!
 //! all of them as numbers of seven bits a byte, the lowest first.
 //!
-//! Invariants: groups are in the order of their snapshots; nothing is kept that is
-//! older than the oldest snapshot asked for in [`Moves::forget`].
+//! Invariants: groups are in the order of their snapshots, and none is empty; nothing
+//! is kept that is older than the oldest snapshot asked for in [`Moves::forget`].
 
 use super::VALUES;
 
@@ -25,6 +25,9 @@ impl Moves {
 
     /// Adds what moved behind the last of `snapshots`; `scratch` is overwritten.
     pub fn add(&mut self, snapshots: u64, mut moved: [u64; VALUES], scratch: &mut Vec<u8>) {
+        if moved.iter().all(|&by| by == 0) {
+            return;
+        }
         scratch.clear();
         let mut groups = Groups(&self.0);
         loop {
@@ -168,7 +171,8 @@ mod tests {
             assert_eq!(moves.since(Some(oldest), value), expected);
             assert_eq!(
                 moves.any_since(oldest),
-                all.iter().any(|(tag, _)| *tag > oldest)
+                all.iter()
+                    .any(|(tag, moved)| *tag > oldest && moved.iter().any(|&by| by > 0))
             );
         }
         moves.forget(snapshots);
