@@ -327,6 +327,10 @@ fn a_reply_without_an_end_is_over_after_seconds() {
                 assert_eq!(output.status.code(), Some(75), "{name}");
                 assert_eq!(text(&output.stdout), printed, "{name}");
                 assert!(text(&output.stderr).contains(told), "{output:?}");
+                let begun = Instant::now();
+                let frames = run(&["-s", &socket, "top", "-B", "-n", "1"]);
+                assert!(begun.elapsed() < Duration::from_secs(15), "{name}");
+                assert_refused(&frames, 75, "");
             });
         }
     });

@@ -118,6 +118,11 @@ fn turn(link: &mut Link, view: &View, time: Duration) -> Result<Instant, Fatal> 
     let wake = set.push(link.wake(), Interest::READ);
     let push = |(index, fd)| (index, set.push(fd, Interest::READ));
     let connections: Vec<(usize, usize)> = link.connections().map(push).collect();
+    let begun = Instant::now();
+    let due = link
+        .silence_deadline()
+        .map(|due| due.saturating_duration_since(begun));
+    let time = due.map_or(time, |due| time.min(due));
     set.wait(Some(time)).map_err(Fatal::io("poll"))?;
     let now = Instant::now();
     if set.ready(wake).readable {
@@ -128,6 +133,7 @@ fn turn(link: &mut Link, view: &View, time: Duration) -> Result<Instant, Fatal> 
             link.read(index, view.window(), now);
         }
     }
+    link.give_up_silent(now);
     Ok(now)
 }
 

@@ -12,7 +12,8 @@
 use super::model::{Look, Table};
 use crate::cli::filter;
 use crate::cli::server::{
-    export_request, foreign, split, Address, Connection, Event, ReplyParser, SERVICE_UNKNOWN,
+    export_request, foreign, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
+    SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
 use std::collections::{HashMap, VecDeque};
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may be silent before it is connected to anew.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = READ_TIMEOUT;
 /// The longest rest between two attempts to connect.
 const LONGEST_REST: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
@@ -174,6 +175,12 @@ impl Server {
                 Some(format!("{why}, again in {secs}s"))
             }
         }
+    }
+
+    /// When it will have been silent for too long, if it owes an answer.
+    fn silent_at(&self) -> Option<Instant> {
+        let owes = self.is_up() && !self.waiting.is_empty();
+        owes.then(|| self.heard + SILENCE)
     }
 
     /// Why it is not connected, once that is known.
@@ -396,9 +403,25 @@ impl Link {
             let server = &mut self.servers[index];
             if server.waiting.is_empty() {
                 self.ask_one(index, now);
-            } else if now.saturating_duration_since(server.heard) > SILENCE {
-                server.lose("server does not answer".to_owned(), now);
             }
+        }
+    }
+
+    /// Gives up servers that owe an answer and have been silent for too long; for when
+    /// what has come has been read.
+    pub fn give_up_silent(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            if server.silent_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            let secs = SILENCE.as_secs();
+            let is_cut =
+                matches!(&server.state, State::Up(_, parser) if !parser.is_between_replies());
+            let why = match is_cut {
+                true => format!("its reply has no end: nothing came for {secs} s"),
+                false => format!("no answer for {secs} s"),
+            };
+            server.lose(why, now);
         }
     }
 
@@ -412,7 +435,9 @@ impl Link {
                 match server.count.left_out.checked_sub(1) {
                     Some(left) => server.count.left_out = left,
                     None => {
+                        // A session may have been silent for longer than its user.
                         let mut filters = filters.clone();
+                        filters.retain(|filter| !filter.starts_with(b"since="));
                         filters.push(b"connected".to_vec());
                         let what = What::Sessions(self.number);
                         server.send(what, Zoom::Session, &filters, now);
@@ -475,14 +500,18 @@ impl Link {
         })
     }
 
-    /// When the next attempt to connect is due.
+    /// When the next attempt to connect is due, or a server is given up.
     pub fn deadline(&self) -> Option<Instant> {
         let servers = self.servers.iter();
-        servers
-            .filter_map(|server| match server.state {
-                State::Down(until, _) => Some(until),
-                _ => None,
-            })
-            .min()
+        let attempts = servers.filter_map(|server| match server.state {
+            State::Down(until, _) => Some(until),
+            _ => None,
+        });
+        attempts.chain(self.silence_deadline()).min()
+    }
+
+    /// When a server is given up.
+    pub fn silence_deadline(&self) -> Option<Instant> {
+        self.servers.iter().filter_map(Server::silent_at).min()
     }
 }

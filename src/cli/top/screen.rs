@@ -156,6 +156,7 @@ impl Screen {
                     self.read_server(index, now);
                 }
             }
+            self.link.give_up_silent(now);
         }
     }
 
