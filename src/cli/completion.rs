@@ -1,6 +1,6 @@
 //! Completions for shells, made from the tables of the command line.
 //!
-//! What may follow an option is told by what its argument is called there. Columns
+//! What an option's argument is called there decides what is offered for it. Columns
 //! are those of the level that stands on the command line, of all levels without one.
 
 use super::column;

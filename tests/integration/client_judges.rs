@@ -343,6 +343,12 @@ fn a_reset_that_is_refused_says_by_what() {
     let output = run(&["-s", &format!("127.0.0.1:{port}"), "reset"]);
     let told = assert_refused(&output, 75, "the listener there has reset = no");
     assert!(told.contains("dovestatd.conf(5)"), "{told}");
+    let output = run(&["-s", &daemon.fifo(), "reset"]);
+    assert_refused(
+        &output,
+        75,
+        "this is no socket; the daemon's is named stats",
+    );
     drop(daemon);
     let output = run(&["-s", &format!("127.0.0.1:{port}"), "reset"]);
     assert_refused(&output, 75, "is dovestatd running?");

@@ -170,7 +170,7 @@ fn ask(
     pipe: &mut Pipe,
 ) -> Result<bool, Fatal> {
     let request = export_request(level, filters);
-    // A row of any other level does not say which services it is of.
+    // Rows of other levels have no column for it.
     let must_know = pipe.service.is_some() && !matches!(level, Zoom::Session | Zoom::Global);
     let connect = |address: &Address| {
         if must_know && !address.knows_service()? {

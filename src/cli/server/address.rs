@@ -8,7 +8,7 @@ use crate::store::Zoom;
 use crate::sys;
 use crate::sys::user::{group_name, User};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl Address {
 
     /// Whether the service there filters by `service=` at every level. Ours does;
     /// Dovecot's is recognised by that it ignores `session=` of users (2.3.19,
-    /// measured), so that it lists them all for one that nobody has.
+    /// measured), so that it lists them all for an id that no session has.
     pub fn knows_service(&self) -> io::Result<bool> {
         let mut connection = self.connect(CONNECT_TIMEOUT)?;
         let filters = [b"session=\n".to_vec()];
@@ -101,7 +101,13 @@ impl Address {
                 None => format!("{text}: a directory above it is not for us"),
             },
             io::ErrorKind::NotFound => format!("{text}; {RUNNING}"),
-            io::ErrorKind::ConnectionRefused => format!("no process listens there; {RUNNING}"),
+            io::ErrorKind::ConnectionRefused => {
+                let is_socket = |meta: fs::Metadata| meta.file_type().is_socket();
+                match fs::metadata(path).is_ok_and(is_socket) {
+                    true => format!("no process listens there; {RUNNING}"),
+                    false => "this is no socket; the daemon's is named stats".to_owned(),
+                }
+            }
             _ => text,
         }
     }

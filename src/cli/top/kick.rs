@@ -1,8 +1,7 @@
 //! Sessions ended by `doveadm kick`, after a question that shows the command.
 //!
 //! Owns: which command ends the sessions of a row, and the thread that waits for it.
-//! Names come from whoever writes to the mail system: one that doveadm would take
-//! for more than itself (a pattern, a network, an option) is refused.
+//! Names are not to be trusted: one that doveadm would take for more than itself (a pattern, a network, an option) is refused.
 //!
 //! Must not: run anything that was not shown and agreed to, or a shell; wait.
 

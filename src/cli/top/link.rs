@@ -53,8 +53,7 @@ impl Question {
         filter::service(&self.filters)
     }
 
-    /// Whether the server must know `service=`, because entries do not say which they
-    /// are of.
+    /// Whether the server must know `service=`, because rows have no column for it.
     fn needs_service(&self) -> bool {
         !matches!(self.level, Zoom::Session | Zoom::Global) && self.service().is_some()
     }
@@ -481,7 +480,7 @@ impl Link {
             .spark(look, |figures| column.number(figures));
     }
 
-    /// To be written to by other threads that have something to tell.
+    /// For a thread to write to when it has a result.
     pub fn waker(&self) -> io::Result<UnixStream> {
         self.waker.try_clone()
     }

@@ -3,7 +3,14 @@
 //! Owns: a [`Table`], the entries that one question to one server has listed,
 //! from sample to sample. For each entry it keeps what the server says now and
 //! how far its counters moved between snapshots, which are a sixth of a window
-//! apart ([`moves`]). A rate adds up what moved since one of them.
+//! apart. A rate adds up what moved since one of them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `entry` | an entry, and the order of entries by name |
+//! | `texts` | its texts in one piece of memory |
+//! | `moves` | how far its numbers moved lately, in few bytes |
+//! | `figures` | its numbers as they are shown |
 //!
 //! What a counter moved on by, so that no rate is ever negative:
 //! - it grew: the difference;
@@ -24,17 +31,22 @@
 //!
 //! Time is passed in. Must not: know servers, sorting or the screen.
 
+mod entry;
+mod figures;
 mod moves;
 mod texts;
+
+pub use entry::{by_name, texts, Entry, Phase};
+pub use figures::{Figures, Look};
 
 use super::column::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
 use crate::store::{Pattern, Zoom};
+use figures::Moved;
 use moves::Moves;
 use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use texts::Texts;
 
@@ -60,89 +72,6 @@ enum Slot {
     Reset,
     /// last_update.
     Updated,
-}
-
-/// The texts of a level's entries, by the names of protocol.md, and how many of
-/// them make the entry's key.
-pub fn texts(level: Zoom) -> (&'static [&'static str], usize) {
-    match level {
-        Zoom::Command => (&["session", "cmd", "args", "user"], 3),
-        Zoom::Session => (&["session", "user", "service", "ip", "pid"], 1),
-        Zoom::User => (&["user"], 1),
-        Zoom::Domain => (&["domain"], 1),
-        Zoom::Ip => (&["ip"], 1),
-        Zoom::Global => (&[], 0),
-    }
-}
-
-/// Whether an entry is about to be told from others on the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It was there at once.
-    Old,
-    /// It was first listed then.
-    New(Instant),
-    /// It was no longer listed then.
-    Gone(Instant),
-}
-
-/// One entry.
-#[derive(Debug)]
-pub struct Entry {
-    /// Which it is: no other of the table has had this number.
-    pub id: u32,
-    /// Its place among all by name.
-    pub rank: u32,
-    /// Its texts.
-    texts: Texts,
-    /// How many there are.
-    text_count: u8,
-    /// What the server says now.
-    pub values: [u64; VALUES],
-    /// When it was made or cleared, in seconds since 1970; 0 where that is not
-    /// told.
-    reset_secs: u64,
-    /// When it was updated, in microseconds since 1970.
-    pub updated_micros: u64,
-    /// How far the counters moved lately.
-    moves: Moves,
-    /// When counting began, if that is later than a snapshot: an entry not
-    /// known to be new.
-    known_since: Option<Instant>,
-    /// The last sample that listed it.
-    seen: u64,
-    /// Whether it is new or gone.
-    pub phase: Phase,
-    /// The numbers of the watched column, the last one at `spark_end`: the upper
-    /// halves of 32-bit floats.
-    spark: Box<[u16]>,
-    /// The sample of the last point.
-    spark_end: u64,
-    /// The hash of its key.
-    hash: u64,
-    /// The hash of its line in the last sample.
-    print: u64,
-    /// The entry that came behind it in the last sample.
-    behind: u32,
-    /// The twins before and behind it.
-    twins: [u32; 2],
-}
-
-impl Entry {
-    /// One of its texts, by the order of [`texts`].
-    pub fn text(&self, text: usize) -> &[u8] {
-        self.texts.get(text, self.text_count.into())
-    }
-
-    /// All of its texts.
-    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.text_count.into()).map(|text| self.text(text))
-    }
-
-    /// What tells it from entries of other tables of the level, but for twins.
-    pub fn name(&self) -> &[u8] {
-        self.texts.bytes()
-    }
 }
 
 /// The twins of one key.
@@ -220,61 +149,6 @@ pub struct Table {
     spans: Vec<(usize, usize)>,
     /// Built for each row: its key, what moved.
     scratch: Vec<u8>,
-}
-
-/// How numbers are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Totals since the server counts.
-    Totals,
-    /// Rates over so much time.
-    Rates(Duration),
-}
-
-/// An entry's numbers as they are to be shown.
-#[derive(Debug)]
-pub struct Figures<'a> {
-    /// What the server says now.
-    pub values: &'a [u64; VALUES],
-    /// When it was updated, in microseconds since 1970.
-    pub updated_micros: u64,
-    /// How far they moved; `None` for totals.
-    moved: Option<Moved<'a>>,
-}
-
-/// How far an entry's numbers moved in a time.
-#[derive(Debug)]
-struct Moved<'a> {
-    /// What moved; `None`: nothing any more.
-    moves: Option<&'a Moves>,
-    /// Since which snapshot.
-    since: Option<u64>,
-    /// The seconds since; 0: not known yet.
-    secs: f64,
-}
-
-impl Figures<'_> {
-    /// A number of the reading, or its rate a second.
-    pub fn number(&self, value: usize) -> f64 {
-        match &self.moved {
-            None => self.values[value] as f64,
-            Some(moved) if moved.secs <= 0.0 => 0.0,
-            Some(moved) => {
-                let by = moved.moves.map(|moves| moves.since(moved.since, value));
-                by.unwrap_or(0) as f64 / moved.secs
-            }
-        }
-    }
-
-    /// Whether these are totals.
-    pub fn is_total(&self) -> bool {
-        self.moved.is_none()
-    }
-
-    /// Whether there is no rate yet.
-    pub fn is_unknown(&self) -> bool {
-        self.moved.as_ref().is_some_and(|moved| moved.secs <= 0.0)
-    }
 }
 
 impl Table {
@@ -395,8 +269,8 @@ impl Table {
             .expect("an entry's place")
     }
 
-    /// A row that has to be looked at: its entry, which is made if it is new. `None`
-    /// for one that is not wanted.
+    /// A row that has changed or stands elsewhere: its entry, which is made if it is
+    /// new. `None` for one that is not wanted.
     fn changed_row(&mut self, line: &mut [u8], now: Instant) -> Option<u32> {
         let (names, keys) = texts(self.level);
         let mut texts = [&b""[..]; 5];
@@ -581,8 +455,7 @@ impl Table {
         }
     }
 
-    /// How many connected sessions each user has: for a level of users whose server
-    /// does not say so.
+    /// Sets how many connected sessions each user has, which no server reports.
     pub fn count_sessions(&mut self, counted: HashMap<Box<[u8]>, u64>) {
         for entry in self.entries.iter_mut().flatten() {
             entry.values[SESSIONS] = counted.get(entry.text(0)).copied().unwrap_or(0);
@@ -683,23 +556,6 @@ impl Table {
             .map(|at| f32::from_bits(u32::from(entry.spark[at % POINTS]) << 16))
             .collect()
     }
-}
-
-/// The order of entries by name: of the text that stands first on the screen, then
-/// of the others.
-pub fn by_name(level: Zoom, a: &Entry, b: &Entry) -> std::cmp::Ordering {
-    let address = |entry: &Entry| {
-        let text = std::str::from_utf8(entry.text(0)).ok();
-        text.and_then(|text| text.parse::<IpAddr>().ok())
-    };
-    let first = match level {
-        Zoom::Session | Zoom::Command => a.text(1).cmp(b.text(1)),
-        Zoom::Ip => address(a).cmp(&address(b)),
-        _ => std::cmp::Ordering::Equal,
-    };
-    first
-        .then_with(|| a.texts().cmp(b.texts()))
-        .then(a.id.cmp(&b.id))
 }
 
 /// A hash of a line, in which nothing is to be found by who does not know the seed.

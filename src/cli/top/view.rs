@@ -22,6 +22,10 @@ use std::time::Duration;
 
 mod memory;
 mod modes;
+mod place;
+
+pub use place::{Hit, Opened, Target};
+use place::{Selected, Step};
 
 /// The levels in the order of their keys 1 to 6.
 pub const LEVELS: [Zoom; 6] = [
@@ -80,93 +84,6 @@ pub enum Effect {
     Quit,
 }
 
-/// What a click hits: a row of the screen, from and to a column.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// The row.
-    pub row: usize,
-    /// The first column.
-    pub begin: usize,
-    /// The column behind the last.
-    pub end: usize,
-    /// What is there.
-    pub hit: Hit,
-}
-
-/// What can be clicked on.
-#[derive(Clone, Copy, Debug)]
-pub enum Hit {
-    /// The row at a place of the list.
-    Row(usize),
-    /// The title of a column; `None`: of the name.
-    Title(Option<usize>),
-    /// A level.
-    Level(Zoom),
-}
-
-/// The session that was opened, for its commands' heading.
-#[derive(Clone, Debug)]
-pub struct Opened {
-    /// The place of its server.
-    pub server: usize,
-    /// User, service, address and process.
-    pub texts: [Vec<u8>; 4],
-}
-
-/// A row that is selected.
-#[derive(Clone, Debug)]
-struct Selected {
-    /// The place of its server.
-    server: usize,
-    /// Its number in the server's table; `None` until it is found by its name, after
-    /// the level was left.
-    id: Option<u32>,
-    /// Its name.
-    name: Box<[u8]>,
-}
-
-impl Selected {
-    /// That row.
-    fn row(line: &Line<'_>) -> Selected {
-        Selected {
-            server: line.server,
-            id: Some(line.id),
-            name: line.entry.name().into(),
-        }
-    }
-
-    /// Where it is.
-    fn place(&mut self, lines: &[Line<'_>]) -> Option<usize> {
-        let is_it = |line: &Line<'_>| {
-            line.server == self.server
-                && match self.id {
-                    Some(id) => line.id == id,
-                    None => line.entry.name() == &*self.name,
-                }
-        };
-        let place = lines.iter().position(is_it)?;
-        self.id = Some(lines[place].id);
-        Some(place)
-    }
-}
-
-/// A level that was left by Enter, to come back to.
-#[derive(Debug)]
-struct Step {
-    /// The level.
-    level: Zoom,
-    /// What pinned it.
-    pinned: Vec<Vec<u8>>,
-    /// Its filter.
-    filter: String,
-    /// The row that was opened.
-    selected: Selected,
-    /// What the row is called in the path.
-    label: Vec<u8>,
-    /// The row, if it was a session.
-    session: Option<Opened>,
-}
-
 /// What is shown.
 #[derive(Debug)]
 pub struct View {
@@ -214,7 +131,7 @@ pub struct View {
     chosen: Vec<(Zoom, Vec<usize>)>,
     /// Widths of the text columns so far: they grow, so that rows stand still.
     pub widths: Vec<usize>,
-    /// Told in the last line until the next key, or for a while.
+    /// Shown in the last line until the next key, or for a while.
     pub message: String,
     /// Where clicks hit something, as drawn last.
     pub targets: Vec<Target>,
