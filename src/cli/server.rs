@@ -44,7 +44,8 @@
 mod address;
 mod reply;
 
-pub use address::{choose, Address, SERVICE_UNKNOWN};
+pub(crate) use address::choose;
+pub use address::{reason, Address, SERVICE_UNKNOWN};
 pub use reply::{foreign, split, Event, ReplyParser, Row, MAX_LINE_BYTES};
 
 use crate::store::Zoom;

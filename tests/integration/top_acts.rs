@@ -203,6 +203,16 @@ fn users_have_their_sessions_counted() {
     top.wait("one fewer", |s| has_row(s, "anna@", "1"));
     top.keys("S");
     top.wait_text("▼SESS");
+    // Not shown, they are not counted; shown again, they are.
+    top.keys("Dc");
+    top.wait_text("[x] SESS");
+    top.keys("jjjj q");
+    top.wait("the column gone", |s| !s.contains("SESS "));
+    daemon.feed(&[records::connect("s4", "bob@example.com", "imap", 14, "")]);
+    top.keys("S");
+    top.wait("counted anew", |s| {
+        s.contains("▼SESS") && has_row(s, "bob@", "2")
+    });
     // A session's process, and how long it has been running.
     top.keys("t3");
     top.wait_text("SERVICE");

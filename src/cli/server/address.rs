@@ -88,7 +88,7 @@ impl Address {
 
     /// Why it could not be asked, and what to do.
     pub fn explain(&self, error: &io::Error) -> String {
-        let text = explain(error);
+        let text = reason(error);
         let Address::Unix(path) = self else {
             return match error.kind() {
                 io::ErrorKind::ConnectionRefused => format!("{text}; {RUNNING}"),
@@ -135,8 +135,8 @@ fn who_may(path: &Path) -> Option<String> {
     })
 }
 
-/// What a failure of a server means, without the system's number.
-fn explain(error: &io::Error) -> String {
+/// What a failure of a server means, in few words and without the system's number.
+pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
@@ -173,8 +173,8 @@ fn candidates() -> Vec<PathBuf> {
 /// connection.
 ///
 /// # Errors
-/// [`Fatal::Told`] when none does, after all that were tried have been listed.
-pub fn choose(named: &[Address]) -> Result<Vec<Address>, Fatal> {
+/// `Fatal::Told` when none does, after all that were tried have been listed.
+pub(crate) fn choose(named: &[Address]) -> Result<Vec<Address>, Fatal> {
     if !named.is_empty() {
         return Ok(named.to_vec());
     }

@@ -12,7 +12,7 @@
 use super::model::{Look, Table};
 use crate::cli::filter;
 use crate::cli::server::{
-    export_request, foreign, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
+    export_request, foreign, reason, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
     SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
@@ -360,8 +360,7 @@ impl Link {
                     connection.set_nonblocking(true)?;
                     Ok((connection, needs_service))
                 });
-                let connection =
-                    connection.map_err(|error| io::Error::other(address.explain(&error)));
+                let connection = connection.map_err(|error| io::Error::other(reason(&error)));
                 // Nobody panics with the list in hand.
                 if let Ok(mut told) = connected.lock() {
                     told.push((index, connection));
@@ -394,6 +393,12 @@ impl Link {
             self.ask_one(index, now);
         }
         self.connect(now);
+    }
+
+    /// Whether the sessions of users are to be counted from now on: that depends on the
+    /// columns that are shown.
+    pub fn count_sessions(&mut self, on: bool) {
+        self.question.counts_sessions = on;
     }
 
     /// Asks the servers that have answered everything.

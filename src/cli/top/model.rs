@@ -64,7 +64,7 @@ const NONE: u32 = u32::MAX;
 enum Slot {
     /// Not kept.
     Ignored,
-    /// A text of the entry, by its place in [`texts`].
+    /// A text of the entry, by its place in [`texts()`].
     Text(usize),
     /// A number of the reading.
     Value(usize),

@@ -156,7 +156,10 @@ impl Screen {
                     self.read_server(index, now);
                 }
             }
-            self.link.give_up_silent(now);
+            // After a stop, what came meanwhile has to be read first.
+            if !set.ready(signal_slot).readable {
+                self.link.give_up_silent(now);
+            }
         }
     }
 
@@ -285,6 +288,8 @@ impl Screen {
     fn press(&mut self, key: super::keys::Key, now: Instant) -> bool {
         self.dirty = true;
         let effect = self.view.press(key, &Lines(&self.link));
+        self.link
+            .count_sessions(self.view.question().counts_sessions);
         let has_message = !self.view.message.is_empty();
         self.message_until = has_message.then(|| now + MESSAGE_TIME);
         match effect {

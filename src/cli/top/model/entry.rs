@@ -75,7 +75,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// One of its texts, by the order of [`texts`].
+    /// One of its texts, by the order of [`texts()`].
     pub fn text(&self, text: usize) -> &[u8] {
         self.texts.get(text, self.text_count.into())
     }
