@@ -6,8 +6,9 @@
 //! knows what one line may look like and `glob` which files an include means.
 //! `build` walks that list once and looks every name up in [`table`], which sets
 //! fields of the typed [`Settings`] through the pairs of functions in `value`; a
-//! name that is not there gets a guess from `hint`. `print` goes the other way
-//! through the same table.
+//! name that is not there gets a guess from `hint`. Of a file that `dovecot` finds to
+//! be Dovecot's own only the statistics are read. `print` goes the other way through
+//! the same table. `origin` remembers where settings stand.
 //!
 //! Invariants:
 //! - a [`Settings`] that [`load`] returned holds only values inside their ranges,
@@ -21,10 +22,12 @@
 //! on who asks, [`Defaults`] holds them.
 
 mod build;
+mod dovecot;
 mod glob;
 mod hint;
 mod lines;
 mod mistake;
+mod origin;
 pub mod own_files;
 mod parse;
 mod print;
@@ -36,6 +39,7 @@ mod value;
 mod tests;
 
 pub use mistake::{Mistake, Mistakes, Place};
+pub use origin::Origins;
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
@@ -74,24 +78,49 @@ fn runtime_dir() -> Option<PathBuf> {
 /// The main configuration file, and whether it has to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file somebody asked for: it must exist.
+    /// A file somebody asked for: it must exist. It may be a pipe.
     Named(PathBuf),
+    /// A file that is read again while the daemon serves: it must exist, and is never
+    /// waited for.
+    Again(PathBuf),
     /// The file looked for when nobody named one: it may be missing.
     Default(PathBuf),
+}
+
+/// A configuration and what is known of it.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The settings.
+    pub settings: Settings,
+    /// Where they were given.
+    pub origins: Origins,
+    /// Whether the main file is Dovecot's own, so that only its statistics were read.
+    pub is_dovecots: bool,
+    /// What an administrator should know about it, in reading order.
+    pub notices: Vec<Mistake>,
 }
 
 /// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`.
 ///
 /// # Errors
 /// Every mistake of the files and of the overrides, in reading order.
+pub fn read(
+    source: &Source,
+    overrides: &[String],
+    defaults: &Defaults,
+) -> Result<Configuration, Mistakes> {
+    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
+    build::build(parse::read(source), overrides.collect(), defaults)
+}
+
+/// The settings of [`read`].
+///
+/// # Errors
+/// As there.
 pub fn load(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Settings, Mistakes> {
-    let mut items = parse::read(source);
-    for text in overrides {
-        items.extend(parse::overriding(text));
-    }
-    build::build(items, defaults)
+    read(source, overrides, defaults).map(|configuration| configuration.settings)
 }

@@ -240,7 +240,7 @@ impl UnixListener {
 /// A TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InetListener {
-    /// The section's name, if it has one; it means nothing.
+    /// The section's name, if it has one; see [`InetListener::new`].
     pub name: Option<String>,
     /// Addresses to listen on; empty: all of IPv4 and all of IPv6.
     pub addresses: Vec<Address>,
@@ -251,13 +251,18 @@ pub struct InetListener {
 }
 
 impl InetListener {
-    /// A section without settings.
+    /// A section without settings. In Dovecot 2.3 the one named `http` is for
+    /// Prometheus.
     pub(super) fn new(name: Option<String>) -> InetListener {
+        let mut options = ListenerOptions::of_inet();
+        if name.as_deref() == Some("http") {
+            options.protocol = Protocol::Http;
+        }
         let blank = InetListener {
             name,
             addresses: Vec::new(),
             port: 0,
-            options: ListenerOptions::of_inet(),
+            options,
         };
         table::with_defaults(blank, table::INET)
     }

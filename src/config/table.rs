@@ -29,6 +29,35 @@ pub struct Setting<T> {
     pub(super) get: fn(&T) -> String,
 }
 
+/// A kind of section, and which one of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// None.
+    Top,
+    /// `service stats`
+    Service,
+    /// The FIFO with this index.
+    Fifo(usize),
+    /// The UNIX socket with this index.
+    Unix(usize),
+    /// The TCP port with this index.
+    Inet(usize),
+    /// One that is not read.
+    Unknown,
+}
+
+/// What is known of a name.
+pub(super) enum Known {
+    /// A setting, and what it is for.
+    Setting(&'static str),
+    /// It exists to be referred to.
+    Variable,
+    /// It may only say `no`.
+    OnlyNo,
+    /// It has no meaning here.
+    Ignored,
+}
+
 /// The user the daemon runs as when nothing else is said.
 pub const DEFAULT_USER: &str = "dovestat";
 /// The directory of the FIFOs and sockets of the system's daemon.
@@ -307,6 +336,10 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
     },
 ];
 
+/// Settings whose value may be the content of a file, `<file`: texts that other
+/// programs have in files of their own, as /etc/mailname.
+pub const FROM_FILE: &[&str] = &["stats_carbon_name", "stats_carbon_server"];
+
 /// Settings of a copied `service` section that have no meaning for one process
 /// with one job.
 pub const SERVICE_IGNORED: &[&str] = &[
@@ -363,6 +396,29 @@ pub(super) fn set<T>(
 ) -> Option<Result<(), String>> {
     let row = rows.iter().find(|row| row.name == name)?;
     Some((row.set)(section, text))
+}
+
+/// What is known of `name` in a section.
+pub(super) fn find(scope: Scope, name: &str) -> Option<Known> {
+    fn about<T>(rows: &[Setting<T>], name: &str) -> Option<Known> {
+        let row = rows.iter().find(|row| row.name == name)?;
+        Some(Known::Setting(row.about))
+    }
+    let is_in = |names: &[&str], known| names.contains(&name).then_some(known);
+    match scope {
+        Scope::Top => about(TOP, name).or_else(|| {
+            let is_variable = VARIABLES.iter().any(|(known, _)| *known == name);
+            is_variable.then_some(Known::Variable)
+        }),
+        Scope::Service => about(SERVICE, name).or_else(|| is_in(SERVICE_IGNORED, Known::Ignored)),
+        Scope::Fifo(_) => about(FILE, name),
+        Scope::Unix(_) => about(FILE, name).or_else(|| about(OPTIONS, name)),
+        Scope::Inet(_) => about(INET, name)
+            .or_else(|| about(OPTIONS, name))
+            .or_else(|| is_in(INET_ONLY_NO, Known::OnlyNo))
+            .or_else(|| is_in(INET_IGNORED, Known::Ignored)),
+        Scope::Unknown => None,
+    }
 }
 
 /// The names of `rows`.

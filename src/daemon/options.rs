@@ -153,8 +153,8 @@ impl Options {
         let mut options = self.clone();
         options.source = match &self.source {
             Source::Default(path) if !path.exists() => Source::Default(path.clone()),
-            Source::Default(path) | Source::Named(path) => {
-                Source::Named(std::path::absolute(path).map_err(Fatal::io("current directory"))?)
+            Source::Default(path) | Source::Named(path) | Source::Again(path) => {
+                Source::Again(std::path::absolute(path).map_err(Fatal::io("current directory"))?)
             }
         };
         Ok(options)
@@ -257,7 +257,7 @@ mod tests {
         let missing = Source::Default("/nonexistent/file".into());
         assert_eq!(
             anchored(Source::Default(there.clone())),
-            Source::Named(there)
+            Source::Again(there)
         );
         assert_eq!(anchored(missing.clone()), missing);
     }

@@ -42,6 +42,23 @@ fn c_name(name: &str) -> io::Result<CString> {
     }
 }
 
+/// Opens a regular file for reading, by whatever symlinks. A FIFO or a device is an
+/// error, and neither waited for nor opened: to open some devices does something.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::other("neither a file nor a link to one");
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let mut options = OpenOptions::new();
+    // It may have been replaced since.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused()),
+    }
+}
+
 /// Whether what was opened is known under one name only. FIFOs and devices may
 /// be where they like: nothing of them can be lost.
 fn is_one_file(file: &File) -> io::Result<bool> {

@@ -1,0 +1,222 @@
+//! Dovecot's own files: how they are recognised, and what is taken from them.
+//!
+//! A whole `dovecot.conf`, or what doveconf(1) prints, can be read as it is. Of
+//! such a file only the statistics are ours: the settings `stats_...` and
+//! `old_stats_...` and the section `service stats` or `service old-stats`. All else,
+//! `base_dir` and `log_path` included, is Dovecot's and left aside.
+//!
+//! A file is Dovecot's own if it has, outside sections, a setting or section that
+//! only Dovecot has ([`is_dovecots`]); so is what it includes, and what the same
+//! `!include conf.d/*.conf` names: one of these may have nothing but a `log_path`. If
+//! that pattern is relative, the file with the line is Dovecot's as well, where
+//! ours names Dovecot's by an absolute path or one by one.
+//!
+//! What instructions for the statistics tell to add ([`FROM_INSTRUCTIONS`]) proves
+//! nothing: it is easily put into the wrong file, ours, and is a mistake there.
+
+use super::parse::{Included, Item, Text, What};
+use std::collections::BTreeSet;
+
+/// Settings outside sections that only Dovecot has.
+const SETTINGS: &[&str] = &[
+    "deliver_log_format",
+    "disable_plaintext_auth",
+    "first_valid_gid",
+    "first_valid_uid",
+    "last_valid_gid",
+    "last_valid_uid",
+    "libexec_dir",
+    "lock_method",
+    "mbox_write_locks",
+    "mmap_disable",
+    "postmaster_address",
+    "protocols",
+    "quota_full_tempfail",
+    "recipient_delimiter",
+    "rejection_reason",
+    "sendmail_path",
+    "shutdown_clients",
+    "submission_host",
+    "verbose_proctitle",
+    "verbose_ssl",
+];
+
+/// Beginnings of such names.
+const FAMILIES: &[&str] = &[
+    "auth_",
+    "dict_",
+    "director_",
+    "doveadm_",
+    "imap_",
+    "imapc_",
+    "lda_",
+    "lmtp_",
+    "login_",
+    "mail_",
+    "mailbox_",
+    "maildir_",
+    "managesieve_",
+    "mdbox_",
+    "pop3_",
+    "pop3c_",
+    "replication_",
+    "ssl_",
+    "submission_",
+];
+
+/// Sections outside others that only Dovecot has.
+const SECTIONS: &[&str] = &[
+    "dict",
+    "event_exporter",
+    "local",
+    "local_name",
+    "metric",
+    "namespace",
+    "passdb",
+    "remote",
+    "userdb",
+];
+
+/// Its services beside the statistics.
+const SERVICES: &[&str] = &[
+    "anvil",
+    "auth",
+    "auth-worker",
+    "config",
+    "dict",
+    "dict-async",
+    "dns_client",
+    "doveadm",
+    "imap",
+    "imap-hibernate",
+    "imap-login",
+    "indexer-worker",
+    "lmtp",
+    "log",
+    "managesieve-login",
+    "pop3",
+    "pop3-login",
+    "replicator",
+    "submission-login",
+];
+
+/// What Dovecot's manual and others say to set for the statistics in Dovecot's own
+/// configuration.
+pub const FROM_INSTRUCTIONS: &[&str] = &[
+    "auth_stats",
+    "mail_access_groups",
+    "mail_plugins",
+    "plugin",
+    "protocol",
+];
+
+/// Sections that came with the new statistics of Dovecot 2.3, whose `service stats`
+/// is another than that of 2.2.
+const NEW_STATISTICS: &[&str] = &["event_exporter", "metric"];
+
+/// Listeners of the new statistics of Dovecot 2.3. If they were opened by another
+/// program, Dovecot would refuse to start.
+const NEW_LISTENERS: &[&str] = &["stats-reader", "stats-writer"];
+
+/// Whether a `unix_listener` of this name is one of the new statistics.
+pub fn is_new_listener(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    NEW_LISTENERS.contains(&last)
+}
+
+/// What is known of the files of a configuration.
+#[derive(Debug, Default)]
+pub struct Owners {
+    /// Whether each is Dovecot's own.
+    dovecots: Vec<bool>,
+    /// Whether these have the new statistics beside the old ones.
+    pub has_new_statistics: bool,
+}
+
+impl Owners {
+    /// Finds out whose files these are.
+    pub fn of(text: &Text) -> Owners {
+        let mut dovecots = vec![false; text.files.len()];
+        for item in outermost(&text.items) {
+            if let (Some(file), true) = (item.file, is_dovecots(&item.what)) {
+                dovecots[file] = true;
+            }
+        }
+        // Until nothing follows from what is known any more.
+        let mut known = 0;
+        loop {
+            let mut patterns = BTreeSet::new();
+            for (file, read) in text.files.iter().enumerate() {
+                let Some(included) = read.included else {
+                    continue;
+                };
+                dovecots[file] |= dovecots[included.by];
+                if dovecots[file] && included.is_pattern {
+                    patterns.insert(included.include);
+                    dovecots[included.by] |= included.is_relative;
+                }
+            }
+            for (file, read) in text.files.iter().enumerate() {
+                let is_beside = |included: Included| patterns.contains(&included.include);
+                dovecots[file] |= read.included.is_some_and(is_beside);
+            }
+            let count = dovecots.iter().filter(|is| **is).count();
+            if count == std::mem::replace(&mut known, count) {
+                break;
+            }
+        }
+        let mut owners = Owners {
+            dovecots,
+            has_new_statistics: false,
+        };
+        owners.has_new_statistics = outermost(&text.items)
+            .filter(|item| owners.is_dovecots(item.file))
+            .any(|item| match &item.what {
+                What::Open { kind, name, .. } => {
+                    (kind == "service" && name.as_deref() == Some("old-stats"))
+                        || NEW_STATISTICS.contains(&kind.as_str())
+                }
+                What::Set { key, .. } => key.starts_with("old_stats_"),
+                _ => false,
+            });
+        owners
+    }
+
+    /// Whether a file is Dovecot's own; an override never is.
+    pub fn is_dovecots(&self, file: Option<usize>) -> bool {
+        file.is_some_and(|file| self.dovecots.get(file) == Some(&true))
+    }
+}
+
+/// The items outside sections, those that open one included.
+fn outermost(items: &[Item]) -> impl Iterator<Item = &Item> {
+    let mut depth = 0usize;
+    items.iter().filter(move |item| match item.what {
+        What::Open { .. } => {
+            depth += 1;
+            depth == 1
+        }
+        What::Close => {
+            depth -= 1;
+            false
+        }
+        _ => depth == 0,
+    })
+}
+
+/// Whether what stands outside sections says that its file is Dovecot's.
+fn is_dovecots(what: &What) -> bool {
+    match what {
+        What::Set { key, .. } => {
+            let key = key.as_str();
+            let is_of_family = |family: &&str| key.starts_with(*family);
+            !FROM_INSTRUCTIONS.contains(&key)
+                && (SETTINGS.contains(&key) || FAMILIES.iter().any(is_of_family))
+        }
+        What::Open { kind, name, .. } => {
+            let name = name.as_deref().unwrap_or_default();
+            SECTIONS.contains(&kind.as_str()) || (kind == "service" && SERVICES.contains(&name))
+        }
+        _ => false,
+    }
+}
