@@ -16,7 +16,7 @@
 use super::dovecot::{self, Owners};
 use super::hint;
 use super::lines::unquote;
-use super::mistake::{named, quoted, Mistake, Mistakes, Place};
+use super::mistake::{named, quoted, Mistake, Place};
 use super::origin::Origins;
 use super::own_files::own_files;
 use super::parse::{self, Item, Text, What};
@@ -33,15 +33,14 @@ use std::rc::Rc;
 const VALUE_MAX_BYTES: usize = 4096;
 
 /// The configuration that a text, and the items of overrides behind it, make of
-/// the defaults.
-///
-/// # Errors
-/// All mistakes, in the order of the items.
+/// the defaults, and all mistakes, in the order of the items. `main` stands for the
+/// text as a whole.
 pub fn build(
     text: Text,
     overrides: Vec<Item>,
     defaults: &Defaults,
-) -> Result<Configuration, Mistakes> {
+    main: Place,
+) -> (Configuration, Vec<Mistake>) {
     let owners = Owners::of(&text);
     let variables = table::VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut builder = Builder {
@@ -61,16 +60,16 @@ pub fn build(
         builder.item(item);
     }
     builder.check_whole();
-    if builder.mistakes.is_empty() {
-        return Ok(Configuration {
-            settings: builder.settings,
-            is_dovecots: builder.owners.is_dovecots(Some(0)),
-            notices: builder.notices,
-            origins: builder.origins,
-        });
-    }
+    builder.note_open_ports();
     let mistakes = builder.mistakes.into_iter().map(|(_, mistake)| mistake);
-    Err(Mistakes(mistakes.collect()))
+    let configuration = Configuration {
+        settings: builder.settings,
+        is_dovecots: builder.owners.is_dovecots(Some(0)),
+        notices: builder.notices,
+        origins: builder.origins,
+        main,
+    };
+    (configuration, mistakes.collect())
 }
 
 /// Where a listener was opened.
@@ -454,7 +453,8 @@ impl Builder {
         let same = |a: &Path, b: &Path| a.components().eq(b.components());
         for (index, (setting, path)) in files.iter().enumerate() {
             let shown = quoted(&path.to_string_lossy());
-            let whole = Place::whole(setting);
+            let given = self.origins.of(Scope::Top, setting).cloned();
+            let whole = given.unwrap_or_else(|| Place::whole(setting));
             if let Some((scope, _)) = listeners.iter().find(|(_, other)| same(path, other)) {
                 let opened = self.opened(*scope);
                 let found = opened.map(|opened| (opened.order, opened.place.clone()));
@@ -468,6 +468,24 @@ impl Builder {
                 let message =
                     format!("{shown} is needed for {other} as well: give one of them another path");
                 self.wrong_at(self.now, &whole, message);
+            }
+        }
+    }
+
+    /// Notes listeners on all addresses that were not asked to be there.
+    fn note_open_ports(&mut self) {
+        for (index, inet) in self.settings.inet_listeners.iter().enumerate() {
+            let is_open = inet.addresses.is_empty() && inet.allow_nets.is_empty();
+            let place = self.origins.of(Scope::Inet(index), "address");
+            if let (true, 1.., Some(place)) = (is_open, inet.port, place) {
+                self.notices.push(Mistake {
+                    place: place.clone(),
+                    message: format!(
+                        "inet_listener: no address is set: all who can reach port {} on any \
+                         address of this host can read all statistics; set address or allow_nets",
+                        inet.port
+                    ),
+                });
             }
         }
     }

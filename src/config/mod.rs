@@ -39,16 +39,18 @@ mod value;
 mod tests;
 
 pub use mistake::{Mistake, Mistakes, Place};
-pub use origin::Origins;
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, StateDir, UnixListener,
 };
+pub use table::{Scope, CHROOT_MADE};
 pub use value::show_size;
 
+use origin::Origins;
+
 use crate::sys::user::effective_uid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The defaults that depend on who starts the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,30 +89,63 @@ pub enum Source {
     Default(PathBuf),
 }
 
+impl Source {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        let (Source::Named(path) | Source::Again(path) | Source::Default(path)) = self;
+        path
+    }
+}
+
 /// A configuration and what is known of it.
 #[derive(Debug)]
 pub struct Configuration {
     /// The settings.
     pub settings: Settings,
     /// Where they were given.
-    pub origins: Origins,
+    origins: Origins,
+    /// The place of those that were given nowhere: the main file as a whole.
+    main: Place,
     /// Whether the main file is Dovecot's own, so that only its statistics were read.
     pub is_dovecots: bool,
     /// What an administrator should know about it, in reading order.
     pub notices: Vec<Mistake>,
 }
 
-/// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`.
+impl Configuration {
+    /// Where a setting was given, else where its section was opened, else the main
+    /// file as a whole.
+    pub fn place_of(&self, scope: Scope, name: &str) -> Place {
+        self.origins.of(scope, name).unwrap_or(&self.main).clone()
+    }
+}
+
+/// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`: what
+/// can be made of it, and every mistake of the files and of the overrides, in reading
+/// order.
+pub fn examine(
+    source: &Source,
+    overrides: &[String],
+    defaults: &Defaults,
+) -> (Configuration, Vec<Mistake>) {
+    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
+    let main = Place::whole(&source.path().to_string_lossy());
+    build::build(parse::read(source), overrides.collect(), defaults, main)
+}
+
+/// The same where a mistake is an end to it.
 ///
 /// # Errors
-/// Every mistake of the files and of the overrides, in reading order.
+/// All of them.
 pub fn read(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Configuration, Mistakes> {
-    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
-    build::build(parse::read(source), overrides.collect(), defaults)
+    match examine(source, overrides, defaults) {
+        (configuration, mistakes) if mistakes.is_empty() => Ok(configuration),
+        (_, mistakes) => Err(Mistakes(mistakes)),
+    }
 }
 
 /// The settings of [`read`].

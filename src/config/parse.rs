@@ -105,7 +105,7 @@ pub enum What {
 
 /// Reads the main file and everything it includes.
 pub fn read(source: &Source) -> Text {
-    let (Source::Named(path) | Source::Again(path) | Source::Default(path)) = source;
+    let path = source.path();
     let mut reader = Reader::new();
     let opened = match source {
         Source::Named(_) => File::open(path),

@@ -5,6 +5,7 @@
 //! were given, and nothing here finds out whether users, hosts or paths exist.
 
 use super::{table, Defaults};
+use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -246,6 +247,8 @@ pub struct InetListener {
     pub addresses: Vec<Address>,
     /// The port; 0: the listener is switched off.
     pub port: u16,
+    /// Networks that clients may come from; empty: all.
+    pub allow_nets: Vec<Network>,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
@@ -262,6 +265,7 @@ impl InetListener {
             name,
             addresses: Vec::new(),
             port: 0,
+            allow_nets: Vec::new(),
             options,
         };
         table::with_defaults(blank, table::INET)

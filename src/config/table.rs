@@ -68,6 +68,8 @@ pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
 /// The UNIX sockets there are when nothing else is said.
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
+/// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
+pub const CHROOT_MADE: &str = "empty";
 /// The least `stats_memory_limit`.
 pub const MEMORY_LIMIT_MIN_BYTES: u64 = 256 * 1024;
 /// carbon's own port.
@@ -286,7 +288,7 @@ pub const INET: &[Setting<InetListener>] = &[
         default: Some(""),
         about: "addresses to listen on, * is all IPv4, :: all IPv6; empty: both",
         set: |l, v| put(&mut l.addresses, value::addresses(v)),
-        get: |l| value::show_addresses(&l.addresses),
+        get: |l| value::show_list(&l.addresses),
     },
     Setting {
         name: "port",
@@ -294,6 +296,13 @@ pub const INET: &[Setting<InetListener>] = &[
         about: "port to listen on; 0: no such listener",
         set: |l, v| put(&mut l.port, value::port(v)),
         get: |l| l.port.to_string(),
+    },
+    Setting {
+        name: "allow_nets",
+        default: Some(""),
+        about: "networks that clients may come from, as 192.0.2.0/24; empty: all",
+        set: |l, v| put(&mut l.allow_nets, value::networks(v)),
+        get: |l| value::show_list(&l.allow_nets),
     },
 ];
 

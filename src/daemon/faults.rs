@@ -80,6 +80,7 @@ faults! {
     RequestTooLong Warning SOME "connection closed: request of more than 4096 bytes";
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     HttpRefused Warning SOME "connection closed: HTTP request refused";
+    NotAllowed Warning SOME "connection closed: the client may not come from there";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";

@@ -215,12 +215,14 @@ fn open_inet(
             };
             // A socket of the manager may stand for several of the addresses.
             wanted.retain(|&other| other != address && !covers(&socket, other));
-            opened.listeners.push(Listener::new(
+            let mut new = Listener::new(
                 Socket::Tcp(socket),
                 Section::Inet(index),
                 &listener.options,
                 &name,
-            ));
+            );
+            new.allow_nets.clone_from(&listener.allow_nets);
+            opened.listeners.push(new);
         }
     }
     Ok(())

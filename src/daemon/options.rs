@@ -3,7 +3,8 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
+use super::preflight;
+use crate::config::{self, Configuration, Defaults, LogPath, Mistakes, Shown, Source};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -164,8 +165,8 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn load(&self) -> Result<Settings, Fatal> {
-        config::load(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
+    pub fn load(&self) -> Result<Configuration, Fatal> {
+        config::read(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
     /// Reads the configuration as it holds for this daemon: in the foreground it
@@ -173,12 +174,39 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::load`].
-    pub fn load_to_serve(&self) -> Result<Settings, Fatal> {
-        let mut settings = self.load()?;
+    pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
+        let mut configuration = self.load()?;
         if self.foreground {
-            settings.log_path = LogPath::Stderr;
+            configuration.settings.log_path = LogPath::Stderr;
         }
-        Ok(settings)
+        Ok(configuration)
+    }
+
+    /// Looks for mistakes in the configuration, those that are found only on this
+    /// system included, and says if there are none.
+    ///
+    /// # Errors
+    /// [`Fatal::Configuration`] with all mistakes.
+    pub fn check(&self) -> Result<(), Fatal> {
+        let (configuration, mut mistakes) =
+            config::examine(&self.source, &self.overrides, &Defaults::ours());
+        for notice in &configuration.notices {
+            // There is nowhere else to tell that this failed.
+            let _ = writeln!(io::stderr(), "{} (notice)", notice);
+        }
+        mistakes.extend(preflight::missing_for_check(&configuration));
+        if !mistakes.is_empty() {
+            return Err(Fatal::Configuration(Mistakes(mistakes)));
+        }
+        let file = self.source.path().display();
+        let remark = match &self.source {
+            Source::Default(path) if !path.exists() => " (there is no such file: all defaults)",
+            _ if configuration.is_dovecots => {
+                " (Dovecot's own file: only settings and service of its statistics are taken)"
+            }
+            _ => "",
+        };
+        print(&format!("{file}: ok{remark}\n"))
     }
 }
 

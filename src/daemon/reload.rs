@@ -21,6 +21,7 @@ fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
     }
     for listener in &mut inet {
         listener.options = ListenerOptions::of_inet();
+        listener.allow_nets = Vec::new();
     }
     (unix, inet)
 }
@@ -85,7 +86,7 @@ impl Daemon {
             ));
         }
         let new = match self.options.load_to_serve() {
-            Ok(settings) => settings,
+            Ok(configuration) => configuration.settings,
             Err(fatal) => {
                 for line in fatal.to_string().lines() {
                     self.log.error(line);
@@ -105,7 +106,11 @@ impl Daemon {
         for listener in &mut self.listeners {
             let options = match listener.section {
                 Section::Unix(index) => &self.settings.unix_listeners[index].options,
-                Section::Inet(index) => &self.settings.inet_listeners[index].options,
+                Section::Inet(index) => {
+                    let inet = &self.settings.inet_listeners[index];
+                    listener.allow_nets.clone_from(&inet.allow_nets);
+                    &inet.options
+                }
                 Section::Unnamed => continue,
             };
             // Clients that are connected keep theirs.

@@ -498,6 +498,12 @@ impl Daemon {
                     io::ErrorKind::WouldBlock => return,
                     // The peer went away again.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::PermissionDenied => {
+                        let report = || format!("{}: {error}", listener.name);
+                        let (faults, log) = (&mut self.faults, &mut self.log);
+                        faults.report(log, Fault::NotAllowed, now.uptime_secs, report);
+                        continue;
+                    }
                     _ => {
                         let name = Rc::clone(&listener.name);
                         let report = || format!("{name}: {error}");

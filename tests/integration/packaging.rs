@@ -153,6 +153,40 @@ fn the_sample_has_every_setting_at_its_default() {
     }
 }
 
+/// Whoever wants one setting takes one `#` away.
+#[test]
+fn every_line_of_the_sample_can_be_uncommented_alone() {
+    let sample = fs::read_to_string(packaging("dovestatd.conf")).expect("the sample");
+    let lines: Vec<&str> = sample.lines().collect();
+    let uncovered: Vec<String> = lines.iter().map(|line| sample_in_force(line)).collect();
+    let dir = TempDir::new("lines");
+    let mut changed = 0;
+    for index in (0..lines.len()).filter(|index| uncovered[*index] != lines[*index]) {
+        let mut text = lines.clone();
+        text[index] = &uncovered[index];
+        let file = dir.write("dovestatd.conf", &text.join("\n"));
+        let output = run(&["-n", "-c", &file]);
+        assert!(output.status.success(), "{}: {output:?}", text[index]);
+        changed += 1;
+    }
+    assert!(changed > 30, "{changed}");
+    // One that matters: who may report.
+    let mail = lines
+        .iter()
+        .position(|line| line.contains("fifo_listener stats-mail"));
+    let user = mail.expect("the section") + 2;
+    let mut text = lines.clone();
+    text[user] = "    user = vmail";
+    let file = dir.write("dovestatd.conf", &text.join("\n"));
+    let printed = run(&["-n", "-c", &file]).stdout;
+    let expected = "  fifo_listener stats-mail {\n    user = vmail\n  }\n";
+    assert!(
+        crate::harness::text(&printed).contains(expected),
+        "{}",
+        crate::harness::text(&printed)
+    );
+}
+
 /// Installs everything below `dir`, the units with the daemon at its place there.
 fn install(dir: &TempDir, prefix: &str, destination: &str) -> Output {
     let build = Path::new(program())

@@ -220,12 +220,12 @@ fn paths_of_the_daemons_own_files() {
     // A default listener, and two settings.
     assert_eq!(
         read("base_dir = /b\npidfile = /b/stats").unwrap_err(),
-        "pidfile: a listener has the path \"/b/stats\", where the daemon keeps a file of its \
+        "main.conf:2: a listener has the path \"/b/stats\", where the daemon keeps a file of its \
          own (pidfile): give one of them another path"
     );
     assert_eq!(
         read("pidfile = /x\nlog_path = //x").unwrap_err(),
-        "log_path: \"//x\" is needed for pidfile as well: give one of them another path"
+        "main.conf:2: \"//x\" is needed for pidfile as well: give one of them another path"
     );
 }
 

@@ -1,0 +1,57 @@
+//! The listeners as the log lists them at the start: where, for whom, how.
+
+use super::listener::{Listener, Section};
+use super::opening::Opened;
+use crate::config::{Protocol, Settings};
+use crate::sys::user::{group_name, user_name};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// A line for each. To be called while the database of users is within reach.
+pub fn lines(opened: &Opened, settings: &Settings) -> Vec<String> {
+    let fifos = opened.fifos.iter().map(|fifo| {
+        let path = settings.base_dir.join(&**fifo.name());
+        format!("records from {}", access(&path))
+    });
+    let clients = opened.listeners.iter().map(|listener| {
+        let protocol = match listener.options.protocol {
+            Protocol::Stats => "clients",
+            Protocol::Http => "clients of HTTP",
+        };
+        format!("{protocol} at {}", address(listener, settings))
+    });
+    fifos.chain(clients).collect()
+}
+
+/// Where clients of a listener connect, and who may.
+fn address(listener: &Listener, settings: &Settings) -> String {
+    if let Section::Unix(index) = listener.section {
+        let name = &settings.unix_listeners[index].file.name;
+        return access(&settings.base_dir.join(name));
+    }
+    let name = listener.name.trim_start_matches("inet_listener ");
+    match listener.allow_nets.is_empty() {
+        true => name.to_owned(),
+        false => {
+            let nets = listener.allow_nets.iter().map(ToString::to_string);
+            let nets: Vec<String> = nets.collect();
+            format!("{name} (from {})", nets.join(" "))
+        }
+    }
+}
+
+/// A path, and who may open it.
+pub fn access(path: &Path) -> String {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(found) => format!(
+            "{shown} (owner {}, group {}, mode {:04o})",
+            user_name(found.uid()),
+            group_name(found.gid()),
+            found.permissions().mode() & 0o7777
+        ),
+        // One that was passed under another name.
+        Err(_) => shown.to_string(),
+    }
+}

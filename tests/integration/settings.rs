@@ -1,0 +1,256 @@
+//! What the configuration names and this system does not have, what the start says of
+//! the settings it has taken, and who may connect.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::process::{Command, Output};
+
+use crate::harness::{free_port, is_root, run, text, wait_until, Daemon, Setup, TempDir};
+
+/// `dovestatd -t` on a file.
+fn check(file: &str) -> Output {
+    run(&["-t", "-c", file])
+}
+
+/// What a start says that is refused for the configuration.
+#[track_caller]
+fn refused(file: &str) -> String {
+    let output = run(&["-F", "-c", file]);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    text(&output.stderr)
+}
+
+#[test]
+fn a_check_finds_all_that_the_start_refuses() {
+    let dir = TempDir::new("missing");
+    let at = |name: &str| dir.at(name);
+    let file = dir.write(
+        "dovestatd.conf",
+        &format!(
+            "base_dir = {}\nlog_path = {}\npidfile = {}\nstate_dir = {}\nservice stats {{\n\
+             user = no-such-user\ngroup = no-such-group\nchroot = jail\n\
+             fifo_listener stats-mail {{\nuser = no-such-vmail\ngroup = no-such-mail\n}}\n\
+             fifo_listener {} {{\n}}\nunix_listener sub/stats {{\nuser = 12345\n}}\n\
+             unix_listener off/stats {{\nmode = 0\nuser = no-such-one\n}}\n}}\n",
+            at("no/base"),
+            at("no/log"),
+            at("no/pid"),
+            at("no/state/dir"),
+            at("no/fifo"),
+        ),
+    );
+    let output = check(&file);
+    assert_eq!(output.status.code(), Some(78));
+    let told = text(&output.stderr).replace(&format!("{}/", dir.path().display()), "");
+    let service = if is_root() {
+        "dovestatd.conf:6: service stats: user: no user no-such-user on this system\n\
+         dovestatd.conf:7: service stats: group: no group no-such-group on this system\n\
+         dovestatd.conf:8: service stats: chroot: the directory no/base/jail does not exist\n"
+    } else {
+        ""
+    };
+    let expected = format!(
+        "dovestatd.conf:4: state_dir no/state/dir: the directory no/state does not exist\n\
+         dovestatd.conf:1: base_dir no/base: the directory no does not exist\n\
+         dovestatd.conf:2: log_path no/log: the directory no does not exist\n\
+         dovestatd.conf:3: pidfile no/pid: the directory no does not exist\n\
+         {service}\
+         dovestatd.conf:10: fifo_listener stats-mail: no user no-such-vmail on this system\n\
+         dovestatd.conf:11: fifo_listener stats-mail: no group no-such-mail on this system\n\
+         dovestatd.conf:13: fifo_listener no/fifo: the directory no does not exist\n\
+         dovestatd.conf:15: unix_listener sub/stats: the directory no/base/sub does not exist\n"
+    );
+    assert_eq!(
+        told.replace(&format!("{}", dir.path().display()), "."),
+        expected
+    );
+    // The start says the same, but for the log, which is standard error with -F, and
+    // the state, which it can do without.
+    let without_log: Vec<&str> = expected
+        .lines()
+        .filter(|l| !l.contains("log_path") && !l.contains("state_dir"))
+        .collect();
+    let said = refused(&file).replace(&format!("{}/", dir.path().display()), "");
+    assert_eq!(said.lines().collect::<Vec<_>>(), without_log);
+    assert!(!dir.path().join("no").exists(), "directories were made");
+
+    let wrong = dir.write("wrong.conf", "base_dri = /x\npidfile = /nonexistent/pid\n");
+    let both = text(&check(&wrong).stderr);
+    assert!(both.contains("wrong.conf:1: unknown setting"), "{both}");
+    assert!(
+        both.contains("wrong.conf:2: pidfile /nonexistent/pid: "),
+        "{both}"
+    );
+
+    let good = dir.write("good.conf", &format!("base_dir = {}\n", at("base")));
+    let output = check(&good);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("{good}: ok\n"));
+    assert_eq!(text(&output.stderr), "");
+    assert!(!dir.path().join("base").exists(), "a check made it");
+}
+
+/// A slip in a path makes no chain of directories.
+#[test]
+fn a_slip_in_base_dir_is_told() {
+    let dir = TempDir::new("slip");
+    let file = dir.write(
+        "dovestatd.conf",
+        &format!("base_dir = {}\n", dir.at("rnu/stats")),
+    );
+    let said = refused(&file);
+    let expected = format!(
+        "{file}:1: base_dir {}: the directory {} does not exist\n",
+        dir.at("rnu/stats"),
+        dir.at("rnu")
+    );
+    assert_eq!(said, expected);
+    assert!(!dir.path().join("rnu").exists());
+}
+
+#[test]
+fn the_start_lists_listeners_and_sizes() {
+    let port = free_port();
+    let http = free_port();
+    let setup = Setup::new()
+        .service("fifo_listener stats-user {\nmode = 0622\n}")
+        .inet(port, "allow_nets = 127.0.0.0/8")
+        .service(&format!("inet_listener http {{\nport = {http}\n}}"));
+    let daemon = Daemon::with("listing", &setup);
+    let (log, run) = (daemon.log(), daemon.dir.at("run"));
+    let id = |option| {
+        let output = Command::new("id").arg(option).output().expect("run id");
+        text(&output.stdout).trim().to_owned()
+    };
+    let (user, group) = (id("-un"), id("-gn"));
+    for line in [
+        format!(
+            "dovestatd: records from {run}/stats-mail (owner {user}, group {group}, mode 0600)\n"
+        ),
+        format!(
+            "dovestatd: records from {run}/stats-user (owner {user}, group {group}, mode 0622)\n"
+        ),
+        format!("dovestatd: clients at {run}/stats (owner {user}, group {group}, mode 0600)\n"),
+        format!("dovestatd: clients at 127.0.0.1:{port} (from 127.0.0.0/8)\n"),
+        format!("dovestatd: clients of HTTP at 0.0.0.0:{http}\n"),
+        format!("serving in {run}, memory limit 16 M\n"),
+    ] {
+        assert!(log.contains(&line), "{line}\n{log}");
+    }
+    let open = format!(
+        "warning: {}:{}: inet_listener: no address is set: all who can reach port {http} on any \
+         address of this host can read all statistics; set address or allow_nets\n",
+        daemon.dir.at("dovestatd.conf"),
+        fs::read_to_string(daemon.dir.at("dovestatd.conf"))
+            .expect("the configuration")
+            .lines()
+            .position(|line| line.contains("inet_listener http"))
+            .expect("the section")
+            + 1
+    );
+    assert!(log.contains(&open), "{log}");
+}
+
+/// Connects to a port of the loopback from an address of it.
+fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+    let address = |ip: [u8; 4], port: u16| libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(ip),
+        },
+        sin_zero: [0; 8],
+    };
+    let length = std::mem::size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor is new and owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let source = address(from, 0);
+    // SAFETY: the address and its length are of one object that outlives the call.
+    let bound = unsafe { libc::bind(fd, std::ptr::from_ref(&source).cast(), length) };
+    assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+    let target = address([127, 0, 0, 1], port);
+    // SAFETY: likewise.
+    let done = unsafe { libc::connect(fd, std::ptr::from_ref(&target).cast(), length) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    TcpStream::from(socket)
+}
+
+/// Whether a client from an address is answered, not closed.
+fn is_answered(from: [u8; 4], port: u16) -> bool {
+    use std::io::Write as _;
+    let mut client = connect_from(from, port);
+    // One that is refused may be gone already.
+    let _ = client.write_all(b"EXPORT\tglobal\n");
+    let mut byte = [0];
+    matches!(client.read(&mut byte), Ok(1))
+}
+
+#[test]
+fn only_allowed_networks_are_served() {
+    let port = free_port();
+    let setup = Setup::new().inet(port, "allow_nets = 127.0.0.2 127.1.0.0/16");
+    let mut daemon = Daemon::with("allow-nets", &setup);
+    assert!(is_answered([127, 0, 0, 2], port));
+    assert!(is_answered([127, 1, 255, 255], port));
+    assert!(!is_answered([127, 0, 0, 1], port));
+    assert!(!is_answered([127, 2, 0, 0], port));
+    let told = format!(
+        "warning: connection closed: the client may not come from there: \
+         inet_listener 127.0.0.1:{port}: 127.0.0.1 is in none of allow_nets\n"
+    );
+    assert!(daemon.log().contains(&told), "{}", daemon.log());
+    // A change holds from HUP on.
+    let file = daemon.dir.at("dovestatd.conf");
+    let config = fs::read_to_string(&file).expect("the configuration");
+    fs::write(&file, config.replace("127.0.0.2 127.1.0.0/16", "127.0.0.1")).expect("write it");
+    daemon.signal(libc::SIGHUP);
+    wait_until("the reload", || {
+        daemon.log().contains("settings read again")
+    });
+    assert!(!is_answered([127, 0, 0, 2], port));
+    assert!(is_answered([127, 0, 0, 1], port));
+    daemon.assert_alive();
+}
+
+#[test]
+fn an_empty_chroot_is_made_as_dovecot_does() {
+    if !is_root() {
+        return crate::harness::skipped("an_empty_chroot_is_made_as_dovecot_does", "not root");
+    }
+    let setup = Setup::new().service("chroot = empty");
+    let daemon = Daemon::with("empty", &setup);
+    daemon.feed(&["CONNECT\tid1\tuser@example.org\timap\t1"]);
+    assert_eq!(daemon.client().export("session").rows.len(), 1);
+    let empty = daemon.dir.path().join("run/empty");
+    let root = fs::read_link(format!("/proc/{}/root", daemon.pid())).expect("its root");
+    assert_eq!(root, empty);
+    assert_eq!(fs::read_dir(&empty).expect("a directory").count(), 0);
+    daemon.stop();
+}
+
+/// A HUP with an include that became a FIFO changes nothing and waits for nothing.
+#[test]
+fn hup_waits_for_no_fifo() {
+    let dir = TempDir::new("hup-fifo");
+    let include = dir.write("more.conf", "stats_carbon_name = a\n");
+    let setup = Setup {
+        lines: vec![format!("!include {include}")],
+        ..Setup::new()
+    };
+    let mut daemon = Daemon::in_dir(dir, &setup);
+    fs::remove_file(&include).expect("remove it");
+    let made = Command::new("mkfifo").arg(&include).status();
+    assert!(made.expect("run mkfifo").success());
+    daemon.signal(libc::SIGHUP);
+    let told = format!("\"{include}\" cannot be read: neither a file nor a link to one\n");
+    wait_until("the reload refused", || {
+        let log = daemon.log();
+        log.contains(&told) && log.contains("the settings stay as they were")
+    });
+    daemon.assert_alive();
+}
