@@ -3,7 +3,7 @@
 use super::listener::{Listener, Section};
 use super::opening::Opened;
 use crate::config::{Protocol, Settings};
-use crate::sys::user::{group_name, user_name};
+use crate::sys::user::{group_name, User};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -45,12 +45,17 @@ fn address(listener: &Listener, settings: &Settings) -> String {
 pub fn access(path: &Path) -> String {
     let shown = path.display();
     match fs::metadata(path) {
-        Ok(found) => format!(
-            "{shown} (owner {}, group {}, mode {:04o})",
-            user_name(found.uid()),
-            group_name(found.gid()),
-            found.permissions().mode() & 0o7777
-        ),
+        Ok(found) => {
+            let (uid, gid) = (found.uid().to_string(), found.gid());
+            let user = User::find(&uid).ok().flatten().and_then(|user| user.name);
+            let group = group_name(gid).ok().flatten();
+            format!(
+                "{shown} (owner {}, group {}, mode {:04o})",
+                user.unwrap_or(uid),
+                group.unwrap_or(gid.to_string()),
+                found.permissions().mode() & 0o7777
+            )
+        }
         // One that was passed under another name.
         Err(_) => shown.to_string(),
     }

@@ -9,6 +9,7 @@
 use super::listener::Section;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{InetListener, ListenerOptions, Service, Settings, UnixListener};
+use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -81,9 +82,9 @@ impl Daemon {
     pub(super) fn reload(&mut self, instant: Instant) {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();
-            self.log.error(&format!(
-                "log_path {path}: {error}; logging to the old file"
-            ));
+            let why = reason(&error);
+            let text = format!("log_path {path}: {why}; logging to the old file");
+            self.log.error(&text);
         }
         let new = match self.options.load_to_serve() {
             Ok(configuration) => configuration.settings,

@@ -24,13 +24,19 @@ use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
+use crate::sys::reason;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+/// What the starter hears where nothing else would hear anything.
+const UNHEARD: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
+                       is one; set log_path to a file, or use -F\n";
 
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
@@ -107,6 +113,10 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
+    if !log.is_heard() {
+        // The starter's, until it hears that all is well.
+        let _ = io::stderr().write_all(UNHEARD.as_bytes());
+    }
     tidy_up_panics(settings.log_path.clone(), Vec::new());
     for notice in &notices {
         log.warning(&notice.to_string());
@@ -301,7 +311,7 @@ fn give_up_privileges(log: &mut Log) {
     // An old kernel, or a filter of system calls: less safe, and no reason to
     // serve nobody.
     if let Err(error) = capabilities.and_then(|()| forbid_new()) {
-        log.warning(&format!("give up privileges: {error}"));
+        log.warning(&format!("give up privileges: {}", reason(&error)));
     }
 }
 

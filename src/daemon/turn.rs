@@ -14,7 +14,7 @@ use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::FifoInput;
 use super::listener::Listener;
-use super::log::{visible, Log};
+use super::log::{size, visible, Log};
 use super::manager::Manager;
 use super::opening::{Opened, Placed};
 use super::options::Options;
@@ -24,6 +24,7 @@ use crate::config::{Service, Settings};
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
+use crate::sys::reason;
 use crate::sys::signal::Signals;
 use std::collections::BinaryHeap;
 use std::io;
@@ -120,7 +121,7 @@ pub fn make_room_for_clients(service: &Service, log: &mut Log) {
         Ok(got) => log.warning(&format!(
             "client_limit {client_limit} needs {wanted} descriptors, the system allows {got}"
         )),
-        Err(error) => log.warning(&format!("raise the descriptor limit: {error}")),
+        Err(error) => log.warning(&format!("raise the descriptor limit: {}", reason(&error))),
     }
 }
 
@@ -257,7 +258,7 @@ impl Daemon {
                 Ok(()) => {}
                 // The system is short of memory, not we of a reason to go on.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                    let report = || error.to_string();
+                    let report = || reason(&error);
                     self.faults
                         .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
                     std::thread::sleep(REST);
@@ -420,12 +421,12 @@ impl Daemon {
             )
         };
         self.log.info(&format!(
-            "{title}: {} of {} bytes of memory used, {} resident, {} lost to holes; kept: {}; \
+            "{title}: {} of {} of memory used, {} resident, {} lost to holes; kept: {}; \
              freed to make room: {}; {} lines read; {} clients connected",
-            usage.used_bytes,
-            usage.limit_bytes,
-            usage.resident_bytes,
-            usage.lost_bytes,
+            size(usage.used_bytes as u64),
+            size(usage.limit_bytes as u64),
+            size(usage.resident_bytes as u64),
+            size(usage.lost_bytes as u64),
             by_level(usage.entries.map(|count| count as u64)),
             by_level(usage.evictions),
             self.line_count(),
@@ -461,7 +462,7 @@ impl Daemon {
         let name = Rc::clone(fifos[index].name());
         let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
         result.unwrap_or_else(|error| {
-            let report = || format!("{name}: {error}");
+            let report = || format!("{name}: {}", reason(&error));
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
             0
         })
@@ -499,14 +500,14 @@ impl Daemon {
                     // The peer went away again.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::PermissionDenied => {
-                        let report = || format!("{}: {error}", listener.name);
+                        let report = || format!("{}: {}", listener.name, reason(&error));
                         let (faults, log) = (&mut self.faults, &mut self.log);
                         faults.report(log, Fault::NotAllowed, now.uptime_secs, report);
                         continue;
                     }
                     _ => {
                         let name = Rc::clone(&listener.name);
-                        let report = || format!("{name}: {error}");
+                        let report = || format!("{name}: {}", reason(&error));
                         self.faults.report(
                             &mut self.log,
                             Fault::AcceptFailed,

@@ -80,34 +80,20 @@ pub fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     Ok(by_name.or_else(|| numeric_id(name_or_gid)))
 }
 
-/// The name of a user, or the number where the database has none.
-pub fn user_name(uid: u32) -> String {
-    let by_uid = lookup(
-        |record, text, len_bytes, found| {
-            // SAFETY: as `lookup` promises; all outlive the call.
-            unsafe { libc::getpwuid_r(uid, record, text, len_bytes, found) }
-        },
-        user_of,
-    );
-    let name = by_uid.ok().flatten().and_then(|user| user.name);
-    name.unwrap_or_else(|| uid.to_string())
-}
-
-/// The name of a group, likewise.
-pub fn group_name(gid: u32) -> String {
-    let by_gid = lookup(
+/// The name of a group; `None` for one the database does not know.
+pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+    lookup(
         |record, text, len_bytes, found| {
             // SAFETY: as `lookup` promises; all outlive the call.
             unsafe { libc::getgrgid_r(gid, record, text, len_bytes, found) }
         },
         |record: &libc::group| {
-            // SAFETY: the name of a record that was found is a NUL-terminated
-            // string in the text buffer, which `lookup` keeps while we look.
+            // SAFETY: the name of a record that was found is a NUL-terminated string
+            // in the text buffer, which `lookup` keeps while we look.
             let name = unsafe { CStr::from_ptr(record.gr_name) };
             name.to_string_lossy().into_owned()
         },
-    );
-    by_gid.ok().flatten().unwrap_or_else(|| gid.to_string())
+    )
 }
 
 /// The user we act as.

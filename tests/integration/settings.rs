@@ -254,3 +254,64 @@ fn hup_waits_for_no_fifo() {
     });
     daemon.assert_alive();
 }
+
+/// What a person reads has no numbers of errno, and no address twice.
+#[test]
+fn reasons_are_words() {
+    let dir = TempDir::new("reasons");
+    let base = format!("base_dir={}", dir.at("run"));
+    let user = if is_root() { "root" } else { "unused" };
+    let user = format!("service/stats/user={user}");
+    // Of TEST-NET-1: no address of this machine.
+    let elsewhere = "service/stats/inet_listener/x/address=192.0.2.1";
+    let port = "service/stats/inet_listener/x/port=65000";
+    let output = run(&["-F", "-o", &base, "-o", &user, "-o", elsewhere, "-o", port]);
+    assert_eq!(
+        text(&output.stderr).lines().last(),
+        Some("dovestatd: inet_listener 192.0.2.1:65000: Cannot assign requested address")
+    );
+    assert_eq!(
+        text(&run(&["-t", "-c", "/nonexistent/file"]).stderr),
+        "/nonexistent/file: cannot be read: No such file or directory\n"
+    );
+    let closed = free_port();
+    let setup = Setup::new()
+        .option(&format!("stats_carbon_server=127.0.0.1:{closed}"))
+        .option("stats_carbon_interval=1s");
+    let daemon = Daemon::with("refused", &setup);
+    let told = format!(
+        "no whole report to carbon: 127.0.0.1:{closed}: Connection refused (0 bytes were written)\n"
+    );
+    wait_until("the refusal", || daemon.log().contains(&told));
+    daemon.signal(libc::SIGUSR1);
+    wait_until("the status", || {
+        daemon.log().contains(" of 16 M of memory used, ")
+    });
+}
+
+/// A daemon in the background whose log is nowhere says so where it is started.
+#[test]
+fn without_a_system_log_the_starter_hears_so() {
+    let test = "without_a_system_log_the_starter_hears_so";
+    if std::path::Path::new("/dev/log").exists() {
+        return crate::harness::skipped(test, "there is a /dev/log");
+    }
+    let dir = TempDir::new("no-log");
+    let setup = Setup {
+        lines: vec![format!("pidfile = {}", dir.at("pid"))],
+        ..Setup::new()
+    };
+    let config = setup.config(&dir).replace("log_path = stderr\n", "");
+    let file = dir.write("dovestatd.conf", &config);
+    let output = run(&["-c", &file]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let pid = fs::read_to_string(dir.at("pid")).expect("its pidfile");
+    let pid = pid.trim().parse().expect("a process id");
+    crate::harness::send_signal(pid, libc::SIGTERM);
+    assert_eq!(
+        text(&output.stderr),
+        "dovestatd: no system log at /dev/log: what is logged is lost until there is one; \
+         set log_path to a file, or use -F\n"
+    );
+    wait_until("its end", || !std::path::Path::new(&dir.at("pid")).exists());
+}
