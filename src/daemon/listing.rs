@@ -1,5 +1,6 @@
 //! The listeners as the log lists them at the start: where, for whom, how.
 
+use super::fifo_input::FifoInput;
 use super::listener::{Listener, Section};
 use super::opening::Opened;
 use crate::config::{Protocol, Settings};
@@ -8,12 +9,21 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// A line for each. To be called while the database of users is within reach.
+/// The FIFOs, and who may open them. To be called while the database of users is
+/// within reach.
+pub fn fifos(opened: &Opened, settings: &Settings) -> Vec<String> {
+    let path = |fifo: &FifoInput| settings.base_dir.join(&**fifo.name());
+    opened
+        .fifos
+        .iter()
+        .map(|fifo| access(&path(fifo)))
+        .collect()
+}
+
+/// A line for each. To be called then as well.
 pub fn lines(opened: &Opened, settings: &Settings) -> Vec<String> {
-    let fifos = opened.fifos.iter().map(|fifo| {
-        let path = settings.base_dir.join(&**fifo.name());
-        format!("records from {}", access(&path))
-    });
+    let fifos = fifos(opened, settings).into_iter();
+    let fifos = fifos.map(|fifo| format!("records from {fifo}"));
     let clients = opened.listeners.iter().map(|listener| {
         let protocol = match listener.options.protocol {
             Protocol::Stats => "clients",
@@ -42,7 +52,7 @@ fn address(listener: &Listener, settings: &Settings) -> String {
 }
 
 /// A path, and who may open it.
-pub fn access(path: &Path) -> String {
+fn access(path: &Path) -> String {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(found) => {

@@ -124,6 +124,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let opened = open_listeners(&settings, gifts, &mut log)?;
     let places = opened.places.iter().map(|placed| placed.0.clone());
     tidy_up_panics(settings.log_path.clone(), places.collect());
+    let fifos = listing::fifos(&opened, &settings);
     for line in listing::lines(&opened, &settings) {
         log.info(&line);
     }
@@ -138,6 +139,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     give_up_privileges(&mut log);
     let limit = show_size(settings.stats_memory_limit_bytes);
     let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
+    daemon.wait_for_records(fifos);
     daemon.log_info(&format!(
         "dovestatd {} serving in {}, memory limit {limit}",
         env!("CARGO_PKG_VERSION"),

@@ -20,6 +20,7 @@ use super::opening::{Opened, Placed};
 use super::options::Options;
 use super::records::Records;
 use super::state::{Mark, State};
+use super::waiting::Waiting;
 use crate::config::{Service, Settings};
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
@@ -167,6 +168,8 @@ pub struct Daemon {
     pub(super) state: Option<State>,
     /// The clocks.
     clocks: Clocks,
+    /// Until a record comes.
+    waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
     start_secs: u32,
 }
@@ -218,6 +221,7 @@ impl Daemon {
             manager,
             state,
             clocks,
+            waiting: Waiting::default(),
             start_secs: now.wall.secs,
         };
         let mark = daemon.mark();
@@ -279,6 +283,8 @@ impl Daemon {
                     self.read_fifo(index, now);
                 }
             }
+            let lines = self.line_count();
+            self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
             let mut slot = slots.clients + self.clients.len();
             self.serve_clients(now, |index| is_ready(Some(slots.clients + index)));
@@ -307,6 +313,11 @@ impl Daemon {
             let what = (&self.store, mark, &mut self.log);
             state.serve(what, (instant, now), is_done);
         }
+    }
+
+    /// Says what it waits for if no record comes to these FIFOs for long.
+    pub fn wait_for_records(&mut self, fifos: Vec<String>) {
+        self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }
 
     /// Logs what is worth knowing about the start.
@@ -380,9 +391,10 @@ impl Daemon {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let silence = self
-            .store
-            .next_silence_secs()
+        let silence = self.store.next_silence_secs();
+        let due_secs = silence.into_iter().chain(self.waiting.wakes_at_secs());
+        let silence = due_secs
+            .min()
             .map(|due_secs| self.clocks.instant(due_secs).saturating_duration_since(now));
         let wakes = self
             .listeners
@@ -460,7 +472,8 @@ impl Daemon {
             ..
         } = self;
         let name = Rc::clone(fifos[index].name());
-        let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
+        let mut records = Records::new(&name, store, (log, faults), now);
+        let result = fifos[index].read(&mut records, now.wall.secs);
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {}", reason(&error));
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
