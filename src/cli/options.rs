@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::check::CheckOptions;
 use super::completion;
 use super::fatal::Fatal;
 use super::format::Format;
@@ -35,6 +36,8 @@ pub enum Task {
     Reset(Vec<Address>),
     /// Run a program.
     Run(RunOptions),
+    /// Look for the reason why nothing arrives.
+    Check(CheckOptions),
     /// Show a demonstration live; the servers are not used.
     Demo(TopOptions),
 }
@@ -159,7 +162,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
         }
     }
     // Taken by all others, so that doveadm's order of words holds.
-    for (row, not_for) in [(&TABLE[0], &["run", "demo"][..]), (&TABLE[1], &["run"])] {
+    for (row, not_for) in [
+        (&TABLE[0], &["run", "demo"][..]),
+        (&TABLE[1], &["run", "check"]),
+    ] {
         if given.has(row.short) && not_for.contains(&name) {
             let option = names_of(row);
             return Err(usage(format!("option {option} is not for {name}")));
@@ -168,6 +174,10 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let words: Vec<&str> = words.collect();
     match name {
         "run" => given.run(program).map(Task::Run),
+        "check" if words.is_empty() => Ok(Task::Check(CheckOptions {
+            server: given.has("s").then(|| given.servers().remove(0)),
+            dovecot: given.last("dovecot").map(PathBuf::from),
+        })),
         "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),

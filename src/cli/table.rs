@@ -29,7 +29,7 @@ pub struct CommandRow {
 }
 
 /// All commands.
-pub const COMMANDS: [CommandRow; 5] = [
+pub const COMMANDS: [CommandRow; 6] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -49,6 +49,11 @@ pub const COMMANDS: [CommandRow; 5] = [
         name: "run",
         operands: "[--] CMD [ARG...]",
         help: "run a program and report it, with its children, as one session",
+    },
+    CommandRow {
+        name: "check",
+        operands: "",
+        help: "look for the reason why nothing arrives, and say what to do",
     },
     CommandRow {
         name: "demo",
@@ -79,7 +84,7 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 22] = [
+pub const TABLE: [OptionRow; 23] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -98,6 +103,7 @@ pub const TABLE: [OptionRow; 22] = [
     row(["i", ""], "SECS", &["run"], "report this often while CMD runs: 30, at most 300"),
     row(["", "fifo"], "PATH", &["run"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
     row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
+    row(["", "dovecot"], "FILE", &["check"], "look at this configuration of Dovecot"),
     row(["h", "help"], "", &[], "print this help and exit"),
     row(["V", "version"], "", &[], "print the version and exit"),
     // What scripts may have given to doveadm, for which there is no need here.

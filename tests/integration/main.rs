@@ -7,7 +7,7 @@
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
 //! `activation`, `state`, `small`, `memory`, `valgrind`, `receivers`, `peers`, `compare` and
 //! `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
-//! `corpus` those of the store and of all that reads input, `client`, `client_output`,
+//! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
 //! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
@@ -15,6 +15,7 @@
 mod activation;
 mod attack;
 mod carbon;
+mod check;
 mod client;
 mod client_output;
 mod compare;
