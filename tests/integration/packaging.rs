@@ -256,6 +256,7 @@ fn make_installs_below_a_directory() {
     assert_eq!(
         files(Path::new(&root)),
         [
+            "etc/apparmor.d/abstractions/dovecot-common.d/dovestat 644",
             "etc/dovestat/dovestatd.conf 644",
             "etc/init.d/dovestatd 755",
             "usr/bin/dovestat 755",
@@ -266,6 +267,7 @@ fn make_installs_below_a_directory() {
             "usr/sbin/dovestatd 755",
             "usr/share/bash-completion/completions/dovestat 644",
             "usr/share/doc/dovestat/COPYING 644",
+            "usr/share/doc/dovestat/README.SELinux 644",
             "usr/share/doc/dovestat/README.md 644",
             "usr/share/fish/vendor_completions.d/dovestat.fish 644",
             "usr/share/man/man1/dovestat.1 644",
@@ -280,6 +282,28 @@ fn make_installs_below_a_directory() {
     fs::write(&config, "# mine\n").expect("write it");
     assert!(install(&dir, "/usr", &root).status.success());
     assert_eq!(fs::read_to_string(&config).expect("read it"), "# mine\n");
+}
+
+/// The fragment has the FIFOs that are there by default, and the parser takes it where
+/// profiles include it.
+#[test]
+fn the_apparmor_fragment_lets_dovecot_report() {
+    let test = "the_apparmor_fragment_lets_dovecot_report";
+    let fragment = fs::read_to_string(packaging("apparmor/dovestat")).expect("the fragment");
+    let names = table::FIFO_NAMES
+        .map(|name| name.trim_start_matches("stats-"))
+        .join(",");
+    let rule = format!("/{{,var/}}run/dovestat/stats-{{{names}}} w,\n");
+    assert!(fragment.ends_with(&rule), "{fragment}");
+    let dir = TempDir::new("apparmor");
+    let profile = dir.write(
+        "profile",
+        &format!(
+            "profile imap /usr/lib/dovecot/imap {{\n  include \"{}\"\n}}\n",
+            packaging("apparmor/dovestat").display()
+        ),
+    );
+    output(test, "apparmor_parser", &["-Q", "-T", "-K", &profile]);
 }
 
 #[test]
