@@ -174,10 +174,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let words: Vec<&str> = words.collect();
     match name {
         "run" => given.run(program).map(Task::Run),
-        "check" if words.is_empty() => Ok(Task::Check(CheckOptions {
-            server: given.has("s").then(|| given.servers().remove(0)),
-            dovecot: given.last("dovecot").map(PathBuf::from),
-        })),
+        "check" if words.is_empty() => given.check().map(Task::Check),
         "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
@@ -307,6 +304,20 @@ impl Given {
             format: self.format()?,
             level: self.read("l", "the level", level)?,
             filters: filters(&given),
+        })
+    }
+
+    /// What `check` is to do.
+    fn check(&self) -> Result<CheckOptions, Fatal> {
+        let server = self.has("s").then(|| self.servers().remove(0));
+        if let Some(Address::Tcp(..)) = server {
+            return Err(usage(
+                "check looks at this system: -s is the path of a socket",
+            ));
+        }
+        Ok(CheckOptions {
+            server,
+            dovecot: self.last("dovecot").map(PathBuf::from),
         })
     }
 

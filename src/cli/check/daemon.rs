@@ -156,7 +156,7 @@ impl Daemon {
             .collect();
         for (_, about, count, last_secs) in &refused {
             let last = time(*last_secs);
-            findings.note(format!("{count} times {about}; the last at {last}"));
+            findings.note(format!("{about} ({count} so far, the last at {last})"));
         }
         let refused: u64 = refused.iter().map(|fault| fault.2).sum();
         if lines == 0 {
@@ -167,7 +167,7 @@ impl Daemon {
             );
         } else if refused >= lines {
             findings.wrong(
-                format!("of {lines} records all were refused"),
+                format!("none of the {lines} records was taken"),
                 "the daemon's log names the sessions and why; writer and daemon must be of one \
                  architecture",
             );

@@ -41,12 +41,13 @@ pub fn look(fifos: &[PathBuf], findings: &mut Findings) {
     match last {
         Some(Denial::AppArmor(line)) => findings.wrong(
             format!("AppArmor refused it: {line}"),
-            "let the profiles of Dovecot write there: put dovestat's fragment into \
-             /etc/apparmor.d/local/, see README, With Dovecot",
+            "\"systemctl reload apparmor\" has Dovecot's profiles loaded with \
+             /etc/apparmor.d/abstractions/dovecot-common.d/dovestat; a FIFO elsewhere than in \
+             /run/dovestat needs a line of its own there",
         ),
         Some(Denial::SeLinux(line)) => findings.wrong(
             format!("SELinux refused it: {line}"),
-            "label the FIFOs so that Dovecot may write to them, see README, With Dovecot",
+            "give the FIFOs the type of Dovecot's own, dovecot_var_run_t, as README.SELinux says",
         ),
         None if !unread.is_empty() => findings.unknown(format!(
             "what AppArmor and SELinux refuse: {}",

@@ -3,6 +3,7 @@
 
 use super::{leads_to, mail_and_user, Findings};
 use crate::sys::reason;
+use crate::sys::user::find_group;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,13 @@ impl Dovecot {
                 .find_map(|word| word.strip_prefix("uid="))?;
             (!uid.contains('%')).then(|| uid.to_owned())
         })
+    }
+
+    /// Groups that all mail processes are in beside their user's.
+    pub fn mail_groups(&self) -> Vec<u32> {
+        let names = self.get("mail_access_groups").unwrap_or_default();
+        let names = names.split([',', ' ']).filter(|name| !name.is_empty());
+        names.filter_map(|name| find_group(name).ok()?).collect()
     }
 
     /// Whom auth runs as.

@@ -26,7 +26,9 @@ pub fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Finding
                 fifo.display()
             ));
         }
-        for writer in writers {
+        let more = dovecot.map_or(Vec::new(), Dovecot::mail_groups);
+        for mut writer in writers {
+            writer.gids.extend(&more);
             note_mail(&writer, fifo, findings);
         }
     }
@@ -87,13 +89,14 @@ fn note_auth(writer: &Writer, fifo: &Path, findings: &mut Findings) {
 /// Those of mail processes: of the configuration, else of those that run.
 fn mail_writers(dovecot: Option<&Dovecot>) -> Vec<Writer> {
     let configured = dovecot.and_then(Dovecot::mail_user);
-    if let Some(writer) = configured.and_then(|name| named(&name)) {
-        return vec![writer];
+    let writers = match configured.and_then(|name| named(&name)) {
+        Some(writer) => vec![writer],
+        None => running(MAIL_PROCESSES),
+    };
+    if !writers.is_empty() {
+        return writers;
     }
-    match running(MAIL_PROCESSES) {
-        none if none.is_empty() => named(USUAL).into_iter().collect(),
-        running => running,
-    }
+    named(USUAL).into_iter().collect()
 }
 
 /// A user of this system.

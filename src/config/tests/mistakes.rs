@@ -84,6 +84,22 @@ service stats {
     assert_eq!(found, expected);
 }
 
+/// No message says that what it is about does not belong and does.
+#[test]
+fn a_service_inside_another_is_a_brace_that_is_missing() {
+    let text = "service stats {\nuser = x\nservice stats {\nuser = y\n}\nservice Stats {\n}\n";
+    let expected = "\
+1: this section has no closing }
+3: unknown section \"service\" (inside service stats: does a section before it have no closing }?)
+6: unknown section \"service\" (inside service stats: does a section before it have no closing }?)";
+    assert_eq!(wrong(text).replace("main.conf:", ""), expected);
+    assert_eq!(
+        wrong("service Stats {\n}\n"),
+        "main.conf:1: unknown section service whose name has other characters than a-z, 0-9, - \
+         and _ (did you mean stats?)"
+    );
+}
+
 #[test]
 fn broken_lines_leave_the_braces_paired() {
     let text = "\

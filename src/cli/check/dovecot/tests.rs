@@ -62,6 +62,12 @@ fn settings_are_found_by_their_sections() {
     assert_eq!(dovecot.mail_user().as_deref(), Some("vmail"));
     assert_eq!(dovecot.plugins("imap"), ["old_stats", "imap_old_stats"]);
     assert_eq!(dovecot.plugins("lmtp"), ["old_stats"]);
+    assert_eq!(dovecot.mail_groups(), []);
+    let shared = [(
+        "mail_uid = vmail",
+        "mail_access_groups = 12345,no-such-group root",
+    )];
+    assert_eq!(self::dovecot("2.3.19.1", &shared).mail_groups(), [12345, 0]);
 }
 
 #[test]
