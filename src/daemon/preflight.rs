@@ -6,7 +6,7 @@
 //! left to the start.
 
 use super::startup::{find_gid, find_user};
-use crate::config::{Configuration, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
+use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
 use crate::sys::user::effective_uid;
 use std::path::Path;
 
@@ -80,9 +80,9 @@ impl<'a> Missing<'a> {
     /// Notes that a directory is missing.
     fn directory(&mut self, scope: Scope, name: &str, setting: &str, dir: &Path) {
         let shown = dir.display();
-        // That is made, as it can be.
+        // Of base_dir its own setting tells.
         let base_dir = &self.configuration.settings.base_dir;
-        if dir.components().eq(base_dir.components()) && !dir.exists() {
+        if scope != Scope::Top && dir.components().eq(base_dir.components()) {
             return;
         }
         // What cannot be looked at is for who opens it to tell.
@@ -118,7 +118,11 @@ impl<'a> Missing<'a> {
     /// Settings outside sections.
     fn top(&mut self) {
         let settings = &self.configuration.settings;
-        self.directory_to_make("base_dir", &settings.base_dir);
+        // The default one lies where there is a directory; what else it needs to be is
+        // for the start to find.
+        if settings.base_dir != Defaults::ours().base_dir {
+            self.directory_to_make("base_dir", &settings.base_dir);
+        }
         if let LogPath::File(path) = &settings.log_path {
             self.file("log_path", path);
         }

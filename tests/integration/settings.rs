@@ -76,11 +76,15 @@ fn a_check_finds_all_that_the_start_refuses() {
     assert_eq!(said.lines().collect::<Vec<_>>(), without_log);
     assert!(!dir.path().join("no").exists(), "directories were made");
 
-    let wrong = dir.write("wrong.conf", "base_dri = /x\npidfile = /nonexistent/pid\n");
+    let pidfile = at("no/pid");
+    let wrong = dir.write(
+        "wrong.conf",
+        &format!("base_dri = /x\npidfile = {pidfile}\n"),
+    );
     let both = text(&check(&wrong).stderr);
     assert!(both.contains("wrong.conf:1: unknown setting"), "{both}");
     assert!(
-        both.contains("wrong.conf:2: pidfile /nonexistent/pid: "),
+        both.contains(&format!("wrong.conf:2: pidfile {pidfile}: ")),
         "{both}"
     );
 
