@@ -319,3 +319,50 @@ fn without_a_system_log_the_starter_hears_so() {
     );
     wait_until("its end", || !std::path::Path::new(&dir.at("pid")).exists());
 }
+
+/// The configuration of the Dovecot that is installed, as its package has it and as
+/// doveconf prints it, is ours to read as well, and to serve with.
+#[test]
+fn the_installed_dovecots_configuration_is_read_as_it_is() {
+    if !crate::dovecot::available("the_installed_dovecots_configuration_is_read_as_it_is") {
+        return;
+    }
+    let dir = TempDir::new("installed");
+    let mut files = vec!["/usr/share/dovecot/dovecot.conf".to_owned()];
+    for option in ["-a", "-n"] {
+        let output = Command::new("doveconf").arg(option).output();
+        let output = output.expect("run doveconf");
+        assert!(output.status.success(), "{output:?}");
+        files.push(dir.write(&format!("doveconf{option}"), &text(&output.stdout)));
+    }
+    for file in &files {
+        let output = check(file);
+        let said = format!(
+            "{file}: ok (Dovecot's own file: only settings and service of its statistics are \
+             taken)\n"
+        );
+        assert_eq!(text(&output.stdout), said, "{output:?}");
+        assert_eq!(text(&output.stderr), "");
+    }
+    let setup = Setup {
+        lines: vec![
+            format!("!include {}", files[1]),
+            format!("base_dir = {}", dir.at("run")),
+        ],
+        ..Setup::new()
+    };
+    // The harness's own lines stand in front.
+    let daemon = Daemon::in_dir(dir, &setup);
+    let fifo = daemon.dir.at("run/old-stats-mail");
+    assert!(
+        daemon
+            .log()
+            .contains(&format!("records from {fifo} (owner ")),
+        "{}",
+        daemon.log()
+    );
+    let mut writer = crate::link::Writer::open(&fifo);
+    writer.send_waiting(b"CONNECT\tid1\tuser\timap\t1");
+    daemon.settle(&writer);
+    assert_eq!(daemon.client().export("session").rows.len(), 1);
+}
