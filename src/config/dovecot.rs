@@ -11,7 +11,7 @@
 //! that pattern is relative, the file with the line is Dovecot's as well, where
 //! ours names Dovecot's by an absolute path or one by one.
 //!
-//! What instructions for the statistics tell to add ([`FROM_INSTRUCTIONS`]) proves
+//! The settings that instructions for the statistics add ([`FROM_INSTRUCTIONS`]) prove
 //! nothing: it is easily put into the wrong file, ours, and is a mistake there.
 
 use super::parse::{Included, Item, Text, What};
@@ -100,8 +100,8 @@ const SERVICES: &[&str] = &[
     "submission-login",
 ];
 
-/// What Dovecot's manual and others say to set for the statistics in Dovecot's own
-/// configuration.
+/// Settings and sections that Dovecot's manual and others add to Dovecot's own
+/// configuration for the statistics.
 pub const FROM_INSTRUCTIONS: &[&str] = &[
     "auth_stats",
     "mail_access_groups",
@@ -204,7 +204,7 @@ fn outermost(items: &[Item]) -> impl Iterator<Item = &Item> {
     })
 }
 
-/// Whether what stands outside sections says that its file is Dovecot's.
+/// Whether an item outside sections proves that its file is Dovecot's.
 fn is_dovecots(what: &What) -> bool {
     match what {
         What::Set { key, .. } => {

@@ -9,10 +9,10 @@ use super::table::{self, Scope};
 /// What is said of sections that belong to the rest of Dovecot.
 const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)";
 
-/// What is said of what instructions tell to put into Dovecot's configuration.
+/// For what instructions add to Dovecot's configuration.
 const DOVECOTS: &str = " (it belongs in dovecot.conf)";
 
-/// What somebody who opened the section of the service `name` may have wanted.
+/// What the section of a service `name` may have been meant to be.
 pub fn for_service(name: &str) -> String {
     match did_you_mean(name, &["stats", "old-stats"]) {
         hint if hint.is_empty() => NOT_OURS.to_owned(),

@@ -80,7 +80,7 @@ fn runtime_dir() -> Option<PathBuf> {
 /// The main configuration file, and whether it has to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file somebody asked for: it must exist. It may be a pipe.
+    /// A file that was asked for: it must exist. It may be a pipe.
     Named(PathBuf),
     /// A file that is read again while the daemon serves: it must exist, and is never
     /// waited for.

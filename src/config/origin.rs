@@ -1,4 +1,4 @@
-//! Where settings came from, for who finds out later that one cannot hold.
+//! Where settings were given, for checks that come after parsing.
 
 use super::mistake::Place;
 use super::table::Scope;

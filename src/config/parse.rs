@@ -58,7 +58,7 @@ pub struct Text {
 pub struct FileRead {
     /// The directory that relative names in it start from.
     pub dir: Rc<Path>,
-    /// Who included it; none: the main file.
+    /// The include that names it; none: the main file.
     pub included: Option<Included>,
 }
 

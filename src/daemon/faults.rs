@@ -153,7 +153,7 @@ struct Tally {
 pub struct Occurred {
     /// The kind as a word with `_`.
     pub name: String,
-    /// What is said of it.
+    /// What it means.
     pub about: &'static str,
     /// How often it occurred.
     pub count: u64,

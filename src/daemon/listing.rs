@@ -1,4 +1,4 @@
-//! The listeners as the log lists them at the start: where, for whom, how.
+//! The listeners as the log lists them at the start: path or address, owner and mode, protocol.
 
 use super::fifo_input::FifoInput;
 use super::listener::{Listener, Section};
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// The FIFOs, and who may open them. To be called while the database of users is
+/// The FIFOs with owner and mode. To be called while the database of users is
 /// within reach.
 pub fn fifos(opened: &Opened, settings: &Settings) -> Vec<String> {
     let path = |fifo: &FifoInput| settings.base_dir.join(&**fifo.name());
@@ -34,7 +34,7 @@ pub fn lines(opened: &Opened, settings: &Settings) -> Vec<String> {
     fifos.chain(clients).collect()
 }
 
-/// Where clients of a listener connect, and who may.
+/// Where clients of a listener connect, with owner and mode or the networks allowed.
 fn address(listener: &Listener, settings: &Settings) -> String {
     if let Section::Unix(index) = listener.section {
         let name = &settings.unix_listeners[index].file.name;
@@ -51,7 +51,7 @@ fn address(listener: &Listener, settings: &Settings) -> String {
     }
 }
 
-/// A path, and who may open it.
+/// A path with its owner and mode.
 fn access(path: &Path) -> String {
     let shown = path.display();
     match fs::metadata(path) {

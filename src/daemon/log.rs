@@ -211,7 +211,7 @@ pub fn size(bytes: u64) -> String {
         ("G", 1 << 30),
         ("T", 1 << 40),
     ] {
-        // Two digits at least, but where one says all.
+        // Two digits at least, unless one is exact.
         if bytes >= larger.1 * 10 || (bytes >= larger.1 && bytes % larger.1 == 0) {
             unit = larger;
         }

@@ -183,7 +183,7 @@ impl Options {
     }
 
     /// Looks for mistakes in the configuration, those that are found only on this
-    /// system included, and says if there are none.
+    /// system included, and prints "ok" if there are none.
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
@@ -191,7 +191,7 @@ impl Options {
         let (configuration, mut mistakes) =
             config::examine(&self.source, &self.overrides, &Defaults::ours());
         for notice in &configuration.notices {
-            // There is nowhere else to tell that this failed.
+            // There is nowhere else to report that this failed.
             let _ = writeln!(io::stderr(), "{} (notice)", notice);
         }
         mistakes.extend(preflight::missing_for_check(&configuration));

@@ -1,9 +1,9 @@
 //! What the settings name and this system does not have: users, groups and
 //! directories. `-t` reports it, and the start refuses what it cannot do without.
 //!
-//! Every mistake is found in one go, each with the place of the setting. What only
-//! who opens it can find out (whether a port is free, what permissions forbid) is
-//! left to the start.
+//! Every mistake is found in one go, each with the place of the setting. Whether a
+//! port is free, and what permissions forbid, is found by opening: that is left to
+//! the start.
 
 use super::startup::{find_gid, find_user};
 use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
@@ -80,12 +80,12 @@ impl<'a> Missing<'a> {
     /// Notes that a directory is missing.
     fn directory(&mut self, scope: Scope, name: &str, setting: &str, dir: &Path) {
         let shown = dir.display();
-        // Of base_dir its own setting tells.
+        // base_dir is checked at its own setting.
         let base_dir = &self.configuration.settings.base_dir;
         if scope != Scope::Top && dir.components().eq(base_dir.components()) {
             return;
         }
-        // What cannot be looked at is for who opens it to tell.
+        // What cannot be looked at fails when it is opened.
         let why = match dir.metadata() {
             Ok(metadata) if !metadata.is_dir() => format!("{shown} is not a directory"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -131,7 +131,7 @@ impl<'a> Missing<'a> {
         }
     }
 
-    /// Who root becomes, and where.
+    /// The user and group that root becomes, and the chroot.
     fn service(&mut self) {
         let settings = &self.configuration.settings;
         let service = &settings.service;

@@ -1,4 +1,4 @@
-//! The reply to STATUS: what the daemon can say of itself to who looks for the reason
+//! The reply to STATUS: what `dovestat check` needs from the daemon to find the reason
 //! why nothing arrives. Its form is in dovestat-protocol(7).
 
 use super::context::Context;

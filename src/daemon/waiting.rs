@@ -1,18 +1,18 @@
-//! A daemon that no record reaches says once what it waits for: the question that is
-//! asked most of a new installation.
+//! A daemon that no record reaches logs once what it waits for: "why does nothing
+//! arrive?" is the question that is asked most about a new installation.
 
 use super::log::Log;
 
-/// How long a new daemon waits before it says so.
+/// How long a new daemon waits before it logs that.
 const PATIENCE_SECS: u32 = 300;
 
 /// Waiting for the first record.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    /// When to say so, as [`Now::uptime_secs`](crate::store::Now::uptime_secs); none: a
-    /// record came, or it was said.
+    /// When to log it, as [`Now::uptime_secs`](crate::store::Now::uptime_secs); none: a
+    /// record came, or it is logged.
     due_secs: Option<u32>,
-    /// The FIFOs, and who may open them.
+    /// The FIFOs with owner and mode.
     fifos: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Waiting {
         self.due_secs
     }
 
-    /// Notes how many lines came so far, and says so if it is time.
+    /// Takes the number of lines so far, and logs if it is time and there are none.
     pub fn serve(&mut self, lines: u64, uptime_secs: u32, log: &mut Log) {
         match self.due_secs {
             Some(_) if lines > 0 => self.due_secs = None,
@@ -42,7 +42,7 @@ impl Waiting {
         }
     }
 
-    /// What is said.
+    /// The line of the log.
     fn text(&self) -> String {
         format!(
             "no record came in {} minutes: waiting for mail processes to write to {}; \
@@ -60,7 +60,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn it_is_said_once_and_only_without_records() {
+    fn it_is_logged_once_and_only_without_records() {
         let path = std::env::temp_dir().join(format!("dovestat-waiting-{}", std::process::id()));
         let mut log = Log::open(&LogPath::File(path.clone())).unwrap();
         let fifos = vec!["/a (mode 0600)".to_owned(), "/b (mode 0622)".to_owned()];
@@ -77,9 +77,10 @@ mod tests {
         assert_eq!(served.wakes_at_secs(), None);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
-        let said = "warning: no record came in 5 minutes: waiting for mail processes to write to \
+        let expected =
+            "warning: no record came in 5 minutes: waiting for mail processes to write to \
                     /a (mode 0600) and /b (mode 0622); \"dovestat check\" looks for the reason\n";
-        assert!(text.ends_with(said), "{text}");
+        assert!(text.ends_with(expected), "{text}");
         fs::remove_file(&path).unwrap();
     }
 }

@@ -75,7 +75,7 @@ pub(crate) mod counting;
 #[cfg(test)]
 pub(crate) mod scratch;
 
-/// What an error says to a person: without the number that std puts behind it.
+/// The text of an error for a person: without the number that std puts behind it.
 pub fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if error.raw_os_error().is_some() {

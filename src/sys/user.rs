@@ -99,7 +99,7 @@ pub fn groups(user: &User) -> io::Result<Vec<u32>> {
             groups.truncate(wanted);
             return Ok(groups);
         }
-        // Some systems do not say how many there are.
+        // Some systems do not return how many there are.
         groups.resize(wanted.max(groups.len() * 2), 0);
     }
 }

@@ -16,27 +16,27 @@ fn dovestat(args: &[&str]) -> Output {
 }
 
 /// What a check says of a socket's daemon and a configuration of Dovecot, and whether it
-/// says that nothing is wrong. A file that is not there stands for no Dovecot.
+/// finds nothing wrong. A file that is not there stands for no Dovecot.
 fn check(socket: &str, dovecot: &str) -> (String, bool) {
     let output = dovestat(&["-s", socket, "check", "--dovecot", dovecot]);
-    let said = text(&output.stdout);
+    let report = text(&output.stdout);
     let is_good = output.status.code() == Some(0);
     assert!(is_good || output.status.code() == Some(1), "{output:?}");
-    assert_eq!(is_good, !said.contains("WRONG"), "{said}");
-    assert_eq!(is_good, said.contains("nothing is wrong"), "{said}");
-    (said, is_good)
+    assert_eq!(is_good, !report.contains("WRONG"), "{report}");
+    assert_eq!(is_good, report.contains("nothing is wrong"), "{report}");
+    (report, is_good)
 }
 
 #[test]
 fn a_daemon_that_does_not_run_is_missed() {
     let dir = TempDir::new("no-daemon");
     let socket = dir.at("stats");
-    let (said, _) = check(&socket, &dir.at("none"));
-    let told = format!("WRONG:   no dovestatd answers at {socket}: No such file or directory\n");
-    assert!(said.contains(&told), "{said}");
+    let (report, _) = check(&socket, &dir.at("none"));
+    let finding = format!("WRONG:   no dovestatd answers at {socket}: No such file or directory\n");
+    assert!(report.contains(&finding), "{report}");
     assert!(
-        said.contains("-> start it: \"systemctl start dovestatd\""),
-        "{said}"
+        report.contains("-> start it: \"systemctl start dovestatd\""),
+        "{report}"
     );
     for args in [&["check", "more"][..], &["-s", "localhost:1", "check"]] {
         let output = dovestat(args);
@@ -49,34 +49,37 @@ fn what_the_daemon_says_is_told() {
     let daemon = Daemon::with("check", &Setup::new().unix(""));
     let (socket, fifo) = (daemon.socket(), daemon.fifo());
     let none = daemon.dir.at("none");
-    let (said, _) = check(&socket, &none);
-    assert!(said.contains(&format!(
+    let (report, _) = check(&socket, &none);
+    assert!(report.contains(&format!(
         "ok:      dovestatd 0.1.0 serves at {socket} since 2"
     )));
     assert!(
-        said.contains(&format!("(process {})\n", daemon.pid())),
-        "{said}"
+        report.contains(&format!("(process {})\n", daemon.pid())),
+        "{report}"
     );
     assert!(
-        said.contains("WRONG:   no record came since then\n"),
-        "{said}"
+        report.contains("WRONG:   no record came since then\n"),
+        "{report}"
     );
-    assert!(said.contains(&format!("ok:      {fifo} (owner ")), "{said}");
+    assert!(
+        report.contains(&format!("ok:      {fifo} (owner ")),
+        "{report}"
+    );
 
     daemon.feed(&["nonsense"]);
-    let (said, _) = check(&socket, &none);
+    let (report, _) = check(&socket, &none);
     assert!(
-        said.contains("WRONG:   none of the 1 records was taken\n"),
-        "{said}"
+        report.contains("WRONG:   none of the 1 records was taken\n"),
+        "{report}"
     );
     daemon.feed(&["CONNECT\tid1\tuser\timap\t1"]);
-    let (said, _) = check(&socket, &none);
-    assert!(said.contains(&format!("ok:      2 records from {fifo}, the last at 2")));
+    let (report, _) = check(&socket, &none);
+    assert!(report.contains(&format!("ok:      2 records from {fifo}, the last at 2")));
     assert!(
-        said.contains("note:    line dropped: not a kind of record (1 so far, the last at 2"),
-        "{said}"
+        report.contains("note:    line dropped: not a kind of record (1 so far, the last at 2"),
+        "{report}"
     );
-    assert!(!said.contains("was taken"), "{said}");
+    assert!(!report.contains("was taken"), "{report}");
 }
 
 #[test]
@@ -87,20 +90,23 @@ fn a_fifo_that_is_gone_or_not_read_is_found() {
     fs::remove_file(&fifo).expect("remove it");
     let made = Command::new("mkfifo").arg(&fifo).status();
     assert!(made.expect("run mkfifo").success());
-    let (said, _) = check(&socket, &none);
-    assert!(said.contains(&format!("WRONG:   {fifo} (owner ")), "{said}");
-    assert!(said.contains(") is read by no process\n"), "{said}");
-    fs::remove_file(&fifo).expect("remove it");
-    let (said, _) = check(&socket, &none);
+    let (report, _) = check(&socket, &none);
     assert!(
-        said.contains(&format!("WRONG:   {fifo} is not there\n")),
-        "{said}"
+        report.contains(&format!("WRONG:   {fifo} (owner ")),
+        "{report}"
+    );
+    assert!(report.contains(") is read by no process\n"), "{report}");
+    fs::remove_file(&fifo).expect("remove it");
+    let (report, _) = check(&socket, &none);
+    assert!(
+        report.contains(&format!("WRONG:   {fifo} is not there\n")),
+        "{report}"
     );
     fs::write(&fifo, "").expect("a file");
-    let (said, _) = check(&socket, &none);
+    let (report, _) = check(&socket, &none);
     assert!(
-        said.contains(&format!("WRONG:   {fifo} is not a FIFO\n")),
-        "{said}"
+        report.contains(&format!("WRONG:   {fifo} is not a FIFO\n")),
+        "{report}"
     );
 }
 
@@ -112,11 +118,11 @@ fn dovecots_own_service_is_told_apart() {
     }
     let original = Dovecot::original("check-original");
     let socket = original.stats_socket();
-    let (said, _) = check(&socket, &original.dir.at("dovecot.conf"));
-    let told = format!(
+    let (report, _) = check(&socket, &original.dir.at("dovecot.conf"));
+    let finding = format!(
         "WRONG:   what answers at {socket} is not dovestatd: perhaps Dovecot's own service\n"
     );
-    assert!(said.contains(&told), "{said}");
+    assert!(report.contains(&finding), "{report}");
 }
 
 /// A real Dovecot, at first with everything wrong that can be, then mended step by step
@@ -138,7 +144,7 @@ fn a_real_dovecot_is_mended_by_what_is_said() {
     let user_fifo = daemon.dir.at("run/stats-user");
     let auth = dovecot.dir.at("run/old-stats-user");
 
-    for (line, instead, told) in [
+    for (line, instead, finding) in [
         (
             "mail_plugins = $mail_plugins old_stats",
             "",
@@ -174,17 +180,20 @@ fn a_real_dovecot_is_mended_by_what_is_said() {
         let changed = dovecot
             .dir
             .write("changed.conf", &good.replace(line, instead));
-        let (said, _) = check(&socket, &changed);
-        assert!(said.contains(told), "{told}\n{said}");
-        assert!(!check(&socket, &config).0.contains(told), "{told}");
+        let (report, _) = check(&socket, &changed);
+        assert!(report.contains(finding), "{finding}\n{report}");
+        assert!(!check(&socket, &config).0.contains(finding), "{finding}");
     }
 
     // What is left: who may write, and auth.
-    let (said, _) = check(&socket, &config);
+    let (report, _) = check(&socket, &config);
     let closed =
         format!("WRONG:   mail processes run as {MAIL_USER}, who cannot write to {fifo} (");
-    assert!(said.contains(&closed), "{said}");
-    assert!(said.contains(&format!("SocketUser={MAIL_USER};")), "{said}");
+    assert!(report.contains(&closed), "{report}");
+    assert!(
+        report.contains(&format!("SocketUser={MAIL_USER};")),
+        "{report}"
+    );
     let mut imap = Imap::login(dovecot.imap, "joe@example.org");
     imap.ok("LOGOUT");
     assert_eq!(daemon.client().export("session").rows.len(), 0);
@@ -192,10 +201,10 @@ fn a_real_dovecot_is_mended_by_what_is_said() {
     let chown = Command::new("chown").args([MAIL_USER, &fifo]).status();
     assert!(chown.expect("run chown").success());
     let lost = format!("WRONG:   auth reports to {auth}, which leads to no FIFO of dovestatd\n");
-    assert!(said.contains(&lost), "{said}");
+    assert!(report.contains(&lost), "{report}");
     assert!(
-        said.contains(&format!("-> ln -sf {user_fifo} {auth}, each time")),
-        "{said}"
+        report.contains(&format!("-> ln -sf {user_fifo} {auth}, each time")),
+        "{report}"
     );
     std::os::unix::fs::symlink(&user_fifo, &auth).expect("the link");
 
@@ -203,15 +212,15 @@ fn a_real_dovecot_is_mended_by_what_is_said() {
     wait_until("its session", || {
         daemon.client().export("session").rows.len() == 1
     });
-    let (said, is_good) = check(&socket, &config);
-    assert!(is_good, "{said}");
-    for told in [
+    let (report, is_good) = check(&socket, &config);
+    assert!(is_good, "{report}");
+    for finding in [
         format!("ok:      mail processes run as {MAIL_USER}, who can write to {fifo}\n"),
         format!("ok:      old_stats_notify_path: {fifo} leads to {fifo}\n"),
         format!("ok:      auth reports to {auth}, which leads to {user_fifo}\n"),
         format!(" records from {fifo}, the last at 2"),
     ] {
-        assert!(said.contains(&told), "{told}\n{said}");
+        assert!(report.contains(&finding), "{finding}\n{report}");
     }
     imap.ok("LOGOUT");
 }
@@ -224,10 +233,10 @@ fn a_configuration_that_doveconf_refuses_is_told() {
     }
     let daemon = Daemon::start("check-broken");
     let file = daemon.dir.write("dovecot.conf", "no_such_setting = 1\n");
-    let (said, _) = check(&daemon.socket(), &file);
-    let told = format!("WRONG:   doveconf -c {file}: ");
+    let (report, _) = check(&daemon.socket(), &file);
+    let finding = format!("WRONG:   doveconf -c {file}: ");
     assert!(
-        said.contains(&told) && said.contains("no_such_setting"),
-        "{said}"
+        report.contains(&finding) && report.contains("no_such_setting"),
+        "{report}"
     );
 }

@@ -1,5 +1,5 @@
-//! What the configuration names and this system does not have, what the start says of
-//! the settings it has taken, and who may connect.
+//! What the configuration names and this system does not have, what the start logs of
+//! the settings it has taken, and which clients may connect.
 
 use std::fs;
 use std::io::Read as _;
@@ -14,7 +14,7 @@ fn check(file: &str) -> Output {
     run(&["-t", "-c", file])
 }
 
-/// What a start says that is refused for the configuration.
+/// Standard error of a start that is refused for the configuration.
 #[track_caller]
 fn refused(file: &str) -> String {
     let output = run(&["-F", "-c", file]);
@@ -43,7 +43,7 @@ fn a_check_finds_all_that_the_start_refuses() {
     );
     let output = check(&file);
     assert_eq!(output.status.code(), Some(78));
-    let told = text(&output.stderr).replace(&format!("{}/", dir.path().display()), "");
+    let expected_line = text(&output.stderr).replace(&format!("{}/", dir.path().display()), "");
     let service = if is_root() {
         "dovestatd.conf:6: service stats: user: no user no-such-user on this system\n\
          dovestatd.conf:7: service stats: group: no group no-such-group on this system\n\
@@ -63,17 +63,17 @@ fn a_check_finds_all_that_the_start_refuses() {
          dovestatd.conf:15: unix_listener sub/stats: the directory no/base/sub does not exist\n"
     );
     assert_eq!(
-        told.replace(&format!("{}", dir.path().display()), "."),
+        expected_line.replace(&format!("{}", dir.path().display()), "."),
         expected
     );
-    // The start says the same, but for the log, which is standard error with -F, and
+    // The start prints the same, but for the log, which is standard error with -F, and
     // the state, which it can do without.
     let without_log: Vec<&str> = expected
         .lines()
         .filter(|l| !l.contains("log_path") && !l.contains("state_dir"))
         .collect();
-    let said = refused(&file).replace(&format!("{}/", dir.path().display()), "");
-    assert_eq!(said.lines().collect::<Vec<_>>(), without_log);
+    let printed = refused(&file).replace(&format!("{}/", dir.path().display()), "");
+    assert_eq!(printed.lines().collect::<Vec<_>>(), without_log);
     assert!(!dir.path().join("no").exists(), "directories were made");
 
     let pidfile = at("no/pid");
@@ -104,13 +104,13 @@ fn a_slip_in_base_dir_is_told() {
         "dovestatd.conf",
         &format!("base_dir = {}\n", dir.at("rnu/stats")),
     );
-    let said = refused(&file);
+    let printed = refused(&file);
     let expected = format!(
         "{file}:1: base_dir {}: the directory {} does not exist\n",
         dir.at("rnu/stats"),
         dir.at("rnu")
     );
-    assert_eq!(said, expected);
+    assert_eq!(printed, expected);
     assert!(!dir.path().join("rnu").exists());
 }
 
@@ -203,11 +203,11 @@ fn only_allowed_networks_are_served() {
     assert!(is_answered([127, 1, 255, 255], port));
     assert!(!is_answered([127, 0, 0, 1], port));
     assert!(!is_answered([127, 2, 0, 0], port));
-    let told = format!(
+    let expected_line = format!(
         "warning: connection closed: the client may not come from there: \
          inet_listener 127.0.0.1:{port}: 127.0.0.1 is in none of allow_nets\n"
     );
-    assert!(daemon.log().contains(&told), "{}", daemon.log());
+    assert!(daemon.log().contains(&expected_line), "{}", daemon.log());
     // A change holds from HUP on.
     let file = daemon.dir.at("dovestatd.conf");
     let config = fs::read_to_string(&file).expect("the configuration");
@@ -251,10 +251,10 @@ fn hup_waits_for_no_fifo() {
     let made = Command::new("mkfifo").arg(&include).status();
     assert!(made.expect("run mkfifo").success());
     daemon.signal(libc::SIGHUP);
-    let told = format!("\"{include}\" cannot be read: neither a file nor a link to one\n");
+    let expected_line = format!("\"{include}\" cannot be read: neither a file nor a link to one\n");
     wait_until("the reload refused", || {
         let log = daemon.log();
-        log.contains(&told) && log.contains("the settings stay as they were")
+        log.contains(&expected_line) && log.contains("the settings stay as they were")
     });
     daemon.assert_alive();
 }
@@ -283,17 +283,17 @@ fn reasons_are_words() {
         .option(&format!("stats_carbon_server=127.0.0.1:{closed}"))
         .option("stats_carbon_interval=1s");
     let daemon = Daemon::with("refused", &setup);
-    let told = format!(
+    let expected_line = format!(
         "no whole report to carbon: 127.0.0.1:{closed}: Connection refused (0 bytes were written)\n"
     );
-    wait_until("the refusal", || daemon.log().contains(&told));
+    wait_until("the refusal", || daemon.log().contains(&expected_line));
     daemon.signal(libc::SIGUSR1);
     wait_until("the status", || {
         daemon.log().contains(" of 16 M of memory used, ")
     });
 }
 
-/// A daemon in the background whose log is nowhere says so where it is started.
+/// A daemon in the background whose log is nowhere warns its starter.
 #[test]
 fn without_a_system_log_the_starter_hears_so() {
     let test = "without_a_system_log_the_starter_hears_so";
@@ -337,11 +337,11 @@ fn the_installed_dovecots_configuration_is_read_as_it_is() {
     }
     for file in &files {
         let output = check(file);
-        let said = format!(
+        let printed = format!(
             "{file}: ok (Dovecot's own file: only settings and service of its statistics are \
              taken)\n"
         );
-        assert_eq!(text(&output.stdout), said, "{output:?}");
+        assert_eq!(text(&output.stdout), printed, "{output:?}");
         assert_eq!(text(&output.stderr), "");
     }
     let setup = Setup {

@@ -1,5 +1,5 @@
-//! The daemon: whether it runs, since when, and what it says of its FIFOs and of what
-//! was refused.
+//! The daemon: whether it runs, since when, and what came from its FIFOs and
+//! what was refused, by its reply to STATUS.
 
 use super::{base_dirs, Findings};
 use crate::cli::server::{Address, Event, ReplyParser, CONNECT_TIMEOUT};
@@ -39,11 +39,11 @@ pub struct Fifo {
 enum Silence {
     /// Connecting failed.
     Unreachable(io::Error),
-    /// Another service closed the connection or said something else.
+    /// Another service closed the connection or replied something else.
     Foreign,
 }
 
-/// Asks the daemon and notes what it says; none if none answers.
+/// Asks the daemon and notes its reply; none if none answers.
 pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
     let sockets = base_dirs().into_iter().map(|dir| dir.join("stats"));
     let sockets: Vec<PathBuf> = sockets.collect();
@@ -126,7 +126,7 @@ impl Daemon {
         }
     }
 
-    /// Notes what it said.
+    /// Notes the reply.
     fn note(&self, address: &Address, findings: &mut Findings) {
         let Daemon { version, pid, .. } = self;
         let since = time(self.start_secs);

@@ -1,5 +1,5 @@
-//! What AppArmor and SELinux refused to mail processes, as far as the system's logs say
-//! so and can be read.
+//! What AppArmor and SELinux refused to mail processes, by those of the system's logs
+//! that can be read.
 
 use super::Findings;
 use crate::sys::dir::open_regular;

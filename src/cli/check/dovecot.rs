@@ -30,8 +30,8 @@ pub fn read(file: Option<&Path>, findings: &mut Findings) -> Option<Dovecot> {
             Some(Dovecot::parse(&String::from_utf8_lossy(&output.stdout)))
         }
         Ok(output) => {
-            let told = String::from_utf8_lossy(&output.stderr);
-            let why = told.lines().next().unwrap_or("it fails").to_owned();
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            let why = complaint.lines().next().unwrap_or("it fails").to_owned();
             match file {
                 Some(file) => findings.wrong(
                     format!("doveconf -c {}: {why}", file.display()),
@@ -145,7 +145,7 @@ impl Dovecot {
     }
 }
 
-/// Notes what the configuration says of the statistics.
+/// Notes how the configuration has the statistics.
 pub fn look(dovecot: &Dovecot, fifos: &[PathBuf], findings: &mut Findings) {
     let version = &dovecot.version;
     if !dovecot.has_statistics() {

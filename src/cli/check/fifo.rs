@@ -1,4 +1,5 @@
-//! A FIFO: whether it is there, whether it is read, and who can open it for writing.
+//! A FIFO: whether it is there, whether it is read, and which users can open it for
+//! writing.
 
 use super::Findings;
 use crate::sys::reason;
@@ -62,7 +63,7 @@ pub fn access(found: &Metadata) -> String {
     )
 }
 
-/// Somebody who writes to FIFOs.
+/// A user that writes to FIFOs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Writer {
     /// For messages: `vmail`.

@@ -1,10 +1,10 @@
 //! Why does nothing arrive? Everything between a mail process and the daemon is looked
-//! at, in the order of the way that a record takes, and what to do is said.
+//! at, in the order of the way that a record takes; each finding comes with what to do.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `daemon` | the daemon, by what it says of itself |
-//! | `fifo` | its FIFOs, and who can open them |
+//! | `daemon` | the daemon, by its reply to STATUS |
+//! | `fifo` | its FIFOs, and which users can open them |
 //! | `writers` | whom mail processes run as |
 //! | `dovecot` | Dovecot's configuration, by doveconf(1) |
 //! | `denials` | what AppArmor and SELinux refused, by the system's logs |
@@ -56,7 +56,7 @@ pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     findings.print()
 }
 
-/// Where the FIFOs are if no daemon says so.
+/// Where the FIFOs are by default, for when no daemon answers.
 fn default_fifos() -> Vec<PathBuf> {
     let base_dir = base_dirs()
         .into_iter()

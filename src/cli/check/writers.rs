@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 /// What mail processes are called.
 const MAIL_PROCESSES: &[&str] = &["imap", "pop3", "lmtp", "lda", "dovecot-lda"];
 
-/// A user that is there on many mail servers, if nothing else says who it is.
+/// The usual user of mail processes, if nothing else names one.
 const USUAL: &str = "vmail";
 
-/// Notes who can report.
+/// Notes which users can report.
 pub fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Findings) {
     let [mail, user] = mail_and_user(fifos);
     if let Some(fifo) = mail.filter(|fifo| fifo.exists()) {

@@ -17,7 +17,7 @@ fn dovecots(source: &Source) -> Configuration {
     found
 }
 
-/// What a configuration has to say.
+/// The notices of a configuration.
 fn notices(configuration: &Configuration) -> Vec<String> {
     let notices = configuration.notices.iter();
     notices.map(|notice| notice.message.clone()).collect()
@@ -163,8 +163,8 @@ fn mistakes_in_what_is_taken_are_told() {
     assert_eq!(good(rest), untouched());
 }
 
-/// What the instructions for the statistics tell to add to Dovecot's configuration is
-/// a mistake in ours, and told as what it is.
+/// What instructions for the statistics add to Dovecot's configuration is a mistake in
+/// ours, and reported as unknown there.
 #[test]
 fn instructions_for_dovecot_in_a_file_of_ours() {
     let text = "\
@@ -196,16 +196,16 @@ fn listeners_of_the_new_statistics_are_left_to_dovecot() {
          inet_listener http {\nport = 9900\n}\n}\n",
     );
     let found = super::super::read(&Source::Named(path), &[], &defaults()).unwrap();
-    let told = |name: &str| {
+    let notice = |name: &str| {
         format!(
             "unix_listener {name} is left to Dovecot: it belongs to the new statistics of \
              Dovecot 2.3"
         )
     };
-    let expected = ["stats-reader", "login/stats-writer", "stats-writer"].map(told);
+    let expected = ["stats-reader", "login/stats-writer", "stats-writer"].map(notice);
     let (left, open) = found.notices.split_at(3);
     assert!(left.iter().map(|notice| &notice.message).eq(&expected));
-    // Whoever reaches the port can read.
+    // All who reach the port can read.
     assert_eq!(open.len(), 1);
     assert!(open[0].message.contains("no address is set") && open[0].message.contains("9900"));
     assert_eq!(open[0].place.line, Some(11));

@@ -59,7 +59,7 @@ fn nothing_that_is_not_a_file_is_opened() {
     std::os::unix::fs::symlink("/dev/zero", dir.0.join("device")).unwrap();
     for name in ["fifo", "device"] {
         let refused = format!("\"{name}\" cannot be read: neither a file nor a link to one");
-        for (line, told) in [
+        for (line, expected) in [
             (
                 format!("!include {name}"),
                 format!("main.conf:1: {refused}"),
@@ -74,7 +74,7 @@ fn nothing_that_is_not_a_file_is_opened() {
             ),
         ] {
             dir.write("main.conf", &line);
-            assert_eq!(dir.load(&[]).unwrap_err(), told, "{line}");
+            assert_eq!(dir.load(&[]).unwrap_err(), expected, "{line}");
         }
         for source in [
             Source::Again(dir.0.join(name)),

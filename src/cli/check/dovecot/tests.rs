@@ -73,7 +73,7 @@ fn settings_are_found_by_their_sections() {
 #[test]
 fn what_is_missing_is_named() {
     assert_eq!(wrong(&dovecot("2.3.19.1", &[])), PATHS);
-    for (line, instead, told) in [
+    for (line, instead, finding) in [
         (
             "mail_plugins = \" old_stats\"",
             "mail_plugins =",
@@ -96,7 +96,7 @@ fn what_is_missing_is_named() {
         ),
     ] {
         let found = wrong(&dovecot("2.3.19.1", &[(line, instead)]));
-        assert_eq!(found[0], told);
+        assert_eq!(found[0], finding);
         assert_eq!(found[1..], PATHS);
     }
     let unset = [("old_stats_notify_path = /nonexistent/stats-mail", "")];
@@ -121,7 +121,7 @@ fn versions_have_their_own_names() {
     let old = dovecot("2.2.36.4", &[("old_", ""), ("old-", "")]);
     assert_eq!(
         wrong(&old),
-        PATHS.map(|told| told.replace("old_", "").replace("old-", ""))
+        PATHS.map(|finding| finding.replace("old_", "").replace("old-", ""))
     );
     let new = dovecot("2.4.1", &[]);
     assert_eq!(
