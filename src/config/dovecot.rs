@@ -11,8 +11,10 @@
 //! that pattern is relative, the file with the line is Dovecot's as well, where
 //! ours names Dovecot's by an absolute path or one by one.
 //!
+//! [`OUR_FILE`](super::OUR_FILE) never is Dovecot's, whatever was put into it.
+//!
 //! The settings that instructions for the statistics add ([`FROM_INSTRUCTIONS`]) prove
-//! nothing: it is easily put into the wrong file, ours, and is a mistake there.
+//! nothing: they are easily put into the wrong file, ours, and are a mistake there.
 
 use super::parse::{Included, Item, Text, What};
 use std::collections::BTreeSet;
@@ -139,7 +141,7 @@ impl Owners {
         let mut dovecots = vec![false; text.files.len()];
         for item in outermost(&text.items) {
             if let (Some(file), true) = (item.file, is_dovecots(&item.what)) {
-                dovecots[file] = true;
+                dovecots[file] = !text.files[file].is_ours;
             }
         }
         // Until nothing follows from what is known any more.
@@ -150,15 +152,16 @@ impl Owners {
                 let Some(included) = read.included else {
                     continue;
                 };
-                dovecots[file] |= dovecots[included.by];
+                dovecots[file] |= dovecots[included.by] && !read.is_ours;
                 if dovecots[file] && included.is_pattern {
                     patterns.insert(included.include);
-                    dovecots[included.by] |= included.is_relative;
+                    let by = &text.files[included.by];
+                    dovecots[included.by] |= included.is_relative && !by.is_ours;
                 }
             }
             for (file, read) in text.files.iter().enumerate() {
                 let is_beside = |included: Included| patterns.contains(&included.include);
-                dovecots[file] |= read.included.is_some_and(is_beside);
+                dovecots[file] |= read.included.is_some_and(is_beside) && !read.is_ours;
             }
             let count = dovecots.iter().filter(|is| **is).count();
             if count == std::mem::replace(&mut known, count) {
@@ -218,5 +221,73 @@ fn is_dovecots(what: &What) -> bool {
             SECTIONS.contains(&kind.as_str()) || (kind == "service" && SERVICES.contains(&name))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::FileRead;
+    use super::super::Place;
+    use super::*;
+    use std::path::Path;
+
+    /// The file that has the line, the number of the line, whether it is a pattern,
+    /// whether it is relative.
+    type Include = (usize, usize, bool, bool);
+
+    /// Whether each file is Dovecot's. A file is given by the include that names it, by
+    /// whether it is ours, and by whether it has a setting that only Dovecot has.
+    fn owners(files: &[(Option<Include>, bool, bool)]) -> Vec<bool> {
+        let mut text = Text::default();
+        for (number, (included, is_ours, has_setting)) in files.iter().enumerate() {
+            text.files.push(FileRead {
+                dir: Path::new("").into(),
+                is_ours: *is_ours,
+                included: included.map(|(by, include, is_pattern, is_relative)| Included {
+                    by,
+                    include,
+                    is_pattern,
+                    is_relative,
+                }),
+            });
+            let key = if *has_setting {
+                "mail_location"
+            } else {
+                "base_dir"
+            };
+            text.items.push(Item {
+                place: Place::whole("file"),
+                file: Some(number),
+                what: What::Set {
+                    key: key.to_owned(),
+                    value: String::new(),
+                },
+            });
+        }
+        Owners::of(&text).dovecots
+    }
+
+    #[test]
+    fn a_tree_of_dovecots_files_is_dovecots() {
+        let of = |main_is_ours, is_pattern, is_relative| {
+            owners(&[
+                (None, main_is_ours, false),
+                (Some((0, 1, is_pattern, is_relative)), false, false),
+                (Some((1, 2, false, false)), false, false),
+                (Some((0, 1, is_pattern, is_relative)), false, true),
+                (Some((0, 3, true, true)), false, false),
+            ])
+        };
+        // conf.d/*.conf, /etc/dovecot/conf.d/*.conf, conf.d/10-mail.conf
+        assert_eq!(of(false, true, true), [true; 5]);
+        assert_eq!(of(false, true, false), [false, true, true, true, false]);
+        assert_eq!(of(false, false, true), [false, false, false, true, false]);
+        assert_eq!(of(true, true, true), [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn our_own_file_never_is() {
+        assert_eq!(owners(&[(None, true, true)]), [false]);
+        assert_eq!(owners(&[(None, false, true)]), [true]);
     }
 }

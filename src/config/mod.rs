@@ -52,6 +52,10 @@ use origin::Origins;
 use crate::sys::user::effective_uid;
 use std::path::{Path, PathBuf};
 
+/// The configuration that is read when none is named. Whatever it contains, it never is
+/// Dovecot's own.
+pub const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
+
 /// The defaults that depend on who starts the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {

@@ -16,7 +16,7 @@
 use super::glob;
 use super::lines::{self, Line};
 use super::mistake::{quoted, Place};
-use super::Source;
+use super::{Source, OUR_FILE};
 use crate::sys::dir::open_regular;
 use crate::sys::reason;
 use std::fs::File;
@@ -58,6 +58,8 @@ pub struct Text {
 pub struct FileRead {
     /// The directory that relative names in it start from.
     pub dir: Rc<Path>,
+    /// Whether it is [`OUR_FILE`].
+    pub is_ours: bool,
     /// The include that names it; none: the main file.
     pub included: Option<Included>,
 }
@@ -241,6 +243,7 @@ impl Reader {
         let dir: Rc<Path> = path.parent().unwrap_or(Path::new("")).into();
         self.text.files.push(FileRead {
             dir: Rc::clone(&dir),
+            is_ours: path == Path::new(OUR_FILE),
             included,
         });
         // A path that cannot be resolved (a pipe's) can hardly include itself.

@@ -241,7 +241,7 @@ impl UnixListener {
 /// A TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InetListener {
-    /// The section's name, if it has one; see [`InetListener::new`].
+    /// The section's name, if it has one. With `http` the default protocol is HTTP.
     pub name: Option<String>,
     /// Addresses to listen on; empty: all of IPv4 and all of IPv6.
     pub addresses: Vec<Address>,

@@ -4,13 +4,10 @@
 
 use super::fatal::Fatal;
 use super::preflight;
-use crate::config::{self, Configuration, Defaults, LogPath, Mistakes, Shown, Source};
+use crate::config::{self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, OUR_FILE};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
-
-/// The configuration read when none is named.
-const DEFAULT_FILE: &str = "/etc/dovestat/dovestatd.conf";
 
 /// One option.
 struct OptionRow {
@@ -124,7 +121,7 @@ impl Options {
         }
         let source = match matches.opt_strs("c").pop() {
             Some(file) => Source::Named(PathBuf::from(file)),
-            None => Source::Default(PathBuf::from(DEFAULT_FILE)),
+            None => Source::Default(PathBuf::from(OUR_FILE)),
         };
         let commands = [
             ("h", Command::Help),

@@ -77,6 +77,13 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             return Err(Fatal::Configuration(Mistakes(missing)));
         }
     }
+    let origin = match configuration.is_dovecots {
+        true => format!(
+            ", with the statistics' settings of Dovecot's {}",
+            options.source.path().display()
+        ),
+        false => String::new(),
+    };
     let Configuration {
         settings, notices, ..
     } = configuration;
@@ -141,7 +148,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
     daemon.wait_for_records(fifos);
     daemon.log_info(&format!(
-        "dovestatd {} serving in {}, memory limit {limit}",
+        "dovestatd {} serving in {}, memory limit {limit}{origin}",
         env!("CARGO_PKG_VERSION"),
         base_dir.display(),
     ));
