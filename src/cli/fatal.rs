@@ -1,6 +1,7 @@
 //! What ends the client: one enum, one line each, one place for exit codes.
 
 use super::help;
+use crate::sys::reason;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -88,7 +89,7 @@ impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fatal::Usage(text) | Fatal::Data(text) | Fatal::Unavailable(text) => f.write_str(text),
-            Fatal::Io(what, error) => write!(f, "{what}: {error}"),
+            Fatal::Io(what, error) => write!(f, "{what}: {}", reason(error)),
             Fatal::Bare | Fatal::Told | Fatal::Closed => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ dovestat help [COMMAND] tells more, dovestat(1) everything
 ";
 
 /// An example for each command.
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
     (
         "dump",
         "dovestat -f table dump session connected service=imap --sort cpu --limit 10",
@@ -26,6 +26,10 @@ const EXAMPLES: [(&str, &str); 5] = [
     (
         "run",
         "dovestat run -u \"$USER@example.org\" -S maildrop -- maildrop -d \"$USER\"",
+    ),
+    (
+        "check",
+        "dovestat check --dovecot /etc/dovecot/dovecot.conf",
     ),
     ("demo", "dovestat demo"),
 ];

@@ -17,6 +17,7 @@
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
+//! | `check` | why nothing arrives |
 //! | `reset` | the global totals cleared |
 //! | `top` | the live view |
 //! | `run` | a program run and reported as a session |
@@ -29,6 +30,7 @@
 //! Must not: let a control character of a peer reach a terminal, or take a
 //! closed standard output for an error.
 
+mod check;
 mod column;
 mod completion;
 mod demo;
@@ -78,6 +80,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Top(options) => top::run(options),
         Task::Reset(servers) => reset::run(&servers),
         Task::Run(options) => return run::run(&options),
+        Task::Check(options) => return check::run(&options),
         Task::Demo(options) => demo::run(options),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::check::CheckOptions;
 use super::column::{level_named, level_names};
 use super::completion;
 use super::fatal::Fatal;
@@ -39,6 +40,8 @@ pub enum Task {
     Reset(Vec<Address>),
     /// Run a program.
     Run(RunOptions),
+    /// Look for the reason why nothing arrives.
+    Check(CheckOptions),
     /// Show a demonstration live; the servers are not used.
     Demo(TopOptions),
 }
@@ -185,6 +188,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let words: Vec<&str> = words.collect();
     match name {
         "run" => given.run(program).map(Task::Run),
+        "check" if words.is_empty() => given.check().map(Task::Check),
         "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words, dialect).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
@@ -321,6 +325,20 @@ impl Given {
             filters: filters(&given)?,
             limit: self.limit()?,
             remembers: !self.has("no-state"),
+        })
+    }
+
+    /// What `check` is to do.
+    fn check(&self) -> Result<CheckOptions, Fatal> {
+        let server = self.has("s").then(|| self.servers().remove(0));
+        if let Some(Address::Tcp(..)) = server {
+            return Err(usage(
+                "check looks at this system: -s is the path of a socket",
+            ));
+        }
+        Ok(CheckOptions {
+            server,
+            dovecot: self.last("dovecot").map(PathBuf::from),
         })
     }
 

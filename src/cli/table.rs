@@ -24,7 +24,7 @@ impl OptionRow {
     pub fn is_for(&self, command: &str) -> bool {
         match self.short {
             "s" => !matches!(command, "run" | "demo"),
-            "f" => command != "run",
+            "f" => !matches!(command, "run" | "check"),
             _ => self.commands.is_empty() || self.commands.contains(&command),
         }
     }
@@ -41,7 +41,7 @@ pub struct CommandRow {
 }
 
 /// All commands.
-pub const COMMANDS: [CommandRow; 5] = [
+pub const COMMANDS: [CommandRow; 6] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -61,6 +61,11 @@ pub const COMMANDS: [CommandRow; 5] = [
         name: "run",
         operands: "[--] CMD [ARG...]",
         help: "run a program and report it, with its children, as one session",
+    },
+    CommandRow {
+        name: "check",
+        operands: "",
+        help: "look for the reason why nothing arrives, and say what to do",
     },
     CommandRow {
         name: "demo",
@@ -88,7 +93,7 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 24] = [
+pub const TABLE: [OptionRow; 25] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -108,6 +113,7 @@ pub const TABLE: [OptionRow; 24] = [
     row(["i", ""], "SECS", &["run"], "report this often while CMD runs: 30, at most 300"),
     row(["", "fifo"], "PATH", &["run"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
     row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
+    row(["", "dovecot"], "FILE", &["check"], "look at this configuration of Dovecot"),
     row(["h", "help"], "", &[], "print this help and exit"),
     row(["V", "version"], "", &[], "print the version and exit"),
     // What scripts may have given to doveadm, for which there is no need here.

@@ -21,6 +21,8 @@ pub struct FifoInput {
     line_count: u64,
     /// The bytes that came from it.
     read_bytes: u64,
+    /// When a line last came, in seconds since 1970; 0: never.
+    last_secs: u32,
     /// The lines read.
     lines: LineBuffer,
 }
@@ -34,6 +36,7 @@ impl FifoInput {
             held,
             line_count: 0,
             read_bytes: 0,
+            last_secs: 0,
             lines: LineBuffer::default(),
         }
     }
@@ -53,21 +56,30 @@ impl FifoInput {
         self.line_count
     }
 
+    /// When a line last came from it, in seconds since 1970; 0: never.
+    pub fn last_secs(&self) -> u32 {
+        self.last_secs
+    }
+
     /// The bytes that came from it.
     pub fn read_bytes(&self) -> u64 {
         self.read_bytes
     }
 
     /// Reads once, hands out the lines that are complete, and tells how many bytes
-    /// there were.
+    /// there were; `now_secs` is the time since 1970.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<usize> {
+    pub fn read(&mut self, reader: &mut impl LineReader, now_secs: u32) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
                 self.read_bytes += count as u64;
-                self.line_count += self.lines.filled(count, reader);
+                let lines = self.lines.filled(count, reader);
+                self.line_count += lines;
+                if lines > 0 {
+                    self.last_secs = now_secs;
+                }
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

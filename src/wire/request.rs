@@ -12,6 +12,8 @@ pub enum Request {
     Export(Zoom, Filter),
     /// The totals cleared.
     Reset,
+    /// What the daemon says of itself.
+    Status,
 }
 
 /// Why a line is no request.
@@ -45,6 +47,7 @@ pub fn parse_request(mut line: &mut [u8]) -> Result<Request, RequestError> {
     match &*take_field(&mut rest).unwrap_or_default() {
         b"EXPORT" => export(rest),
         b"RESET" => Ok(Request::Reset),
+        b"STATUS" => Ok(Request::Status),
         _ => Err(RequestError::UnknownCommand),
     }
 }
@@ -116,6 +119,7 @@ mod tests {
         }
         assert_eq!(parse("RESET"), Ok(Request::Reset));
         assert_eq!(parse("RESET\r"), Ok(Request::Reset));
+        assert_eq!(parse("STATUS"), Ok(Request::Status));
     }
 
     #[test]
