@@ -14,7 +14,7 @@
 //! Must not: follow links; that is for lists, indexes and levels.
 
 use super::budget::{Budget, Full, Purpose};
-use super::slab::{Slab, SlabBytes};
+use super::slab::{Search, Slab, SlabBytes};
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
@@ -195,11 +195,19 @@ impl<T: Copy> Arena<T> {
         self.slab.is_sparse(link.slot())
     }
 
-    /// The first entry at or behind a slot, maybe only of sparse pages, with the number of
-    /// the slot behind it, and how many pages were passed over.
-    pub fn next_used(&self, slot: u32, only_sparse: bool) -> (Option<(Link<T>, u32)>, usize) {
-        let (found, passed) = self.slab.next_used(slot, only_sparse);
-        (found.map(|slot| (Link::to(slot), slot + 1)), passed)
+    /// Looks for the first entry at or behind a slot, maybe only of sparse pages, in so
+    /// many pages. The slot to go on from follows, unless there is no entry any more.
+    pub fn search(
+        &self,
+        slot: u32,
+        only_sparse: bool,
+        pages: usize,
+    ) -> (Option<Link<T>>, Option<u32>) {
+        match self.slab.search(slot, only_sparse, pages) {
+            Search::Found(slot) => (Some(Link::to(slot)), Some(slot + 1)),
+            Search::Later(slot) => (None, Some(slot)),
+            Search::End => (None, None),
+        }
     }
 
     /// What making an entry now may take from the budget for its slot, in bytes.

@@ -33,7 +33,7 @@ const RESERVE_SHARE: usize = 16;
 const AMPLE_SHARE: usize = 8;
 
 /// The share of the limit that pages to be emptied may have while there is room.
-pub const SHATTERED_SHARE: usize = 8;
+pub const SHATTERED_SHARE: usize = 64;
 
 /// The most frames that are kept; of the size that slabs have under the limit, these
 /// are a sixty-fourth of it.

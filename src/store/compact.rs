@@ -31,9 +31,9 @@ const MAX_CHILDREN: usize = 16_384;
 
 /// Steps of a sweep at a time when pages to be emptied are worth up to a thirty-second, an
 /// eighth and more of the limit.
-const STEPS: [usize; 3] = [32, 128, 512];
+const STEPS: [usize; 3] = [8, 64, 512];
 
-/// Pages passed over that cost as much as looking at an entry.
+/// Pages that are looked through in a step.
 const PAGES_PER_STEP: usize = 8;
 
 /// Where the sweeps are, and what came of them.
@@ -285,12 +285,16 @@ impl Store {
         steps: &mut usize,
     ) -> bool {
         while *steps < wanted {
-            let (found, passed) = T::level(self).arena.next_used(sweep.slot, only_sparse);
-            *steps += 1 + passed / PAGES_PER_STEP;
-            let Some((link, next)) = found else {
+            *steps += 1;
+            let arena = &T::level(self).arena;
+            let (found, next) = arena.search(sweep.slot, only_sparse, PAGES_PER_STEP);
+            let Some(next) = next else {
                 return true;
             };
             sweep.slot = next;
+            let Some(link) = found else {
+                continue;
+            };
             let (level, memory) = T::level_mut(self);
             let common = level.arena[link].common_mut();
             let mut has_moved = common.contents.relocate(memory);

@@ -12,8 +12,8 @@
 //!
 //! Compaction begins where some pages ([`DUE_PAGES`]) can be emptied and memory is short,
 //! or pages worth [`SHATTERED_SHARE`] of the limit at any time, and works the harder the
-//! more they are. So holes take at most about an eighth of the limit, and what one page of
-//! each kind of slot makes unavoidable.
+//! more they are. So holes take at most some hundredths of the limit, and what one page
+//! of each kind of slot makes unavoidable.
 
 use super::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
 use super::entry::{Entry, Flag, Now};
@@ -25,19 +25,16 @@ use super::{page_bytes, Hint, Record, Store};
 
 /// The most entries that are freed for one record beforehand. Enough to empty several of
 /// the largest pages, few enough for one turn of the loop.
-const MAX_EVICTIONS: usize = 4000;
+const MAX_EVICTIONS: usize = 8000;
 
 /// The most that are freed for something of it that has no room all the same.
 const MAX_MORE_EVICTIONS: usize = 1000;
 
-/// The most steps of compaction for one record: some milliseconds.
-const MAX_COMPACTION: usize = 32_768;
+/// The most steps of compaction for one record: enough for some with each eviction, two
+/// or three milliseconds.
+const MAX_COMPACTION: usize = 65_536;
 
-/// After so many evictions that made no room, compaction is made more of by as much as it
-/// began with.
-const EVICTIONS_PER_EFFORT: usize = 64;
-
-/// As much as there is ever made of compaction.
+/// How much is made of compaction where there is nothing to free.
 const MAX_EFFORT: usize = 64;
 
 /// So many pages to be emptied are worth compaction while memory is short.
@@ -101,7 +98,7 @@ impl Store {
                 false => DUE_PAGES * page_bytes(limit_bytes),
             };
             if steps < MAX_COMPACTION && self.is_compaction_due(due_bytes) {
-                steps += self.compact(1 + evictions / EVICTIONS_PER_EFFORT);
+                steps += self.compact(1);
             }
             if has_room || self.memory.budget.has_room(wanted_bytes) {
                 return;

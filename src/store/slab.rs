@@ -17,8 +17,8 @@
 //! Must not: know what is in a slot, or free anything by itself.
 
 use super::budget::{Budget, Full, Purpose};
-pub use super::vacancies::SlotNumber;
 use super::vacancies::Vacancies;
+pub use super::vacancies::{Search, SlotNumber};
 use crate::sys::page::{system_page_bytes, Frame, Page};
 use std::num::NonZeroUsize;
 
@@ -188,10 +188,10 @@ impl<T: Copy> Slab<T> {
         Some(new)
     }
 
-    /// The first used slot at or behind a number, maybe only of sparse pages, and the
-    /// pages passed over on the way.
-    pub fn next_used(&self, slot: SlotNumber, only_sparse: bool) -> (Option<SlotNumber>, usize) {
-        self.vacancies.next_used(slot, only_sparse)
+    /// Looks for the first used slot at or behind a number, maybe only of sparse pages, in
+    /// so many pages.
+    pub fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
+        self.vacancies.search(slot, only_sparse, pages)
     }
 
     /// The elements of a used slot.

@@ -32,6 +32,16 @@ const FILLS: usize = 16;
 /// How many fills above the emptiest page's a page can have and be sparse.
 const SPARSE_FILLS: u32 = 2;
 
+/// What came of looking for a used slot.
+pub enum Search {
+    /// This one.
+    Found(SlotNumber),
+    /// None yet; it goes on from here.
+    Later(SlotNumber),
+    /// There is none.
+    End,
+}
+
 /// The vacant slots of one slab. See the module.
 #[derive(Debug)]
 pub struct Vacancies {
@@ -250,11 +260,12 @@ impl Vacancies {
             && used as usize * self.present() <= self.len
     }
 
-    /// The first used slot at or behind a number, maybe only of sparse pages, and the
-    /// pages passed over on the way.
-    pub fn next_used(&self, slot: SlotNumber, only_sparse: bool) -> (Option<SlotNumber>, usize) {
+    /// Looks for the first used slot at or behind a number, maybe only of sparse pages, in
+    /// so many pages.
+    pub fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
         let (first, mut within) = self.split(slot);
-        for number in first..self.pages.len() {
+        let end = self.pages.len().min(first + pages);
+        for number in first..end {
             if self.pages[number].charge.is_some()
                 && (!only_sparse || self.is_sparse_page(number as u32))
             {
@@ -268,13 +279,15 @@ impl Vacancies {
                     within = (within / 64 + 1) * 64;
                 }
                 if within < self.slots_per_page {
-                    let slot = ((number as u32) << self.shift) | within as u32;
-                    return (Some(slot), number - first);
+                    return Search::Found(((number as u32) << self.shift) | within as u32);
                 }
             }
             within = 0;
         }
-        (None, self.pages.len().saturating_sub(first))
+        match end < self.pages.len() {
+            true => Search::Later((end as u32) << self.shift),
+            false => Search::End,
+        }
     }
 
     /// What taking a few slots now may take from the budget, in bytes: nothing if so many
