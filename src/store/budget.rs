@@ -28,6 +28,9 @@ pub const BLOCK_OVERHEAD_BYTES: usize = 32;
 /// The share of the limit that only growth of existing entries may use.
 const RESERVE_SHARE: usize = 16;
 
+/// The same while a store is restored.
+const OPEN_RESERVE_SHARE: usize = 64;
+
 /// The share of the limit beyond which memory may be short: less is left than any record
 /// needs, tables that grow included.
 const AMPLE_SHARE: usize = 8;
@@ -67,6 +70,8 @@ pub struct Budget {
     limit_bytes: usize,
     /// The sum of all charges.
     used_bytes: usize,
+    /// What new entries leave for growth.
+    reserve_bytes: usize,
     /// Bytes of the pages that compaction can empty.
     reclaimable_bytes: usize,
     /// Up to so many used bytes there is more room than any record needs.
@@ -83,6 +88,7 @@ impl Budget {
         Budget {
             limit_bytes,
             used_bytes: 0,
+            reserve_bytes: limit_bytes / RESERVE_SHARE,
             reclaimable_bytes: 0,
             ample_bytes: limit_bytes - limit_bytes / RESERVE_SHARE - limit_bytes / AMPLE_SHARE,
             shattered_bytes: limit_bytes / SHATTERED_SHARE,
@@ -98,6 +104,17 @@ impl Budget {
     /// The sum of all charges in bytes.
     pub fn used_bytes(&self) -> usize {
         self.used_bytes
+    }
+
+    /// Lets new entries use most of the reserve, or not any more: those of a store that is
+    /// restored have grown already.
+    pub fn open_reserve(&mut self, is_open: bool) {
+        let share = if is_open {
+            OPEN_RESERVE_SHARE
+        } else {
+            RESERVE_SHARE
+        };
+        self.reserve_bytes = self.limit_bytes / share;
     }
 
     /// The bytes of the pages that vacant slots of the same kind would fill: what
@@ -125,7 +142,7 @@ impl Budget {
     /// What a purpose may use altogether, in bytes.
     fn most_bytes(&self, purpose: Purpose) -> usize {
         match purpose {
-            Purpose::Create => self.limit_bytes - self.limit_bytes / RESERVE_SHARE,
+            Purpose::Create => self.limit_bytes - self.reserve_bytes,
             Purpose::Grow => self.limit_bytes,
         }
     }

@@ -292,9 +292,11 @@ impl Restoring {
     /// # Errors
     /// [`Full`] when the limit is too small for the indexes alone.
     pub fn new(limits: &Limits, now: Now) -> Result<Restoring, Full> {
+        let mut store = Store::new(limits, now)?;
+        store.memory.budget.open_reserve(true);
         Ok(Restoring {
             limits: *limits,
-            store: Store::new(limits, now)?,
+            store,
             now,
             away_secs: None,
             kept: None,
@@ -380,6 +382,7 @@ impl Restoring {
         let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
         let by_ip = self.pending_by_ip.flush::<Ip>(&mut self.store);
         self.store.has_lost |= !(by_user && by_domain && by_ip);
+        self.store.memory.budget.open_reserve(false);
         if let Some(kept) = self.kept {
             return Ok((self.store, kept));
         }
