@@ -39,7 +39,7 @@ impl std::ops::AddAssign for SlabBytes {
 }
 
 /// The share of a page that may lie idle behind its last slot.
-const MOST_TAIL: usize = 6;
+const MOST_TAIL: usize = 8;
 
 /// Slots of one size. See the module.
 #[derive(Debug)]
