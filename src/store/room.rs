@@ -12,8 +12,8 @@
 //!
 //! Compaction begins where some pages ([`DUE_PAGES`]) can be emptied and memory is short,
 //! or pages worth [`SHATTERED_SHARE`] of the limit at any time, and works the harder the
-//! more they are. So holes take at most some hundredths of the limit, and what one page
-//! of each kind of slot makes unavoidable.
+//! more they are. So holes take at most a sixteenth of the limit, and what one page of
+//! each kind of slot makes unavoidable.
 
 use super::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
 use super::entry::{Entry, Flag, Now};
@@ -36,6 +36,10 @@ const MAX_COMPACTION: usize = 65_536;
 
 /// How much is made of compaction where there is nothing to free.
 const MAX_EFFORT: usize = 64;
+
+/// The share of the limit that pages to be emptied have at most when a record is applied,
+/// as far as [`MAX_COMPACTION`] allows.
+const MOST_SHARE: usize = 16;
 
 /// So many pages to be emptied are worth compaction while memory is short.
 const DUE_PAGES: usize = 4;
@@ -90,6 +94,7 @@ impl Store {
             }
             _ => Codes::NONE,
         };
+        self.refresh_parents(record, hint, now);
         loop {
             let wanted_bytes = self.wanted_bytes(record, hint, codes);
             let has_room = self.memory.budget.has_room(wanted_bytes);
@@ -101,6 +106,10 @@ impl Store {
                 steps += self.compact(1);
             }
             if has_room || self.memory.budget.has_room(wanted_bytes) {
+                // Evictions for one record can leave many holes.
+                while steps < MAX_COMPACTION && self.is_compaction_due(limit_bytes / MOST_SHARE) {
+                    steps += self.compact(1);
+                }
                 return;
             }
             if evictions < MAX_EVICTIONS && self.evict_for(record, hint, now) {
@@ -111,6 +120,28 @@ impl Store {
                 return;
             }
             steps += self.compact(MAX_EFFORT);
+        }
+    }
+
+    /// Makes known users, domains and ips that a record is about the youngest of all, so
+    /// that they are not freed for its sake.
+    fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) {
+        let (user, hash) = match *record {
+            Record::Connect { user, .. } => (user, hint.user),
+            Record::AddUser { user, .. } => (user, hint.subject),
+            _ => return,
+        };
+        if matches!(record, Record::Connect { .. }) && self.is_refused(record, hint) {
+            return;
+        }
+        let domain = domain_of(user);
+        let domain = (domain, self.memory.hash(domain));
+        self.users.refresh(&self.memory, (user, hash), now);
+        self.domains.refresh(&self.memory, domain, now);
+        if let Some(ip) = record.ip() {
+            let octets = Octets::of(ip);
+            self.ips
+                .refresh(&self.memory, (octets.as_slice(), hint.ip), now);
         }
     }
 
