@@ -5,7 +5,7 @@ use super::conversation::{Conversation, Exchange};
 use super::faults::Fault;
 use super::log::visible;
 use crate::config::{ColumnOrder as Order, ListenerOptions};
-use crate::store::{CursorId, Opening, Progress, Store};
+use crate::store::{CursorId, Opening, Progress, Store, MAX_WALK_BYTES};
 use crate::sys::bytes::find;
 use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
 use std::rc::Rc;
@@ -118,6 +118,12 @@ impl Conversation for Export {
                 self.end_reply(b"\n", exchange);
             }
         }
+    }
+
+    fn held_bytes(&self) -> usize {
+        // A filter is smaller than its request.
+        let most = MAX_REQUEST_BYTES + MAX_WALK_BYTES;
+        self.walk.as_ref().map_or(0, |_| most)
     }
 
     fn end(&mut self, store: &mut Store) {

@@ -81,6 +81,7 @@ faults! {
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     HttpRefused Warning SOME "connection closed: HTTP request refused";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
+    StuckClient Warning SOME "connection closed: nothing of its reply was read for 60 seconds";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";
     AcceptFailed Warning SOME "connection not accepted";

@@ -218,6 +218,11 @@ impl Conversation for Http {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        let sending = self.sending.as_ref();
+        sending.map_or(0, |sending| sending.scrape.held_bytes())
+    }
+
     fn end(&mut self, store: &mut Store) {
         if let Some(sending) = self.sending.take() {
             sending.scrape.end(store);

@@ -12,6 +12,7 @@
 //! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
+//! | `clients` | all connections: which are kept, which may use memory |
 //! | `conversation` | what a protocol makes of them |
 //! | `export` | the statistics protocol |
 //! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
@@ -26,6 +27,7 @@
 mod batch;
 mod carbon;
 mod client;
+mod clients;
 mod context;
 mod conversation;
 mod export;

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::conversation::SLICE_BYTES;
 use super::health::write_health;
 use crate::config::{Level, Settings};
-use crate::store::{CursorId, Opening, Progress, Store, Zoom};
+use crate::store::{biggest_bytes, CursorId, Opening, Progress, Store, Zoom};
 use crate::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
 
 /// A scrape.
@@ -53,6 +53,16 @@ impl Scrape {
             limit: settings.metrics_limit as usize,
             levels: others.chain([Level::Global]).collect(),
             walk: None,
+        }
+    }
+
+    /// The most bytes that the store may keep for it.
+    pub fn held_bytes(&self) -> usize {
+        let is_global = |walk: &Walk| walk.zoom == Zoom::Global;
+        let is_ranked = !self.levels.is_empty() || !self.walk.as_ref().is_none_or(is_global);
+        match is_ranked {
+            true => biggest_bytes(self.limit),
+            false => 0,
         }
     }
 

@@ -4,11 +4,12 @@
 //! ready or due, reads the clocks once, and then works in one fixed order:
 //! signals, sessions that fell silent, FIFOs, carbon, clients, new connections. Work in
 //! a turn is bounded for everyone ([`READ_BYTES`](super::fifo_input) a FIFO,
-//! [`STEPS_A_TURN`] for all clients together, [`ACCEPTS_A_TURN`] a listener), so
+//! as many steps for all clients together, [`ACCEPTS_A_TURN`] a listener), so
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
 use super::client::Client;
+use super::clients::{most_client_bytes, Clients};
 use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
@@ -25,14 +26,10 @@ use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
 use crate::sys::signal::Signals;
-use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Nodes that cursors may look at in one turn, for all clients together.
-const STEPS_A_TURN: usize = 1024;
 
 /// Connections that a listener may accept in one turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -153,9 +150,7 @@ pub struct Daemon {
     /// The files of both, taken away at the end.
     places: Vec<Placed>,
     /// Who is connected.
-    clients: Vec<Client>,
-    /// Who is served first in the next turn.
-    first_client: usize,
+    clients: Clients,
     /// Reports to carbon.
     pub(super) carbon: Carbon,
     /// The signals.
@@ -210,8 +205,7 @@ impl Daemon {
             fifos: opened.fifos,
             listeners: opened.listeners,
             places: opened.places,
-            clients: Vec::new(),
-            first_client: 0,
+            clients: Clients::new(most_client_bytes(limits.memory_bytes)),
             carbon,
             signals,
             manager,
@@ -280,7 +274,8 @@ impl Daemon {
             }
             self.serve_carbon(instant, now, is_ready(slots.carbon));
             let mut slot = slots.clients + self.clients.len();
-            self.serve_clients(now, |index| is_ready(Some(slots.clients + index)));
+            let (mut context, clients, _) = self.parts(now);
+            clients.serve(&mut context, |index| is_ready(Some(slots.clients + index)));
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
                 if let Some(until) = listener.rests_until {
@@ -357,9 +352,7 @@ impl Daemon {
         for input in &self.fifos {
             poll.push(input.fifo.as_fd(), Interest::READ);
         }
-        for client in &self.clients {
-            poll.push(client.as_fd(), client.interest());
-        }
+        self.clients.fill_poll_set(poll);
         for listener in &self.listeners {
             if listener.rests_until.is_none() {
                 poll.push(listener.as_fd(), Interest::READ);
@@ -375,7 +368,8 @@ impl Daemon {
 
     /// How long nothing has to be done by itself.
     fn timeout(&self) -> Option<Duration> {
-        if self.carbon.can_go_on() || self.clients.iter().any(Client::can_go_on) {
+        let clients = self.clients.timeout();
+        if self.carbon.can_go_on() || clients == Some(Duration::ZERO) {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -391,7 +385,7 @@ impl Daemon {
             .chain(self.manager.wakes_at())
             .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
-        wakes.chain(silence).min()
+        wakes.chain(silence).chain(clients).min()
     }
 
     /// Does what signals ask for. False when that is to end.
@@ -468,7 +462,7 @@ impl Daemon {
     }
 
     /// What serving peers takes, beside those who are served.
-    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Vec<Client>, &mut Carbon) {
+    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Clients, &mut Carbon) {
         let context = Context {
             store: &mut self.store,
             faults: &mut self.faults,
@@ -512,66 +506,9 @@ impl Daemon {
                     }
                 },
             };
-            let client = Client::new(stream, &listener.options, &listener.name, now);
-            let name = Rc::clone(&listener.name);
-            if self.make_room_for_client(now) {
-                self.clients.push(client);
-            } else {
-                let report = || format!("{name}: all of them are being served");
-                self.faults
-                    .report(&mut self.log, Fault::ClientLimit, now.uptime_secs, report);
-                client.end(&mut self.store);
-            }
+            let client = Client::new(stream, listener, index, now);
+            let (mut context, clients, _) = self.parts(now);
+            clients.admit(client, &mut context);
         }
-    }
-
-    /// Closes the client that has been idle longest if there are as many as may
-    /// be. False when none has been idle for a second: a request of one that
-    /// just came may not have been read yet.
-    fn make_room_for_client(&mut self, now: Now) -> bool {
-        if self.clients.len() < self.settings.service.client_limit as usize {
-            return true;
-        }
-        let idle = self
-            .clients
-            .iter()
-            .enumerate()
-            .filter_map(|(index, client)| Some((client.idle_since_secs()?, index)))
-            .min()
-            .filter(|&(since_secs, _)| since_secs < now.uptime_secs);
-        if let Some((_, index)) = idle {
-            self.clients.remove(index).end(&mut self.store);
-        }
-        idle.is_some()
-    }
-
-    /// Serves the clients that are ready or can go on by themselves, and ends
-    /// those that are done. Who was not reached comes first in the next turn.
-    fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
-        let begin = self.first_client;
-        let mut first = begin;
-        let (mut context, clients, _) = self.parts(now);
-        let count = clients.len();
-        let mut steps = STEPS_A_TURN;
-        let mut done = BinaryHeap::new();
-        for offset in 0..count {
-            let index = (begin + offset) % count;
-            let client = &mut clients[index];
-            if !is_ready(index) && !client.can_go_on() {
-                continue;
-            }
-            if steps == 0 {
-                first = index;
-                break;
-            }
-            if !client.serve(&mut context, &mut steps) {
-                done.push(index);
-            }
-        }
-        // The last first.
-        while let Some(index) = done.pop() {
-            clients.swap_remove(index).end(context.store);
-        }
-        self.first_client = first;
     }
 }

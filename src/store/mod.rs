@@ -72,13 +72,14 @@ mod tests;
 
 pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
+pub use biggest::biggest_bytes;
 pub use budget::Full;
 pub use contents::MAX_TEXT_BYTES;
 pub use cursor::{CursorId, Progress};
 pub use entry::{Now, WallTime};
 pub use filter::{wildcard_match, Filter, Network, Pattern};
 pub use lanes::Counters;
-pub use opening::Opening;
+pub use opening::{Opening, MAX_WALK_BYTES};
 pub use record::{CommandUpdate, Note, Record};
 pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};

@@ -20,6 +20,7 @@ mod client_output;
 mod compare;
 mod contract;
 mod corpus;
+mod crowd;
 mod damage;
 mod demo;
 mod dovecot;
