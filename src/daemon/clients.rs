@@ -1,9 +1,9 @@
 //! All connections: which are kept, which may use memory, which is served first.
 //!
-//! Places. At most `client_limit` clients are served at a time. When there are as
+//! Slots. At most `client_limit` clients are served at a time. When there are as
 //! many, a new one replaces the client that has been idle longest, or else the one
 //! that has read nothing of its reply for longest, if that is [`STUCK_SECS`] or
-//! more. Each listener has a few places of its own ([`own_places`]): its clients
+//! more. Each listener has a few slots of its own ([`own_slots`]): its clients
 //! there are replaced only by clients of the same listener, and while it has fewer,
 //! a new client of it need not wait for another to be idle for a second. When all
 //! others are busy it is served beyond `client_limit`. So clients of one listener
@@ -44,8 +44,8 @@ pub fn most_client_bytes(memory_limit_bytes: usize) -> usize {
     (memory_limit_bytes / 4).max(LEAST_BYTES)
 }
 
-/// The places that each listener has of its own.
-fn own_places(client_limit: usize) -> usize {
+/// The slots that each listener has of its own.
+fn own_slots(client_limit: usize) -> usize {
     (client_limit / 8).clamp(1, 16)
 }
 
@@ -61,9 +61,9 @@ pub struct Standing {
     pub unread_since_secs: Option<u32>,
 }
 
-/// Where there is a place for a new client.
+/// Where there is a slot for a new client.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum Slot {
     /// Beside those that are there.
     Free,
     /// In that of the client with this index.
@@ -72,12 +72,12 @@ enum Place {
     None,
 }
 
-/// Finds a place for a new client of `listener`.
-fn find_place(all: &[Standing], listener: usize, client_limit: usize, now_secs: u32) -> Place {
+/// Finds a slot for a new client of `listener`.
+fn find_slot(all: &[Standing], listener: usize, client_limit: usize, now_secs: u32) -> Slot {
     if all.len() < client_limit {
-        return Place::Free;
+        return Slot::Free;
     }
-    let own = own_places(client_limit);
+    let own = own_slots(client_limit);
     let count = |of: usize| all.iter().filter(|client| client.listener == of).count();
     let has_own = count(listener) < own;
     let replaceable = || {
@@ -96,9 +96,9 @@ fn find_place(all: &[Standing], listener: usize, client_limit: usize, now_secs: 
             .filter(|&(since_secs, _)| is_stuck(since_secs, now_secs))
     };
     match idle.or_else(stuck) {
-        Some((_, index)) => Place::Of(index),
-        None if has_own => Place::Free,
-        None => Place::None,
+        Some((_, index)) => Slot::Of(index),
+        None if has_own => Slot::Free,
+        None => Slot::None,
     }
 }
 
@@ -180,16 +180,16 @@ impl Clients {
     }
 
     /// Takes in a client that was just accepted, by closing another if need be.
-    /// Closes the new one when there is no place for it.
+    /// Closes the new one when there is no slot for it.
     pub fn admit(&mut self, client: Client, context: &mut Context) {
         let limit = context.settings.service.client_limit as usize;
         let now_secs = context.now.uptime_secs;
         let mut all: Vec<Standing> = self.all.iter().map(Client::standing).collect();
         loop {
-            match find_place(&all, client.listener(), limit, now_secs) {
-                Place::Free => return self.all.push(client),
+            match find_slot(&all, client.listener(), limit, now_secs) {
+                Slot::Free => return self.all.push(client),
                 // More than one where the limit was lowered.
-                Place::Of(index) => {
+                Slot::Of(index) => {
                     let is_stuck = all.swap_remove(index).unread_since_secs.is_some();
                     let replaced = self.all.swap_remove(index);
                     if is_stuck {
@@ -198,7 +198,7 @@ impl Clients {
                     }
                     replaced.end(context.store);
                 }
-                Place::None => {
+                Slot::None => {
                     let name = client.listener_name();
                     let report = || format!("{name}: all of them are being served");
                     context.report(Fault::ClientLimit, report);
@@ -335,47 +335,47 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_place_up_to_the_limit() {
+    fn there_is_a_slot_up_to_the_limit() {
         let all = [busy(0); 3];
-        assert_eq!(find_place(&all[..2], 0, 3, NOW), Place::Free);
-        assert_eq!(find_place(&all, 0, 3, NOW), Place::None);
-        assert_eq!(find_place(&all, 0, 4, NOW), Place::Free);
+        assert_eq!(find_slot(&all[..2], 0, 3, NOW), Slot::Free);
+        assert_eq!(find_slot(&all, 0, 3, NOW), Slot::None);
+        assert_eq!(find_slot(&all, 0, 4, NOW), Slot::Free);
     }
 
     #[test]
     fn the_client_idle_longest_is_replaced_first() {
         let all = [unread(0, 1), idle(0, NOW - 1), idle(0, NOW - 2)];
-        assert_eq!(find_place(&all, 0, 3, NOW), Place::Of(2));
+        assert_eq!(find_slot(&all, 0, 3, NOW), Slot::Of(2));
         let all = [busy(0), idle(0, NOW), idle(0, NOW)];
-        assert_eq!(find_place(&all, 0, 3, NOW), Place::None, "just came");
+        assert_eq!(find_slot(&all, 0, 3, NOW), Slot::None, "just came");
     }
 
     #[test]
     fn a_client_that_reads_nothing_is_replaced_after_a_minute() {
         let all = [busy(0), unread(0, NOW - 59), unread(0, NOW - 58)];
-        assert_eq!(find_place(&all, 0, 3, NOW), Place::None);
-        assert_eq!(find_place(&all, 0, 3, NOW + 1), Place::Of(1));
-        assert_eq!(find_place(&all, 0, 3, NOW + 2), Place::Of(1), "the longest");
+        assert_eq!(find_slot(&all, 0, 3, NOW), Slot::None);
+        assert_eq!(find_slot(&all, 0, 3, NOW + 1), Slot::Of(1));
+        assert_eq!(find_slot(&all, 0, 3, NOW + 2), Slot::Of(1), "the longest");
     }
 
     #[test]
-    fn each_listener_has_places_of_its_own() {
+    fn each_listener_has_slots_of_its_own() {
         for (limit, own) in [(1, 1), (15, 1), (16, 2), (127, 15), (128, 16), (1000, 16)] {
-            assert_eq!(own_places(limit), own, "client_limit {limit}");
+            assert_eq!(own_slots(limit), own, "client_limit {limit}");
         }
         let (all, limit) = ([busy(0); 16], 16);
-        assert_eq!(find_place(&all, 0, limit, NOW), Place::None);
-        assert_eq!(find_place(&all, 1, limit, NOW), Place::Free);
+        assert_eq!(find_slot(&all, 0, limit, NOW), Slot::None);
+        assert_eq!(find_slot(&all, 1, limit, NOW), Slot::Free);
         let mut all = all.to_vec();
         all[7] = idle(0, NOW);
-        assert_eq!(find_place(&all, 0, limit, NOW), Place::None);
-        assert_eq!(find_place(&all, 1, limit, NOW), Place::Of(7));
+        assert_eq!(find_slot(&all, 0, limit, NOW), Slot::None);
+        assert_eq!(find_slot(&all, 1, limit, NOW), Slot::Of(7));
         // Listener 1 has its two, which others cannot take.
         let all = [&[busy(0); 14][..], &[idle(1, 1); 2]].concat();
-        assert_eq!(find_place(&all, 0, limit, NOW), Place::None);
-        assert_eq!(find_place(&all, 1, limit, NOW), Place::Of(14));
+        assert_eq!(find_slot(&all, 0, limit, NOW), Slot::None);
+        assert_eq!(find_slot(&all, 1, limit, NOW), Slot::Of(14));
         let all = [&[busy(0); 13][..], &[idle(1, 1); 3]].concat();
-        assert_eq!(find_place(&all, 0, limit, NOW), Place::Of(13));
+        assert_eq!(find_slot(&all, 0, limit, NOW), Slot::Of(13));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
 //! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
+//! | `files` | their files, made anew when they vanish |
 //! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
@@ -34,6 +35,7 @@ mod export;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod files;
 mod health;
 mod http;
 mod listener;

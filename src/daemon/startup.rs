@@ -6,6 +6,7 @@
 //! into the file system is taken away again when this ends, however it ends.
 
 use super::fatal::Fatal;
+use super::files::{BaseDir, ListenerFile, BASE_DIR_MODE};
 use super::log::Log;
 use super::manager::Manager;
 use super::opening::open_listeners;
@@ -16,7 +17,6 @@ use super::turn::{make_room_for_clients, Daemon};
 use crate::config::own_files::LOCK;
 use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::dir::Dir;
-use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
@@ -71,8 +71,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     }
     let base_dir = settings.base_dir.clone();
     make_base_dir(&base_dir, &Defaults::ours().base_dir, owner)?;
-    let _lock = Dir::open(&base_dir)
-        .and_then(|dir| lock_directory(&dir, LOCK, owner))
+    let base_dir_lock = BaseDir::lock(&base_dir, owner)
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
@@ -92,7 +91,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
     tidy_up_panics(settings.log_path.clone(), Vec::new());
     let opened = open_listeners(&settings, gifts, &mut log)?;
-    let places = opened.places.iter().map(|placed| placed.0.clone());
+    let places = opened.files.iter().filter_map(ListenerFile::made).cloned();
     tidy_up_panics(settings.log_path.clone(), places.collect());
     make_room_for_clients(&settings.service, &mut log);
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
@@ -104,7 +103,15 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     }
     give_up_privileges(&mut log);
     let limit = settings.stats_memory_limit_bytes;
-    let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
+    let mut daemon = Daemon::new(
+        options,
+        settings,
+        log,
+        (opened, base_dir_lock),
+        signals,
+        manager,
+        state,
+    )?;
     daemon.log_info(&format!(
         "dovestatd {} serving in {}, memory limit {limit} bytes",
         env!("CARGO_PKG_VERSION"),
@@ -219,7 +226,7 @@ fn make_base_dir(dir: &Path, default: &Path, owner: Option<(u32, u32)>) -> Resul
     let failed = || Fatal::io(format!("base_dir {}", dir.display()));
     let is_private = owner.is_none() && dir == default;
     if look(dir).map_err(failed())?.is_none() {
-        let mode = if is_private { 0o700 } else { 0o755 };
+        let mode = if is_private { 0o700 } else { BASE_DIR_MODE };
         Dir::make(dir, mode, owner).map_err(failed())?;
     }
     if is_private {

@@ -14,10 +14,11 @@ use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::FifoInput;
+use super::files::{BaseDir, Files};
 use super::listener::Listener;
 use super::log::{visible, Log};
 use super::manager::Manager;
-use super::opening::{Opened, Placed};
+use super::opening::Opened;
 use super::options::Options;
 use super::records::Records;
 use super::state::{Mark, State};
@@ -147,8 +148,8 @@ pub struct Daemon {
     fifos: Vec<FifoInput>,
     /// Where clients come from.
     pub(super) listeners: Vec<Listener>,
-    /// The files of both, taken away at the end.
-    places: Vec<Placed>,
+    /// The files of both.
+    files: Files,
     /// Who is connected.
     clients: Clients,
     /// Reports to carbon.
@@ -174,7 +175,7 @@ impl Daemon {
         options: &Options,
         settings: Settings,
         mut log: Log,
-        mut opened: Opened,
+        (mut opened, base_dir): (Opened, BaseDir),
         signals: Signals,
         manager: Manager,
         mut state: Option<State>,
@@ -196,6 +197,7 @@ impl Daemon {
             })?,
         };
         let carbon = Carbon::new(&settings, clocks.started);
+        let in_chroot = settings.service.chroot_in(&settings.base_dir).is_some();
         let mut daemon = Daemon {
             options: options.clone(),
             settings,
@@ -204,7 +206,7 @@ impl Daemon {
             faults: Faults::new(),
             fifos: opened.fifos,
             listeners: opened.listeners,
-            places: opened.places,
+            files: Files::new(base_dir, opened.files, in_chroot),
             clients: Clients::new(most_client_bytes(limits.memory_bytes)),
             carbon,
             signals,
@@ -222,7 +224,8 @@ impl Daemon {
 
     /// Lines read from FIFOs.
     fn line_count(&self) -> u64 {
-        self.fifos.iter().map(FifoInput::line_count).sum()
+        let current = self.fifos.iter().filter(|input| input.is_current());
+        current.map(FifoInput::line_count).sum()
     }
 
     /// What tells whether there is something to save.
@@ -290,6 +293,9 @@ impl Daemon {
                 slot += 1;
             }
             self.serve_state(instant, now, is_ready(slots.state));
+            self.fifos.retain(|input| !input.has_ended());
+            let (fifos, listeners) = (&mut self.fifos, &mut self.listeners);
+            self.files.serve(instant, fifos, listeners, &mut self.log);
         }
     }
 
@@ -317,7 +323,7 @@ impl Daemon {
     /// FIFOs counts, and all is saved.
     pub fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
-        self.places.clear();
+        self.files.remove();
         let (_, now) = self.clocks.read();
         for index in 0..self.fifos.len() {
             // What is left in one that is held is for the next daemon.
@@ -383,6 +389,7 @@ impl Daemon {
             .filter_map(|listener| listener.rests_until)
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
+            .chain(self.files.wakes_at())
             .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).chain(clients).min()
@@ -394,6 +401,7 @@ impl Daemon {
         if pending.hup {
             self.manager.reloading();
             self.reload(instant);
+            self.files.look_soon(instant);
             self.announce();
         }
         if pending.usr1 {

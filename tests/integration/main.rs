@@ -58,3 +58,4 @@ mod state;
 mod streams;
 mod top;
 mod valgrind;
+mod vanishing;
