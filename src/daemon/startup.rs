@@ -14,7 +14,6 @@ use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
 use super::turn::{make_room_for_clients, Daemon};
-use crate::config::own_files::LOCK;
 use crate::config::{Defaults, LogPath, Service, Settings};
 use crate::sys::dir::Dir;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
