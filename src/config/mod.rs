@@ -41,6 +41,7 @@ pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, StateDir, UnixListener,
 };
+pub use table::MEMORY_LIMIT_MIN_BYTES;
 pub use value::show_size;
 
 use crate::sys::user::effective_uid;

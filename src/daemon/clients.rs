@@ -17,8 +17,10 @@
 use super::client::Client;
 use super::context::Context;
 use super::faults::Fault;
+use crate::store::Store;
 use crate::sys::poll::PollSet;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Nodes that cursors may look at in one turn, for all clients together.
@@ -250,6 +252,19 @@ impl Clients {
             self.all.swap_remove(index).end(context.store);
         }
         self.retry = self.share_memory(context);
+    }
+
+    /// Closes the client that holds most memory, as the system has none left. The name
+    /// of its listener, and what it held in bytes.
+    pub fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
+        let all = self.all.iter().enumerate();
+        let (bytes, index) = all
+            .map(|(index, client)| (client.held_bytes(), index))
+            .max()?;
+        let client = self.all.swap_remove(index);
+        let name = client.listener_name();
+        client.end(store);
+        Some((name, bytes))
     }
 
     /// Has the last of those that wait for memory go on if there is some, or closes

@@ -83,6 +83,7 @@ faults! {
     HttpRefused Warning SOME "connection closed: HTTP request refused";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     StuckClient Warning SOME "connection closed: nothing of its reply was read for 60 seconds";
+    OutOfMemory Error SOME "the system gave no more memory";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";
     AcceptFailed Warning SOME "connection not accepted";

@@ -19,6 +19,7 @@
 use super::fifo_input::FifoInput;
 use super::listener::{Listener, Socket};
 use super::log::Log;
+use crate::config::own_files::LOCK;
 use crate::sys::dir::Dir;
 use crate::sys::fifo::Fifo;
 use crate::sys::lock::{lock_directory, DirLock};
@@ -31,9 +32,6 @@ use std::time::{Duration, Instant};
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(30);
-
-/// The file by which base_dir is held.
-const LOCK: &str = ".lock";
 
 /// The mode of a base_dir.
 pub const BASE_DIR_MODE: u32 = 0o755;

@@ -8,6 +8,7 @@
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
+//! | `memory` | whether the memory limit fits what the system allows |
 //! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
 //! | `files` | their files, made anew when they vanish |
 //! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
@@ -41,6 +42,7 @@ mod http;
 mod listener;
 mod log;
 mod manager;
+mod memory;
 mod opening;
 mod options;
 mod pidfile;

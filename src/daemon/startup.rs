@@ -9,16 +9,19 @@ use super::fatal::Fatal;
 use super::files::{BaseDir, ListenerFile, BASE_DIR_MODE};
 use super::log::Log;
 use super::manager::Manager;
+use super::memory::fit_memory_limit;
 use super::opening::open_listeners;
 use super::options::Options;
 use super::pidfile::PidFile;
 use super::state::State;
-use super::turn::{make_room_for_clients, Daemon};
+use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{Defaults, LogPath, Service, Settings};
+use crate::store::Limits;
 use crate::sys::dir::Dir;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
+use crate::sys::reserve;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
@@ -97,11 +100,18 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let state = State::open(&settings, owner, &mut log);
     let pidfile = settings.pidfile.as_deref();
     let _pidfile = pidfile.map(PidFile::write).transpose()?;
+    // Before /proc is out of reach in a chroot.
+    let limits = Limits {
+        memory_bytes: fit_memory_limit(&settings, &mut log),
+        ..store_limits(&settings)
+    };
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
     }
     give_up_privileges(&mut log);
-    let limit = settings.stats_memory_limit_bytes;
+    reserve::fill();
+    let limit = limits.memory_bytes;
+    let settings = (settings, limits);
     let mut daemon = Daemon::new(
         options,
         settings,

@@ -26,6 +26,7 @@ use crate::config::{Service, Settings};
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
+use crate::sys::reserve;
 use crate::sys::signal::Signals;
 use std::io;
 use std::os::fd::AsFd;
@@ -173,7 +174,7 @@ impl Daemon {
     /// When the memory limit does not hold an empty store.
     pub fn new(
         options: &Options,
-        settings: Settings,
+        (settings, limits): (Settings, Limits),
         mut log: Log,
         (mut opened, base_dir): (Opened, BaseDir),
         signals: Signals,
@@ -183,7 +184,7 @@ impl Daemon {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let (limits, now) = (store_limits(&settings), clocks.read().1);
+        let (_, now) = clocks.read();
         if let Some(state) = &mut state {
             state.probe(&mut log);
         }
@@ -268,6 +269,7 @@ impl Daemon {
             if !self.handle_signals(instant) {
                 return Ok(());
             }
+            self.find_memory(now);
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
             for index in 0..self.fifos.len() {
@@ -297,6 +299,23 @@ impl Daemon {
             let (fifos, listeners) = (&mut self.fifos, &mut self.listeners);
             self.files.serve(instant, fifos, listeners, &mut self.log);
         }
+    }
+
+    /// Closes a client if an allocation failed since the last turn, so that there is
+    /// memory for the next one that would.
+    fn find_memory(&mut self, now: Now) {
+        if reserve::was_used() {
+            let closed = self.clients.close_largest(&mut self.store);
+            let report = || match closed {
+                Some((name, bytes)) => {
+                    format!("a client of {name} that held {bytes} bytes was closed")
+                }
+                None => "there is no client to close".to_owned(),
+            };
+            self.faults
+                .report(&mut self.log, Fault::OutOfMemory, now.uptime_secs, report);
+        }
+        reserve::fill();
     }
 
     /// Saves what changed, when it is time.

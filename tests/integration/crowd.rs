@@ -70,6 +70,57 @@ fn clients_that_never_read_do_not_keep_others_out() {
     daemon.assert_alive();
 }
 
+/// A daemon that may map so much, in KiB.
+fn confined(name: &str, kib: u32, options: &[&str], setup: Setup) -> Daemon {
+    let limit = format!("ulimit -v {kib}; exec \"$@\"");
+    let setup = options
+        .iter()
+        .fold(setup, |setup, option| setup.option(option));
+    Daemon::with(name, &setup.wrapped(&["sh", "-c", &limit, "sh"]))
+}
+
+#[test]
+fn a_memory_limit_that_the_process_may_not_have_is_lowered() {
+    let options = ["stats_memory_limit=200M"];
+    let mut daemon = confined("crowdlimit", 30_000, &options, Setup::new());
+    let log = daemon.log();
+    let said = "warning: stats_memory_limit 200 M needs 254 M in all, but RLIMIT_AS 29 M leaves ";
+    assert!(log.contains(said), "{log}");
+    assert!(
+        log.contains(" is used; raise RLIMIT_AS or lower stats_memory_limit"),
+        "{log}"
+    );
+    let mut writer = daemon.writer();
+    for n in 0..250_000 {
+        writer.send_waiting(&connect(&format!("s{n}"), &format!("u{n}"), "imap", 1, ""));
+    }
+    daemon.settle(&writer);
+    let sessions = daemon.client().export("session").rows.len();
+    assert!(sessions > 10_000, "{sessions} sessions");
+    let log = daemon.log();
+    assert!(!log.contains("the system gave no more memory"), "{log}");
+    daemon.assert_alive();
+}
+
+#[test]
+fn an_allocation_that_fails_costs_a_client() {
+    let port = free_port();
+    let setup = Setup::new().inet(port, "");
+    // The smallest limit of the statistics fits in nothing of this.
+    let mut daemon = confined("crowdnothing", 7_000, &["stats_memory_limit=16M"], setup);
+    daemon.feed(&sessions(1000));
+    let mut crowd: Vec<Client> = Vec::new();
+    wait_until("memory running out", || {
+        crowd.push(stuck(port));
+        daemon
+            .log()
+            .contains("the system gave no more memory: a client of inet_listener 127.0.0.1:")
+    });
+    drop(crowd);
+    daemon.assert_alive();
+    daemon.feed(&[connect("after", "u", "imap", 1, "")]);
+}
+
 #[test]
 fn clients_that_never_read_cost_a_bounded_sum() {
     let port = free_port();
