@@ -8,7 +8,7 @@
 
 use super::listener::Section;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
-use crate::config::{InetListener, ListenerOptions, Service, Settings, UnixListener};
+use crate::config::{Address, InetListener, ListenerOptions, Service, Settings, UnixListener};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -30,13 +30,33 @@ fn same_listeners(old: &Settings, new: &Settings) -> bool {
     old.fifo_listeners == new.fifo_listeners && fixed(old) == fixed(new)
 }
 
-/// What needs a restart, by the names of the settings.
-fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let service = |settings: &Settings| Service {
-        client_limit: 0,
-        ..settings.service.clone()
-    };
-    [
+/// The names of what is new, changed or gone in a list of sections.
+fn changed<T: PartialEq>(
+    (old, new): (&[T], &[T]),
+    name: impl Fn(&T) -> String,
+) -> impl Iterator<Item = String> {
+    let find = |all: &[T], wanted: &str| all.iter().position(|one| name(one) == wanted);
+    let mut names = Vec::new();
+    for section in new {
+        let name = name(section);
+        match find(old, &name) {
+            Some(index) if old[index] == *section => {}
+            Some(_) => names.push(name),
+            None => names.push(format!("{name} (new)")),
+        }
+    }
+    for section in old {
+        let name = name(section);
+        if find(new, &name).is_none() {
+            names.push(format!("{name} (gone)"));
+        }
+    }
+    names.into_iter()
+}
+
+/// What needs a restart, by the names of settings and sections.
+fn differences(old: &Settings, new: &Settings) -> Vec<String> {
+    let settings = [
         ("base_dir", new.base_dir != old.base_dir),
         ("log_path", new.log_path != old.log_path),
         ("pidfile", new.pidfile != old.pidfile),
@@ -45,12 +65,30 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
             "stats_memory_limit",
             new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
         ),
-        ("service stats", service(new) != service(old)),
-        ("listeners", !same_listeners(old, new)),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
+        ("user", new.service.user != old.service.user),
+        ("group", new.service.group != old.service.group),
+        ("chroot", new.service.chroot != old.service.chroot),
+    ];
+    let settings = settings.into_iter().filter(|(_, differs)| *differs);
+    let fifos = (&old.fifo_listeners[..], &new.fifo_listeners[..]);
+    let ((old_unix, old_inet), (new_unix, new_inet)) = (fixed(old), fixed(new));
+    settings
+        .map(|(name, _)| name.to_owned())
+        .chain(changed(fifos, |fifo| {
+            format!("fifo_listener {}", fifo.name)
+        }))
+        .chain(changed((&old_unix, &new_unix), |unix| {
+            format!("unix_listener {}", unix.file.name)
+        }))
+        .chain(changed((&old_inet, &new_inet), |inet| {
+            let addresses = inet.addresses.iter().map(|address| match address {
+                Address::Ip(ip) => ip.to_string(),
+                Address::Host(name) => name.clone(),
+            });
+            let addresses: Vec<String> = addresses.collect();
+            format!("inet_listener {} port {}", addresses.join(" "), inet.port)
+        }))
+        .collect()
 }
 
 /// The new settings, with what needs a restart as it was.
@@ -81,7 +119,8 @@ impl Daemon {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();
             self.log.error(&format!(
-                "log_path {path}: {error}; logging to the old file"
+                "log_path {path}: {error}; logging to the old file: have the rotation make the new \
+                 one for the user of the daemon"
             ));
         }
         let new = match self.options.load_to_serve() {
@@ -116,7 +155,8 @@ impl Daemon {
         match restart.is_empty() {
             true => self.log.info("settings read again"),
             false => self.log.warning(&format!(
-                "settings read again; changes of these need a restart: {}",
+                "settings read again; changes of these need a restart: {} (they are opened or set \
+                 up at the start)",
                 restart.join(", ")
             )),
         }

@@ -37,6 +37,17 @@ const EX_SOFTWARE: i32 = 70;
 /// files anywhere.
 const FALLBACK_USER: &str = "nobody";
 
+/// Where that user does not exist either, as in a container without /etc/passwd: the
+/// number that Linux has for users it cannot show.
+const NOBODY_ID: u32 = 65534;
+
+/// The user of that number.
+const NOBODY: User = User {
+    name: None,
+    uid: NOBODY_ID,
+    gid: Some(NOBODY_ID),
+};
+
 /// The user and group to run as.
 pub struct Identity {
     /// The user.
@@ -48,6 +59,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The user's name, or number where there is none.
+    fn show(&self) -> String {
+        let name = self.user.name.clone();
+        name.unwrap_or_else(|| self.user.uid.to_string())
+    }
+
     /// Whose its files are: user and group.
     fn ids(&self) -> (u32, u32) {
         (self.user.uid, self.gid)
@@ -80,7 +97,8 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
         })?;
     let options = &options.anchored()?;
-    let readiness = match options.foreground {
+    // The end of the first process is the end of its container.
+    let readiness = match options.foreground || std::process::id() == 1 {
         true => None,
         false => {
             let readiness = daemonize().map_err(Fatal::io("daemonize"))?;
@@ -99,7 +117,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
     let state = State::open(&settings, owner, &mut log);
     let pidfile = settings.pidfile.as_deref();
-    let _pidfile = pidfile.map(PidFile::write).transpose()?;
+    let held_pidfile = pidfile.map(PidFile::write).transpose()?;
     // Before /proc is out of reach in a chroot.
     let limits = Limits {
         memory_bytes: fit_memory_limit(&settings, &mut log),
@@ -107,6 +125,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
+        log_lost_rights(identity, &settings, held_pidfile.as_ref(), &mut log);
     }
     give_up_privileges(&mut log);
     reserve::fill();
@@ -184,8 +203,11 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
     let mut remark = None;
     let user = match find_user("service stats: user", &service.user) {
         Err(Fatal::Setting(missing)) if !service.user_given() => {
-            remark = Some(format!("{missing}: running as {FALLBACK_USER}"));
-            find_user("service stats: user", FALLBACK_USER)?
+            let nobody = find_user("service stats: user", FALLBACK_USER);
+            let nobody = nobody.unwrap_or(NOBODY);
+            let name = nobody.name.clone().unwrap_or(NOBODY_ID.to_string());
+            remark = Some(format!("{missing}: running as {name}"));
+            nobody
         }
         found => found?,
     };
@@ -270,6 +292,31 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
         log.warning(remark);
     }
     Ok(())
+}
+
+/// Logs as whom the daemon serves from now on, and what that user may not do that the
+/// settings ask for.
+fn log_lost_rights(
+    identity: &Identity,
+    settings: &Settings,
+    pidfile: Option<&PidFile>,
+    log: &mut Log,
+) {
+    let user = identity.show();
+    log.info(&format!("running as user {user}, group {}", identity.gid));
+    if !log.can_be_rotated() {
+        let name = log_name(settings);
+        log.warning(&format!(
+            "log_path {name}: user {user} may not make files in its directory; have the rotation of the log make the new file for that user (logrotate: create 0640 {user}), or put \
+             the log in a directory of that user"
+        ));
+    }
+    if let (Some(path), false) = (&settings.pidfile, pidfile.is_none_or(PidFile::is_removable)) {
+        let path = path.display();
+        log.info(&format!(
+            "pidfile {path}: user {user} may not remove it; it is emptied at the end"
+        ));
+    }
 }
 
 /// Gives up what a service manager or root may have left us beside the user's own

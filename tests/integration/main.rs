@@ -44,6 +44,7 @@ mod receivers;
 mod records;
 mod report;
 mod requests;
+mod rights;
 mod robust;
 mod run;
 mod run_figures;
