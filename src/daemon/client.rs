@@ -180,6 +180,7 @@ impl Client {
 
     /// The bytes of its buffers, and of what the store keeps for its reply.
     pub fn held_bytes(&self) -> usize {
+        // A slice that is to be made next counts already.
         let slice_bytes = match self.conversation.is_replying() {
             true => SLICE_BYTES,
             false => 0,
@@ -204,6 +205,10 @@ impl Client {
         }
         if self.has_output() {
             return true;
+        }
+        if self.exchange.output.is_empty() {
+            // From now on what is made waits for it.
+            self.taken_secs = context.now.uptime_secs;
         }
         if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {
             return false;

@@ -35,8 +35,8 @@ const STUCK_SECS: u32 = 60;
 const OWN_BYTES: usize = 65536;
 
 /// The least that all clients together may hold, in bytes, however small the limit
-/// of the statistics is.
-const LEAST_BYTES: usize = 1 << 20;
+/// of the statistics is: enough for a hundred large replies at a time.
+const LEAST_BYTES: usize = 4 << 20;
 
 /// How often is looked for memory while a client waits for some.
 const RETRY: Duration = Duration::from_secs(1);
@@ -80,11 +80,13 @@ fn find_slot(all: &[Standing], listener: usize, client_limit: usize, now_secs: u
         return Slot::Free;
     }
     let own = own_slots(client_limit);
-    let count = |of: usize| all.iter().filter(|client| client.listener == of).count();
-    let has_own = count(listener) < own;
+    let listeners = all.iter().map(|client| client.listener + 1).max();
+    let mut counts = vec![0; listeners.unwrap_or_default().max(listener + 1)];
+    all.iter().for_each(|client| counts[client.listener] += 1);
+    let has_own = counts[listener] < own;
     let replaceable = || {
         let all = all.iter().enumerate();
-        all.filter(|(_, client)| client.listener == listener || count(client.listener) > own)
+        all.filter(|(_, client)| client.listener == listener || counts[client.listener] > own)
     };
     // The request of a client that just came may not have been read yet.
     let is_idle = |since_secs: &u32| has_own || *since_secs < now_secs;
@@ -292,12 +294,13 @@ impl Clients {
             since_secs.filter(|_| client.held_bytes() > 0)
         };
         let all = self.all.iter().enumerate();
-        let (since_secs, index) = all
+        let quiet = all
             .filter_map(|(index, client)| Some((quiet_since_secs(client)?, index)))
-            .min()?;
-        if !is_stuck(since_secs, context.now.uptime_secs) {
+            .min()
+            .filter(|&(since_secs, _)| is_stuck(since_secs, context.now.uptime_secs));
+        let Some((_, index)) = quiet else {
             return Some(RETRY);
-        }
+        };
         let client = self.all.swap_remove(index);
         let name = client.listener_name();
         context.report(Fault::StuckClient, || {
@@ -411,7 +414,7 @@ mod tests {
 
     #[test]
     fn clients_may_hold_a_quarter_of_the_limit() {
-        for (limit, most) in [(0, 1 << 20), (4 << 20, 1 << 20), (16 << 20, 4 << 20)] {
+        for (limit, most) in [(0, 4 << 20), (16 << 20, 4 << 20), (64 << 20, 16 << 20)] {
             assert_eq!(most_client_bytes(limit), most);
         }
     }

@@ -5,7 +5,7 @@ use super::conversation::{Conversation, Exchange};
 use super::faults::Fault;
 use super::log::visible;
 use crate::config::{ColumnOrder as Order, ListenerOptions};
-use crate::store::{CursorId, Opening, Progress, Store, MAX_WALK_BYTES};
+use crate::store::{CursorId, Opening, Progress, Store};
 use crate::sys::bytes::find;
 use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
 use std::rc::Rc;
@@ -23,6 +23,8 @@ pub struct Export {
     listener: Rc<str>,
     /// The walk of the reply that is being made.
     walk: Option<CursorId>,
+    /// The bytes of that walk.
+    walk_bytes: usize,
 }
 
 impl Export {
@@ -32,6 +34,7 @@ impl Export {
             options: Rc::clone(options),
             listener: Rc::clone(listener),
             walk: None,
+            walk_bytes: 0,
         }
     }
 
@@ -75,6 +78,7 @@ impl Conversation for Export {
             Ok(Request::Export(zoom, filter)) => match context.store.open(zoom, filter) {
                 Opening::Rows(cursor) => {
                     write_header(&mut exchange.output, zoom, order);
+                    self.walk_bytes = context.store.walk_bytes(&cursor);
                     self.walk = Some(cursor);
                 }
                 Opening::Nothing => {
@@ -115,15 +119,14 @@ impl Conversation for Export {
             Progress::More => self.walk = Some(cursor),
             Progress::Done => {
                 context.store.close(cursor);
+                self.walk_bytes = 0;
                 self.end_reply(b"\n", exchange);
             }
         }
     }
 
     fn held_bytes(&self) -> usize {
-        // A filter is smaller than its request.
-        let most = MAX_REQUEST_BYTES + MAX_WALK_BYTES;
-        self.walk.as_ref().map_or(0, |_| most)
+        self.walk_bytes
     }
 
     fn end(&mut self, store: &mut Store) {

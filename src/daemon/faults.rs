@@ -82,7 +82,7 @@ faults! {
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     HttpRefused Warning SOME "connection closed: HTTP request refused";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
-    StuckClient Warning SOME "connection closed: nothing of its reply was read for 60 seconds";
+    StuckClient Warning SOME "connection closed: no progress for 60 seconds";
     OutOfMemory Error SOME "the system gave no more memory";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";

@@ -132,7 +132,7 @@ impl Http {
         let text = match page {
             Page::Metrics(format) if answer.has_content => {
                 self.sending = Some(Sending {
-                    scrape: Scrape::new(context.settings, format),
+                    scrape: Scrape::new(context.settings, context.store, format),
                     slice_begin: None,
                     response,
                     has_head: false,

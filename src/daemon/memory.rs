@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn a_limit_that_does_not_fit_is_lowered_to_the_largest_that_does() {
-        for room in [6 << 20, 10 << 20, 25 << 20, 1 << 32] {
+        for room in [9 << 20, 10 << 20, 25 << 20, 1 << 32] {
             let limit = fitting_limit(room, BESIDE_BYTES);
             let next = limit + MEMORY_LIMIT_MIN_BYTES;
             assert!(needed_bytes(limit, BESIDE_BYTES) <= room, "{limit}");
             assert!(needed_bytes(next, BESIDE_BYTES) > room, "{limit}");
         }
-        for room in [0, 1, 1 << 20, 5 << 20] {
+        for room in [0, 1, 1 << 20, 8 << 20] {
             assert_eq!(fitting_limit(room, BESIDE_BYTES), MEMORY_LIMIT_MIN_BYTES);
         }
     }

@@ -28,6 +28,8 @@ pub struct Scrape {
     levels: Vec<Level>,
     /// The level that is being written.
     walk: Option<Walk>,
+    /// The most bytes that the store may keep for it.
+    held_bytes: usize,
 }
 
 /// A level on its way.
@@ -45,25 +47,28 @@ struct Walk {
 
 impl Scrape {
     /// One that begins now.
-    pub fn new(settings: &Settings, format: Format) -> Scrape {
+    pub fn new(settings: &Settings, store: &Store, format: Format) -> Scrape {
         let others = settings.metrics_levels.iter().rev().copied();
         let others = others.filter(|&level| level != Level::Global);
+        let levels: Vec<Level> = others.chain([Level::Global]).collect();
+        let limit = settings.metrics_limit as usize;
+        let most = store.usage().entries.into_iter().max().unwrap_or_default();
+        let held_bytes = match levels.len() {
+            1 => 0,
+            _ => biggest_bytes(limit.min(most)),
+        };
         Scrape {
             format,
-            limit: settings.metrics_limit as usize,
-            levels: others.chain([Level::Global]).collect(),
+            limit,
+            levels,
             walk: None,
+            held_bytes,
         }
     }
 
     /// The most bytes that the store may keep for it.
     pub fn held_bytes(&self) -> usize {
-        let is_global = |walk: &Walk| walk.zoom == Zoom::Global;
-        let is_ranked = !self.levels.is_empty() || !self.walk.as_ref().is_none_or(is_global);
-        match is_ranked {
-            true => biggest_bytes(self.limit),
-            false => 0,
-        }
+        self.held_bytes
     }
 
     /// Makes more of it until a slice is full or `steps` are used up, which are

@@ -140,10 +140,14 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         manager,
         state,
     )?;
+    let identity = identity
+        .as_ref()
+        .map(|identity| format!(" as user {}, group {}", identity.show(), identity.gid));
     daemon.log_info(&format!(
-        "dovestatd {} serving in {}, memory limit {limit} bytes",
+        "dovestatd {} serving in {}{}, memory limit {limit} bytes",
         env!("CARGO_PKG_VERSION"),
         base_dir.display(),
+        identity.unwrap_or_default(),
     ));
     if let Some(readiness) = readiness {
         readiness
@@ -294,8 +298,7 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
     Ok(())
 }
 
-/// Logs as whom the daemon serves from now on, and what that user may not do that the
-/// settings ask for.
+/// Logs what the user that the daemon has become may not do, but the settings ask for.
 fn log_lost_rights(
     identity: &Identity,
     settings: &Settings,
@@ -303,7 +306,6 @@ fn log_lost_rights(
     log: &mut Log,
 ) {
     let user = identity.show();
-    log.info(&format!("running as user {user}, group {}", identity.gid));
     if !log.can_be_rotated() {
         let name = log_name(settings);
         log.warning(&format!(

@@ -269,7 +269,6 @@ impl Daemon {
             if !self.handle_signals(instant) {
                 return Ok(());
             }
-            self.find_memory(now);
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
             for index in 0..self.fifos.len() {
@@ -298,6 +297,7 @@ impl Daemon {
             self.fifos.retain(|input| !input.has_ended());
             let (fifos, listeners) = (&mut self.fifos, &mut self.listeners);
             self.files.serve(instant, fifos, listeners, &mut self.log);
+            self.find_memory(now);
         }
     }
 

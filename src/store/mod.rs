@@ -79,7 +79,7 @@ pub use cursor::{CursorId, Progress};
 pub use entry::{Now, WallTime};
 pub use filter::{wildcard_match, Filter, Network, Pattern};
 pub use lanes::Counters;
-pub use opening::{Opening, MAX_WALK_BYTES};
+pub use opening::Opening;
 pub use record::{CommandUpdate, Note, Record};
 pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};

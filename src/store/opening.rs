@@ -15,10 +15,6 @@ use super::{Store, Zoom};
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;
 
-/// The most bytes that a walk holds beside its filter, unless it is one of the
-/// biggest entries.
-pub const MAX_WALK_BYTES: usize = MAX_PICKS * size_of::<Pick>();
-
 /// A filter names somebody who is not known.
 struct Nobody;
 

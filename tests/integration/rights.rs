@@ -31,7 +31,7 @@ fn a_start_as_root_logs_what_its_user_may_not_do() {
     crate::harness::send_signal(pid as u32, libc::SIGTERM);
     wait_until("its end", || logged().contains("shutting down"));
     for text in [
-        "running as user nobody, group ",
+        " as user nobody, group ",
         &format!(
             "warning: log_path {log}: user nobody may not make files in its directory; have the \
              rotation of the log make the new file for that user (logrotate: create 0640 nobody), \
@@ -88,7 +88,11 @@ fn a_container_with_next_to_nothing_is_enough() {
             .expect("start a container");
         let log = || fs::read_to_string(dir.at("log")).expect("the log");
         wait_until("it to serve", || log().contains("serving in "));
-        assert!(log().contains(&format!("running as {user}")), "{}", log());
+        assert!(
+            log().contains(&format!("/run as {user}, memory limit")),
+            "{}",
+            log()
+        );
         // TERM of the first process of a container does nothing by itself.
         let children = format!("/proc/{0}/task/{0}/children", container.id());
         let child = fs::read_to_string(children).expect("its children");
