@@ -1,8 +1,9 @@
 //! Crowds: more clients than there are places or memory for, none of which reads.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::harness::{free_port, local, wait_until, Daemon, Setup, DEADLINE};
+use crate::harness::{free_port, local, skipped, wait_until, Daemon, Setup, DEADLINE};
 use crate::http::{ask, GET};
 use crate::link::Client;
 use crate::records::connect;
@@ -101,6 +102,43 @@ fn a_memory_limit_that_the_process_may_not_have_is_lowered() {
     let log = daemon.log();
     assert!(!log.contains("the system gave no more memory"), "{log}");
     daemon.assert_alive();
+}
+
+/// A control group of the test's own, removed when dropped.
+struct Group(String);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_memory_limit_that_the_control_group_has_not_is_lowered() {
+    let test = "a_memory_limit_that_the_control_group_has_not_is_lowered";
+    let name = format!("dovestat-test-{}", std::process::id());
+    let of = |tree: &str, file| (Group(format!("/sys/fs/cgroup{tree}/{name}")), file);
+    let groups = [of("", "memory.max"), of("/memory", "memory.limit_in_bytes")];
+    let made = groups.into_iter().find_map(|(group, file)| {
+        fs::create_dir(&group.0).ok()?;
+        // Not so where it is a directory like any other.
+        fs::metadata(format!("{}/cgroup.procs", group.0)).ok()?;
+        let file = format!("{}/{file}", group.0);
+        fs::write(&file, format!("{}", 24 << 20)).ok()?;
+        Some((group, file))
+    });
+    let Some((group, file)) = made else {
+        return skipped(test, "no control group can be made here");
+    };
+    let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", group.0);
+    let setup = Setup::new().option("stats_memory_limit=100M");
+    let mut daemon = Daemon::with("crowdgroup", &setup.wrapped(&["sh", "-c", &enter, "sh"]));
+    let said =
+        format!("warning: stats_memory_limit 100 M needs 129 M in all, but {file} 24 M leaves ");
+    assert!(daemon.log().contains(&said), "{}", daemon.log());
+    daemon.assert_alive();
+    drop(daemon.stop());
+    drop(group);
 }
 
 #[test]

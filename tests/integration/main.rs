@@ -5,8 +5,8 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
-//! `state`, `small`, `memory`, `valgrind`, `receivers`, `peers`, `compare` and
-//! `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
+//! `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`, `receivers`,
+//! `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
 //! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
