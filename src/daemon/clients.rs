@@ -19,6 +19,7 @@ use super::context::Context;
 use super::faults::Fault;
 use crate::store::Store;
 use crate::sys::poll::PollSet;
+use std::collections::BinaryHeap;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -218,7 +219,7 @@ impl Clients {
     pub fn serve(&mut self, context: &mut Context, is_ready: impl Fn(usize) -> bool) {
         let (begin, count) = (self.first, self.all.len());
         let mut steps = STEPS_A_TURN;
-        let mut done = Vec::new();
+        let mut done = BinaryHeap::new();
         self.held.count(&self.all);
         for offset in 0..count {
             let index = (begin + offset) % count;
@@ -248,7 +249,6 @@ impl Clients {
             }
             self.held.change(listener, before, client.held_bytes());
         }
-        done.sort_unstable();
         // The last first.
         while let Some(index) = done.pop() {
             self.all.swap_remove(index).end(context.store);

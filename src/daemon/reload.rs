@@ -8,7 +8,9 @@
 
 use super::listener::Section;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
-use crate::config::{Address, InetListener, ListenerOptions, Service, Settings, UnixListener};
+use crate::config::{
+    Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
+};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -30,33 +32,56 @@ fn same_listeners(old: &Settings, new: &Settings) -> bool {
     old.fifo_listeners == new.fifo_listeners && fixed(old) == fixed(new)
 }
 
-/// The names of what is new, changed or gone in a list of sections.
-fn changed<T: PartialEq>(
-    (old, new): (&[T], &[T]),
-    name: impl Fn(&T) -> String,
-) -> impl Iterator<Item = String> {
-    let find = |all: &[T], wanted: &str| all.iter().position(|one| name(one) == wanted);
-    let mut names = Vec::new();
-    for section in new {
-        let name = name(section);
-        match find(old, &name) {
-            Some(index) if old[index] == *section => {}
-            Some(_) => names.push(name),
-            None => names.push(format!("{name} (new)")),
+/// A section of a listener.
+trait Named: PartialEq {
+    /// Its kind and name.
+    fn name(&self) -> String;
+}
+
+impl Named for FileListener {
+    fn name(&self) -> String {
+        format!("fifo_listener {}", self.name)
+    }
+}
+
+impl Named for UnixListener {
+    fn name(&self) -> String {
+        format!("unix_listener {}", self.file.name)
+    }
+}
+
+impl Named for InetListener {
+    fn name(&self) -> String {
+        let mut name = "inet_listener".to_owned();
+        for address in &self.addresses {
+            name.push(' ');
+            match address {
+                Address::Ip(ip) => name += &ip.to_string(),
+                Address::Host(host) => name += host,
+            }
+        }
+        format!("{name} port {}", self.port)
+    }
+}
+
+/// Appends the names of sections that are new, changed or gone.
+fn add_changed<T: Named>(names: &mut Vec<String>, old: &[T], new: &[T]) {
+    for section in new.iter().filter(|section| !old.contains(section)) {
+        names.push(section.name());
+    }
+    for section in old.iter().filter(|section| !new.contains(section)) {
+        let name = section.name();
+        // A changed one is there already.
+        if !names.contains(&name) {
+            names.push(name + " (gone)");
         }
     }
-    for section in old {
-        let name = name(section);
-        if find(new, &name).is_none() {
-            names.push(format!("{name} (gone)"));
-        }
-    }
-    names.into_iter()
 }
 
 /// What needs a restart, by the names of settings and sections.
 fn differences(old: &Settings, new: &Settings) -> Vec<String> {
-    let settings = [
+    let mut names = Vec::new();
+    for (name, differs) in [
         ("base_dir", new.base_dir != old.base_dir),
         ("log_path", new.log_path != old.log_path),
         ("pidfile", new.pidfile != old.pidfile),
@@ -68,27 +93,16 @@ fn differences(old: &Settings, new: &Settings) -> Vec<String> {
         ("user", new.service.user != old.service.user),
         ("group", new.service.group != old.service.group),
         ("chroot", new.service.chroot != old.service.chroot),
-    ];
-    let settings = settings.into_iter().filter(|(_, differs)| *differs);
-    let fifos = (&old.fifo_listeners[..], &new.fifo_listeners[..]);
+    ] {
+        if differs {
+            names.push(name.to_owned());
+        }
+    }
     let ((old_unix, old_inet), (new_unix, new_inet)) = (fixed(old), fixed(new));
-    settings
-        .map(|(name, _)| name.to_owned())
-        .chain(changed(fifos, |fifo| {
-            format!("fifo_listener {}", fifo.name)
-        }))
-        .chain(changed((&old_unix, &new_unix), |unix| {
-            format!("unix_listener {}", unix.file.name)
-        }))
-        .chain(changed((&old_inet, &new_inet), |inet| {
-            let addresses = inet.addresses.iter().map(|address| match address {
-                Address::Ip(ip) => ip.to_string(),
-                Address::Host(name) => name.clone(),
-            });
-            let addresses: Vec<String> = addresses.collect();
-            format!("inet_listener {} port {}", addresses.join(" "), inet.port)
-        }))
-        .collect()
+    add_changed(&mut names, &old.fifo_listeners, &new.fifo_listeners);
+    add_changed(&mut names, &old_unix, &new_unix);
+    add_changed(&mut names, &old_inet, &new_inet);
+    names
 }
 
 /// The new settings, with what needs a restart as it was.

@@ -83,18 +83,22 @@ impl Reserved {
     }
 }
 
+// Not inlined: the programs allocate in thousands of places.
 // SAFETY: every block is the system's, and is handed back to it as it was given.
 unsafe impl GlobalAlloc for Reserved {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the system's.
         Reserved::insist(|| unsafe { System.alloc(layout) })
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are the system's.
         Reserved::insist(|| unsafe { System.alloc_zeroed(layout) })
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller's promises are the system's; a block whose
         // reallocation failed is as it was.
