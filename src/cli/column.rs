@@ -1,12 +1,13 @@
 //! What is known of a column by its name.
 //!
-//! Owns: which columns are text, which are counters, and how their values are
-//! read. A time is read as two whole numbers around its dot, seconds and
+//! Owns: which columns are text, which are counters, what `top` calls them, and how
+//! their values are read and written. A time is read as two whole numbers around its dot, seconds and
 //! microseconds: `0.7442` is 7442 us, which is what the original means by it,
 //! and the same as our padded `0.007442`.
 
-use crate::stats::{Unit, FIELDS};
+use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Zoom;
+use crate::wire::{write_header, ColumnOrder};
 
 /// Columns with names or other text.
 const TEXTS: [&str; 9] = [
@@ -26,10 +27,89 @@ const OTHERS: [&str; 5] = [
 ];
 
 /// What may be sorted by besides columns: sums of columns.
-pub const SUMS: [(&str, &[&str]); 2] = [
+pub const SUMS: [(&str, &[&str]); 3] = [
     ("disk", &["disk_input", "disk_output"]),
     ("cpu", &["user_cpu", "sys_cpu"]),
+    ("io", &["read_bytes", "write_bytes"]),
 ];
+
+/// Of each statistics field, in the order of [`FIELDS`]: what `top` calls it, what it
+/// is, and the key that sorts by it.
+pub const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
+    ("USER%", "processor time in user mode", None),
+    ("SYS%", "processor time in the kernel", None),
+    ("CLOCK%", "time spent in commands", None),
+    ("MINFLT", "page faults without input", None),
+    ("MAJFLT", "page faults with input", None),
+    ("VCSW", "voluntary context switches", None),
+    ("ICSW", "involuntary context switches", None),
+    ("DREAD", "bytes read from disk", Some('R')),
+    ("DWRITE", "bytes written to disk", Some('W')),
+    ("RCALLS", "read calls", None),
+    ("RBYTES", "bytes read", None),
+    ("WCALLS", "write calls", None),
+    ("WBYTES", "bytes written", None),
+    ("LOOKUP", "mail path lookups", None),
+    ("ATTRS", "mail attribute lookups", None),
+    ("MREADS", "mails read", None),
+    ("MBYTES", "bytes of mails read", None),
+    ("CACHE", "index cache hits", None),
+    ("AUTH", "successful logins", Some('A')),
+    ("MASTER", "logins of master users", None),
+    ("FAIL", "failed logins", Some('F')),
+    ("TMPFAIL", "logins that failed for now", None),
+    ("AHIT", "auth cache hits", None),
+    ("AMISS", "auth cache misses", None),
+];
+
+/// Other titles of `top`, and the columns or sums that they mean.
+const OTHER_TITLES: [(&str, &str); 10] = [
+    ("I/O", "io"),
+    ("CPU%", "cpu"),
+    ("CMDS", "num_cmds"),
+    ("LOGINS", "num_logins"),
+    ("SESS", "num_connected_sessions"),
+    ("AGE", "last_update"),
+    ("ADDRESS", "ip"),
+    ("COMMAND", "cmd"),
+    ("ARGUMENTS", "args"),
+    ("SERVER", "host"),
+];
+
+/// The column or sum that a person means: by its name in the protocol or its title in
+/// `top`, in any case. One that is not known is taken as a name: a server may have
+/// more columns.
+pub fn named(text: &str) -> String {
+    let name = text.to_ascii_lowercase();
+    let is_known = all_names().contains(&&*name) || SUMS.iter().any(|(sum, _)| *sum == name);
+    if is_known {
+        return name;
+    }
+    let fields = TITLES.iter().zip(&FIELDS);
+    let titles = fields.map(|((title, ..), field)| (*title, field.name));
+    let mut titles = titles.chain(OTHER_TITLES);
+    let means = |(title, _): &(&str, &str)| {
+        [*title, title.trim_end_matches('%')]
+            .iter()
+            .any(|title| title.eq_ignore_ascii_case(text))
+    };
+    titles.find(means).map_or(name, |(_, name)| name.to_owned())
+}
+
+/// The level of that name, or of many of its entries, in any case.
+pub fn level_named(text: &str) -> Option<Zoom> {
+    let name = text.to_ascii_lowercase();
+    let one = name.strip_suffix('s').unwrap_or(&name);
+    Zoom::named(one.as_bytes())
+}
+
+/// The columns of a level, as our daemon has them.
+pub fn names_at(level: Zoom) -> Vec<String> {
+    let mut line = Vec::new();
+    write_header(&mut line, level, ColumnOrder::default());
+    let line = String::from_utf8_lossy(&line);
+    line.trim_end().split('\t').map(str::to_owned).collect()
+}
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,17 +170,19 @@ pub fn number(field: &[u8]) -> Option<u128> {
     Some(u128::from(digits(whole)?) * 1_000_000 + u128::from(digits(part)?))
 }
 
-/// All columns of all levels, for completions.
-pub fn all_names() -> Vec<&'static str> {
-    [&TEXTS[..], &OTHERS, &statistics()].concat()
+/// A number of millionths as a column of that kind has it.
+pub fn written(kind: Kind, millionths: u128) -> String {
+    let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
+    match kind {
+        Kind::Time => format!("{whole}.{part:06}"),
+        _ => whole.to_string(),
+    }
 }
 
-/// All counters and statistics fields, for completions.
-pub fn statistics() -> Vec<&'static str> {
-    let counters = COUNTERS.iter().copied();
-    counters
-        .chain(FIELDS.iter().map(|field| field.name))
-        .collect()
+/// All columns of all levels.
+pub fn all_names() -> Vec<&'static str> {
+    let fields = FIELDS.iter().map(|field| field.name).collect::<Vec<_>>();
+    [&TEXTS[..], &OTHERS, &COUNTERS, &fields].concat()
 }
 
 /// The levels' names.

@@ -1,10 +1,13 @@
 //! Completions for shells, made from the tables of the command line.
 //!
-//! What may follow an option is told by what its argument is called there.
+//! What an option's argument is called there decides what is offered for it. Columns
+//! are those of the level that stands on the command line, of all levels without one.
 
 use super::column;
+use super::filter::FILTERS;
 use super::format::Format;
-use super::table::{CommandRow, OptionRow, COMMANDS, FILTERS, TABLE};
+use super::table::{CommandRow, OptionRow, COMMANDS, TABLE};
+use crate::store::Zoom;
 
 /// The shells.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
@@ -23,6 +26,10 @@ pub fn script(shell: &str) -> Option<String> {
 enum Values {
     /// One of these words.
     Words(Vec<String>),
+    /// One of the [`columns`] of the level.
+    Columns,
+    /// One of its [`sorts`].
+    Sorts,
     /// The path of a file.
     Files,
     /// Anything.
@@ -36,18 +43,30 @@ fn values(argument: &str) -> Values {
         "FORMAT" => owned(Format::ALL.map(|(_, name)| name).to_vec()),
         "LEVEL" => owned(column::level_names()),
         "SHELL" => owned(SHELLS.to_vec()),
-        "FIELDS" => owned(column::all_names()),
-        "FIELD" => owned([sums(), column::all_names()].concat()),
-        "SORT" => owned([sums(), column::statistics()].concat()),
+        "FIELDS" | "FIELD" => Values::Columns,
+        "SORT" => Values::Sorts,
         "FILTER" => owned(FILTERS.to_vec()),
         "FILE" | "SERVER" | "PATH" => Values::Files,
         _ => Values::Free,
     }
 }
 
-/// The sums of columns that can be sorted by.
-fn sums() -> Vec<&'static str> {
-    column::SUMS.map(|(name, _)| name).to_vec()
+/// What `dump` can print and sort by.
+fn columns(level: Option<Zoom>) -> String {
+    let sums = column::SUMS.map(|(name, _)| name.to_owned());
+    let names = match level {
+        Some(level) => column::names_at(level),
+        None => column::all_names().into_iter().map(str::to_owned).collect(),
+    };
+    [&sums[..], &names].concat().join(" ")
+}
+
+/// What `top` can sort by: it begins with users.
+fn sorts(level: Option<Zoom>) -> String {
+    let all = columns(Some(level.unwrap_or(Zoom::User)));
+    let not_there = ["io", "reset_timestamp", "connected"];
+    let words = all.split(' ').filter(|word| !not_there.contains(word));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The rows that are told of.
@@ -64,8 +83,8 @@ fn spellings(row: &OptionRow) -> Vec<String> {
 
 /// The names of the options that a command takes.
 fn spellings_for(command: &CommandRow) -> String {
-    let fits = |row: &&OptionRow| row.commands.is_empty() || row.commands.contains(&command.name);
-    let all: Vec<String> = rows().filter(fits).flat_map(spellings).collect();
+    let takes = |row: &&OptionRow| row.is_for(command.name);
+    let all: Vec<String> = rows().filter(takes).flat_map(spellings).collect();
     all.join(" ")
 }
 
@@ -79,6 +98,7 @@ fn operands(command: &CommandRow) -> [String; 2] {
     let words = |kinds: &[&str]| {
         let all = kinds.iter().filter_map(|kind| match values(kind) {
             Values::Words(words) => Some(words.join(" ")),
+            Values::Sorts => Some("$sorts".to_owned()),
             _ => None,
         });
         all.collect::<Vec<_>>().join(" ")
@@ -96,11 +116,12 @@ fn bash() -> String {
     let mut arguments = String::new();
     for row in rows().filter(|row| !row.argument.is_empty()) {
         let action = match values(row.argument) {
-            Values::Words(words) if row.argument == "FIELDS" => format!(
-                "local done=; [[ $word == *,* ]] && done=${{word%,*}},\n            \
-                 COMPREPLY=($(compgen -P \"$done\" -W '{}' -- \"${{word##*,}}\"))",
-                words.join(" ")
-            ),
+            Values::Columns if row.argument == "FIELDS" => {
+                "local done=; [[ $word == *,* ]] && done=${word%,*},\n            \
+                 COMPREPLY=($(compgen -P \"$done\" -W \"$columns\" -- \"${word##*,}\"))"
+                    .to_owned()
+            }
+            Values::Columns => "COMPREPLY=($(compgen -W \"$columns\" -- \"$word\"))".to_owned(),
             Values::Words(words) => {
                 format!(
                     "COMPREPLY=($(compgen -W '{}' -- \"$word\"))",
@@ -108,7 +129,7 @@ fn bash() -> String {
                 )
             }
             Values::Files => "COMPREPLY=($(compgen -f -- \"$word\"))".to_owned(),
-            Values::Free => ":".to_owned(),
+            Values::Sorts | Values::Free => ":".to_owned(),
         };
         let names = spellings(row).join("|");
         arguments += &format!("        {names})\n            {action}\n            return ;;\n");
@@ -121,7 +142,7 @@ fn bash() -> String {
     for command in &COMMANDS {
         let [first, later] = operands(command);
         commands += &format!(
-            "        {}) options='{}'; words=('{first}' '{later}') ;;\n",
+            "        {}) options='{}'; words=(\"{first}\" '{later}') ;;\n",
             command.name,
             spellings_for(command)
         );
@@ -137,7 +158,7 @@ _dovestat() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}}
     local command= count=0 options='{globals}' words=('{names}' '') n
     COMPREPLY=()
-    case $before in
+{levels}    case $before in
 {arguments}    esac
     for ((n = 1; n < COMP_CWORD; n++)); do
         case ${{COMP_WORDS[n]}} in
@@ -159,7 +180,26 @@ complete -F _dovestat dovestat
 ",
         globals = globals.join(" "),
         takers = takers.join("|"),
+        levels = shell_levels("${COMP_WORDS[@]}"),
     )
+}
+
+/// Lines of bash or zsh that choose the columns by the level among the words.
+fn shell_levels(words: &str) -> String {
+    let mut text = format!(
+        "    local columns='{}' sorts='{}' level\n    for level in \"{words}\"; do\n        case $level in\n",
+        columns(None),
+        sorts(None)
+    );
+    for level in Zoom::ALL {
+        text += &format!(
+            "            {0}|{0}s) columns='{1}' sorts='{2}' ;;\n",
+            level.name(),
+            columns(Some(level)),
+            sorts(Some(level))
+        );
+    }
+    text + "        esac\n    done\n"
 }
 
 /// A text between single quotes, for zsh and fish.
@@ -184,12 +224,13 @@ fn zsh() -> String {
         let help = row.help.replace(':', "\\:").replace(['[', ']'], "");
         let action = match (row.argument, values(row.argument)) {
             ("", _) => String::new(),
-            ("FIELDS", Values::Words(words)) => {
-                format!(":{}:_values -s , column {}", row.argument, words.join(" "))
+            ("FIELDS", Values::Columns) => {
+                format!(":{}:_values -s , column '\"$columns\"'", row.argument)
             }
+            (name, Values::Columns) => format!(":{name}:('\"$columns\"')"),
             (name, Values::Words(words)) => format!(":{name}:({})", words.join(" ")),
             (name, Values::Files) => format!(":{name}:_files"),
-            (name, Values::Free) => format!(":{name}:"),
+            (name, Values::Sorts | Values::Free) => format!(":{name}:"),
         };
         format!("        '{head}{tail}[{help}]{action}'\n")
     };
@@ -206,6 +247,7 @@ fn zsh() -> String {
         let [first, later] = operands(command);
         let mut places = String::new();
         if !first.is_empty() {
+            let first = first.replace("$sorts", "'\"$sorts\"'");
             places += &format!("        '1:: :({first})'\n");
             places += &format!("        '*: :({later})'\n");
         }
@@ -224,7 +266,7 @@ _dovestat() {{
     local -a options commands
     local command= word
     commands=({names})
-    options=(
+{levels}    options=(
 {globals}    )
     for word in ${{words[2,CURRENT-1]}}; do
         case $word in
@@ -252,6 +294,7 @@ fi
 ",
         names = names.join(" "),
         each = COMMANDS.map(|command| command.name).join("|"),
+        levels = shell_levels("${words[@]}"),
     )
 }
 
@@ -267,6 +310,7 @@ fn fish() -> String {
         );
         let [first, later] = operands(command);
         for words in [first, later].iter().filter(|words| !words.is_empty()) {
+            let words = words.replace("$sorts", &sorts(None));
             text += &format!(
                 "complete -c dovestat -n '__fish_seen_subcommand_from {}' -a '{words}'\n",
                 command.name
@@ -290,8 +334,17 @@ fn fish() -> String {
         match (row.argument, values(row.argument)) {
             ("", _) => {}
             (_, Values::Words(words)) => line += &format!(" -x -a '{}'", words.join(" ")),
+            (_, Values::Columns) => {
+                for level in Zoom::ALL {
+                    let seen = format!("__fish_seen_subcommand_from {0} {0}s", level.name());
+                    let line = line.replace(" -l ", &format!(" -n '{seen}' -l "));
+                    let words = columns(Some(level));
+                    text += &format!("{line} -x -a '{words}' -d {}\n", quoted(row.help));
+                }
+                continue;
+            }
             (_, Values::Files) => line += " -r -F",
-            (_, Values::Free) => line += " -x",
+            (_, Values::Sorts | Values::Free) => line += " -x",
         }
         text += &format!("{line} -d {}\n", quoted(row.help));
     }
@@ -323,9 +376,17 @@ mod tests {
     fn operands_follow_the_table() {
         let [first, later] = operands(&COMMANDS[0]);
         assert_eq!(first, "command session user domain ip global");
-        assert_eq!(later, "user= domain= ip= session= since= connected");
+        assert_eq!(
+            later,
+            "user= domain= ip= session= service= since= connected"
+        );
         let [first, later] = operands(&COMMANDS[1]);
-        assert!(first.starts_with("disk cpu ") && first.ends_with(" connected"));
-        assert_eq!(later, "user= domain= ip= session= since= connected");
+        assert!(first.starts_with("$sorts ") && first.ends_with(" connected"));
+        assert!(sorts(None).starts_with("disk cpu user ") && sorts(None).contains(" num_logins "));
+        assert!(!sorts(Some(Zoom::Session)).contains("num_logins"));
+        assert_eq!(
+            later,
+            "user= domain= ip= session= service= since= connected"
+        );
     }
 }

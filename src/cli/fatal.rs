@@ -1,5 +1,7 @@
 //! What ends the client: one enum, one line each, one place for exit codes.
 
+use super::help;
+use crate::sys::reason;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,6 +11,8 @@ use std::process::ExitCode;
 pub enum Fatal {
     /// The command line is wrong: 64.
     Usage(String),
+    /// There is no command: 64, and the short help.
+    Bare,
     /// A server could not be reached, refused or disconnected, which was told
     /// of already: 75, and no line.
     Told,
@@ -46,7 +50,7 @@ impl Fatal {
     /// The exit code as a number.
     pub fn code(&self) -> u8 {
         match self {
-            Fatal::Usage(_) => 64,
+            Fatal::Usage(_) | Fatal::Bare => 64,
             Fatal::Data(_) => 65,
             Fatal::Unavailable(_) => 69,
             Fatal::Told => 75,
@@ -62,8 +66,11 @@ impl Fatal {
 
     /// Tells it on standard error.
     pub fn print(&self) {
-        if !matches!(self, Fatal::Told | Fatal::Closed) {
-            warn(&self.to_string());
+        match self {
+            Fatal::Told | Fatal::Closed => {}
+            // There is nowhere else to report that this failed.
+            Fatal::Bare => drop(io::stderr().write_all(help::SHORT.as_bytes())),
+            fatal => warn(&fatal.to_string()),
         }
     }
 }
@@ -82,8 +89,8 @@ impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fatal::Usage(text) | Fatal::Data(text) | Fatal::Unavailable(text) => f.write_str(text),
-            Fatal::Io(what, error) => write!(f, "{what}: {error}"),
-            Fatal::Told | Fatal::Closed => Ok(()),
+            Fatal::Io(what, error) => write!(f, "{what}: {}", reason(error)),
+            Fatal::Bare | Fatal::Told | Fatal::Closed => Ok(()),
         }
     }
 }

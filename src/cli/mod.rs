@@ -6,14 +6,18 @@
 //! | module | what it is |
 //! |---|---|
 //! | `table` | options and commands: one table that makes parser, help and completions |
+//! | `help` | that table as text |
+//! | `raw` | words that are not UTF-8 |
 //! | `options` | what the words of a command line mean |
 //! | `completion` | that table as scripts for shells |
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
 //! | `column` | what is known of a column by its name |
+//! | `filter` | filters judged |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
+//! | `check` | why nothing arrives |
 //! | `reset` | the global totals cleared |
 //! | `top` | the live view |
 //! | `run` | a program run and reported as a session |
@@ -26,13 +30,17 @@
 //! Must not: let a control character of a peer reach a terminal, or take a
 //! closed standard output for an error.
 
+mod check;
 mod column;
 mod completion;
 mod demo;
 mod dump;
 mod fatal;
+mod filter;
 mod format;
+mod help;
 mod options;
+mod raw;
 mod reset;
 mod run;
 pub mod server;
@@ -72,6 +80,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Top(options) => top::run(options),
         Task::Reset(servers) => reset::run(&servers),
         Task::Run(options) => return run::run(&options),
+        Task::Check(options) => return check::run(&options),
         Task::Demo(options) => demo::run(options),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -8,18 +8,23 @@
 #[cfg(test)]
 mod tests;
 
+use super::check::CheckOptions;
+use super::column::{level_named, level_names};
 use super::completion;
 use super::fatal::Fatal;
-use super::format::Format;
+use super::filter;
+use super::format::{Dialect, Format};
+use super::help;
+use super::raw;
 use super::server::Address;
-use super::table::{help, names_of, COMMANDS, TABLE};
+use super::table::{names_of, COMMANDS, TABLE};
 use crate::store::Zoom;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-/// Words in front of a command that change nothing: doveadm has them.
+/// Words in front of a command that doveadm has. With one, output is doveadm's.
 const SYNONYMS: [&str; 2] = ["stats", "oldstats"];
 
 /// What is to be done.
@@ -31,10 +36,12 @@ pub enum Task {
     Dump(DumpOptions),
     /// Show them live.
     Top(TopOptions),
-    /// Clear the totals of these servers.
+    /// Clear the totals of these servers, or of the first of the usual sockets.
     Reset(Vec<Address>),
     /// Run a program.
     Run(RunOptions),
+    /// Look for the reason why nothing arrives.
+    Check(CheckOptions),
     /// Show a demonstration live; the servers are not used.
     Demo(TopOptions),
 }
@@ -43,9 +50,9 @@ pub enum Task {
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// `-u`: the session's user.
-    pub user: Option<String>,
+    pub user: Option<Vec<u8>>,
     /// `-S`: its service.
-    pub service: Option<String>,
+    pub service: Option<Vec<u8>>,
     /// `-r`: the client's address.
     pub ip: Option<IpAddr>,
     /// `-i`: how often to report.
@@ -56,15 +63,20 @@ pub struct RunOptions {
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Arguments of options that are left out, and why. They must not keep a mail
+    /// from being delivered.
+    pub left_out: Vec<String>,
 }
 
 /// What `dump` was asked for.
 #[derive(Clone, Debug)]
 pub struct DumpOptions {
-    /// The servers; at least one.
+    /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     /// The format.
     pub format: Format,
+    /// For whom it is.
+    pub dialect: Dialect,
     /// Where rows come from.
     pub source: Source,
     /// The saved dump to compare with.
@@ -74,7 +86,7 @@ pub struct DumpOptions {
     /// What to sort by.
     pub sort: Option<String>,
     /// How many rows to print at most.
-    pub limit: Option<u64>,
+    pub limit: Option<usize>,
     /// How long to wait before printing again; once without.
     pub watch: Option<Duration>,
 }
@@ -92,7 +104,7 @@ pub enum Source {
 /// `top::run(options: TopOptions) -> Result<(), Fatal>`.
 #[derive(Clone, Debug)]
 pub struct TopOptions {
-    /// The servers; at least one.
+    /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     /// `-b`: read and written bytes in place of disk bytes.
     pub bytes: bool,
@@ -111,6 +123,10 @@ pub struct TopOptions {
     pub level: Option<Zoom>,
     /// Filters for the server, as in a request.
     pub filters: Vec<Vec<u8>>,
+    /// `--limit`: how many rows a frame of text has at most.
+    pub limit: Option<usize>,
+    /// Whether the screen is remembered from one time to the next.
+    pub remembers: bool,
 }
 
 /// How often `run` reports by default.
@@ -128,14 +144,12 @@ fn usage(text: impl std::fmt::Display) -> Fatal {
 /// Reads the arguments behind the program's name.
 ///
 /// # Errors
-/// [`Fatal::Usage`] for what is not in the tables.
+/// [`Fatal::Usage`] for what is not in the tables, [`Fatal::Bare`] without a command.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let mut args: Vec<OsString> = args.collect();
     let program = split_program(&mut args);
-    let given = Given(parser().parse(args).map_err(usage)?);
-    if given.has("h") {
-        return Ok(Task::Print(help()));
-    }
+    let texts = args.iter().map(|word| raw::text(word));
+    let given = Given(parser().parse(texts).map_err(usage)?);
     if given.has("V") {
         return Ok(Task::Print(version()));
     }
@@ -146,21 +160,27 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
             .ok_or_else(|| usage(format!("no completions for the shell {shell:?}")));
     }
     let mut words = given.0.free.iter().map(String::as_str).peekable();
-    words.next_if(|word| SYNONYMS.contains(word));
-    let name = words.next().ok_or_else(|| usage("no command"))?;
+    let dialect = match words.next_if(|word| SYNONYMS.contains(word)) {
+        Some(_) => Dialect::Doveadm,
+        None => Dialect::Usual,
+    };
+    let is_asked = given.has("h") || words.next_if_eq(&"help").is_some();
+    let name = match words.next() {
+        None if is_asked => return Ok(Task::Print(help::all())),
+        None => return Err(Fatal::Bare),
+        Some("version") => return Ok(Task::Print(version())),
+        Some(name) => name,
+    };
+    if let Some(text) = help::of_command(name).filter(|_| is_asked) {
+        return Ok(Task::Print(text));
+    }
     if COMMANDS.iter().all(|command| command.name != name) {
-        return Err(usage(format!("unknown command {name:?}")));
+        let all = COMMANDS.map(|command| command.name).join(" ");
+        return Err(usage(format!("unknown command {name:?}; there are: {all}")));
     }
     for row in &TABLE {
         let names = [row.short, row.long].map(|name| !name.is_empty() && given.has(name));
-        if names.contains(&true) && !row.commands.is_empty() && !row.commands.contains(&name) {
-            let option = names_of(row);
-            return Err(usage(format!("option {option} is not for {name}")));
-        }
-    }
-    // Taken by all others, so that doveadm's order of words holds.
-    for (row, not_for) in [(&TABLE[0], &["run", "demo"][..]), (&TABLE[1], &["run"])] {
-        if given.has(row.short) && not_for.contains(&name) {
+        if names.contains(&true) && !row.is_for(name) {
             let option = names_of(row);
             return Err(usage(format!("option {option} is not for {name}")));
         }
@@ -168,8 +188,9 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let words: Vec<&str> = words.collect();
     match name {
         "run" => given.run(program).map(Task::Run),
+        "check" if words.is_empty() => given.check().map(Task::Check),
         "demo" => given.top(&words).map(Task::Demo),
-        "dump" => given.dump(&words).map(Task::Dump),
+        "dump" => given.dump(&words, dialect).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
         _ => match words.first() {
             Some(extra) => Err(usage(format!("unexpected argument {extra:?}"))),
@@ -248,32 +269,34 @@ impl Given {
     /// The servers to ask.
     fn servers(&self) -> Vec<Address> {
         let given = self.0.opt_strs("s");
-        match given.is_empty() {
-            true => vec![Address::default()],
-            false => given.iter().map(|text| Address::parse(text)).collect(),
-        }
+        let address = |text: &String| match Address::parse(text) {
+            Address::Unix(_) => Address::Unix(raw::word(text).into()),
+            tcp => tcp,
+        };
+        given.iter().map(address).collect()
     }
 
     /// What `dump` is to do.
-    fn dump(&self, words: &[&str]) -> Result<DumpOptions, Fatal> {
-        let since = self.last("diff").map(PathBuf::from);
+    fn dump(&self, words: &[&str], dialect: Dialect) -> Result<DumpOptions, Fatal> {
+        let since = self.last("diff").map(|path| raw::word(&path).into());
         let (first, rest) = words
             .split_first()
-            .ok_or_else(|| usage("dump of which level?"))?;
-        let source = match Zoom::named(first.as_bytes()) {
-            Some(level) => Source::Servers(level, filters(rest)),
-            None if since.is_some() && rest.is_empty() => Source::File(PathBuf::from(first)),
-            None => return Err(usage(format!("unknown level {first:?}"))),
+            .ok_or_else(|| usage(format!("dump of which level: {}?", all_levels())))?;
+        let source = match level_named(first) {
+            Some(level) => Source::Servers(level, filters(rest)?),
+            None if since.is_some() && rest.is_empty() => Source::File(raw::word(first).into()),
+            None => return Err(unknown_level(first)),
         };
         let fields = self.last("fields");
         Ok(DumpOptions {
             servers: self.servers(),
             format: self.format()?.unwrap_or_default(),
+            dialect,
             source,
             since,
             fields: fields.map(|names| names.split(',').map(str::to_owned).collect()),
             sort: self.last("sort"),
-            limit: self.read("limit", "a limit of", |text| text.parse().ok())?,
+            limit: self.limit()?,
             watch: self.read("watch", "an interval of", seconds)?,
         })
     }
@@ -284,7 +307,10 @@ impl Given {
         if let Some(extra) = sorts.get(1) {
             return Err(usage(format!("unexpected argument {extra:?}")));
         }
-        let level = |text: &str| Zoom::named(text.as_bytes());
+        let level = match self.last("l") {
+            Some(text) => Some(level_named(&text).ok_or_else(|| unknown_level(&text))?),
+            None => None,
+        };
         Ok(TopOptions {
             servers: self.servers(),
             bytes: self.has("b"),
@@ -295,8 +321,24 @@ impl Given {
                 .unwrap_or(Duration::from_secs(1)),
             sort: sorts.first().map(|&sort| sort.to_owned()),
             format: self.format()?,
-            level: self.read("l", "the level", level)?,
-            filters: filters(&given),
+            level,
+            filters: filters(&given)?,
+            limit: self.limit()?,
+            remembers: !self.has("no-state"),
+        })
+    }
+
+    /// What `check` is to do.
+    fn check(&self) -> Result<CheckOptions, Fatal> {
+        let server = self.has("s").then(|| self.servers().remove(0));
+        if let Some(Address::Tcp(..)) = server {
+            return Err(usage(
+                "check looks at this system: -s is the path of a socket",
+            ));
+        }
+        Ok(CheckOptions {
+            server,
+            dovecot: self.last("dovecot").map(PathBuf::from),
         })
     }
 
@@ -305,16 +347,50 @@ impl Given {
         let mut words = words.into_iter();
         let program = words.next().ok_or_else(|| usage("run which program?"))?;
         let [least, most] = RUN_LIMITS;
-        let every = self.read("i", "an interval of", seconds)?;
+        let mut left_out = Vec::new();
+        let mut leave_out = |option: &str, text: &str, why: &str| {
+            left_out.push(format!(
+                "run: -{option} {} is {why}: left out",
+                raw::shown(text)
+            ));
+        };
+        let mut name = |option: &str| match self.last(option) {
+            Some(text) if text.is_empty() => {
+                leave_out(option, &text, "empty");
+                None
+            }
+            text => text.map(|text| raw::bytes(&text)),
+        };
+        let (user, service) = (name("u"), name("S"));
+        let ip = self.last("r").and_then(|text| {
+            let ip = text.parse().ok();
+            if ip.is_none() {
+                leave_out("r", &text, "not an address");
+            }
+            ip
+        });
+        let every = self.last("i").and_then(|text| {
+            let every = seconds(&text);
+            if every.is_none() {
+                leave_out("i", &text, "not an interval in seconds");
+            }
+            every
+        });
         Ok(RunOptions {
-            user: self.last("u"),
-            service: self.last("S"),
-            ip: self.read("r", "the address", |text| text.parse().ok())?,
+            user,
+            service,
+            ip,
             every: every.unwrap_or(RUN_EVERY).clamp(least, most),
-            fifo: self.last("fifo").map(PathBuf::from),
+            fifo: self.last("fifo").map(|path| raw::word(&path).into()),
             program,
             args: words.collect(),
+            left_out,
         })
+    }
+
+    /// How many rows are wanted.
+    fn limit(&self) -> Result<Option<usize>, Fatal> {
+        self.read("limit", "a limit of", |text| text.parse().ok())
     }
 
     /// The format.
@@ -323,16 +399,33 @@ impl Given {
     }
 }
 
+/// The names of all levels.
+fn all_levels() -> String {
+    level_names().join(" ")
+}
+
+/// A level that does not exist.
+fn unknown_level(text: &str) -> Fatal {
+    usage(format!(
+        "unknown level {text:?}; there are: {}",
+        all_levels()
+    ))
+}
+
 /// Whether a word is a filter.
 fn is_filter(word: &str) -> bool {
     word.contains('=') || word.starts_with("connected")
 }
 
-/// Filters from the command line. doveadm passes its one argument on as it is,
-/// so that scripts give it several filters with TABs in between.
-fn filters(words: &[&str]) -> Vec<Vec<u8>> {
+/// Filters from the command line, as a server takes them. doveadm passes its one
+/// argument on as it is, so that scripts give it several filters with TABs in between.
+fn filters(words: &[&str]) -> Result<Vec<Vec<u8>>, Fatal> {
+    let now = SystemTime::now();
     let pieces = words.iter().flat_map(|word| word.split('\t'));
-    pieces.map(|filter| filter.as_bytes().to_vec()).collect()
+    let pieces = pieces.filter(|piece| !piece.is_empty());
+    pieces
+        .map(|piece| filter::judge(piece, now).map_err(usage))
+        .collect()
 }
 
 /// A time of more than nothing, in seconds: `2`, `0.5`.

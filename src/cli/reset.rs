@@ -1,18 +1,20 @@
 //! The global totals cleared, on every server given.
 
 use super::fatal::{warn, Fatal};
-use super::server::{Address, CONNECT_TIMEOUT};
+use super::server::{choose, foreign, Address, Event, ReplyParser, CONNECT_TIMEOUT};
+use crate::store::Zoom;
 use std::io;
 
-/// What answers RESET.
-const DONE: &[u8] = b"OK\n";
+/// Why a server closes the connection in place of an answer.
+const REFUSED: &str = "RESET refused: the listener there has reset = no, \
+                       as an inet_listener has by default; see dovestatd.conf(5)";
 
 /// Clears the totals of all servers; one that fails does not spare the others.
 pub fn run(servers: &[Address]) -> Result<(), Fatal> {
     let mut failed = false;
-    for address in servers {
+    for address in &choose(servers)? {
         if let Err(error) = reset(address) {
-            warn(&format!("{address}: {error}"));
+            warn(&format!("{address}: {}", address.explain(&error)));
             failed = true;
         }
     }
@@ -29,14 +31,23 @@ pub fn run(servers: &[Address]) -> Result<(), Fatal> {
 fn reset(address: &Address) -> io::Result<()> {
     let mut connection = address.connect(CONNECT_TIMEOUT)?;
     connection.send(b"RESET\n")?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") && answer.len() < DONE.len() {
-        if connection.read(&mut answer)? == 0 {
-            return Err(io::Error::other("reset refused, or disconnected"));
+    let mut parser = ReplyParser::default();
+    loop {
+        match parser.next()? {
+            Some(Event::Header(names)) if names == ["OK"] => return Ok(()),
+            Some(Event::Header(names)) => {
+                let why = foreign(Zoom::Global, &names);
+                return Err(io::Error::other(why.unwrap_or_default()));
+            }
+            Some(_) => return Err(io::Error::other("an empty line in answer to RESET")),
+            None => match connection.fill(&mut parser) {
+                Ok(0) => return Err(io::Error::other(REFUSED)),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(io::Error::other(REFUSED));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            },
         }
-    }
-    match answer == DONE {
-        true => Ok(()),
-        false => Err(io::Error::other("unexpected answer to RESET")),
     }
 }

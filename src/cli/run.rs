@@ -5,8 +5,9 @@
 //! are we: whoever started us need not know that there is anything in between. It
 //! has our process group, terminal, standard streams and environment.
 //!
-//! Must not: let the daemon, or its absence, matter to the program; write
-//! anything where a mail server would take it for the program's.
+//! Must not: let the daemon, its absence, or an argument that is of no use for the
+//! report matter to the program; write anything where a mail server would take it
+//! for the program's, but a line about such an argument.
 
 use super::fatal::{warn, Fatal};
 use super::options::RunOptions;
@@ -56,6 +57,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Runs the program; gives its exit code, or ends as it did.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
+    options.left_out.iter().for_each(|what| warn(what));
     let fifo = Arc::new(FifoWriter::new(fifo_path(options)));
     tell_if_unheard(&fifo);
     let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
@@ -220,7 +222,7 @@ fn fifo_path(options: &RunOptions) -> PathBuf {
 fn user(options: &RunOptions) -> Vec<u8> {
     let variable = |name: &str| env::var_os(name).filter(|user| !user.is_empty());
     if let Some(user) = &options.user {
-        return user.clone().into_bytes();
+        return user.clone();
     }
     if let Some(user) = USER_VARIABLES.into_iter().find_map(variable) {
         return user.as_bytes().to_vec();
@@ -235,7 +237,7 @@ fn user(options: &RunOptions) -> Vec<u8> {
 /// The service: the program's name, without where it is.
 fn service(options: &RunOptions) -> Vec<u8> {
     if let Some(service) = &options.service {
-        return service.clone().into_bytes();
+        return service.clone();
     }
     let name = Path::new(&options.program).file_name();
     name.unwrap_or(&options.program).as_bytes().to_vec()

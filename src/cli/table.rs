@@ -18,6 +18,18 @@ pub struct OptionRow {
     pub help: &'static str,
 }
 
+impl OptionRow {
+    /// Whether a command takes it. The servers and the format are for all that ask
+    /// and print, so that they may stand where doveadm has them.
+    pub fn is_for(&self, command: &str) -> bool {
+        match self.short {
+            "s" => !matches!(command, "run" | "demo"),
+            "f" => !matches!(command, "run" | "check"),
+            _ => self.commands.is_empty() || self.commands.contains(&command),
+        }
+    }
+}
+
 /// One command.
 pub struct CommandRow {
     /// Its name.
@@ -29,7 +41,7 @@ pub struct CommandRow {
 }
 
 /// All commands.
-pub const COMMANDS: [CommandRow; 5] = [
+pub const COMMANDS: [CommandRow; 6] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -51,14 +63,16 @@ pub const COMMANDS: [CommandRow; 5] = [
         help: "run a program and report it, with its children, as one session",
     },
     CommandRow {
+        name: "check",
+        operands: "",
+        help: "look for the reason why nothing arrives, and say what to do",
+    },
+    CommandRow {
         name: "demo",
         operands: "[SORT] [FILTER...]",
         help: "watch a system of its own with processes that work and report themselves",
     },
 ];
-
-/// What requests may be filtered by; the last has no value.
-pub const FILTERS: [&str; 6] = ["user=", "domain=", "ip=", "session=", "since=", "connected"];
 
 /// Makes one row of [`TABLE`].
 const fn row(
@@ -79,12 +93,12 @@ const fn row(
 
 /// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 22] = [
+pub const TABLE: [OptionRow; 25] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
-    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk or cpu: the largest first, names from a to z; a - before or behind it reverses"),
-    row(["", "limit"], "N", &["dump"], "print at most this many rows"),
+    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk, cpu or io: the largest first, names from a to z; a - before or behind it reverses"),
+    row(["", "limit"], "N", &["dump", "top", "demo"], "print at most this many rows, of top in a frame of text"),
     row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
     row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
     row(["b", ""], "", &["top", "demo"], "show read and written bytes in place of disk bytes"),
@@ -92,15 +106,18 @@ pub const TABLE: [OptionRow; 22] = [
     row(["n", "frames"], "N", &["top", "demo"], "end after this many frames"),
     row(["d", "delay"], "SECS", &["top", "demo"], "show a frame this often"),
     row(["l", "level"], "LEVEL", &["top", "demo"], "begin with this level"),
+    row(["", "no-state"], "", &["top"], "neither remember nor recall level, sort and columns"),
     row(["u", ""], "USER", &["run"], "the session's user; without, $USER, $LOGNAME, or who runs it"),
     row(["S", ""], "SERVICE", &["run"], "the session's service; without, the name of CMD"),
     row(["r", ""], "IP", &["run"], "the client's address; without, $TCPREMOTEIP or $IP"),
     row(["i", ""], "SECS", &["run"], "report this often while CMD runs: 30, at most 300"),
     row(["", "fifo"], "PATH", &["run"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
     row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
+    row(["", "dovecot"], "FILE", &["check"], "look at this configuration of Dovecot"),
     row(["h", "help"], "", &[], "print this help and exit"),
     row(["V", "version"], "", &[], "print the version and exit"),
     // What scripts may have given to doveadm, for which there is no need here.
+    row(["c", ""], "FILE", &[], ""),
     row(["D", ""], "", &[], ""),
     row(["v", ""], "", &[], ""),
 ];
@@ -111,74 +128,5 @@ pub fn names_of(row: &OptionRow) -> String {
         (short, "") => format!("-{short}"),
         ("", long) => format!("--{long}"),
         (short, long) => format!("-{short}, --{long}"),
-    }
-}
-
-/// The text of `--help`.
-pub fn help() -> String {
-    let mut text = String::from(
-        "usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...\n\nCommands:\n",
-    );
-    for command in &COMMANDS {
-        let left = format!("{} {}", command.name, command.operands);
-        push_entry(&mut text, &left, command.help);
-    }
-    let mut groups: Vec<&[&str]> = Vec::new();
-    for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
-        match row.commands {
-            known if groups.contains(&known) => {}
-            // Those of all commands come first.
-            [] => groups.insert(0, &[]),
-            commands => groups.push(commands),
-        }
-    }
-    for group in groups {
-        text += &match group {
-            [] => "\nOptions:\n".to_owned(),
-            names => format!("\nOptions of {}:\n", names.join(" and ")),
-        };
-        let fits = |row: &&OptionRow| row.commands == group && !row.help.is_empty();
-        for row in TABLE.iter().filter(fits) {
-            let left = format!("{} {}", names_of(row), row.argument);
-            push_entry(&mut text, &left, row.help);
-        }
-    }
-    text
-}
-
-/// Appends one entry of the help, in two columns.
-fn push_entry(text: &mut String, left: &str, right: &str) {
-    /// How wide the first column is.
-    const LEFT: usize = 23;
-    /// How long lines may be.
-    const WIDTH: usize = 79;
-    let mut line = format!("  {left:width$}", width = LEFT - 2);
-    for word in right.split(' ') {
-        if line.len() + 1 + word.len() > WIDTH {
-            *text += &format!("{line}\n");
-            line = " ".repeat(LEFT);
-        }
-        line += &format!(" {word}");
-    }
-    *text += &format!("{line}\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn help_has_every_row() {
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let help = help();
-        assert!(help.lines().all(|line| line.len() < 80), "{help}");
-        for row in TABLE.iter().filter(|row| !row.help.is_empty()) {
-            assert!(help.contains(&format!("  {} {}", names_of(row), row.argument)));
-            assert!(words(&help).contains(&words(row.help)), "{}", row.help);
-            assert!(row
-                .commands
-                .iter()
-                .all(|name| COMMANDS.iter().any(|c| c.name == *name)));
-        }
     }
 }

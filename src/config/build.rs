@@ -7,62 +7,69 @@
 //! one here and nowhere else. A section given twice continues the first, except
 //! that `inet_listener` without a name is a new one each time (Dovecot 2.3).
 //!
+//! A name is looked up before its value is looked at: of what is not known, or not
+//! ours, no value is judged, no `$name` replaced and no file read.
+//!
 //! What can only be said of the whole (a port that is missing, two listeners on
 //! one path) is checked at the end and reported where the listener was opened.
 
+use super::dovecot::{self, Owners};
 use super::hint;
-use super::mistake::{quoted, Mistake, Mistakes, Place};
+use super::lines::unquote;
+use super::mistake::{named, quoted, Mistake, Place};
+use super::origin::Origins;
 use super::own_files::own_files;
-use super::parse::{Item, What};
+use super::parse::{self, Item, Text, What};
 use super::settings::{
     FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
 };
-use super::{table, value, Defaults};
+use super::table::{self, Known, Scope};
+use super::{value, Configuration, Defaults};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Longest value: that of a path, which is the longest there is use for.
 const VALUE_MAX_BYTES: usize = 4096;
 
-/// The settings that `items` make of the defaults.
-///
-/// # Errors
-/// All mistakes, in the order of the items.
-pub fn build(items: Vec<Item>, defaults: &Defaults) -> Result<Settings, Mistakes> {
+/// The configuration that a text, and the items of overrides behind it, make of
+/// the defaults, and all mistakes, in the order of the items. `main` stands for the
+/// text as a whole.
+pub fn build(
+    text: Text,
+    overrides: Vec<Item>,
+    defaults: &Defaults,
+    main: Place,
+) -> (Configuration, Vec<Mistake>) {
+    let owners = Owners::of(&text);
+    let variables = table::VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut builder = Builder {
         settings: Settings::new(defaults),
-        variables: table::VARIABLES.map(|(name, value)| (name, value.to_owned())),
+        origins: Origins::default(),
+        owners,
+        dirs: text.files.into_iter().map(|file| file.dir).collect(),
+        variables: variables.into(),
         scopes: Vec::new(),
         opened: Vec::new(),
         now: 0,
         mistakes: Vec::new(),
+        notices: Vec::new(),
     };
-    for item in items {
+    for item in text.items.into_iter().chain(overrides) {
         builder.now += 1;
         builder.item(item);
     }
     builder.check_whole();
-    if builder.mistakes.is_empty() {
-        return Ok(builder.settings);
-    }
+    builder.note_open_ports();
     let mistakes = builder.mistakes.into_iter().map(|(_, mistake)| mistake);
-    Err(Mistakes(mistakes.collect()))
-}
-
-/// The section an item is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// None.
-    Top,
-    /// `service stats`
-    Service,
-    /// The FIFO with this index.
-    Fifo(usize),
-    /// The UNIX socket with this index.
-    Unix(usize),
-    /// The TCP port with this index.
-    Inet(usize),
-    /// One that is unknown.
-    Unknown,
+    let configuration = Configuration {
+        settings: builder.settings,
+        is_dovecots: builder.owners.is_dovecots(Some(0)),
+        notices: builder.notices,
+        origins: builder.origins,
+        main,
+    };
+    (configuration, mistakes.collect())
 }
 
 /// Where a listener was opened.
@@ -76,14 +83,22 @@ struct Opened {
     place: Place,
     /// Whether it was given a port.
     has_port: bool,
+    /// Whether Dovecot's own file has it: no port is a listener that is off there.
+    is_dovecots: bool,
 }
 
 /// Settings under construction.
 struct Builder {
     /// What came out so far.
     settings: Settings,
+    /// Where it came from.
+    origins: Origins,
+    /// Whose the files are.
+    owners: Owners,
+    /// Their directories.
+    dirs: Vec<Rc<Path>>,
     /// Values of the settings that exist only to be referred to.
-    variables: [(&'static str, String); 3],
+    variables: BTreeMap<String, String>,
     /// The open sections, outermost first.
     scopes: Vec<Scope>,
     /// The listeners that sections were seen of, by the first section.
@@ -92,17 +107,23 @@ struct Builder {
     now: usize,
     /// What is wrong, by the number of the item it is told about.
     mistakes: Vec<(usize, Mistake)>,
+    /// What is worth knowing.
+    notices: Vec<Mistake>,
 }
 
 impl Builder {
     /// Takes the next item.
-    fn item(&mut self, Item { place, what }: Item) {
+    fn item(&mut self, Item { place, file, what }: Item) {
+        let is_dovecots = self.owners.is_dovecots(file);
         let done = match what {
             What::Open { kind, name, closed } => {
                 if !closed {
                     self.wrong(&place, "this section has no closing }".to_owned());
                 }
-                let scope = self.open(&place, &kind, name);
+                let scope = match is_dovecots && self.is_left_aside(&kind, name.as_deref()) {
+                    true => Ok(Scope::Unknown),
+                    false => self.open(&place, file, &kind, name),
+                };
                 self.scopes.push(*scope.as_ref().unwrap_or(&Scope::Unknown));
                 scope.map(|_| ())
             }
@@ -110,12 +131,16 @@ impl Builder {
                 self.scopes.pop();
                 Ok(())
             }
-            What::Set {
-                key,
-                value,
-                literal,
-            } => self.set(&key, value, literal),
-            What::Wrong(message) => Err(message),
+            What::Set { key, value } if is_dovecots => {
+                self.set_of_dovecots(&place, file, &key, &value)
+            }
+            What::Set { key, value } => self.set(&place, file, &key, &value),
+            What::Broken(_)
+                if is_dovecots && matches!(self.scope(), Scope::Top | Scope::Unknown) =>
+            {
+                Ok(())
+            }
+            What::Broken(message) | What::Wrong(message) => Err(message),
         };
         if let Err(message) = done {
             self.wrong(&place, message);
@@ -145,16 +170,36 @@ impl Builder {
         *self.scopes.last().unwrap_or(&Scope::Top)
     }
 
+    /// Whether a section of Dovecot's own file is not about the old statistics.
+    fn is_left_aside(&self, kind: &str, name: Option<&str>) -> bool {
+        match (self.scope(), kind) {
+            (Scope::Top, "service") => match name {
+                Some("old-stats") => false,
+                Some("stats") => self.owners.has_new_statistics,
+                _ => true,
+            },
+            (Scope::Service, "fifo_listener" | "unix_listener" | "inet_listener") => false,
+            _ => true,
+        }
+    }
+
     /// Finds or makes the section that opens at `place`.
-    fn open(&mut self, place: &Place, kind: &str, name: Option<String>) -> Result<Scope, String> {
+    fn open(
+        &mut self,
+        place: &Place,
+        file: Option<usize>,
+        kind: &str,
+        name: Option<String>,
+    ) -> Result<Scope, String> {
         let scope = match (self.scope(), kind, name) {
             (Scope::Unknown, ..) | (_, "", _) => return Ok(Scope::Unknown),
             (Scope::Top, "service", Some(name)) if matches!(&*name, "stats" | "old-stats") => {
                 return Ok(Scope::Service)
             }
             (Scope::Top, "service", name) => {
-                let name = name.map_or(String::new(), |name| format!(" {}", quoted(&name)));
-                return Err(format!("unknown section service{name}{}", hint::NOT_OURS));
+                let hint = hint::for_service(name.as_deref().unwrap_or_default());
+                let name = name.map_or(String::new(), |name| format!(" {}", named(&name)));
+                return Err(format!("unknown section service{name}{hint}"));
             }
             (Scope::Service, "fifo_listener", name) => {
                 let fifos = &mut self.settings.fifo_listeners;
@@ -165,6 +210,15 @@ impl Builder {
             (Scope::Service, "unix_listener", name) => {
                 let sockets = &mut self.settings.unix_listeners;
                 let name = file_name(kind, name)?;
+                if dovecot::is_new_listener(&name) {
+                    let place = place.clone();
+                    let message = format!(
+                        "unix_listener {name} is left to Dovecot: \
+                         it belongs to the new statistics of Dovecot 2.3"
+                    );
+                    self.notices.push(Mistake { place, message });
+                    return Ok(Scope::Unknown);
+                }
                 let index = find_or_add(
                     sockets,
                     |l| l.file.name == name,
@@ -184,95 +238,150 @@ impl Builder {
             }
             (scope, kind, _) => {
                 let hint = hint::for_section(scope, kind);
-                return Err(format!("unknown section {}{hint}", quoted(kind)));
+                return Err(format!("unknown section {}{hint}", named(kind)));
             }
         };
+        self.origins.note(scope, "", place);
         if self.opened(scope).is_none() {
             self.opened.push(Opened {
                 scope,
                 order: self.now,
                 place: place.clone(),
                 has_port: false,
+                is_dovecots: self.owners.is_dovecots(file),
             });
         }
         Ok(scope)
     }
 
-    /// Gives `key` the value `text` in the current section.
-    fn set(&mut self, key: &str, text: String, literal: bool) -> Result<(), String> {
-        let name = canonical(key);
-        let scope = self.scope();
+    /// Takes a setting of one of Dovecot's own files, if it is about the statistics.
+    /// Others can be referred to.
+    fn set_of_dovecots(
+        &mut self,
+        place: &Place,
+        file: Option<usize>,
+        key: &str,
+        raw: &str,
+    ) -> Result<(), String> {
+        let (scope, name) = (self.scope(), canonical(key));
+        let listeners = &self.settings;
+        // With mode = 0 Dovecot's own service makes room for ours.
+        let is_default = match scope {
+            Scope::Fifo(i) => table::FIFO_NAMES.contains(&&*listeners.fifo_listeners[i].name),
+            Scope::Unix(i) => table::UNIX_NAMES.contains(&&*listeners.unix_listeners[i].file.name),
+            _ => false,
+        };
+        let makes_room = is_default && name == "mode" && value::mode(raw) == Ok(0);
+        let is_ours = scope != Scope::Top || name.starts_with("stats_");
+        if is_ours && !makes_room && table::find(scope, name).is_some() {
+            return self.set(place, file, key, raw);
+        }
+        if let (Scope::Top, Ok((value, _))) = (scope, unquote(raw)) {
+            self.variables.insert(name.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    /// Gives `key` the value that stands as `raw` in `file`, in the current section.
+    fn set(
+        &mut self,
+        place: &Place,
+        file: Option<usize>,
+        key: &str,
+        raw: &str,
+    ) -> Result<(), String> {
+        let (scope, name) = (self.scope(), canonical(key));
         if scope == Scope::Unknown {
             return Ok(());
         }
+        let Some(known) = table::find(scope, name) else {
+            let hint = hint::for_setting(scope, name);
+            return Err(format!("unknown setting {}{hint}", named(key)));
+        };
         if let Some(opened) = self.opened(scope) {
             opened.has_port |= name == "port";
         }
         let wrong = |message| format!("{key}: {message}");
-        let text = if literal {
-            text
-        } else {
-            self.expand(&text).map_err(wrong)?
-        };
-        plain(&text).map_err(wrong)?;
+        match known {
+            Known::Setting(about) => {
+                let (text, content_of) = self.value(name, file, raw).map_err(wrong)?;
+                let done = plain(&text).and_then(|()| self.apply(scope, name, &text));
+                // What a file contains is not shown.
+                let hidden = |message| match &content_of {
+                    Some(path) => format!("what {path} contains is wrong: {about}"),
+                    None => message,
+                };
+                done.map_err(hidden).map_err(wrong)?;
+                self.origins.note(scope, name, place);
+            }
+            Known::Variable => {
+                let (text, _) = self.value(name, file, raw).map_err(wrong)?;
+                plain(&text).map_err(wrong)?;
+                self.variables.insert(name.to_owned(), text);
+            }
+            Known::OnlyNo => {
+                let (text, _) = self.value(name, file, raw).map_err(wrong)?;
+                if value::boolean(&text).map_err(wrong)? {
+                    return Err(wrong("is not supported, only no is".to_owned()));
+                }
+            }
+            Known::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// The value that stands as `raw` in `file`, and the file that it is the content
+    /// of, if it is one's.
+    fn value(
+        &self,
+        name: &str,
+        file: Option<usize>,
+        raw: &str,
+    ) -> Result<(String, Option<String>), String> {
+        let (text, is_quoted) = unquote(raw)?;
+        match text.strip_prefix('<') {
+            _ if is_quoted => Ok((text, None)),
+            Some(path) if table::FROM_FILE.contains(&name) => {
+                let dir = file.map_or(Path::new(""), |file| &self.dirs[file]);
+                let path = dir.join(path.trim());
+                let content = parse::content(&path, VALUE_MAX_BYTES)?;
+                Ok((content, Some(quoted(&path.to_string_lossy()))))
+            }
+            Some(_) => Err("is not read from a file (quotes keep the <)".to_owned()),
+            None => Ok((self.expand(&text, file)?, None)),
+        }
+    }
+
+    /// Gives a setting its value.
+    fn apply(&mut self, scope: Scope, name: &str, text: &str) -> Result<(), String> {
         let settings = &mut self.settings;
         let done = match scope {
-            Scope::Top => table::set(table::TOP, settings, name, &text),
-            Scope::Service => table::set(table::SERVICE, &mut settings.service, name, &text),
-            Scope::Fifo(i) => table::set(table::FILE, &mut settings.fifo_listeners[i], name, &text),
+            Scope::Top => table::set(table::TOP, settings, name, text),
+            Scope::Service => table::set(table::SERVICE, &mut settings.service, name, text),
+            Scope::Fifo(i) => table::set(table::FILE, &mut settings.fifo_listeners[i], name, text),
             Scope::Unix(i) => {
                 let unix = &mut settings.unix_listeners[i];
-                table::set(table::FILE, &mut unix.file, name, &text)
-                    .or_else(|| table::set(table::OPTIONS, &mut unix.options, name, &text))
+                table::set(table::FILE, &mut unix.file, name, text)
+                    .or_else(|| table::set(table::OPTIONS, &mut unix.options, name, text))
             }
             Scope::Inet(i) => {
                 let inet = &mut settings.inet_listeners[i];
-                table::set(table::INET, inet, name, &text)
-                    .or_else(|| table::set(table::OPTIONS, &mut inet.options, name, &text))
+                table::set(table::INET, inet, name, text)
+                    .or_else(|| table::set(table::OPTIONS, &mut inet.options, name, text))
             }
-            Scope::Unknown => Some(Ok(())),
+            Scope::Unknown => None,
         };
-        match done.or_else(|| self.set_foreign(scope, name, &text)) {
-            Some(done) => done.map_err(wrong),
-            None => Err(format!(
-                "unknown setting {}{}",
-                quoted(key),
-                hint::for_setting(scope, name)
-            )),
-        }
-    }
-
-    /// Sets what only copied configurations have.
-    fn set_foreign(&mut self, scope: Scope, name: &str, text: &str) -> Option<Result<(), String>> {
-        match scope {
-            Scope::Top => {
-                let (_, value) = self
-                    .variables
-                    .iter_mut()
-                    .find(|(known, _)| *known == name)?;
-                *value = text.to_owned();
-                Some(Ok(()))
-            }
-            Scope::Service => table::SERVICE_IGNORED.contains(&name).then_some(Ok(())),
-            Scope::Inet(_) if table::INET_ONLY_NO.contains(&name) => {
-                Some(value::boolean(text).and_then(|yes| match yes {
-                    true => Err("is not supported, only no is".to_owned()),
-                    false => Ok(()),
-                }))
-            }
-            Scope::Inet(_) => table::INET_IGNORED.contains(&name).then_some(Ok(())),
-            _ => None,
-        }
+        done.unwrap_or(Ok(()))
     }
 
     /// `text` with each word `$name` replaced by the value that the setting has now.
-    fn expand(&self, text: &str) -> Result<String, String> {
+    fn expand(&self, text: &str, file: Option<usize>) -> Result<String, String> {
         let mut out = String::new();
         for piece in text.split_inclusive(char::is_whitespace) {
             let word = piece.trim_end();
             match word.strip_prefix('$') {
                 Some(name) => {
-                    let value = self.value_of(canonical(name)).ok_or_else(|| {
+                    let value = self.value_of(canonical(name), file).ok_or_else(|| {
                         let word = quoted(word);
                         format!("{word} is no setting outside sections (quotes keep the $)")
                     })?;
@@ -289,19 +398,21 @@ impl Builder {
         Ok(out)
     }
 
-    /// The value of a setting outside sections.
-    fn value_of(&self, name: &str) -> Option<String> {
-        let variable = self.variables.iter().find(|(known, _)| *known == name);
-        match table::TOP.iter().find(|row| row.name == name) {
-            Some(row) => Some((row.get)(&self.settings)),
-            None => variable.map(|(_, value)| value.clone()),
+    /// The value of a setting outside sections, as `file` means it.
+    fn value_of(&self, name: &str, file: Option<usize>) -> Option<String> {
+        let row = table::TOP.iter().find(|row| row.name == name);
+        let ours = || row.map(|row| (row.get)(&self.settings));
+        let variable = || self.variables.get(name).cloned();
+        match self.owners.is_dovecots(file) {
+            true => variable().or_else(ours),
+            false => ours().or_else(variable),
         }
     }
 
     /// Reports what is wrong between settings.
     fn check_whole(&mut self) {
         for opened in self.opened.clone() {
-            if matches!(opened.scope, Scope::Inet(_)) && !opened.has_port {
+            if matches!(opened.scope, Scope::Inet(_)) && !opened.has_port && !opened.is_dovecots {
                 let message = "inet_listener: a port is missing".to_owned();
                 self.wrong_at(opened.order, &opened.place, message);
             }
@@ -342,7 +453,8 @@ impl Builder {
         let same = |a: &Path, b: &Path| a.components().eq(b.components());
         for (index, (setting, path)) in files.iter().enumerate() {
             let shown = quoted(&path.to_string_lossy());
-            let whole = Place::whole(setting);
+            let given = self.origins.of(Scope::Top, setting).cloned();
+            let whole = given.unwrap_or_else(|| Place::whole(setting));
             if let Some((scope, _)) = listeners.iter().find(|(_, other)| same(path, other)) {
                 let opened = self.opened(*scope);
                 let found = opened.map(|opened| (opened.order, opened.place.clone()));
@@ -356,6 +468,24 @@ impl Builder {
                 let message =
                     format!("{shown} is needed for {other} as well: give one of them another path");
                 self.wrong_at(self.now, &whole, message);
+            }
+        }
+    }
+
+    /// Notes listeners on all addresses that were not asked to be there.
+    fn note_open_ports(&mut self) {
+        for (index, inet) in self.settings.inet_listeners.iter().enumerate() {
+            let is_open = inet.addresses.is_empty() && inet.allow_nets.is_empty();
+            let place = self.origins.of(Scope::Inet(index), "address");
+            if let (true, 1.., Some(place)) = (is_open, inet.port, place) {
+                self.notices.push(Mistake {
+                    place: place.clone(),
+                    message: format!(
+                        "inet_listener: no address is set: all who can reach port {} on any \
+                         address of this host can read all statistics; set address or allow_nets",
+                        inet.port
+                    ),
+                });
             }
         }
     }
@@ -374,7 +504,7 @@ impl Builder {
                     (
                         "inet_listener",
                         &inet.options,
-                        InetListener::new(None).options,
+                        InetListener::new(inet.name.clone()).options,
                     )
                 }
                 _ => continue,

@@ -2,7 +2,8 @@
 //!
 //! As glob(3) has it: results are sorted, a name that begins with a dot is matched
 //! only by a pattern that begins with one, and a directory that cannot be listed
-//! has no matches. It looks at names only and opens no file.
+//! has no matches. It looks at names only and opens no file. The names it may look
+//! at are counted: a pattern like `/*/*/*/*` does not walk the whole system.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,8 +14,10 @@ pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// The existing paths that `pattern` (relative to `dir` unless absolute) means.
-pub fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
+/// The existing paths that `pattern` (relative to `dir` unless absolute) means; none
+/// when that would take a look at more than `names_left` names, from which those
+/// that were looked at are taken.
+pub fn expand(dir: &Path, pattern: &str, names_left: &mut usize) -> Option<Vec<PathBuf>> {
     let mut found = vec![dir.to_path_buf()];
     for component in Path::new(pattern).components() {
         found = match component {
@@ -22,7 +25,7 @@ pub fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
                 let name: Vec<char> = name.to_string_lossy().chars().collect();
                 let mut below = Vec::new();
                 for dir in &found {
-                    below.append(&mut matches_in(dir, &name));
+                    below.append(&mut matches_in(dir, &name, names_left)?);
                 }
                 below
             }
@@ -31,11 +34,12 @@ pub fn expand(dir: &Path, pattern: &str) -> Vec<PathBuf> {
     }
     // Components after the last pattern were only appended.
     found.retain(|path| path.symlink_metadata().is_ok());
-    found
+    Some(found)
 }
 
-/// The entries of `dir` whose names match `pattern`, sorted.
-fn matches_in(dir: &Path, pattern: &[char]) -> Vec<PathBuf> {
+/// The entries of `dir` whose names match `pattern`, sorted; none when there are more
+/// than may be looked at.
+fn matches_in(dir: &Path, pattern: &[char], names_left: &mut usize) -> Option<Vec<PathBuf>> {
     // An empty path is the current directory.
     let listed = if dir.as_os_str().is_empty() {
         Path::new(".")
@@ -43,17 +47,18 @@ fn matches_in(dir: &Path, pattern: &[char]) -> Vec<PathBuf> {
         dir
     };
     let Ok(entries) = fs::read_dir(listed) else {
-        return Vec::new();
+        return Some(Vec::new());
     };
     let mut found: Vec<OsString> = Vec::new();
     for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
+        *names_left = names_left.checked_sub(1)?;
         let chars: Vec<char> = name.to_string_lossy().chars().collect();
         if (chars[0] != '.' || pattern[0] == '.') && matches(pattern, &chars) {
             let at = found.partition_point(|known| *known < name);
             found.insert(at, name);
         }
     }
-    found.into_iter().map(|name| dir.join(name)).collect()
+    Some(found.into_iter().map(|name| dir.join(name)).collect())
 }
 
 /// Whether `name` matches `pattern` as a whole.

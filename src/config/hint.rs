@@ -3,20 +3,35 @@
 //! A guess is a text in parentheses to put behind the mistake, or nothing. It
 //! never changes what is a mistake.
 
-use super::build::Scope;
-use super::table;
+use super::dovecot::FROM_INSTRUCTIONS;
+use super::table::{self, Scope};
 
 /// What is said of sections that belong to the rest of Dovecot.
-pub const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)";
+const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)";
+
+/// For what instructions add to Dovecot's configuration.
+const DOVECOTS: &str = " (it belongs in dovecot.conf)";
+
+/// What the section of a service `name` may have been meant to be.
+pub fn for_service(name: &str) -> String {
+    match did_you_mean(name, &["stats", "old-stats"]) {
+        hint if hint.is_empty() => NOT_OURS.to_owned(),
+        hint => hint,
+    }
+}
 
 /// What somebody who opened the section `kind` in `scope` may have wanted.
 pub fn for_section(scope: Scope, kind: &str) -> String {
     let listeners = ["fifo_listener", "unix_listener", "inet_listener"];
     match scope {
+        Scope::Top if FROM_INSTRUCTIONS.contains(&kind) => DOVECOTS.to_owned(),
         Scope::Top => match did_you_mean(kind, &["service"]) {
             hint if hint.is_empty() => NOT_OURS.to_owned(),
             hint => hint,
         },
+        Scope::Service if kind == "service" => {
+            " (inside service stats: does a section before it have no closing }?)".to_owned()
+        }
         Scope::Service => did_you_mean(kind, &listeners),
         _ => String::new(),
     }
@@ -47,6 +62,8 @@ pub fn for_setting(scope: Scope, name: &str) -> String {
         " (it belongs in service stats)"
     } else if [file, inet, options].concat().contains(&name) {
         " (it belongs in a listener's section)"
+    } else if scope == Scope::Top && FROM_INSTRUCTIONS.contains(&name) {
+        DOVECOTS
     } else {
         ""
     };
@@ -56,8 +73,9 @@ pub fn for_setting(scope: Scope, name: &str) -> String {
 /// The nearest of `known` in parentheses, if `name` looks like a slip of it.
 fn did_you_mean(name: &str, known: &[&str]) -> String {
     let mut nearest: Option<(usize, &str)> = None;
+    let name = name.to_ascii_lowercase();
     for known in known {
-        let found = (distance(name, known), *known);
+        let found = (distance(&name, known), *known);
         let is_near = found.0 <= (known.len() / 3).min(3);
         if is_near && nearest.is_none_or(|nearest| found < nearest) {
             nearest = Some(found);

@@ -87,6 +87,16 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// A name in quotes for a message. One that does not look like any is not shown:
+/// the file may be another one than was meant, a key for example.
+pub(super) fn named(name: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-./".contains(&b);
+    match name.bytes().all(is_plain) {
+        true => quoted(name),
+        false => "whose name has other characters than a-z, 0-9, - and _".to_owned(),
+    }
+}
+
 /// `text` with its control characters escaped.
 pub(super) fn visible(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, c| {

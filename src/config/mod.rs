@@ -6,8 +6,9 @@
 //! knows what one line may look like and `glob` which files an include means.
 //! `build` walks that list once and looks every name up in [`table`], which sets
 //! fields of the typed [`Settings`] through the pairs of functions in `value`; a
-//! name that is not there gets a guess from `hint`. `print` goes the other way
-//! through the same table.
+//! name that is not there gets a guess from `hint`. Of a file that `dovecot` finds to
+//! be Dovecot's own only the statistics are read. `print` goes the other way through
+//! the same table. `origin` remembers where settings stand.
 //!
 //! Invariants:
 //! - a [`Settings`] that [`load`] returned holds only values inside their ranges,
@@ -21,10 +22,12 @@
 //! on who asks, [`Defaults`] holds them.
 
 mod build;
+mod dovecot;
 mod glob;
 mod hint;
 mod lines;
 mod mistake;
+mod origin;
 pub mod own_files;
 mod parse;
 mod print;
@@ -41,11 +44,17 @@ pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, StateDir, UnixListener,
 };
-pub use table::MEMORY_LIMIT_MIN_BYTES;
+pub use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
 pub use value::show_size;
 
+use origin::Origins;
+
 use crate::sys::user::effective_uid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The configuration that is read when none is named. Whatever it contains, it never is
+/// Dovecot's own.
+pub const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
 
 /// The defaults that depend on who starts the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,24 +84,82 @@ fn runtime_dir() -> Option<PathBuf> {
 /// The main configuration file, and whether it has to be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file somebody asked for: it must exist.
+    /// A file that was asked for: it must exist. It may be a pipe.
     Named(PathBuf),
+    /// A file that is read again while the daemon serves: it must exist, and is never
+    /// waited for.
+    Again(PathBuf),
     /// The file looked for when nobody named one: it may be missing.
     Default(PathBuf),
 }
 
-/// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`.
+impl Source {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        let (Source::Named(path) | Source::Again(path) | Source::Default(path)) = self;
+        path
+    }
+}
+
+/// A configuration and what is known of it.
+#[derive(Debug)]
+pub struct Configuration {
+    /// The settings.
+    pub settings: Settings,
+    /// Where they were given.
+    origins: Origins,
+    /// The place of those that were given nowhere: the main file as a whole.
+    main: Place,
+    /// Whether the main file is Dovecot's own, so that only its statistics were read.
+    pub is_dovecots: bool,
+    /// What an administrator should know about it, in reading order.
+    pub notices: Vec<Mistake>,
+}
+
+impl Configuration {
+    /// Where a setting was given, else where its section was opened, else the main
+    /// file as a whole.
+    pub fn place_of(&self, scope: Scope, name: &str) -> Place {
+        self.origins.of(scope, name).unwrap_or(&self.main).clone()
+    }
+}
+
+/// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`: what
+/// can be made of it, and every mistake of the files and of the overrides, in reading
+/// order.
+pub fn examine(
+    source: &Source,
+    overrides: &[String],
+    defaults: &Defaults,
+) -> (Configuration, Vec<Mistake>) {
+    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
+    let main = Place::whole(&source.path().to_string_lossy());
+    build::build(parse::read(source), overrides.collect(), defaults, main)
+}
+
+/// The same where a mistake is an end to it.
 ///
 /// # Errors
-/// Every mistake of the files and of the overrides, in reading order.
+/// All of them.
+pub fn read(
+    source: &Source,
+    overrides: &[String],
+    defaults: &Defaults,
+) -> Result<Configuration, Mistakes> {
+    match examine(source, overrides, defaults) {
+        (configuration, mistakes) if mistakes.is_empty() => Ok(configuration),
+        (_, mistakes) => Err(Mistakes(mistakes)),
+    }
+}
+
+/// The settings of [`read`].
+///
+/// # Errors
+/// As there.
 pub fn load(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Settings, Mistakes> {
-    let mut items = parse::read(source);
-    for text in overrides {
-        items.extend(parse::overriding(text));
-    }
-    build::build(items, defaults)
+    read(source, overrides, defaults).map(|configuration| configuration.settings)
 }

@@ -45,7 +45,7 @@ impl Settings {
                 });
             }
             for inet in &self.inet_listeners {
-                let plain = InetListener::new(None);
+                let plain = InetListener::new(inet.name.clone());
                 out.section("inet_listener", inet.name.as_deref(), true, |out| {
                     out.rows(table::INET, inet, &plain);
                     out.rows(table::OPTIONS, &inet.options, &plain.options);

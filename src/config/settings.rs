@@ -5,6 +5,7 @@
 //! were given, and nothing here finds out whether users, hosts or paths exist.
 
 use super::{table, Defaults};
+use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -240,24 +241,32 @@ impl UnixListener {
 /// A TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InetListener {
-    /// The section's name, if it has one; it means nothing.
+    /// The section's name, if it has one. With `http` the default protocol is HTTP.
     pub name: Option<String>,
     /// Addresses to listen on; empty: all of IPv4 and all of IPv6.
     pub addresses: Vec<Address>,
     /// The port; 0: the listener is switched off.
     pub port: u16,
+    /// Networks that clients may come from; empty: all.
+    pub allow_nets: Vec<Network>,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
 
 impl InetListener {
-    /// A section without settings.
+    /// A section without settings. In Dovecot 2.3 the one named `http` is for
+    /// Prometheus.
     pub(super) fn new(name: Option<String>) -> InetListener {
+        let mut options = ListenerOptions::of_inet();
+        if name.as_deref() == Some("http") {
+            options.protocol = Protocol::Http;
+        }
         let blank = InetListener {
             name,
             addresses: Vec::new(),
             port: 0,
-            options: ListenerOptions::of_inet(),
+            allow_nets: Vec::new(),
+            options,
         };
         table::with_defaults(blank, table::INET)
     }

@@ -29,6 +29,35 @@ pub struct Setting<T> {
     pub(super) get: fn(&T) -> String,
 }
 
+/// A kind of section, and which one of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// None.
+    Top,
+    /// `service stats`
+    Service,
+    /// The FIFO with this index.
+    Fifo(usize),
+    /// The UNIX socket with this index.
+    Unix(usize),
+    /// The TCP port with this index.
+    Inet(usize),
+    /// One that is not read.
+    Unknown,
+}
+
+/// What is known of a name.
+pub(super) enum Known {
+    /// A setting, and what it is for.
+    Setting(&'static str),
+    /// It exists to be referred to.
+    Variable,
+    /// It may only say `no`.
+    OnlyNo,
+    /// It has no meaning here.
+    Ignored,
+}
+
 /// The user the daemon runs as when nothing else is said.
 pub const DEFAULT_USER: &str = "dovestat";
 /// The directory of the FIFOs and sockets of the system's daemon.
@@ -39,6 +68,8 @@ pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
 /// The UNIX sockets there are when nothing else is said.
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
+/// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
+pub const CHROOT_MADE: &str = "empty";
 /// The least `stats_memory_limit`.
 pub const MEMORY_LIMIT_MIN_BYTES: u64 = 256 * 1024;
 /// carbon's own port.
@@ -257,7 +288,7 @@ pub const INET: &[Setting<InetListener>] = &[
         default: Some(""),
         about: "addresses to listen on, * is all IPv4, :: all IPv6; empty: both",
         set: |l, v| put(&mut l.addresses, value::addresses(v)),
-        get: |l| value::show_addresses(&l.addresses),
+        get: |l| value::show_list(&l.addresses),
     },
     Setting {
         name: "port",
@@ -265,6 +296,13 @@ pub const INET: &[Setting<InetListener>] = &[
         about: "port to listen on; 0: no such listener",
         set: |l, v| put(&mut l.port, value::port(v)),
         get: |l| l.port.to_string(),
+    },
+    Setting {
+        name: "allow_nets",
+        default: Some(""),
+        about: "networks that clients may come from, as 192.0.2.0/24; empty: all",
+        set: |l, v| put(&mut l.allow_nets, value::networks(v)),
+        get: |l| value::show_list(&l.allow_nets),
     },
 ];
 
@@ -306,6 +344,10 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         get: |l| value::show_boolean(l.header_always),
     },
 ];
+
+/// Settings whose value may be the content of a file, `<file`: texts that other
+/// programs have in files of their own, as /etc/mailname.
+pub const FROM_FILE: &[&str] = &["stats_carbon_name", "stats_carbon_server"];
 
 /// Settings of a copied `service` section that have no meaning for one process
 /// with one job.
@@ -363,6 +405,29 @@ pub(super) fn set<T>(
 ) -> Option<Result<(), String>> {
     let row = rows.iter().find(|row| row.name == name)?;
     Some((row.set)(section, text))
+}
+
+/// What is known of `name` in a section.
+pub(super) fn find(scope: Scope, name: &str) -> Option<Known> {
+    fn about<T>(rows: &[Setting<T>], name: &str) -> Option<Known> {
+        let row = rows.iter().find(|row| row.name == name)?;
+        Some(Known::Setting(row.about))
+    }
+    let is_in = |names: &[&str], known| names.contains(&name).then_some(known);
+    match scope {
+        Scope::Top => about(TOP, name).or_else(|| {
+            let is_variable = VARIABLES.iter().any(|(known, _)| *known == name);
+            is_variable.then_some(Known::Variable)
+        }),
+        Scope::Service => about(SERVICE, name).or_else(|| is_in(SERVICE_IGNORED, Known::Ignored)),
+        Scope::Fifo(_) => about(FILE, name),
+        Scope::Unix(_) => about(FILE, name).or_else(|| about(OPTIONS, name)),
+        Scope::Inet(_) => about(INET, name)
+            .or_else(|| about(OPTIONS, name))
+            .or_else(|| is_in(INET_ONLY_NO, Known::OnlyNo))
+            .or_else(|| is_in(INET_IGNORED, Known::Ignored)),
+        Scope::Unknown => None,
+    }
 }
 
 /// The names of `rows`.

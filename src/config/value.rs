@@ -10,6 +10,7 @@
 
 use super::mistake::quoted;
 use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, Protocol, StateDir};
+use crate::store::Network;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -355,9 +356,26 @@ pub fn addresses(text: &str) -> Result<Vec<Address>, String> {
     Ok(found)
 }
 
-/// The text of a list of addresses.
-pub fn show_addresses(addresses: &[Address]) -> String {
-    let texts: Vec<String> = addresses.iter().map(Address::to_string).collect();
+/// Networks, divided by blanks or commas: `192.0.2.0/24`, `2001:db8::/32`, `::1`.
+pub fn networks(text: &str) -> Result<Vec<Network>, String> {
+    let words = text.split(|c: char| c.is_whitespace() || c == ',');
+    let network = |word: &str| {
+        let (address, bits) = match word.split_once('/') {
+            Some((address, bits)) => (address, Some(number(bits, 128).ok()? as u8)),
+            None => (word, None),
+        };
+        let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
+        Network::new(bare.unwrap_or(address).parse().ok()?, bits)
+    };
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| network(word).ok_or_else(|| wrong(word, "is not a network: ADDRESS/BITS")))
+        .collect()
+}
+
+/// The text of a list of addresses or networks.
+pub fn show_list(list: &[impl ToString]) -> String {
+    let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
     texts.join(" ")
 }
 

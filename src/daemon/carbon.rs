@@ -21,6 +21,7 @@ use crate::config::{HostPort, Level, Settings};
 use crate::store::Store;
 use crate::sys::poll::Interest;
 use crate::sys::process::host_name;
+use crate::sys::reason;
 use crate::sys::socket::start_connect;
 use crate::wire::safe_part;
 use std::fmt::Display;
@@ -197,7 +198,7 @@ impl Carbon {
             }
             None => match Lookup::start(host) {
                 Ok(lookup) => self.state = State::LookingUp(lookup),
-                Err(error) => self.fail(plan, context, error),
+                Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
     }
@@ -209,7 +210,7 @@ impl Carbon {
         };
         match start_connect(address) {
             Ok(stream) => self.state = State::Connecting(stream, address),
-            Err(error) => self.connect(plan, context, &format!("{address}: {error}")),
+            Err(error) => self.connect(plan, context, &failed_at(address, plan, &error)),
         }
     }
 
@@ -232,7 +233,7 @@ impl Carbon {
                     self.send(stream, batch, plan, context);
                 }
                 Ok(Some(error)) | Err(error) => {
-                    self.connect(plan, context, &format!("{address}: {error}"));
+                    self.connect(plan, context, &failed_at(address, plan, &error));
                 }
             },
             State::Sending(stream, batch) => self.send(stream, batch, plan, context),
@@ -247,7 +248,7 @@ impl Carbon {
                     "written, but the receiver sends data and does not close",
                 ),
                 Err(error) if goes_on(&error) => self.state = State::Closing(stream, received),
-                Err(error) => self.fail(plan, context, error),
+                Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
     }
@@ -275,11 +276,11 @@ impl Carbon {
         match written {
             Ok(()) if is_done => match stream.shutdown(Shutdown::Write) {
                 Ok(()) => self.state = State::Closing(stream, 0),
-                Err(error) => self.fail(plan, context, error),
+                Err(error) => self.fail(plan, context, reason(&error)),
             },
             Err(error) if !goes_on(&error) => {
                 batch.end(context.store);
-                self.fail(plan, context, error);
+                self.fail(plan, context, reason(&error));
             }
             _ => self.state = State::Sending(stream, batch),
         }
@@ -309,4 +310,13 @@ fn goes_on(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// Why one of the server's addresses failed. The log names the server already, so an
+/// address that is the server's own text is not said twice.
+fn failed_at(address: SocketAddr, plan: &Plan, error: &io::Error) -> String {
+    match address.to_string() == plan.server.to_string() {
+        true => reason(error),
+        false => format!("{address}: {}", reason(error)),
+    }
 }

@@ -1,9 +1,10 @@
-//! The statistics protocol: EXPORT and RESET, one line each.
+//! The statistics protocol: EXPORT, RESET and STATUS, one line each.
 
 use super::context::Context;
 use super::conversation::{Conversation, Exchange};
 use super::faults::Fault;
 use super::log::visible;
+use super::status::write_status;
 use crate::config::{ColumnOrder as Order, ListenerOptions};
 use crate::store::{CursorId, Opening, Progress, Store};
 use crate::sys::bytes::find;
@@ -91,6 +92,10 @@ impl Conversation for Export {
             Ok(Request::Reset) if self.options.reset => {
                 context.store.reset(context.now);
                 self.end_reply(b"OK\n", exchange);
+            }
+            Ok(Request::Status) => {
+                write_status(&mut exchange.output, context);
+                self.end_reply(b"", exchange);
             }
             Ok(Request::Reset) => self.refuse(Fault::ResetRefused, &line, exchange, context),
             Err(error) => {

@@ -1,6 +1,7 @@
 //! What ends the program: one enum, one line each, one place for exit codes.
 
 use crate::config::Mistakes;
+use crate::sys::reason;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -71,7 +72,7 @@ impl fmt::Display for Fatal {
             | Fatal::Unavailable(text)
             | Fatal::Permission(text)
             | Fatal::Setting(text) => f.write_str(text),
-            Fatal::Io(what, error) => write!(f, "{what}: {error}"),
+            Fatal::Io(what, error) => write!(f, "{what}: {}", reason(error)),
             Fatal::Configuration(mistakes) => mistakes.fmt(f),
         }
     }

@@ -81,6 +81,7 @@ faults! {
     RequestTooLong Warning SOME "connection closed: request of more than 4096 bytes";
     ResetRefused Warning SOME "connection closed: RESET is not allowed on this listener";
     HttpRefused Warning SOME "connection closed: HTTP request refused";
+    NotAllowed Warning SOME "connection closed: the client may not come from there";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
     StuckClient Warning SOME "connection closed: no progress for 60 seconds";
     OutOfMemory Error SOME "the system gave no more memory";
@@ -142,12 +143,26 @@ impl Fault {
 struct Tally {
     /// How often in all.
     count: u64,
+    /// When it last did.
+    last_secs: u32,
     /// How often since the last line.
     unsaid: u64,
     /// When the window began.
     window_secs: u32,
     /// Lines in it.
     lines: u32,
+}
+
+/// A kind that occurred.
+pub struct Occurred {
+    /// The kind as a word with `_`.
+    pub name: String,
+    /// What it means.
+    pub about: &'static str,
+    /// How often it occurred.
+    pub count: u64,
+    /// When it last did, as [`Now::uptime_secs`](crate::store::Now::uptime_secs).
+    pub last_secs: u32,
 }
 
 /// The tallies of all kinds.
@@ -184,6 +199,7 @@ impl Faults {
         let (_, rate, _) = &KINDS[fault as usize];
         let tally = &mut self.tallies[fault as usize];
         tally.count += 1;
+        tally.last_secs = uptime_secs;
         if uptime_secs.wrapping_sub(tally.window_secs) >= rate.window_secs {
             (tally.window_secs, tally.lines) = (uptime_secs, 0);
         }
@@ -209,14 +225,24 @@ impl Faults {
         NAMES.iter().map(|name| snake_case(name)).zip(counts)
     }
 
+    /// The kinds that occurred.
+    pub fn occurred(&self) -> impl Iterator<Item = Occurred> + '_ {
+        let kinds = NAMES.iter().zip(KINDS).zip(&self.tallies);
+        let kinds = kinds.filter(|(_, tally)| tally.count > 0);
+        kinds.map(|((name, (_, _, about)), tally)| Occurred {
+            name: snake_case(name),
+            about,
+            count: tally.count,
+            last_secs: tally.last_secs,
+        })
+    }
+
     /// The kinds that occurred, and how often.
     pub fn summary(&self) -> String {
-        let occurred: Vec<String> = KINDS
-            .iter()
-            .zip(&self.tallies)
-            .filter(|(_, tally)| tally.count > 0)
-            .map(|((_, _, text), tally)| format!("{} times {text}", tally.count))
-            .collect();
+        let occurred = self
+            .occurred()
+            .map(|kind| format!("{} times {}", kind.count, kind.about));
+        let occurred: Vec<String> = occurred.collect();
         match occurred.is_empty() {
             true => "none".to_owned(),
             false => occurred.join("; "),

@@ -35,6 +35,8 @@ struct Counts {
     lines: Cell<u64>,
     /// Bytes.
     bytes: Cell<u64>,
+    /// When a line last came, in seconds since 1970; 0: never.
+    last_secs: Cell<u32>,
 }
 
 impl FifoInput {
@@ -89,22 +91,32 @@ impl FifoInput {
         self.counts.lines.get()
     }
 
+    /// When a line last came from it or those before it, in seconds since 1970; 0:
+    /// never.
+    pub fn last_secs(&self) -> u32 {
+        self.counts.last_secs.get()
+    }
+
     /// The bytes that came from it and those before it.
     pub fn read_bytes(&self) -> u64 {
         self.counts.bytes.get()
     }
 
     /// Reads once, hands out the lines that are complete, and tells how many bytes
-    /// there were.
+    /// there were; `now_secs` is the time since 1970.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, reader: &mut impl LineReader) -> io::Result<usize> {
+    pub fn read(&mut self, reader: &mut impl LineReader, now_secs: u32) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
-                let Counts { lines, bytes } = &*self.counts;
-                bytes.set(bytes.get() + count as u64);
-                lines.set(lines.get() + self.lines.filled(count, reader));
+                let counts = &self.counts;
+                counts.bytes.set(counts.bytes.get() + count as u64);
+                let lines = self.lines.filled(count, reader);
+                counts.lines.set(counts.lines.get() + lines);
+                if lines > 0 {
+                    counts.last_secs.set(now_secs);
+                }
                 self.has_ended = self.is_retired && count == 0;
                 Ok(count)
             }

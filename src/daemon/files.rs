@@ -24,6 +24,7 @@ use crate::sys::dir::Dir;
 use crate::sys::fifo::Fifo;
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::place::{look, Access, Found, Inode, Kind, Place, PlaceError};
+use crate::sys::reason;
 use crate::sys::socket::bind_unix;
 use std::fs;
 use std::io;
@@ -89,7 +90,7 @@ impl ListenerFile {
                 Some(format!("was replaced by {article} {kind}"))
             }
             Ok(None) => Some("is gone".to_owned()),
-            Err(error) => Some(format!("is out of reach ({error})")),
+            Err(error) => Some(format!("is out of reach ({})", reason(&error))),
         }
     }
 
@@ -169,15 +170,21 @@ impl BaseDir {
         match inode_of(&self.path) {
             Ok(inode) if inode == self.inode => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Dir::make(&self.path, BASE_DIR_MODE, None)
-                    .map_err(|error| format!("is gone and cannot be made anew: {error}"))?;
+                Dir::make(&self.path, BASE_DIR_MODE, None).map_err(|error| {
+                    format!("is gone and cannot be made anew: {}", reason(&error))
+                })?;
             }
             _ => {}
         }
         match BaseDir::lock(&self.path, None) {
             Ok(Some(dir)) => *self = dir,
             Ok(None) => return Err("was replaced, and another dovestatd is serving there".into()),
-            Err(error) => return Err(format!("was replaced and cannot be used: {error}")),
+            Err(error) => {
+                return Err(format!(
+                    "was replaced and cannot be used: {}",
+                    reason(&error)
+                ))
+            }
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use super::client::Stream;
 use crate::config::ListenerOptions;
+use crate::store::Network;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct Listener {
     pub section: Section,
     /// How its clients are served.
     pub options: Rc<ListenerOptions>,
+    /// Networks that clients may come from; empty: all.
+    pub allow_nets: Vec<Network>,
     /// Its name, for the log.
     pub name: Rc<str>,
     /// Not polled before this instant.
@@ -52,12 +55,26 @@ impl Listener {
             socket,
             section,
             options: Rc::new(options.clone()),
+            allow_nets: Vec::new(),
             name: name.into(),
             rests_until: None,
         }
     }
 
-    /// accept(2), nonblocking.
+    /// Refuses a client that may not come from where it does.
+    fn admit(&self, peer: SocketAddr) -> io::Result<()> {
+        let ip = peer.ip().to_canonical();
+        match self.allow_nets.is_empty() || self.allow_nets.iter().any(|net| net.contains_ip(ip)) {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{ip} is in none of allow_nets"),
+            )),
+        }
+    }
+
+    /// accept(2), nonblocking. A client that was refused is closed already, with an
+    /// error of the kind `PermissionDenied`, as it is when a firewall refused it.
     pub fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
             Socket::Unix(socket) => {
@@ -66,7 +83,8 @@ impl Listener {
                 Ok(Stream::Unix(stream))
             }
             Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept()?;
+                let (stream, peer) = socket.accept()?;
+                self.admit(peer)?;
                 stream.set_nonblocking(true)?;
                 // Replies are whole writes; nothing is gained by holding back,
                 // and little is lost where that cannot be set.

@@ -122,6 +122,14 @@ impl Log {
         }
     }
 
+    /// Whether lines get anywhere: not so while there is no system log.
+    pub fn is_heard(&self) -> bool {
+        match &self.target {
+            Target::Syslog(syslog) => syslog.is_connected(),
+            Target::Stderr(_) | Target::File(_) => true,
+        }
+    }
+
     /// What is worth knowing.
     pub fn info(&mut self, message: &str) {
         self.write(Severity::Info, message);
@@ -203,6 +211,23 @@ pub fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// A size as a person reads it: `16 M`, `773 K`.
+pub fn size(bytes: u64) -> String {
+    let mut unit = ("B", 1);
+    for larger in [
+        ("K", 1 << 10),
+        ("M", 1 << 20),
+        ("G", 1 << 30),
+        ("T", 1 << 40),
+    ] {
+        // Two digits at least, unless one is exact.
+        if bytes >= larger.1 * 10 || (bytes >= larger.1 && bytes % larger.1 == 0) {
+            unit = larger;
+        }
+    }
+    format!("{} {}", bytes / unit.1, unit.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +246,25 @@ mod tests {
                 "18,446,744,073,709,551,615"
             ]
         );
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        for (bytes, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 K"),
+            (791_616, "773 K"),
+            (16 << 20, "16 M"),
+            (17 << 20, "17 M"),
+            ((17 << 20) + 5, "17 M"),
+            (16_544, "16 K"),
+            (300 << 20, "300 M"),
+            ((9 << 30) + 1, "9216 M"),
+            (u64::MAX, "16777215 T"),
+        ] {
+            assert_eq!(size(bytes), shown);
+        }
     }
 
     #[test]

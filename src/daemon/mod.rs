@@ -6,6 +6,8 @@
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | `log` | lines to syslog, standard error or a file, never blocking |
 //! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
+//! | `preflight` | users, groups and directories that the settings name and that are missing |
+//! | `listing` | the listeners as the log lists them |
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
 //! | `memory` | whether the memory limit fits what the system allows |
@@ -17,10 +19,12 @@
 //! | `clients` | all connections: which are kept, which may use memory |
 //! | `conversation` | what a protocol makes of them |
 //! | `export` | the statistics protocol |
+//! | `status` | what the daemon says of itself in that protocol |
 //! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `pidfile` | the number of the process |
 //! | `state` | statistics that outlive the daemon |
+//! | `waiting` | what is said while no record comes |
 //! | `turn`, `reload` | the loop; settings read again |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
@@ -40,19 +44,23 @@ mod files;
 mod health;
 mod http;
 mod listener;
+mod listing;
 mod log;
 mod manager;
 mod memory;
 mod opening;
 mod options;
 mod pidfile;
+mod preflight;
 mod records;
 mod reload;
 mod resolve;
 mod scrape;
 mod startup;
 mod state;
+mod status;
 mod turn;
+mod waiting;
 
 use crate::config::Defaults;
 use fatal::Fatal;
@@ -76,9 +84,9 @@ fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
     match command {
         Command::Help => options::print(&options::help()),
         Command::Version => options::print(&options::version()),
-        Command::Check => options.load().map(drop),
+        Command::Check => options.check(),
         Command::Print(shown) => {
-            let settings = options.load()?;
+            let settings = options.load()?.settings;
             options::print(&settings.print(shown, &Defaults::ours()))
         }
         Command::Serve => startup::serve(&options),

@@ -22,6 +22,7 @@ use crate::config::{Address, FileListener, ListenerOptions, Settings};
 use crate::sys::fifo::Fifo;
 use crate::sys::inherit::{covers, Passed};
 use crate::sys::place::{look, Access, Inode, Place, PlaceError};
+use crate::sys::reason;
 use crate::sys::socket::{bind_tcp, bind_unix};
 use std::fs;
 use std::io;
@@ -59,8 +60,9 @@ impl Unserved {
         for Gift { name, what } in gifts {
             let what = what.map_err(|error| {
                 Fatal::Setting(format!(
-                    "descriptor {name:?} passed by the service manager: {error}; \
-                     only FIFOs and listening stream sockets can be served"
+                    "descriptor {name:?} passed by the service manager: {}; \
+                     only FIFOs and listening stream sockets can be served",
+                    reason(&error)
                 ))
             })?;
             match what {
@@ -210,24 +212,28 @@ fn open_inet(
                             && address.is_ipv6()
                             && !is_taken(&error) =>
                     {
-                        log.info(&format!("{name}: {error}; listening on IPv4 only"));
+                        let why = reason(&error);
+                        log.info(&format!("{name}: {why}; listening on IPv4 only"));
                         wanted.remove(0);
                         continue;
                     }
                     Err(error) if is_taken(&error) => {
-                        return Err(Fatal::Unavailable(format!("{name}: {error}")));
+                        let why = reason(&error);
+                        return Err(Fatal::Unavailable(format!("{name}: {why}")));
                     }
                     Err(error) => return Err(Fatal::Io(name, error)),
                 },
             };
             // A socket of the manager may stand for several of the addresses.
             wanted.retain(|&other| other != address && !covers(&socket, other));
-            opened.listeners.push(Listener::new(
+            let mut new = Listener::new(
                 Socket::Tcp(socket),
                 Section::Inet(index),
                 &listener.options,
                 &name,
-            ));
+            );
+            new.allow_nets.clone_from(&listener.allow_nets);
+            opened.listeners.push(new);
         }
     }
     Ok(())

@@ -3,13 +3,11 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use crate::config::{self, Defaults, LogPath, Settings, Shown, Source};
+use super::preflight;
+use crate::config::{self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, OUR_FILE};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
-
-/// The configuration read when none is named.
-const DEFAULT_FILE: &str = "/etc/dovestat/dovestatd.conf";
 
 /// One option.
 struct OptionRow {
@@ -123,7 +121,7 @@ impl Options {
         }
         let source = match matches.opt_strs("c").pop() {
             Some(file) => Source::Named(PathBuf::from(file)),
-            None => Source::Default(PathBuf::from(DEFAULT_FILE)),
+            None => Source::Default(PathBuf::from(OUR_FILE)),
         };
         let commands = [
             ("h", Command::Help),
@@ -153,8 +151,8 @@ impl Options {
         let mut options = self.clone();
         options.source = match &self.source {
             Source::Default(path) if !path.exists() => Source::Default(path.clone()),
-            Source::Default(path) | Source::Named(path) => {
-                Source::Named(std::path::absolute(path).map_err(Fatal::io("current directory"))?)
+            Source::Default(path) | Source::Named(path) | Source::Again(path) => {
+                Source::Again(std::path::absolute(path).map_err(Fatal::io("current directory"))?)
             }
         };
         Ok(options)
@@ -164,8 +162,8 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn load(&self) -> Result<Settings, Fatal> {
-        config::load(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
+    pub fn load(&self) -> Result<Configuration, Fatal> {
+        config::read(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
     /// Reads the configuration as it holds for this daemon: in the foreground it
@@ -173,12 +171,39 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::load`].
-    pub fn load_to_serve(&self) -> Result<Settings, Fatal> {
-        let mut settings = self.load()?;
+    pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
+        let mut configuration = self.load()?;
         if self.foreground {
-            settings.log_path = LogPath::Stderr;
+            configuration.settings.log_path = LogPath::Stderr;
         }
-        Ok(settings)
+        Ok(configuration)
+    }
+
+    /// Looks for mistakes in the configuration, those that are found only on this
+    /// system included, and prints "ok" if there are none.
+    ///
+    /// # Errors
+    /// [`Fatal::Configuration`] with all mistakes.
+    pub fn check(&self) -> Result<(), Fatal> {
+        let (configuration, mut mistakes) =
+            config::examine(&self.source, &self.overrides, &Defaults::ours());
+        for notice in &configuration.notices {
+            // There is nowhere else to report that this failed.
+            let _ = writeln!(io::stderr(), "{} (notice)", notice);
+        }
+        mistakes.extend(preflight::missing_for_check(&configuration));
+        if !mistakes.is_empty() {
+            return Err(Fatal::Configuration(Mistakes(mistakes)));
+        }
+        let file = self.source.path().display();
+        let remark = match &self.source {
+            Source::Default(path) if !path.exists() => " (there is no such file: all defaults)",
+            _ if configuration.is_dovecots => {
+                " (Dovecot's own file: only settings and service of its statistics are taken)"
+            }
+            _ => "",
+        };
+        print(&format!("{file}: ok{remark}\n"))
     }
 }
 
@@ -257,7 +282,7 @@ mod tests {
         let missing = Source::Default("/nonexistent/file".into());
         assert_eq!(
             anchored(Source::Default(there.clone())),
-            Source::Named(there)
+            Source::Again(there)
         );
         assert_eq!(anchored(missing.clone()), missing);
     }

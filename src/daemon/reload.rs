@@ -11,6 +11,7 @@ use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
 };
+use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
     }
     for listener in &mut inet {
         listener.options = ListenerOptions::of_inet();
+        listener.allow_nets = Vec::new();
     }
     (unix, inet)
 }
@@ -132,13 +134,14 @@ impl Daemon {
     pub(super) fn reload(&mut self, instant: Instant) {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();
+            let why = reason(&error);
             self.log.error(&format!(
-                "log_path {path}: {error}; logging to the old file: have the rotation make the new \
+                "log_path {path}: {why}; logging to the old file: have the rotation make the new \
                  one for the user of the daemon"
             ));
         }
         let new = match self.options.load_to_serve() {
-            Ok(settings) => settings,
+            Ok(configuration) => configuration.settings,
             Err(fatal) => {
                 for line in fatal.to_string().lines() {
                     self.log.error(line);
@@ -158,7 +161,11 @@ impl Daemon {
         for listener in &mut self.listeners {
             let options = match listener.section {
                 Section::Unix(index) => &self.settings.unix_listeners[index].options,
-                Section::Inet(index) => &self.settings.inet_listeners[index].options,
+                Section::Inet(index) => {
+                    let inet = &self.settings.inet_listeners[index];
+                    listener.allow_nets.clone_from(&inet.allow_nets);
+                    &inet.options
+                }
                 Section::Unnamed => continue,
             };
             // Clients that are connected keep theirs.

@@ -13,6 +13,7 @@
 //! Must not: leave a child behind; see [`Answer`].
 
 use crate::sys::answer::Answer;
+use crate::sys::reason;
 use crate::wire::parse_addresses;
 use std::ffi::CString;
 use std::io::{self, Read};
@@ -47,8 +48,9 @@ impl Lookup {
     /// # Errors
     /// When getent cannot be run.
     pub fn start(host: &str) -> io::Result<Lookup> {
-        let answer = Answer::of([c"getent", c"ahosts", &CString::new(host)?])
-            .map_err(|error| io::Error::new(error.kind(), format!("run getent: {error}")))?;
+        let answer = Answer::of([c"getent", c"ahosts", &CString::new(host)?]).map_err(|error| {
+            io::Error::new(error.kind(), format!("run getent: {}", reason(&error)))
+        })?;
         let text = Vec::new();
         Ok(Lookup { answer, text })
     }

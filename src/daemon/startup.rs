@@ -7,28 +7,38 @@
 
 use super::fatal::Fatal;
 use super::files::{BaseDir, ListenerFile, BASE_DIR_MODE};
+use super::listing;
 use super::log::Log;
 use super::manager::Manager;
 use super::memory::fit_memory_limit;
 use super::opening::open_listeners;
 use super::options::Options;
 use super::pidfile::PidFile;
+use super::preflight;
 use super::state::State;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
-use crate::config::{Defaults, LogPath, Service, Settings};
+use crate::config::{
+    show_size, Configuration, Defaults, LogPath, Mistakes, Service, Settings, CHROOT_MADE,
+};
 use crate::store::Limits;
 use crate::sys::dir::Dir;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
+use crate::sys::reason;
 use crate::sys::reserve;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+/// What the starter hears where nothing else would hear anything.
+const UNHEARD: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
+                       is one; set log_path to a file, or use -F\n";
 
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
@@ -78,7 +88,24 @@ impl Identity {
 pub fn serve(options: &Options) -> Result<(), Fatal> {
     let (manager, gifts) = Manager::meet();
     reset_inherited().map_err(Fatal::io("reset signals"))?;
-    let settings = options.load_to_serve()?;
+    let configuration = options.load_to_serve()?;
+    // What the manager opened needs no owner and no directory.
+    if gifts.is_empty() {
+        let missing = preflight::missing(&configuration);
+        if !missing.is_empty() {
+            return Err(Fatal::Configuration(Mistakes(missing)));
+        }
+    }
+    let origin = match configuration.is_dovecots {
+        true => format!(
+            ", with the statistics' settings of Dovecot's {}",
+            options.source.path().display()
+        ),
+        false => String::new(),
+    };
+    let Configuration {
+        settings, notices, ..
+    } = configuration;
     set_umask(0o027);
     let identity = match effective_uid() {
         0 => Some(identity(&settings.service)?),
@@ -96,6 +123,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             let base_dir = base_dir.display();
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
         })?;
+    if settings.service.chroot.as_deref() == Some(Path::new(CHROOT_MADE)) && owner.is_some() {
+        make_empty(&base_dir.join(CHROOT_MADE))?;
+    }
     let options = &options.anchored()?;
     // The end of the first process is the end of its container.
     let readiness = match options.foreground || std::process::id() == 1 {
@@ -109,10 +139,21 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
+    if !log.is_heard() {
+        // The starter's, until it hears that all is well.
+        let _ = io::stderr().write_all(UNHEARD.as_bytes());
+    }
     tidy_up_panics(settings.log_path.clone(), Vec::new());
+    for notice in &notices {
+        log.warning(&notice.to_string());
+    }
     let opened = open_listeners(&settings, gifts, &mut log)?;
     let places = opened.files.iter().filter_map(ListenerFile::made).cloned();
     tidy_up_panics(settings.log_path.clone(), places.collect());
+    let fifos = listing::fifos(&opened, &settings);
+    for line in listing::lines(&opened, &settings) {
+        log.info(&line);
+    }
     make_room_for_clients(&settings.service, &mut log);
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
     let state = State::open(&settings, owner, &mut log);
@@ -128,8 +169,10 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         log_lost_rights(identity, &settings, held_pidfile.as_ref(), &mut log);
     }
     give_up_privileges(&mut log);
-    reserve::fill();
-    let limit = limits.memory_bytes;
+    if !reserve::fill() {
+        log.warning("the system leaves no memory to spare: the daemon will end when it needs more");
+    }
+    let limit = show_size(limits.memory_bytes as u64);
     let settings = (settings, limits);
     let mut daemon = Daemon::new(
         options,
@@ -140,14 +183,15 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         manager,
         state,
     )?;
+    daemon.wait_for_records(fifos);
     let identity = identity
         .as_ref()
-        .map(|identity| format!(" as user {}, group {}", identity.show(), identity.gid));
+        .map(|identity| format!(" as user {}, group {},", identity.show(), identity.gid));
     daemon.log_info(&format!(
-        "dovestatd {} serving in {}{}, memory limit {limit} bytes",
+        "dovestatd {}{} serving in {}, memory limit {limit}{origin}",
         env!("CARGO_PKG_VERSION"),
-        base_dir.display(),
         identity.unwrap_or_default(),
+        base_dir.display(),
     ));
     if let Some(readiness) = readiness {
         readiness
@@ -242,6 +286,8 @@ fn refuse_strange_ways(settings: &Settings) -> Result<(), Fatal> {
     ways.extend(fifos.map(|fifo| ("fifo_listener", fifo.path_in(base_dir))));
     let sockets = settings.unix_listeners.iter().map(|socket| &socket.file);
     let sockets = sockets.filter(|file| file.is_enabled());
+    let chroot = settings.service.chroot_in(base_dir);
+    ways.extend(chroot.map(|path| ("chroot", path)));
     ways.extend(sockets.map(|file| ("unix_listener", file.path_in(base_dir))));
     for (setting, path) in ways {
         let name = format!("{setting} {}", path.display());
@@ -278,6 +324,15 @@ fn make_base_dir(dir: &Path, default: &Path, owner: Option<(u32, u32)>) -> Resul
     Ok(())
 }
 
+/// Makes the directory with nothing in it that is a chroot, if it is not there.
+fn make_empty(dir: &Path) -> Result<(), Fatal> {
+    let failed = || Fatal::io(format!("service stats: chroot {}", dir.display()));
+    if look(dir).map_err(failed())?.is_none() {
+        Dir::make(dir, 0o755, None).map_err(failed())?;
+    }
+    Ok(())
+}
+
 /// Gives up root: into the chroot if there is one, then to the user and group.
 fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
     let name = log_name(settings);
@@ -309,7 +364,8 @@ fn log_lost_rights(
     if !log.can_be_rotated() {
         let name = log_name(settings);
         log.warning(&format!(
-            "log_path {name}: user {user} may not make files in its directory; have the rotation of the log make the new file for that user (logrotate: create 0640 {user}), or put \
+            "log_path {name}: user {user} may not make files in its directory; have the rotation \
+             of the log make the new file for that user (logrotate: create 0640 {user}), or put \
              the log in a directory of that user"
         ));
     }
@@ -332,7 +388,7 @@ fn give_up_privileges(log: &mut Log) {
     // An old kernel, or a filter of system calls: less safe, and no reason to
     // serve nobody.
     if let Err(error) = capabilities.and_then(|()| forbid_new()) {
-        log.warning(&format!("give up privileges: {error}"));
+        log.warning(&format!("give up privileges: {}", reason(&error)));
     }
 }
 

@@ -31,6 +31,7 @@ use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::dir::Dir;
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::offshoot::Offshoot;
+use crate::sys::reason;
 use crate::sys::user::effective_uid;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 use std::fs::File;
@@ -96,8 +97,8 @@ fn loss(path: &Path, error: &io::Error) -> String {
         }
         _ => "set state_dir to a directory for this daemon alone".to_owned(),
     };
-    let path = path.display();
-    format!("state_dir {path}: {error}; a restart will lose the statistics: {remedy}")
+    let (path, why) = (path.display(), reason(error));
+    format!("state_dir {path}: {why}; a restart will lose the statistics: {remedy}")
 }
 
 /// Opens the directory, or makes it for the user to be.
@@ -182,7 +183,7 @@ impl State {
             Err(error) => {
                 let aside = match self.dir.rename(NAME, SET_ASIDE) {
                     Ok(()) => format!("set aside as {SET_ASIDE}"),
-                    Err(error) => format!("left alone ({error})"),
+                    Err(error) => format!("left alone ({})", reason(&error)),
                 };
                 let path = self.path.join(NAME);
                 let path = path.display();
@@ -271,14 +272,14 @@ impl State {
         self.due = None;
         let dir = &self.dir;
         let begun = Offshoot::begin(&[dir.as_fd()], || {
-            write(dir, store, now, &[]).map_err(|error| error.to_string())
+            write(dir, store, now, &[]).map_err(|error| reason(&error))
         });
         match begun {
             Ok(writer) => {
                 self.writer = Some(writer);
                 self.written = mark;
             }
-            Err(error) => self.told(Err(error.to_string()), log),
+            Err(error) => self.told(Err(reason(&error)), log),
         }
     }
 
@@ -289,7 +290,7 @@ impl State {
         self.writer = None;
         let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
         let result = write(&self.dir, store, now, &partials);
-        self.told(result.map_err(|error| error.to_string()), log);
+        self.told(result.map_err(|error| reason(&error)), log);
     }
 
     /// Logs how a write went, if that is news.

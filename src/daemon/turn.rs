@@ -16,16 +16,18 @@ use super::faults::{Fault, Faults};
 use super::fifo_input::FifoInput;
 use super::files::{BaseDir, Files};
 use super::listener::Listener;
-use super::log::{visible, Log};
+use super::log::{size, visible, Log};
 use super::manager::Manager;
 use super::opening::Opened;
 use super::options::Options;
 use super::records::Records;
 use super::state::{Mark, State};
+use super::waiting::Waiting;
 use crate::config::{Service, Settings};
 use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
+use crate::sys::reason;
 use crate::sys::reserve;
 use crate::sys::signal::Signals;
 use std::io;
@@ -119,7 +121,7 @@ pub fn make_room_for_clients(service: &Service, log: &mut Log) {
         Ok(got) => log.warning(&format!(
             "client_limit {client_limit} needs {wanted} descriptors, the system allows {got}"
         )),
-        Err(error) => log.warning(&format!("raise the descriptor limit: {error}")),
+        Err(error) => log.warning(&format!("raise the descriptor limit: {}", reason(&error))),
     }
 }
 
@@ -163,6 +165,8 @@ pub struct Daemon {
     pub(super) state: Option<State>,
     /// The clocks.
     clocks: Clocks,
+    /// Until a record comes.
+    waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
     start_secs: u32,
 }
@@ -214,6 +218,7 @@ impl Daemon {
             manager,
             state,
             clocks,
+            waiting: Waiting::default(),
             start_secs: now.wall.secs,
         };
         let mark = daemon.mark();
@@ -255,7 +260,7 @@ impl Daemon {
                 Ok(()) => {}
                 // The system is short of memory, not we of a reason to go on.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                    let report = || error.to_string();
+                    let report = || reason(&error);
                     self.faults
                         .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
                     std::thread::sleep(REST);
@@ -276,6 +281,8 @@ impl Daemon {
                     self.read_fifo(index, now);
                 }
             }
+            let lines = self.line_count();
+            self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
             let mut slot = slots.clients + self.clients.len();
             let (mut context, clients, _) = self.parts(now);
@@ -326,6 +333,11 @@ impl Daemon {
             let what = (&self.store, mark, &mut self.log);
             state.serve(what, (instant, now), is_done);
         }
+    }
+
+    /// Says what it waits for if no record comes to these FIFOs for long.
+    pub fn wait_for_records(&mut self, fifos: Vec<String>) {
+        self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }
 
     /// Logs what is worth knowing about the start.
@@ -398,9 +410,10 @@ impl Daemon {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
-        let silence = self
-            .store
-            .next_silence_secs()
+        let silence = self.store.next_silence_secs();
+        let due_secs = silence.into_iter().chain(self.waiting.wakes_at_secs());
+        let silence = due_secs
+            .min()
             .map(|due_secs| self.clocks.instant(due_secs).saturating_duration_since(now));
         let wakes = self
             .listeners
@@ -441,12 +454,12 @@ impl Daemon {
             )
         };
         self.log.info(&format!(
-            "{title}: {} of {} bytes of memory used, {} resident, {} lost to holes; kept: {}; \
+            "{title}: {} of {} of memory used, {} resident, {} lost to holes; kept: {}; \
              freed to make room: {}; {} lines read; {} clients connected",
-            usage.used_bytes,
-            usage.limit_bytes,
-            usage.resident_bytes,
-            usage.lost_bytes,
+            size(usage.used_bytes as u64),
+            size(usage.limit_bytes as u64),
+            size(usage.resident_bytes as u64),
+            size(usage.lost_bytes as u64),
             by_level(usage.entries.map(|count| count as u64)),
             by_level(usage.evictions),
             self.line_count(),
@@ -480,9 +493,10 @@ impl Daemon {
             ..
         } = self;
         let name = Rc::clone(fifos[index].name());
-        let result = fifos[index].read(&mut Records::new(&name, store, (log, faults), now));
+        let mut records = Records::new(&name, store, (log, faults), now);
+        let result = fifos[index].read(&mut records, now.wall.secs);
         result.unwrap_or_else(|error| {
-            let report = || format!("{name}: {error}");
+            let report = || format!("{name}: {}", reason(&error));
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
             0
         })
@@ -519,9 +533,15 @@ impl Daemon {
                     io::ErrorKind::WouldBlock => return,
                     // The peer went away again.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::PermissionDenied => {
+                        let report = || format!("{}: {}", listener.name, reason(&error));
+                        let (faults, log) = (&mut self.faults, &mut self.log);
+                        faults.report(log, Fault::NotAllowed, now.uptime_secs, report);
+                        continue;
+                    }
                     _ => {
                         let name = Rc::clone(&listener.name);
-                        let report = || format!("{name}: {error}");
+                        let report = || format!("{name}: {}", reason(&error));
                         self.faults.report(
                             &mut self.log,
                             Fault::AcceptFailed,

@@ -195,10 +195,10 @@ impl<T: Copy> Arena<T> {
         self.slab.is_sparse(link.slot())
     }
 
-    /// The first entry at or behind a slot, the number of the slot behind that, and how
-    /// many pages were passed over.
-    pub fn next_used(&self, slot: u32) -> (Option<(Link<T>, u32)>, usize) {
-        let (found, passed) = self.slab.next_used(slot);
+    /// The first entry at or behind a slot, maybe only of sparse pages, with the number of
+    /// the slot behind it, and how many pages were passed over.
+    pub fn next_used(&self, slot: u32, only_sparse: bool) -> (Option<(Link<T>, u32)>, usize) {
+        let (found, passed) = self.slab.next_used(slot, only_sparse);
         (found.map(|slot| (Link::to(slot), slot + 1)), passed)
     }
 

@@ -8,6 +8,11 @@
 //! the fullest page with room, and so does a blob. It frees nothing and asks the budget
 //! for nothing.
 //!
+//! What was made together is freed together, so blobs in sparse pages most often belong
+//! to entries in sparse pages. One sweep looks at those alone, and passes over all other
+//! pages. Where that moves nothing, another one looks at all entries, for the blobs of
+//! the others.
+//!
 //! What links to a slot follows: lists, indexes, parents and children, chains of
 //! deferred sessions, cursors and what they have picked. A blob is known to its entry
 //! alone. An entry whose children would be more than [`MAX_CHILDREN`] to follow stays
@@ -24,25 +29,36 @@ use super::Store;
 /// The most children that follow an entry.
 const MAX_CHILDREN: usize = 16_384;
 
-/// Steps of a sweep at a time when pages to be emptied are worth up to a sixteenth, an
+/// Steps of a sweep at a time when pages to be emptied are worth up to a thirty-second, an
 /// eighth and more of the limit.
 const STEPS: [usize; 3] = [32, 128, 512];
 
 /// Pages passed over that cost as much as looking at an entry.
 const PAGES_PER_STEP: usize = 8;
 
-/// Where the sweep is.
+/// Where the sweeps are, and what came of them.
 #[derive(Debug, Default)]
-pub(super) struct Sweep {
+pub(super) struct Sweeps {
+    /// The one over entries in sparse pages.
+    sparse: Sweep,
+    /// The one over all entries.
+    whole: Sweep,
+    /// Pages to be emptied that are not worth another round, in bytes: what lies in them
+    /// stays.
+    futile_bytes: usize,
+}
+
+/// Where a sweep is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
     /// Which level it goes over.
     level: usize,
     /// The slot it looks at next.
     slot: u32,
-    /// Whether anything moved since it was at the first slot of all.
+    /// Whether anything moved in this round.
     has_moved: bool,
-    /// Pages to be emptied that are not worth another round, in bytes: what lies in them
-    /// stays.
-    futile_bytes: usize,
+    /// Whether nothing moved in the round before, nor in this one.
+    is_vain: bool,
 }
 
 /// Entries that can move.
@@ -204,58 +220,77 @@ impl Store {
     /// Whether pages worth more than `due_bytes` can be emptied, as far as is known.
     pub(super) fn is_compaction_due(&self, due_bytes: usize) -> bool {
         let reclaimable_bytes = self.memory.budget.reclaimable_bytes();
-        reclaimable_bytes > due_bytes.max(self.sweep.futile_bytes)
+        reclaimable_bytes > due_bytes.max(self.sweeps.futile_bytes)
     }
 
-    /// Goes on with the sweep for a while; the steps that took.
-    pub(super) fn compact(&mut self) -> usize {
+    /// Goes on with the sweeps for a while, the longer the larger `effort` is; the steps
+    /// that took.
+    pub(super) fn compact(&mut self, effort: usize) -> usize {
         let budget = &self.memory.budget;
         let limit_bytes = budget.limit_bytes();
-        let wanted = match budget.reclaimable_bytes() {
-            bytes if bytes <= limit_bytes / 16 => STEPS[0],
-            bytes if bytes <= limit_bytes / 8 => STEPS[1],
-            _ => STEPS[2],
-        };
+        let wanted = effort
+            * match budget.reclaimable_bytes() {
+                bytes if bytes <= limit_bytes / 32 => STEPS[0],
+                bytes if bytes <= limit_bytes / 8 => STEPS[1],
+                _ => STEPS[2],
+            };
+        let mut sparse = self.sweeps.sparse;
+        let mut steps = self.sweep(&mut sparse, true, wanted);
+        self.sweeps.sparse = sparse;
+        if sparse.is_vain {
+            let mut whole = self.sweeps.whole;
+            steps += self.sweep(&mut whole, false, wanted);
+            // Only a round that has just ended without moving anything says so.
+            let is_vain = std::mem::take(&mut whole.is_vain);
+            self.sweeps.whole = whole;
+            let budget = &self.memory.budget;
+            self.sweeps.futile_bytes = match is_vain {
+                true => budget.reclaimable_bytes() + limit_bytes / 64,
+                false => 0,
+            };
+        }
+        steps
+    }
+
+    /// Goes on with a sweep until `wanted` steps are done; how many were.
+    fn sweep(&mut self, sweep: &mut Sweep, only_sparse: bool, wanted: usize) -> usize {
         let mut steps = 0;
         while steps < wanted {
-            let is_over = match self.sweep.level {
-                0 => self.sweep_level::<Command>(wanted, &mut steps),
-                1 => self.sweep_level::<Session>(wanted, &mut steps),
-                2 => self.sweep_level::<User>(wanted, &mut steps),
-                3 => self.sweep_level::<Domain>(wanted, &mut steps),
-                _ => self.sweep_level::<Ip>(wanted, &mut steps),
+            let is_over = match sweep.level {
+                0 => self.sweep_level::<Command>(sweep, only_sparse, wanted, &mut steps),
+                1 => self.sweep_level::<Session>(sweep, only_sparse, wanted, &mut steps),
+                2 => self.sweep_level::<User>(sweep, only_sparse, wanted, &mut steps),
+                3 => self.sweep_level::<Domain>(sweep, only_sparse, wanted, &mut steps),
+                _ => self.sweep_level::<Ip>(sweep, only_sparse, wanted, &mut steps),
             };
             if is_over {
-                self.sweep.level = (self.sweep.level + 1) % 5;
-                self.sweep.slot = 0;
-                if self.sweep.level == 0 {
-                    self.end_round();
-                }
+                sweep.level = (sweep.level + 1) % 5;
+                sweep.slot = 0;
+            }
+            if is_over && sweep.level == 0 {
+                sweep.is_vain = !sweep.has_moved;
+                sweep.has_moved = false;
+                break;
             }
         }
         steps
     }
 
-    /// Takes stock when the sweep has been everywhere.
-    fn end_round(&mut self) {
-        let budget = &self.memory.budget;
-        self.sweep.futile_bytes = match self.sweep.has_moved {
-            true => 0,
-            false => budget.reclaimable_bytes() + budget.limit_bytes() / 64,
-        };
-        self.sweep.has_moved = false;
-    }
-
     /// Sweeps over entries of a level until `wanted` steps are done. True at its end.
-    fn sweep_level<T: Movable>(&mut self, wanted: usize, steps: &mut usize) -> bool {
+    fn sweep_level<T: Movable>(
+        &mut self,
+        sweep: &mut Sweep,
+        only_sparse: bool,
+        wanted: usize,
+        steps: &mut usize,
+    ) -> bool {
         while *steps < wanted {
-            let slot = self.sweep.slot;
-            let (found, passed) = T::level(self).arena.next_used(slot);
+            let (found, passed) = T::level(self).arena.next_used(sweep.slot, only_sparse);
             *steps += 1 + passed / PAGES_PER_STEP;
             let Some((link, next)) = found else {
                 return true;
             };
-            self.sweep.slot = next;
+            sweep.slot = next;
             let (level, memory) = T::level_mut(self);
             let common = level.arena[link].common_mut();
             let mut has_moved = common.contents.relocate(memory);
@@ -265,7 +300,10 @@ impl Store {
                     has_moved = true;
                 }
             }
-            self.sweep.has_moved |= has_moved;
+            if has_moved {
+                sweep.has_moved = true;
+                sweep.is_vain = false;
+            }
         }
         false
     }

@@ -24,7 +24,7 @@ use super::arena::{Id, Link};
 use super::biggest::Ranking;
 use super::entry::{Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime};
 use super::filter::Filter;
-use super::level::key;
+use super::level::{key, rest};
 use super::{Row, Store, Zoom};
 
 /// A cursor of a store, to be given back by [`Store::close`].
@@ -348,16 +348,18 @@ impl Store {
                 let fits = is_since(filter, self.last_update(user))
                     && (!filter.connected || user.connected > 0)
                     && self.user_fits(filter, link, work);
-                let inside = filter.session.is_some() || filter.ip.is_some();
-                let child = inside.then_some(user.sessions.head.map(Node::Session));
+                let child = filter
+                    .is_of_sessions()
+                    .then_some(user.sessions.head.map(Node::Session));
                 (fits, node, child)
             }
             (_, Node::User(link)) => {
                 let user = &self.users.arena[link];
                 let fits =
                     (!filter.connected || user.connected > 0) && self.user_fits(filter, link, work);
-                let inside = filter.session.is_some() || filter.ip.is_some();
-                let child = inside.then_some(user.sessions.head.map(Node::Session));
+                let child = filter
+                    .is_of_sessions()
+                    .then_some(user.sessions.head.map(Node::Session));
                 (fits, Node::Domain(user.domain), child)
             }
             (_, Node::Domain(link)) => {
@@ -365,8 +367,7 @@ impl Store {
                 let fits = is_since(filter, self.last_update(domain))
                     && (!filter.connected || domain.connected > 0)
                     && self.domain_fits(filter, link, work);
-                let inside =
-                    filter.session.is_some() || filter.ip.is_some() || filter.user.is_some();
+                let inside = filter.is_of_sessions() || filter.user.is_some();
                 let child = inside.then_some(domain.users.head.map(Node::User));
                 (fits, node, child)
             }
@@ -377,8 +378,10 @@ impl Store {
                     && filter
                         .ip
                         .is_none_or(|network| network.contains(key(&self.memory.heap, ip)));
-                let inside =
-                    filter.session.is_some() || filter.user.is_some() || filter.domain.is_some();
+                let inside = filter.session.is_some()
+                    || filter.service.is_some()
+                    || filter.user.is_some()
+                    || filter.domain.is_some();
                 let child = inside.then_some(ip.sessions.head.map(Node::Session));
                 (fits, node, child)
             }
@@ -405,6 +408,10 @@ impl Store {
                     .ip
                     .is_some_and(|ip| network.contains(key(&self.memory.heap, &self.ips.arena[ip])))
             })
+            && filter
+                .service
+                .as_ref()
+                .is_none_or(|pattern| pattern.matches(rest(&self.memory.heap, session), work))
             && self.user_fits(filter, session.user, work)
     }
 

@@ -2,6 +2,7 @@
 //! themselves. How they hold at levels above or below is for the cursor.
 
 use super::making::Octets;
+use std::fmt;
 use std::net::IpAddr;
 
 /// So many comparisons of bytes cost about as much as a look at a node.
@@ -96,6 +97,11 @@ impl Network {
         (self.bits == width).then_some(self.address)
     }
 
+    /// Whether an address lies in it; one mapped from IPv4 is that IPv4 address.
+    pub fn contains_ip(&self, address: IpAddr) -> bool {
+        self.contains(Octets::of(address.to_canonical()).as_slice())
+    }
+
     /// Whether the address of an entry, by its 4 or 16 bytes, lies in it.
     pub fn contains(&self, octets: &[u8]) -> bool {
         let network = Octets::of(self.address);
@@ -104,6 +110,15 @@ impl Network {
         network.len() == octets.len()
             && network[..bytes] == octets[..bytes]
             && (bits == 0 || (network[bytes] ^ octets[bytes]) >> (8 - bits) == 0)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.exact() {
+            Some(address) => address.fmt(f),
+            None => write!(f, "{}/{}", self.address, self.bits),
+        }
     }
 }
 
@@ -116,6 +131,8 @@ pub struct Filter {
     pub domain: Option<Pattern>,
     /// The session's id.
     pub session: Option<Vec<u8>>,
+    /// The session's service.
+    pub service: Option<Pattern>,
     /// Where the session comes from.
     pub ip: Option<Network>,
     /// The last update is not before, in seconds since 1970.
@@ -125,6 +142,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether a term is about sessions themselves: an entry above fits when one of
+    /// its sessions fits all terms.
+    pub fn is_of_sessions(&self) -> bool {
+        self.session.is_some() || self.service.is_some() || self.ip.is_some()
+    }
+
     /// Whether there are no terms, so that every entry fits.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()

@@ -86,7 +86,7 @@ pub use row::{Row, Totals};
 pub use state::{Basis, Kept, Listing, Origin, Saved};
 
 use budget::Budget;
-use compact::Sweep;
+use compact::Sweeps;
 use cursor::Cursor;
 use entry::{Command, Domain, Ip, Session, User};
 use heap::Heap;
@@ -217,7 +217,7 @@ pub struct Store {
     /// The cursors in use.
     cursors: Vec<Option<Cursor>>,
     /// Where compaction goes on.
-    sweep: Sweep,
+    sweeps: Sweeps,
 }
 
 /// The size of slabs' pages under a memory limit: as small as the kernel's where
@@ -259,7 +259,7 @@ impl Store {
             },
             has_lost: false,
             cursors: Vec::new(),
-            sweep: Sweep::default(),
+            sweeps: Sweeps::default(),
         })
     }
 

@@ -4,14 +4,14 @@
 //! does. A record that may make entries is measured by what its slots and blobs can
 //! take from the budget at most; until that fits, sparse pages are emptied
 //! ([`compact`](super::compact)) or entries freed ([`evict`](super::evict)). Both are
-//! bounded for each record, by [`MAX_EVICTIONS`] and [`MAX_COMPACTION`].
+//! bounded for each record, by [`MAX_COMPACTION`] and [`MAX_EVICTIONS`].
 //!
 //! What was not foreseen, above all counters that outgrow their blobs, still makes room
 //! by freeing entries in the middle of a record ([`Store::with_room`]); a part of the
 //! reserve of the budget is kept vacant so that this is rare.
 //!
-//! Compaction begins where pages worth [`DUE_SHARE`] of the limit can be emptied and
-//! memory is short, or worth [`SHATTERED_SHARE`] at any time, and works the harder the
+//! Compaction begins where some pages ([`DUE_PAGES`]) can be emptied and memory is short,
+//! or pages worth [`SHATTERED_SHARE`] of the limit at any time, and works the harder the
 //! more they are. So holes take at most about an eighth of the limit, and what one page of
 //! each kind of slot makes unavoidable.
 
@@ -21,18 +21,27 @@ use super::lanes::Lanes;
 use super::level::Level;
 use super::making::{domain_of, Octets};
 use super::packed::Codes;
-use super::{Hint, Record, Store};
+use super::{page_bytes, Hint, Record, Store};
 
-/// The most entries that are freed for one record. Enough to empty several of the
-/// largest pages, few enough for one turn of the loop.
-pub(super) const MAX_EVICTIONS: usize = 10_000;
+/// The most entries that are freed for one record beforehand. Enough to empty several of
+/// the largest pages, few enough for one turn of the loop.
+const MAX_EVICTIONS: usize = 4000;
+
+/// The most that are freed for something of it that has no room all the same.
+const MAX_MORE_EVICTIONS: usize = 1000;
 
 /// The most steps of compaction for one record: some milliseconds.
 const MAX_COMPACTION: usize = 32_768;
 
-/// The share of the limit that pages to be emptied have when compaction begins, while
-/// memory is short.
-const DUE_SHARE: usize = 32;
+/// After so many evictions that made no room, compaction is made more of by as much as it
+/// began with.
+const EVICTIONS_PER_EFFORT: usize = 64;
+
+/// As much as there is ever made of compaction.
+const MAX_EFFORT: usize = 64;
+
+/// So many pages to be emptied are worth compaction while memory is short.
+const DUE_PAGES: usize = 4;
 
 /// The share of the limit that is kept vacant for counters that grow.
 const GROWTH_SHARE: usize = 64;
@@ -47,14 +56,14 @@ impl Budget {
 
 impl Store {
     /// Tries, freeing one entry after the other, until it succeeds, or nothing is
-    /// left to free, or [`MAX_EVICTIONS`] have been freed for it: then the next
+    /// left to free, or [`MAX_MORE_EVICTIONS`] have been freed for it: then the next
     /// record goes on.
     pub(super) fn with_room<T>(
         &mut self,
         now: Now,
         mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
     ) -> Option<T> {
-        for _ in 0..MAX_EVICTIONS {
+        for _ in 0..MAX_MORE_EVICTIONS {
             match attempt(self) {
                 Ok(made) => return Some(made),
                 Err(Full) if self.evict(now) => {}
@@ -77,6 +86,7 @@ impl Store {
     #[inline(never)]
     fn make_room(&mut self, record: &Record, hint: Hint, now: Now) {
         let (mut evictions, mut steps) = (0, 0);
+        let limit_bytes = self.memory.budget.limit_bytes();
         let codes = match record {
             Record::UpdateCommand { update, .. } => {
                 Codes::narrowest(&Lanes::of_stats(&update.report.stats))
@@ -86,10 +96,12 @@ impl Store {
         loop {
             let wanted_bytes = self.wanted_bytes(record, hint, codes);
             let has_room = self.memory.budget.has_room(wanted_bytes);
-            let share = if has_room { SHATTERED_SHARE } else { DUE_SHARE };
-            let due_bytes = self.memory.budget.limit_bytes() / share;
+            let due_bytes = match has_room {
+                true => limit_bytes / SHATTERED_SHARE,
+                false => DUE_PAGES * page_bytes(limit_bytes),
+            };
             if steps < MAX_COMPACTION && self.is_compaction_due(due_bytes) {
-                steps += self.compact();
+                steps += self.compact(1 + evictions / EVICTIONS_PER_EFFORT);
             }
             if has_room || self.memory.budget.has_room(wanted_bytes) {
                 return;
@@ -101,7 +113,7 @@ impl Store {
             if steps >= MAX_COMPACTION || !self.is_compaction_due(0) {
                 return;
             }
-            steps += self.compact();
+            steps += self.compact(MAX_EFFORT);
         }
     }
 

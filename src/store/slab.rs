@@ -188,9 +188,10 @@ impl<T: Copy> Slab<T> {
         Some(new)
     }
 
-    /// The first used slot at or behind a number, and the pages passed over on the way.
-    pub fn next_used(&self, slot: SlotNumber) -> (Option<SlotNumber>, usize) {
-        self.vacancies.next_used(slot)
+    /// The first used slot at or behind a number, maybe only of sparse pages, and the
+    /// pages passed over on the way.
+    pub fn next_used(&self, slot: SlotNumber, only_sparse: bool) -> (Option<SlotNumber>, usize) {
+        self.vacancies.next_used(slot, only_sparse)
     }
 
     /// The elements of a used slot.

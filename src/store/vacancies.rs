@@ -6,8 +6,8 @@
 //! that sparse pages become empty. The lowest vacant slot of a page is taken first, and
 //! each page remembers where to begin to look for it.
 //!
-//! Compaction ([`compact`](super::compact)) asks here which slots lie in a sparse page:
-//! one that is at most as full as the average while another page has room.
+//! Compaction ([`compact`](super::compact)) asks here which pages are sparse: those among
+//! the emptiest, at most as full as the average, while another page has room.
 //!
 //! Invariants: a page that is there has at least one used slot, but while it is being
 //! added; a page is in a list exactly when it has a vacant slot, and in that of its
@@ -28,6 +28,9 @@ const NONE: u32 = u32::MAX;
 
 /// Lists of pages with a vacant slot.
 const FILLS: usize = 16;
+
+/// How many fills above the emptiest page's a page can have and be sparse.
+const SPARSE_FILLS: u32 = 2;
 
 /// The vacant slots of one slab. See the module.
 #[derive(Debug)]
@@ -224,26 +227,37 @@ impl Vacancies {
         }
     }
 
-    /// Whether compaction should move a used slot: it lies in a page at most as full as
-    /// the average, there are vacant slots for a whole page, and the page that
-    /// [`Vacancies::take`] takes from is another one.
+    /// Whether compaction should move a used slot, because its page is sparse.
     #[inline]
     pub fn is_sparse(&self, slot: SlotNumber) -> bool {
+        self.is_sparse_page(slot >> self.shift)
+    }
+
+    /// Whether a page is sparse: it is among the emptiest and at most as full as the
+    /// average, there are vacant slots for a whole page, and the page that
+    /// [`Vacancies::take`] takes from is another one.
+    #[inline]
+    fn is_sparse_page(&self, number: u32) -> bool {
         let vacant = self.vacant();
         if vacant < self.slots_per_page {
             return false;
         }
-        let number = slot >> self.shift;
+        let emptiest = self.open_fills.trailing_zeros();
         let fullest = self.open_heads[self.open_fills.ilog2() as usize];
-        let used = self.pages[number as usize].used as usize;
-        number != fullest && used * self.present() <= self.len
+        let used = self.pages[number as usize].used;
+        number != fullest
+            && used >> self.fill_shift <= emptiest + SPARSE_FILLS
+            && used as usize * self.present() <= self.len
     }
 
-    /// The first used slot at or behind a number, and the pages passed over on the way.
-    pub fn next_used(&self, slot: SlotNumber) -> (Option<SlotNumber>, usize) {
+    /// The first used slot at or behind a number, maybe only of sparse pages, and the
+    /// pages passed over on the way.
+    pub fn next_used(&self, slot: SlotNumber, only_sparse: bool) -> (Option<SlotNumber>, usize) {
         let (first, mut within) = self.split(slot);
         for number in first..self.pages.len() {
-            if self.pages[number].charge.is_some() {
+            if self.pages[number].charge.is_some()
+                && (!only_sparse || self.is_sparse_page(number as u32))
+            {
                 let words = &self.vacant[self.words_of(number)];
                 while within < self.slots_per_page {
                     let used = !words[within / 64] >> (within % 64);
@@ -270,7 +284,7 @@ impl Vacancies {
             return 0;
         }
         let tables = match self.absent.is_empty() {
-            true => self.table_bytes(self.more_pages(), entry_bytes),
+            true => self.table_bytes(self.more_pages() - self.pages.len(), entry_bytes),
             false => 0,
         };
         self.page_bytes.get() + tables
@@ -337,11 +351,11 @@ impl Vacancies {
         self.absent.push(number);
     }
 
-    /// The number of pages that the tables have room for once they have grown: half as
-    /// many again, as far as there are numbers.
+    /// The number of pages that the tables have room for once they have grown: an eighth
+    /// more, so that no record needs much room for them, as far as there are numbers.
     fn more_pages(&self) -> usize {
         let old = self.pages.len();
-        (old + old / 2 + 4).min((NONE >> self.shift) as usize)
+        (old + old / 8 + 4).min((NONE >> self.shift) as usize)
     }
 
     /// What the tables, and that of the slab, take for so many pages, in bytes.
@@ -361,9 +375,10 @@ impl Vacancies {
         if new == old {
             return Err(Full);
         }
-        let charge = budget.charge_blocks(self.table_bytes(new, entry_bytes), 4, purpose)?;
-        if let Some(charge) = self.table_charge.replace(charge) {
-            budget.release(charge);
+        let bytes = self.table_bytes(new - old, entry_bytes);
+        match &mut self.table_charge {
+            Some(charge) => budget.extend(charge, bytes, purpose)?,
+            none => *none = Some(budget.charge_blocks(bytes, 4, purpose)?),
         }
         let words = self.words_per_page;
         self.pages.reserve_exact(new - old);

@@ -42,6 +42,23 @@ fn c_name(name: &str) -> io::Result<CString> {
     }
 }
 
+/// Opens a regular file for reading, by whatever symlinks. A FIFO or a device is an
+/// error, and neither waited for nor opened: to open some devices does something.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::other("neither a file nor a link to one");
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let mut options = OpenOptions::new();
+    // It may have been replaced since.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused()),
+    }
+}
+
 /// Whether what was opened is known under one name only. FIFOs and devices may
 /// be where they like: nothing of them can be lost.
 fn is_one_file(file: &File) -> io::Result<bool> {
@@ -58,21 +75,14 @@ impl Dir {
     }
 
     /// Makes the directory at `path`, where nothing is yet, with this mode whatever
-    /// the umask, and gives it to the user and group `owner`. Those above it that
-    /// are missing are made as well, for everybody to pass.
+    /// the umask, and gives it to the user and group `owner`. Those above it have to
+    /// be there: a slip in a path would make a chain of them.
     pub fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<Dir> {
         // A slash at the end would have a symlink followed.
         let path: PathBuf = path.components().collect();
         let name = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: the name is a NUL-terminated string that outlives the call.
-        let make = || cerr(unsafe { libc::mkdir(name.as_ptr(), 0o700) }).map(drop);
-        match (make(), path.parent()) {
-            (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
-                Dir::make(above, 0o755, None)?;
-                make()?;
-            }
-            (result, _) => result?,
-        }
+        cerr(unsafe { libc::mkdir(name.as_ptr(), 0o700) })?;
         let mut options = OpenOptions::new();
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let dir = options.read(true).custom_flags(flags).open(&path)?;
@@ -313,14 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_made_for_their_owner_and_those_above_for_all() {
+    fn a_directory_is_made_for_its_owner_and_none_above_it() {
         let scratch = Scratch::new("dir-make");
         let mode = |name: &str| fs::metadata(scratch.join(name)).unwrap().mode() & 0o7777;
-        Dir::make(&scratch.join("a/b/c/"), 0o700, None).unwrap();
-        assert_eq!(
-            [mode("a"), mode("a/b"), mode("a/b/c")],
-            [0o755, 0o755, 0o700]
-        );
+        let error = Dir::make(&scratch.join("a/b/"), 0o700, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!scratch.join("a").exists());
+        Dir::make(&scratch.join("a"), 0o755, None).unwrap();
+        Dir::make(&scratch.join("a/b/"), 0o700, None).unwrap();
+        assert_eq!([mode("a"), mode("a/b")], [0o755, 0o700]);
         let error = Dir::make(&scratch.join("a"), 0o700, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         std::os::unix::fs::symlink("elsewhere", scratch.join("link")).unwrap();

@@ -1,8 +1,8 @@
 //! A wall clock instant in local time.
 //!
-//! Owns: the conversion, and how log files show it.
+//! Owns: the conversion in both directions, and how log files show it.
 //!
-//! Invariants: never fails; an instant before 1970 or past what the system
+//! Invariants: [`LocalTime::at`] never fails; an instant before 1970 or past what the system
 //! converts is shown as 1970 began. The C library reads the time zone once, so
 //! [`super::user::drop_privileges`] makes it do so in time.
 //!
@@ -46,6 +46,47 @@ impl LocalTime {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         LocalTime::convert(secs).unwrap_or(LocalTime::EPOCH)
+    }
+
+    /// The beginning of a day, or of one so many days before it.
+    pub fn midnight(year: i32, month: u8, day: u8, days_before: u32) -> Option<LocalTime> {
+        // Noon is on the same day whatever the clocks are set by.
+        let noon = LocalTime {
+            year,
+            month,
+            day,
+            hour: 12,
+            minute: 0,
+            second: 0,
+        };
+        let secs = noon
+            .to_secs()?
+            .checked_sub(u64::from(days_before) * 86_400)?;
+        Some(LocalTime {
+            hour: 0,
+            minute: 0,
+            second: 0,
+            ..LocalTime::convert(secs)?
+        })
+    }
+
+    /// mktime(3): seconds since 1970. `None` for a day that does not exist, and for
+    /// one before 1970.
+    pub fn to_secs(self) -> Option<u64> {
+        // SAFETY: integers and, on some systems, a pointer that may be null; for
+        // all of them zero is a value.
+        let mut parts: libc::tm = unsafe { MaybeUninit::zeroed().assume_init() };
+        parts.tm_year = self.year - 1900;
+        parts.tm_mon = i32::from(self.month) - 1;
+        parts.tm_mday = self.day.into();
+        parts.tm_hour = self.hour.into();
+        parts.tm_min = self.minute.into();
+        parts.tm_sec = self.second.into();
+        parts.tm_isdst = -1;
+        // SAFETY: the pointer is to a tm of ours, borrowed for the call.
+        let secs = unsafe { libc::mktime(&mut parts) };
+        let same_day = parts.tm_mday == i32::from(self.day);
+        u64::try_from(secs).ok().filter(|_| same_day)
     }
 
     /// localtime_r(3) of seconds since 1970.
@@ -114,6 +155,25 @@ mod tests {
             let instant = UNIX_EPOCH + Duration::from_secs(secs);
             assert_eq!(LocalTime::at(instant).to_string(), expected.trim_end());
         }
+    }
+
+    #[test]
+    fn it_is_turned_back() {
+        for secs in [86_400, 951_782_400, 1_767_322_999, 2_147_483_647] {
+            let time = LocalTime::convert(secs).unwrap();
+            assert_eq!(time.to_secs(), Some(secs), "{time}");
+            let midnight = LocalTime::midnight(time.year, time.month, time.day, 0).unwrap();
+            assert_eq!(midnight.to_string()[..10], time.to_string()[..10]);
+            let before = LocalTime::midnight(time.year, time.month, time.day, 1).unwrap();
+            assert!(before.to_secs() < midnight.to_secs());
+        }
+        let no_day = LocalTime {
+            year: 2026,
+            month: 2,
+            day: 30,
+            ..LocalTime::EPOCH
+        };
+        assert_eq!(no_day.to_secs(), None);
     }
 
     #[test]

@@ -79,6 +79,15 @@ pub(crate) mod counting;
 #[cfg(test)]
 pub(crate) mod scratch;
 
+/// The text of an error for a person: without the number that std puts behind it.
+pub fn reason(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    if error.raw_os_error().is_some() {
+        text.truncate(text.rfind(" (os error ").unwrap_or(text.len()));
+    }
+    text
+}
+
 /// The bridge from libc's -1 to [`io::Error`]: `result` itself unless it is
 /// -1, else what errno says.
 pub(crate) fn cerr<T: From<i8> + PartialEq>(result: T) -> io::Result<T> {

@@ -213,7 +213,7 @@ impl fmt::Display for PlaceError {
                     "path of {len_bytes} bytes is too long for a socket (at most {max_bytes})"
                 )
             }
-            PlaceError::Io { step, error } => write!(f, "{step}: {error}"),
+            PlaceError::Io { step, error } => write!(f, "{step}: {}", super::reason(error)),
         }
     }
 }

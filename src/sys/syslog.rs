@@ -81,6 +81,11 @@ impl Syslog {
         }
     }
 
+    /// Whether the logger was there when it was last looked for.
+    pub fn is_connected(&self) -> bool {
+        self.socket.peer_addr().is_ok()
+    }
+
     /// How many lines were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -24,10 +24,11 @@ use super::cerr;
 use super::output::nonblocking_twin;
 use super::poll::{Interest, PollSet};
 
-/// Another screen, cleared, without a cursor; nothing wraps at the right edge.
-const BEGIN: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[0m\x1b[2J";
+/// Another screen, cleared, without a cursor; nothing wraps at the right edge; the
+/// mouse's buttons and wheel are reported, as numbers.
+const BEGIN: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?1000h\x1b[?1006h\x1b[0m\x1b[2J";
 /// Takes back what [`BEGIN`] did.
-const END: &[u8] = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
+const END: &[u8] = b"\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// How long a terminal that takes no output may delay giving it back.
 const PATIENCE: Duration = Duration::from_millis(200);
 

@@ -80,6 +80,46 @@ pub fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     Ok(by_name.or_else(|| numeric_id(name_or_gid)))
 }
 
+/// The groups of a user in the database, the primary one included; only that one of a
+/// user without a name.
+pub fn groups(user: &User) -> io::Result<Vec<u32>> {
+    let (Some(name), Some(gid)) = (&user.name, user.gid) else {
+        return Ok(user.gid.into_iter().collect());
+    };
+    let name = CString::new(name.as_str())?;
+    let mut groups = vec![0; 64];
+    loop {
+        let mut count = libc::c_int::try_from(groups.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the name is a NUL-terminated string, the group ids are `count` in
+        // number; both outlive the call.
+        let found =
+            unsafe { libc::getgrouplist(name.as_ptr(), gid as _, groups.as_mut_ptr(), &mut count) };
+        let wanted = usize::try_from(count).unwrap_or_default();
+        if found >= 0 {
+            groups.truncate(wanted);
+            return Ok(groups);
+        }
+        // Some systems do not return how many there are.
+        groups.resize(wanted.max(groups.len() * 2), 0);
+    }
+}
+
+/// The name of a group; `None` for one the database does not know.
+pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+    lookup(
+        |record, text, len_bytes, found| {
+            // SAFETY: as `lookup` promises; all outlive the call.
+            unsafe { libc::getgrgid_r(gid, record, text, len_bytes, found) }
+        },
+        |record: &libc::group| {
+            // SAFETY: the name of a record that was found is a NUL-terminated string
+            // in the text buffer, which `lookup` keeps while we look.
+            let name = unsafe { CStr::from_ptr(record.gr_name) };
+            name.to_string_lossy().into_owned()
+        },
+    )
+}
+
 /// The user we act as.
 pub fn effective_uid() -> u32 {
     // SAFETY: no pointers; never fails.
@@ -271,6 +311,9 @@ mod tests {
         assert_eq!(find_group("4294967294").unwrap(), Some(4_294_967_294));
         assert_eq!(find_group("4294967295").unwrap(), None);
         assert_eq!(find_group("no-such-group").unwrap(), None);
+        let daemon = find_group("daemon").unwrap().unwrap();
+        assert_eq!(group_name(daemon).unwrap().as_deref(), Some("daemon"));
+        assert_eq!(group_name(4_294_967_294).unwrap(), None);
     }
 
     #[test]

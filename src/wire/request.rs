@@ -12,6 +12,8 @@ pub enum Request {
     Export(Zoom, Filter),
     /// The totals cleared.
     Reset,
+    /// What the daemon says of itself.
+    Status,
 }
 
 /// Why a line is no request.
@@ -45,6 +47,7 @@ pub fn parse_request(mut line: &mut [u8]) -> Result<Request, RequestError> {
     match &*take_field(&mut rest).unwrap_or_default() {
         b"EXPORT" => export(rest),
         b"RESET" => Ok(Request::Reset),
+        b"STATUS" => Ok(Request::Status),
         _ => Err(RequestError::UnknownCommand),
     }
 }
@@ -64,6 +67,8 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
             filter.domain = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"session=") {
             filter.session = Some(value.to_vec());
+        } else if let Some(value) = field.strip_prefix(b"service=") {
+            filter.service = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"ip=") {
             filter.ip = Some(parse_network(value).ok_or(RequestError::BadNetwork)?);
         } else if let Some(value) = field.strip_prefix(b"since=") {
@@ -114,17 +119,19 @@ mod tests {
         }
         assert_eq!(parse("RESET"), Ok(Request::Reset));
         assert_eq!(parse("RESET\r"), Ok(Request::Reset));
+        assert_eq!(parse("STATUS"), Ok(Request::Status));
     }
 
     #[test]
     fn reads_all_filters_and_ignores_others() {
-        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
+        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tservice=imap\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
         assert_eq!(
             filter(all),
             Filter {
                 user: Some(Pattern::new(b"a*")),
                 domain: Some(Pattern::new(b"d?")),
                 session: Some(b"i\td".to_vec()),
+                service: Some(Pattern::new(b"imap")),
                 ip: Network::new("10.0.0.0".parse().unwrap(), Some(8)),
                 since_secs: 12,
                 connected: true,

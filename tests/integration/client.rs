@@ -193,7 +193,7 @@ fn columns_order_and_number_of_rows_can_be_chosen() {
     );
     assert_eq!(
         printed(&[&fields[..], &["-f", "ndjson"]].concat()),
-        "{\"user\":\"a,\\\"@x\",\"pid\":\"1\"}\n"
+        "{\"user\":\"a,\\\"@x\",\"pid\":1}\n"
     );
 }
 
@@ -212,7 +212,7 @@ fn exit_codes_are_doveadms() {
         daemon.feed(&[add_user("bob@x", "imap", "")]);
         failed(args, 64);
     }
-    failed(&["-s", &socket, "dump", "user", "ip=nonsense"], 75);
+    failed(&["-s", &socket, "dump", "user", "ip=nonsense"], 64);
     failed(&["-s", &socket, "reset"], 75);
     failed(&["-s", &daemon.dir.at("nothing"), "dump", "user"], 75);
     let cut = daemon.dir.at("cut");
@@ -460,7 +460,7 @@ fn completions_are_scripts_that_complete() {
         text(&output.stdout)
     };
     for (words, expected) in [
-        ("''", "dump top reset run demo\n"),
+        ("''", "dump top reset run check demo\n"),
         ("run --fi", "--fifo\n"),
         ("demo --ba", "--batch\n"),
         ("demo cp", "cpu\n"),
@@ -471,6 +471,10 @@ fn completions_are_scripts_that_complete() {
         ("dump --wat", "--watch\n"),
         ("top --wat", "\n"),
         ("top c", "cpu connected clock_time\n"),
+        ("top -l command c", "cpu cmd connected clock_time\n"),
+        ("dump session --sort num", "num_cmds\n"),
+        ("dump ips --fields num_l", "num_logins\n"),
+        ("dump user s", "session= service= since=\n"),
         ("dump user --sort disk_o", "disk_output\n"),
         ("dump user --fields user,disk_i", "user,disk_input\n"),
     ] {

@@ -146,7 +146,7 @@ fn an_allocation_that_fails_costs_a_client() {
     let port = free_port();
     let setup = Setup::new().inet(port, "");
     // The smallest limit of the statistics fits in nothing of this.
-    let mut daemon = confined("crowdnothing", 7_000, &["stats_memory_limit=16M"], setup);
+    let mut daemon = confined("crowdnothing", 9_000, &["stats_memory_limit=16M"], setup);
     daemon.feed(&sessions(1000));
     let mut crowd: Vec<Client> = Vec::new();
     wait_until("memory running out", || {

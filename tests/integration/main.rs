@@ -4,10 +4,10 @@
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `activation`,
-//! `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`, `receivers`,
-//! `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
-//! `corpus` those of the store and of all that reads input, `client`, `client_output`,
+//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
+//! `activation`, `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`,
+//! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
+//! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
 //! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
@@ -15,7 +15,9 @@
 mod activation;
 mod attack;
 mod carbon;
+mod check;
 mod client;
+mod client_judges;
 mod client_output;
 mod compare;
 mod contract;
@@ -51,6 +53,7 @@ mod run_figures;
 mod scrapes;
 mod screen;
 mod service;
+mod settings;
 mod small;
 mod soak;
 mod starters;
@@ -58,5 +61,6 @@ mod starting;
 mod state;
 mod streams;
 mod top;
+mod top_acts;
 mod valgrind;
 mod vanishing;

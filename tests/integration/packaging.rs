@@ -153,6 +153,40 @@ fn the_sample_has_every_setting_at_its_default() {
     }
 }
 
+/// Whoever wants one setting takes one `#` away.
+#[test]
+fn every_line_of_the_sample_can_be_uncommented_alone() {
+    let sample = fs::read_to_string(packaging("dovestatd.conf")).expect("the sample");
+    let lines: Vec<&str> = sample.lines().collect();
+    let uncovered: Vec<String> = lines.iter().map(|line| sample_in_force(line)).collect();
+    let dir = TempDir::new("lines");
+    let mut changed = 0;
+    for index in (0..lines.len()).filter(|index| uncovered[*index] != lines[*index]) {
+        let mut text = lines.clone();
+        text[index] = &uncovered[index];
+        let file = dir.write("dovestatd.conf", &text.join("\n"));
+        let output = run(&["-n", "-c", &file]);
+        assert!(output.status.success(), "{}: {output:?}", text[index]);
+        changed += 1;
+    }
+    assert!(changed > 30, "{changed}");
+    // One that matters: who may report.
+    let mail = lines
+        .iter()
+        .position(|line| line.contains("fifo_listener stats-mail"));
+    let user = mail.expect("the section") + 2;
+    let mut text = lines.clone();
+    text[user] = "    user = vmail";
+    let file = dir.write("dovestatd.conf", &text.join("\n"));
+    let printed = run(&["-n", "-c", &file]).stdout;
+    let expected = "  fifo_listener stats-mail {\n    user = vmail\n  }\n";
+    assert!(
+        crate::harness::text(&printed).contains(expected),
+        "{}",
+        crate::harness::text(&printed)
+    );
+}
+
 /// Installs everything below `dir`, the units with the daemon at its place there.
 fn install(dir: &TempDir, prefix: &str, destination: &str) -> Output {
     let build = Path::new(program())
@@ -222,6 +256,7 @@ fn make_installs_below_a_directory() {
     assert_eq!(
         files(Path::new(&root)),
         [
+            "etc/apparmor.d/abstractions/dovecot-common.d/dovestat 644",
             "etc/dovestat/dovestatd.conf 644",
             "etc/init.d/dovestatd 755",
             "usr/bin/dovestat 755",
@@ -232,6 +267,7 @@ fn make_installs_below_a_directory() {
             "usr/sbin/dovestatd 755",
             "usr/share/bash-completion/completions/dovestat 644",
             "usr/share/doc/dovestat/COPYING 644",
+            "usr/share/doc/dovestat/README.SELinux 644",
             "usr/share/doc/dovestat/README.md 644",
             "usr/share/fish/vendor_completions.d/dovestat.fish 644",
             "usr/share/man/man1/dovestat.1 644",
@@ -246,6 +282,28 @@ fn make_installs_below_a_directory() {
     fs::write(&config, "# mine\n").expect("write it");
     assert!(install(&dir, "/usr", &root).status.success());
     assert_eq!(fs::read_to_string(&config).expect("read it"), "# mine\n");
+}
+
+/// The fragment has the FIFOs that are there by default, and the parser takes it where
+/// profiles include it.
+#[test]
+fn the_apparmor_fragment_lets_dovecot_report() {
+    let test = "the_apparmor_fragment_lets_dovecot_report";
+    let fragment = fs::read_to_string(packaging("apparmor/dovestat")).expect("the fragment");
+    let names = table::FIFO_NAMES
+        .map(|name| name.trim_start_matches("stats-"))
+        .join(",");
+    let rule = format!("/{{,var/}}run/dovestat/stats-{{{names}}} w,\n");
+    assert!(fragment.ends_with(&rule), "{fragment}");
+    let dir = TempDir::new("apparmor");
+    let profile = dir.write(
+        "profile",
+        &format!(
+            "profile imap /usr/lib/dovecot/imap {{\n  include \"{}\"\n}}\n",
+            packaging("apparmor/dovestat").display()
+        ),
+    );
+    output(test, "apparmor_parser", &["-Q", "-T", "-K", &profile]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! and RESET.
 
 use crate::harness::{wait_until, Daemon};
-use crate::link::{latin1, Client};
+use crate::link::{latin1, Client, Table};
 use crate::protocol::STATS;
 use crate::records::{add_user, command, connect, disconnect, Auth, Mail};
 
@@ -240,11 +240,30 @@ fn filters_hold_at_every_level() {
     assert_lists(client, "command\tsession=s3", &["RETR"]);
     assert_lists(client, "command\tconnected", &["FETCH"]);
     assert_lists(client, "command\tip=10.0.0.1", &["FETCH"]);
+    assert_lists(client, "session\tservice=imap", &["s2", "s1"]);
+    assert_lists(client, "session\tservice=IMAP", &[]);
+    assert_lists(client, "session\tservice=?m*", &["s4", "s2", "s1"]);
+    assert_lists(client, "session\tservice=imap\tuser=b*", &["s2"]);
+    assert_lists(client, "command\tservice=pop3", &["RETR"]);
+    assert_lists(client, "user\tservice=lmtp", &["alice@example.org"]);
+    assert_lists(
+        client,
+        "user\tservice=imap",
+        &["bob@example.org", "alice@example.org"],
+    );
+    assert_lists(client, "domain\tservice=pop3", &["example.com"]);
+    assert_lists(client, "domain\tservice=imap", &["example.org"]);
+    assert_lists(client, "ip\tservice=imap", &["10.0.1.2", "10.0.0.1"]);
+    assert_lists(client, "ip\tservice=pop3", &["2001:db8::7"]);
     // The last one of a kind holds; unknown ones are ignored.
     assert_lists(client, "session\tsession=s1\tsession=s2", &["s2"]);
     assert_lists(client, "session\ttype=filter\tfoo\tsession=s2", &["s2"]);
     // One session must fit the whole of a filter.
     assert_lists(client, "user\tsession=s3\tconnected", &[]);
+    assert_lists(client, "user\tservice=pop3\tconnected", &[]);
+    assert_lists(client, "user\tservice=lmtp\tip=10.0.0.1", &[]);
+    assert_lists(client, "domain\tservice=lmtp\tuser=bob*", &[]);
+    assert_lists(client, "ip\tservice=imap\tuser=carol*", &[]);
     assert_lists(client, "domain\tip=10.0.1.2\tuser=alice*", &[]);
     let now = client.export("global").only().micros("last_update") / 1_000_000;
     assert_lists(
@@ -372,4 +391,56 @@ fn reset_clears_the_global_totals_only() {
         connected <= 5,
         "no negative number of sessions: {connected}"
     );
+}
+
+/// What `dovestat check` asks: the daemon, its FIFOs, and what was wrong.
+#[test]
+fn status_tells_of_the_daemon_its_fifos_and_faults() {
+    let unix_time = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("a time after 1970").as_secs()
+    };
+    let began = unix_time();
+    let daemon = Daemon::start("status");
+    let status = |daemon: &Daemon| {
+        let mut client = daemon.client();
+        client.send("STATUS\r\n");
+        let table = Table::parse(&client.reply());
+        // The connection stays open.
+        assert_eq!(client.export("global").rows.len(), 1);
+        table
+    };
+    let fresh = status(&daemon);
+    assert_eq!(
+        fresh.names,
+        ["kind", "name", "value", "last_update", "about"]
+    );
+    assert_eq!(
+        fresh.row("name", "version").get("value"),
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(
+        fresh.row("name", "pid").num("value"),
+        u64::from(daemon.pid())
+    );
+    let started = fresh.row("name", "start_time").num("value");
+    assert!((began..=unix_time()).contains(&started), "{started}");
+    let mail = daemon.fifo();
+    let row = fresh.row("name", &mail);
+    assert_eq!(
+        (row.get("kind"), row.num("value"), row.num("last_update")),
+        ("fifo", 0, 0)
+    );
+    assert_eq!(fresh.rows.len(), 5);
+
+    daemon.feed(&["CONNECT\tid1\tuser\timap\t1", "nonsense", "nonsense"]);
+    let later = status(&daemon);
+    let row = later.row("name", &mail);
+    assert_eq!(row.num("value"), 3);
+    assert!((started..=unix_time()).contains(&row.num("last_update")));
+    let fault = later.row("kind", "fault");
+    assert_eq!((fault.get("name"), fault.num("value")), ("unknown_kind", 2));
+    assert_eq!(fault.get("about"), "line dropped: not a kind of record");
+    assert!((started..=unix_time()).contains(&fault.num("last_update")));
+    assert_eq!(later.rows.len(), 6);
 }

@@ -89,7 +89,7 @@ fn a_container_with_next_to_nothing_is_enough() {
         let log = || fs::read_to_string(dir.at("log")).expect("the log");
         wait_until("it to serve", || log().contains("serving in "));
         assert!(
-            log().contains(&format!("/run as {user}, memory limit")),
+            log().contains(&format!(" as {user}, serving in")),
             "{}",
             log()
         );

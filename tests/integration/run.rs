@@ -408,3 +408,112 @@ fn delivery_agents_run_under_it() {
         assert!(row.num("read_bytes") >= mail.len() as u64);
     }
 }
+
+#[test]
+fn odd_arguments_are_left_out_and_the_program_runs() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let daemon = Daemon::start("run-odd");
+    let raw = OsStr::from_bytes(b"j\xf6e@example.org");
+    for (option, value, told) in [
+        (
+            "-r",
+            OsStr::new("unknown"),
+            "-r \"unknown\" is not an address",
+        ),
+        ("-r", OsStr::new(""), "-r \"\" is not an address"),
+        (
+            "-r",
+            OsStr::new("fe80::1%lo"),
+            "-r \"fe80::1%lo\" is not an address",
+        ),
+        ("-r", raw, "-r \"j\\xf6e@example.org\" is not an address"),
+        ("-u", OsStr::new(""), "-u \"\" is empty"),
+        ("-S", OsStr::new(""), "-S \"\" is empty"),
+        ("-i", OsStr::new("often"), "-i \"often\" is not an interval"),
+    ] {
+        let mut command = run(&daemon.fifo(), &[]);
+        command.arg(option).arg(value).args(["--", "echo", "ran"]);
+        let output = command.output().expect("run dovestat");
+        assert_eq!(
+            text(&output.stdout),
+            "ran\n",
+            "{option} {value:?}: {output:?}"
+        );
+        assert!(output.status.success(), "{output:?}");
+        let lines = text(&output.stderr);
+        assert!(
+            lines.contains(told) && lines.lines().count() == 1,
+            "{lines}"
+        );
+    }
+    // Names may be any bytes.
+    let mut command = run(&daemon.fifo(), &[]);
+    command.arg("-u").arg(raw).arg("-S").arg(raw).arg("true");
+    let output = command.output().expect("run dovestat");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let request = b"EXPORT\tsession\tuser=j\xf6e@*\tservice=j\xf6e@*\n";
+    daemon.settle(&daemon.writer());
+    let mut client = daemon.client();
+    client.send(request);
+    let reply = client.reply();
+    let has = |name: &[u8]| reply.windows(name.len()).any(|bytes| bytes == name);
+    assert!(has(b"\tj\xf6e@example.org\t"), "{}", reply.escape_ascii());
+    // The client's own filter may be, too.
+    let mut command = dovestat(&["-s", &daemon.socket(), "dump", "user"]);
+    let filter = OsStr::from_bytes(b"user=j\xf6e@example.org");
+    let output = command.arg(filter).args(["--fields", "user"]).output();
+    assert_eq!(
+        output.expect("run dovestat").stdout,
+        b"user\nj\xf6e@example.org\n"
+    );
+}
+
+#[test]
+fn a_raw_recipient_is_delivered_through_a_pipe() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let test = "run::a_raw_recipient_is_delivered_through_a_pipe";
+    if !works(test, &["procmail", "-v"]) {
+        return;
+    }
+    let daemon = Daemon::start("run-pipe");
+    // procmail is the mail system: it pipes the mail and bounces what exits with 64.
+    let rules = format!(
+        "LOGFILE={0}/log\nEXITCODE=75\n:0w\n| {1} run --fifo {2} -u \"$RECIPIENT\" -r unknown -- \
+         tee {0}/delivered\n",
+        daemon.dir.path().display(),
+        env!("CARGO_BIN_EXE_dovestat"),
+        daemon.fifo()
+    );
+    let rules = daemon.dir.write("procmailrc", &rules);
+    let recipient = std::ffi::OsString::from_vec(b"RECIPIENT=j\xf6e@example.org".to_vec());
+    let mut command = Command::new("procmail");
+    with_usual_signals(&mut command);
+    command.arg(recipient).arg(&rules);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("start");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin
+        .write_all(b"From: a@example.org\nSubject: test\n\nText.\n")
+        .expect("write");
+    drop(stdin);
+    let status = child.wait().expect("its end");
+    let log = fs::read(daemon.dir.at("log")).unwrap_or_default();
+    assert!(
+        status.success() || status.code() == Some(75),
+        "{status:?} {}",
+        text(&log)
+    );
+    let mail = fs::read_to_string(daemon.dir.at("delivered")).expect("the mail delivered");
+    assert!(mail.contains("\nText.\n"), "{mail}");
+    daemon.settle(&daemon.writer());
+    let sessions = daemon.client().export_raw("session\tservice=tee");
+    let has = |name: &[u8]| sessions.windows(name.len()).any(|bytes| bytes == name);
+    assert!(
+        has(b"\tj\xf6e@example.org\t"),
+        "{}",
+        sessions.escape_ascii()
+    );
+}

@@ -28,6 +28,8 @@ struct Screen {
     /// The other screen, which programs that fill it use.
     is_alternate: bool,
     is_cursor_hidden: bool,
+    /// Whether the mouse is reported.
+    has_mouse: bool,
     /// Whether any colour was set.
     has_colors: bool,
     /// Bytes of something not whole yet.
@@ -110,7 +112,9 @@ impl Screen {
             }
             ("?25", b'h') => self.is_cursor_hidden = false,
             ("?25", b'l') => self.is_cursor_hidden = true,
-            ("?7", b'h' | b'l') => {}
+            ("?7" | "?1006", b'h' | b'l') => {}
+            ("?1000", b'h') => self.has_mouse = true,
+            ("?1000", b'l') => self.has_mouse = false,
             ("2", b'J') => self.resize(self.rows, self.columns),
             (place, b'H') => {
                 let (row, column) = place.split_once(';').expect("row and column");
@@ -193,6 +197,20 @@ impl Terminal {
     /// Types.
     pub fn keys(&mut self, text: &str) {
         self.near.write_all(text.as_bytes()).expect("type");
+    }
+
+    /// Clicks on the first place where a text is seen.
+    #[track_caller]
+    pub fn click(&mut self, text: &str) {
+        assert!(self.screen.has_mouse, "the mouse is reported");
+        let screen = self.text();
+        let find = |line: &str| Some(line[..line.find(text)?].chars().count());
+        let found = screen
+            .lines()
+            .enumerate()
+            .find_map(|(row, line)| Some((row, find(line)?)));
+        let (row, column) = found.unwrap_or_else(|| panic!("{text:?} on the screen:\n{screen}"));
+        self.keys(&format!("\x1b[<0;{};{}M\x1b[<0;1;1m", column + 1, row + 1));
     }
 
     /// Gives the terminal another size.
@@ -290,6 +308,7 @@ impl Terminal {
         assert_eq!(now.c_cc, self.before.c_cc, "control characters");
         assert!(!self.screen.is_alternate, "the other screen is left");
         assert!(!self.screen.is_cursor_hidden, "the cursor is shown");
+        assert!(!self.screen.has_mouse, "the mouse is the terminal's");
     }
 
     /// Whether keys come unprocessed.

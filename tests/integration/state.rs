@@ -240,12 +240,12 @@ fn no_state_dir_no_state() {
 #[test]
 fn a_state_dir_is_made_and_one_that_cannot_be_is_done_without() {
     let dir = TempDir::new("state-dir");
-    let setup = Setup::new().option(&format!("state_dir={}", dir.at("a/b")));
+    let setup = Setup::new().option(&format!("state_dir={}", dir.at("b")));
     let daemon = Daemon::in_dir(dir, &setup);
     populate(&daemon);
     let dir = daemon.stop();
-    assert!(Path::new(&dir.at("a/b/state")).exists());
-    let mode = fs::metadata(dir.at("a/b"))
+    assert!(Path::new(&dir.at("b/state")).exists());
+    let mode = fs::metadata(dir.at("b"))
         .expect("its directory")
         .permissions();
     assert_eq!(mode.mode() & 0o7777, 0o700);

@@ -136,15 +136,15 @@ fn what_may_not_be_made_anew_is_logged_with_what_to_do() {
     chown(daemon.dir.at("run"), Some(0), Some(0)).expect("chown");
     daemon.signal(libc::SIGHUP);
     let text = format!(
-        "error: fifo_listener {} is gone and cannot be made anew: create FIFO: Permission denied \
-         (os error 13); restart dovestatd",
+        "error: fifo_listener {} is gone and cannot be made anew: create FIFO: Permission denied; \
+         restart dovestatd",
         daemon.fifo()
     );
     wait_logged(&daemon, 0, &text);
     fs::remove_dir_all(daemon.dir.at("run")).expect("remove base_dir");
     daemon.signal(libc::SIGHUP);
     let text = format!(
-        "error: base_dir {} is gone and cannot be made anew: Permission denied (os error 13); \
+        "error: base_dir {} is gone and cannot be made anew: Permission denied; \
          nothing can be sent or asked there: restart dovestatd",
         daemon.dir.at("run")
     );

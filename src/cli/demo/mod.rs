@@ -115,6 +115,7 @@ pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
         return Err(Fatal::Told);
     };
     options.servers = vec![Address::Unix(socket.into())];
+    options.remembers = false;
     if options.sort.is_none() {
         // What is written to a directory in memory is no disk output.
         options.sort = Some("cpu".to_owned());

@@ -16,7 +16,7 @@
 
 use super::output::Output;
 use super::saved::Saved;
-use crate::cli::column::{key_columns, number, Kind};
+use crate::cli::column::{key_columns, number, written, Kind};
 use crate::cli::fatal::Fatal;
 use crate::wire::push_escaped;
 use std::collections::{HashMap, VecDeque};
@@ -130,7 +130,7 @@ impl Diff {
             let is_counter = matches!(column.kind, Kind::Counter | Kind::Time);
             values.push(match (before.and_then(number), number(field)) {
                 (Some(before), Some(now)) if is_counter => {
-                    written(column.kind, now.checked_sub(before)?)
+                    written(column.kind, now.checked_sub(before)?).into_bytes()
                 }
                 _ => field.to_vec(),
             });
@@ -150,7 +150,7 @@ impl Diff {
             let mut fields = vec![b"gone".to_vec()];
             fields.extend(self.columns.iter().map(|column| {
                 match column.kind {
-                    Kind::Counter | Kind::Time => written(column.kind, 0),
+                    Kind::Counter | Kind::Time => written(column.kind, 0).into_bytes(),
                     _ => column
                         .old_place
                         .map_or(Vec::new(), |place| old[place].clone()),
@@ -177,13 +177,4 @@ fn key<'a>(named: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
         key.push(b'\t');
     }
     key
-}
-
-/// A number of millionths as a column of that kind has it.
-fn written(kind: Kind, millionths: u128) -> Vec<u8> {
-    let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
-    match kind {
-        Kind::Time => format!("{whole}.{part:06}").into_bytes(),
-        _ => whole.to_string().into_bytes(),
-    }
 }

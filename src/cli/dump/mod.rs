@@ -18,10 +18,13 @@ mod output;
 mod saved;
 
 use super::fatal::{warn, Fatal};
+use super::filter;
 use super::options::{DumpOptions, Source};
 use super::server::{
-    export_request, Address, Connection, Event, ReplyParser, CONNECT_TIMEOUT, READ_TIMEOUT,
+    choose, export_request, foreign, Address, Connection, Event, ReplyParser, CONNECT_TIMEOUT,
+    READ_TIMEOUT, SERVICE_UNKNOWN,
 };
+use crate::store::{Pattern, Zoom};
 use diff::Diff;
 use output::Output;
 use saved::Saved;
@@ -33,12 +36,22 @@ const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 /// Prints what the options ask for, once or again and again.
 pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
+    let servers = match &options.source {
+        Source::Servers(level, filters) => {
+            if *level == Zoom::Global && !filters.is_empty() {
+                warn("the global totals are of everything: no filter changes them");
+            }
+            choose(&options.servers)?
+        }
+        Source::File(_) => Vec::new(),
+    };
+    let round = |before| round(options, &servers, is_terminal, before);
     let Some(interval) = options.watch else {
-        return round(options, is_terminal, b"");
+        return round(b"");
     };
     let mut before: &[u8] = if is_terminal { CLEAR } else { b"" };
     loop {
-        match round(options, is_terminal, before) {
+        match round(before) {
             // A server that is away may come back.
             Ok(()) | Err(Fatal::Told) => {}
             result => return result,
@@ -51,7 +64,12 @@ pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
 }
 
 /// Prints once, behind the bytes `before`.
-fn round(options: &DumpOptions, is_terminal: bool, before: &[u8]) -> Result<(), Fatal> {
+fn round(
+    options: &DumpOptions,
+    servers: &[Address],
+    is_terminal: bool,
+    before: &[u8],
+) -> Result<(), Fatal> {
     let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     stdout.write_all(before).map_err(Fatal::output)?;
     let diff = match &options.since {
@@ -61,13 +79,14 @@ fn round(options: &DumpOptions, is_terminal: bool, before: &[u8]) -> Result<(), 
     let mut pipe = Pipe {
         names: Vec::new(),
         places: Vec::new(),
+        service: None,
         diff,
         out: Output::new(options, stdout, is_terminal),
     };
     let all_came = match &options.source {
         Source::Servers(level, filters) => {
-            let request = export_request(*level, filters);
-            ask(&options.servers, &request, &mut pipe)?
+            pipe.service = filter::service(filters);
+            ask(servers, *level, filters, &mut pipe)?
         }
         Source::File(path) => {
             let mut saved = Saved::open(path)?;
@@ -101,6 +120,8 @@ struct Pipe<'a> {
     names: Vec<String>,
     /// Where each is in the rows that come now.
     places: Vec<Option<usize>>,
+    /// What the services of sessions must fit: Dovecot's own server lists them all.
+    service: Option<Pattern>,
     /// What they are compared with.
     diff: Option<Diff>,
     /// Where they go.
@@ -128,6 +149,12 @@ impl Pipe<'_> {
         let field = |place: &Option<usize>| fields.get((*place)?).copied();
         let places = self.places.iter();
         let fields: Vec<&[u8]> = places.map(|place| field(place).unwrap_or(b"")).collect();
+        let service = self.names.iter().position(|name| name == "service");
+        if let Some((pattern, at)) = self.service.as_ref().zip(service) {
+            if !pattern.matches(fields[at], &mut 0) {
+                return Ok(true);
+            }
+        }
         match &mut self.diff {
             Some(diff) => diff.row(&fields, &mut self.out),
             None => self.out.row(&fields),
@@ -136,11 +163,22 @@ impl Pipe<'_> {
 }
 
 /// Asks all servers; false when one failed.
-fn ask(servers: &[Address], request: &[u8], pipe: &mut Pipe) -> Result<bool, Fatal> {
+fn ask(
+    servers: &[Address],
+    level: Zoom,
+    filters: &[Vec<u8>],
+    pipe: &mut Pipe,
+) -> Result<bool, Fatal> {
+    let request = export_request(level, filters);
+    // Rows of other levels have no column for it.
+    let must_know = pipe.service.is_some() && !matches!(level, Zoom::Session | Zoom::Global);
     let connect = |address: &Address| {
+        if must_know && !address.knows_service()? {
+            return Err(io::Error::other(SERVICE_UNKNOWN));
+        }
         let mut connection = address.connect(CONNECT_TIMEOUT)?;
         connection.set_timeout(READ_TIMEOUT)?;
-        connection.send(request)?;
+        connection.send(&request)?;
         Ok(connection)
     };
     let connections: Vec<io::Result<Connection>> = servers.iter().map(connect).collect();
@@ -149,40 +187,35 @@ fn ask(servers: &[Address], request: &[u8], pipe: &mut Pipe) -> Result<bool, Fat
     for (address, connection) in servers.iter().zip(connections) {
         let host = several.then(|| address.to_string());
         let result = match connection {
-            Ok(connection) => read_reply(connection, host.as_deref(), pipe)?,
+            Ok(connection) => read_reply(connection, level, host.as_deref(), pipe)?,
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            warn(&format!("{address}: {}", explain(&error)));
+            warn(&format!("{address}: {}", address.explain(&error)));
             all_came = false;
         }
     }
     Ok(all_came)
 }
 
-/// What is said of a server's failure.
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => "request refused, or disconnected".to_owned(),
-        // What a read that waited for too long says.
-        io::ErrorKind::WouldBlock => "no answer for too long".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 /// Reads one server's reply. The inner result is the server's failure, the
 /// outer one ours.
 fn read_reply(
     mut connection: Connection,
+    level: Zoom,
     host: Option<&str>,
     pipe: &mut Pipe,
 ) -> Result<io::Result<()>, Fatal> {
     let mut parser = ReplyParser::default();
+    let mut has_header = false;
+    let cut = |text: String| Ok(Err(io::Error::other(text)));
     loop {
         match parser.next() {
             Ok(Some(Event::Header(names))) => {
+                if let Some(why) = foreign(level, &names) {
+                    return cut(why);
+                }
+                has_header = true;
                 let own = host.map(|_| "host".to_owned());
                 pipe.header(&own.into_iter().chain(names).collect::<Vec<_>>())?;
             }
@@ -195,8 +228,15 @@ fn read_reply(
             }
             Ok(Some(Event::End | Event::Nothing)) => return Ok(Ok(())),
             Ok(None) => match connection.fill(&mut parser) {
+                Ok(0) if has_header => return cut("disconnected within its reply".to_owned()),
                 Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
+                Err(error) if has_header && error.kind() == io::ErrorKind::WouldBlock => {
+                    let secs = READ_TIMEOUT.as_secs();
+                    return cut(format!(
+                        "its reply has no end: nothing came for {secs} s, not the empty line"
+                    ));
+                }
                 Err(error) => return Ok(Err(error)),
             },
             Err(error) => return Ok(Err(error)),

@@ -11,7 +11,9 @@ use crate::cli::format::Printer;
 use crate::cli::options::DumpOptions;
 use crate::cli::server::split;
 use crate::wire::push_escaped;
+use std::borrow::Cow;
 use std::io::{BufWriter, StdoutLock};
+use std::net::IpAddr;
 
 /// Rows that are sorted out at once beyond twice the limit.
 const SLACK_ROWS: usize = 1000;
@@ -22,12 +24,12 @@ pub struct Output<'a> {
     options: &'a DumpOptions,
     /// How rows are printed.
     printer: Printer<BufWriter<StdoutLock<'static>>>,
-    /// The places of the columns to print.
-    shown: Vec<usize>,
+    /// The columns to print.
+    shown: Vec<Column>,
     /// The rows to be sorted.
     sorter: Option<Sorter>,
     /// How many rows may still be printed.
-    left: u64,
+    left: usize,
     /// Whether a header came.
     has_header: bool,
 }
@@ -41,10 +43,10 @@ impl<'a> Output<'a> {
     ) -> Output<'a> {
         Output {
             options,
-            printer: Printer::new(stdout, options.format, is_terminal),
+            printer: Printer::new(stdout, options.format, options.dialect, is_terminal),
             shown: Vec::new(),
             sorter: None,
-            left: options.limit.unwrap_or(u64::MAX),
+            left: options.limit.unwrap_or(usize::MAX),
             has_header: false,
         }
     }
@@ -56,22 +58,31 @@ impl<'a> Output<'a> {
     pub fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
         self.has_header = true;
         self.shown = match &self.options.fields {
-            None => (0..names.len()).collect(),
+            None => names.iter().enumerate().map(Column::at).collect(),
             Some(fields) => fields
                 .iter()
-                .map(|name| place(names, name))
+                .map(|field| Column::named(field, names))
                 .collect::<Result<_, _>>()?,
         };
         if let Some(sort) = &self.options.sort {
             self.sorter = Some(Sorter::new(sort, names, self.options.limit)?);
         }
-        let shown: Vec<String> = self.shown.iter().map(|&at| names[at].clone()).collect();
+        let shown: Vec<String> = self
+            .shown
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
         self.printer.header(&shown).map_err(Fatal::output)
     }
 
     /// Takes a row, as long as the header; false when no more are wanted.
     pub fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
-        let shown: Vec<&[u8]> = self.shown.iter().map(|&at| fields[at]).collect();
+        let shown: Vec<Cow<'_, [u8]>> = self
+            .shown
+            .iter()
+            .map(|column| column.field(fields))
+            .collect();
+        let shown: Vec<&[u8]> = shown.iter().map(|field| &**field).collect();
         match &mut self.sorter {
             Some(sorter) => {
                 sorter.push(fields, &shown);
@@ -109,19 +120,108 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Where a column is.
-fn place(names: &[String], name: &str) -> Result<usize, Fatal> {
-    let found = names.iter().position(|other| other == name);
-    found.ok_or_else(|| {
-        let all = names.join(" ");
-        Fatal::Usage(format!("no column {name:?}; there are: {all}"))
-    })
+/// A column, or the sum of several.
+struct Column {
+    /// Its name.
+    name: String,
+    /// Where it is in a row; of a sum, where its parts are.
+    places: Vec<usize>,
+    /// What its values are.
+    kind: Kind,
+}
+
+impl Column {
+    /// The column of that name at that place.
+    fn at((place, name): (usize, &String)) -> Column {
+        Column {
+            name: name.clone(),
+            places: vec![place],
+            kind: Kind::of(name),
+        }
+    }
+
+    /// The column or sum that `text` means, see [`column::named`].
+    ///
+    /// # Errors
+    /// [`Fatal::Usage`] when it is not among the columns there are.
+    fn named(text: &str, names: &[String]) -> Result<Column, Fatal> {
+        let place = |name: &str| {
+            names
+                .iter()
+                .position(|other| other.eq_ignore_ascii_case(name))
+        };
+        let name = column::named(text);
+        if let Some(at) = place(&name) {
+            return Ok(Column::at((at, &names[at])));
+        }
+        let sum = column::SUMS.iter().find(|(sum, _)| *sum == name);
+        let places = sum.and_then(|(_, parts)| parts.iter().map(|part| place(part)).collect());
+        match (places, sum) {
+            (Some(places), Some((_, parts))) => Ok(Column {
+                name,
+                places,
+                kind: Kind::of(parts[0]),
+            }),
+            _ => {
+                let has_parts =
+                    |(_, parts): &&(&str, &[&str])| parts.iter().all(|part| place(part).is_some());
+                let sums = column::SUMS.iter().filter(has_parts).map(|(sum, _)| *sum);
+                let all: Vec<&str> = names.iter().map(String::as_str).chain(sums).collect();
+                let all = all.join(" ");
+                Err(Fatal::Usage(format!(
+                    "no column {text:?}; there are: {all}"
+                )))
+            }
+        }
+    }
+
+    /// Its field of a row.
+    fn field<'a>(&self, fields: &[&'a [u8]]) -> Cow<'a, [u8]> {
+        match self.places[..] {
+            [place] => Cow::Borrowed(fields[place]),
+            _ => self.number(fields).map_or(Cow::Borrowed(b""), |sum| {
+                Cow::Owned(column::written(self.kind, sum).into_bytes())
+            }),
+        }
+    }
+
+    /// Its number in a row, in millionths; `None` for anything else.
+    fn number(&self, fields: &[&[u8]]) -> Option<u128> {
+        self.places
+            .iter()
+            .map(|&at| column::number(fields[at]))
+            .sum()
+    }
+
+    /// What a row is sorted by.
+    fn key(&self, fields: &[&[u8]]) -> Box<[u8]> {
+        let field = fields[self.places[0]];
+        match self.kind {
+            Kind::Text if self.name == "ip" => address_key(field),
+            Kind::Text => field.into(),
+            _ => match self.number(fields) {
+                Some(number) => Box::new(number.to_be_bytes()),
+                None => Box::default(),
+            },
+        }
+    }
+}
+
+/// What addresses are sorted by: IPv4 before IPv6, each by its bytes. What is none
+/// comes first.
+fn address_key(field: &[u8]) -> Box<[u8]> {
+    let text = std::str::from_utf8(field).unwrap_or_default();
+    match text.parse() {
+        Ok(IpAddr::V4(ip)) => [&[4][..], &ip.octets()].concat().into(),
+        Ok(IpAddr::V6(ip)) => [&[6][..], &ip.octets()].concat().into(),
+        Err(_) => Box::default(),
+    }
 }
 
 /// A row to be sorted.
 struct Sorted {
-    /// What it is sorted by, so that bytes compare: a text, or a number (16 bytes)
-    /// or the sum of several; what is no number is empty, and less than all.
+    /// What it is sorted by, so that bytes compare: a text, an address, or a number (16
+    /// bytes); what is no number is empty, and less than all.
     key: Box<[u8]>,
     /// How many rows came before it.
     number: u64,
@@ -131,10 +231,8 @@ struct Sorted {
 
 /// Rows being sorted.
 struct Sorter {
-    /// The places of the columns to sort by, which are summed.
-    places: Vec<usize>,
-    /// Whether they hold text.
-    is_text: bool,
+    /// What is sorted by.
+    column: Column,
     /// Whether the largest comes first.
     is_descending: bool,
     /// How many rows are wanted.
@@ -148,20 +246,14 @@ struct Sorter {
 impl Sorter {
     /// Reads what is to be sorted by: numbers the largest first, texts the
     /// smallest, a `-` turns that.
-    fn new(sort: &str, names: &[String], limit: Option<u64>) -> Result<Sorter, Fatal> {
+    fn new(sort: &str, names: &[String], limit: Option<usize>) -> Result<Sorter, Fatal> {
         let turned = sort.strip_prefix('-').or_else(|| sort.strip_suffix('-'));
-        let name = turned.unwrap_or(sort);
-        let sum = column::SUMS.iter().find(|(sum, _)| *sum == name);
-        let columns = sum.map_or(vec![name], |(_, columns)| columns.to_vec());
-        let places = columns.into_iter().map(|name| place(names, name));
-        let is_text = sum.is_none() && Kind::of(name) == Kind::Text;
+        let column = Column::named(turned.unwrap_or(sort), names)?;
+        let is_text = column.kind == Kind::Text;
         Ok(Sorter {
-            places: places.collect::<Result<_, _>>()?,
-            is_text,
+            column,
             is_descending: is_text == turned.is_some(),
-            limit: limit.map_or(usize::MAX, |limit| {
-                usize::try_from(limit).unwrap_or(usize::MAX)
-            }),
+            limit: limit.unwrap_or(usize::MAX),
             count: 0,
             rows: Vec::new(),
         })
@@ -169,14 +261,7 @@ impl Sorter {
 
     /// Takes a row: all its fields, and those to print.
     fn push(&mut self, fields: &[&[u8]], shown: &[&[u8]]) {
-        let numbers = || self.places.iter().map(|&at| column::number(fields[at]));
-        let key: Box<[u8]> = match self.is_text {
-            true => fields[self.places[0]].into(),
-            false => match numbers().sum::<Option<u128>>() {
-                Some(sum) => Box::new(sum.to_be_bytes()),
-                None => Box::default(),
-            },
-        };
+        let key = self.column.key(fields);
         let mut line = Vec::new();
         for (n, field) in shown.iter().enumerate() {
             if n > 0 {
@@ -213,7 +298,7 @@ mod tests {
     use super::*;
 
     /// The first fields of rows in sorted order.
-    fn sorted(sort: &str, limit: Option<u64>, rows: &[[&str; 3]]) -> Vec<String> {
+    fn sorted(sort: &str, limit: Option<usize>, rows: &[[&str; 3]]) -> Vec<String> {
         let names = ["user", "user_cpu", "sys_cpu"].map(str::to_owned);
         let mut sorter = Sorter::new(sort, &names, limit).unwrap();
         for row in rows {
@@ -241,6 +326,9 @@ mod tests {
             ("user_cpu", "c a b d"),
             ("user_cpu-", "d b c a"),
             ("cpu", "a c b d"),
+            ("CPU%", "a c b d"),
+            ("User", "a b c d"),
+            ("USER%", "c a b d"),
         ] {
             assert_eq!(sorted(sort, None, &ROWS).join(" "), expected, "{sort}");
         }
@@ -267,9 +355,41 @@ mod tests {
     }
 
     #[test]
+    fn addresses_sort_as_addresses() {
+        let names = ["ip".to_owned()];
+        let mut sorter = Sorter::new("ip", &names, None).unwrap();
+        let ips = [
+            "10.0.0.9",
+            "2001:db8::1",
+            "",
+            "10.0.0.10",
+            "9.255.0.1",
+            "::2",
+        ];
+        for ip in ips {
+            sorter.push(&[ip.as_bytes()], &[ip.as_bytes()]);
+        }
+        sorter.cut();
+        let lines: Vec<_> = sorter
+            .rows
+            .iter()
+            .map(|row| row.line.escape_ascii().to_string())
+            .collect();
+        let expected = [
+            "",
+            "9.255.0.1",
+            "10.0.0.9",
+            "10.0.0.10",
+            "::2",
+            "2001:db8::1",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
     fn a_column_that_is_not_there_is_a_wrong_command_line() {
         let names = ["user".to_owned()];
-        for sort in ["ip", "cpu", "", "-"] {
+        for sort in ["ip", "cpu", "DISK", "", "-"] {
             assert_eq!(Sorter::new(sort, &names, None).err().unwrap().code(), 64);
         }
     }

@@ -1,5 +1,7 @@
-//! Objects of JSON the way doveadm writes them: every value a string.
+//! Objects of JSON: the way doveadm writes them, every value a string, or with
+//! numbers where the column has them.
 
+use crate::cli::column::{self, Kind};
 use std::io::{self, Write};
 
 /// Writes one object. With `strict` all control characters are escaped, not
@@ -8,7 +10,7 @@ pub fn write_object(
     out: &mut impl Write,
     names: &[String],
     fields: &[&[u8]],
-    strict: bool,
+    (numbers, strict): (bool, bool),
 ) -> io::Result<()> {
     let mut text = String::from("{");
     for (n, (name, field)) in names.iter().zip(fields).enumerate() {
@@ -17,10 +19,34 @@ pub fn write_object(
         }
         push_string(&mut text, name.as_bytes(), strict);
         text.push(':');
-        push_string(&mut text, field, strict);
+        match number(name, field).filter(|_| numbers) {
+            Some(number) => text.push_str(&number),
+            None => push_string(&mut text, field, strict),
+        }
     }
     text.push('}');
     out.write_all(text.as_bytes())
+}
+
+/// A field of a column that has numbers as a number of JSON; `null` where there is
+/// none. A time of Dovecot 2.3, `0.7442` for 7442 us, becomes 0.007442.
+fn number(name: &str, field: &[u8]) -> Option<String> {
+    let kind = Kind::of(name);
+    if kind == Kind::Text {
+        return None;
+    }
+    if field.is_empty() {
+        return Some("null".to_owned());
+    }
+    let text = std::str::from_utf8(field).ok()?;
+    let millionths = column::number(field)?;
+    match text.split_once('.') {
+        None => Some((millionths / 1_000_000).to_string()),
+        Some(_) if kind == Kind::Time || name == "last_update" => {
+            Some(column::written(Kind::Time, millionths))
+        }
+        Some((whole, part)) => Some(format!("{}.{part}", whole.parse::<u64>().ok()?)),
+    }
 }
 
 /// Appends a string. Each byte that is no UTF-8 becomes a U+FFFD of its own.
@@ -81,6 +107,36 @@ mod tests {
             (b"\xf4\x90\x80\x80", "\"\u{fffd}\u{fffd}\u{fffd}\u{fffd}\""),
         ] {
             assert_eq!(string(bytes, false), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_numbers_of_json() {
+        for (name, field, expected) in [
+            ("num_cmds", "7", Some("7")),
+            ("num_cmds", "007", Some("7")),
+            (
+                "num_cmds",
+                "18446744073709551615",
+                Some("18446744073709551615"),
+            ),
+            ("num_cmds", "", Some("null")),
+            ("num_cmds", "-1", None),
+            ("num_cmds", "1e3", None),
+            ("disk_input", "2.500", Some("2.500")),
+            ("user_cpu", "0.7442", Some("0.007442")),
+            ("user_cpu", "1.000001", Some("1.000001")),
+            ("last_update", "1795781530.5", Some("1795781530.000005")),
+            ("user", "7", None),
+            ("session", "12345678901234567890123456789012", None),
+            ("later", "12", Some("12")),
+            ("later", "twelve", None),
+        ] {
+            assert_eq!(
+                number(name, field.as_bytes()).as_deref(),
+                expected,
+                "{name} {field}"
+            );
         }
     }
 

@@ -1,10 +1,10 @@
 //! Rows as text.
 //!
-//! `tab`, `table`, `flow`, `pager` and `json` are, byte for byte, what doveadm
-//! 2.3 prints with its `-f`; its quirks are kept, each where it is: fields end
-//! at a NUL, `json` has no line end, `tab` prints its header line even when
-//! there are no statistics. `csv` is RFC 4180, `ndjson` the objects of `json`
-//! one a line.
+//! `tab`, `flow`, `pager` and `json` are, byte for byte, what doveadm 2.3 prints
+//! with its `-f`; its quirks are kept, each where it is: fields end at a NUL, `json`
+//! has no line end and every value a string, `tab` prints its header line even when
+//! there are no statistics. So is `table` for a command that doveadm could have been
+//! given, see [`Dialect`]. `csv` is RFC 4180, `ndjson` one object a line, with numbers.
 //!
 //! For a terminal ([`Printer::new`] is told) it is different: what must not
 //! reach one is made visible, and columns are as wide as they look.
@@ -65,10 +65,21 @@ impl Format {
         }
     }
 
-    /// Whether texts are strings of JSON.
+    /// Whether values are written as JSON.
     fn is_json(self) -> bool {
         matches!(self, Format::Json | Format::Ndjson)
     }
+}
+
+/// What differs in a format by who reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A script made for doveadm: `table` is its own.
+    Doveadm,
+    /// Anybody: in `table` numbers stand at the right.
+    Usual,
+    /// A reader of frames, which doveadm never printed: `json` has numbers, too.
+    Frames,
 }
 
 /// Prints one header and its rows.
@@ -77,6 +88,8 @@ pub struct Printer<W: Write> {
     out: W,
     /// How.
     format: Format,
+    /// For whom.
+    dialect: Dialect,
     /// Whether that is a terminal.
     is_terminal: bool,
     /// The names of the columns.
@@ -89,14 +102,15 @@ pub struct Printer<W: Write> {
 
 impl<W: Write> Printer<W> {
     /// A printer for one header with its rows.
-    pub fn new(out: W, format: Format, is_terminal: bool) -> Printer<W> {
+    pub fn new(out: W, format: Format, dialect: Dialect, is_terminal: bool) -> Printer<W> {
         Printer {
             out,
             format,
+            dialect,
             is_terminal,
             names: Vec::new(),
             has_rows: false,
-            table: table::Widths::new(is_terminal),
+            table: table::Widths::new(dialect == Dialect::Doveadm && !is_terminal),
         }
     }
 
@@ -172,11 +186,12 @@ impl<W: Write> Printer<W> {
                 if !is_first {
                     out.write_all(b",")?;
                 }
-                json::write_object(out, names, fields, self.is_terminal)
+                let numbers = self.dialect == Dialect::Frames;
+                json::write_object(out, names, fields, (numbers, self.is_terminal))
             }
             Format::Csv => write_csv(out, fields.iter().copied()),
             Format::Ndjson => {
-                json::write_object(out, names, fields, self.is_terminal)?;
+                json::write_object(out, names, fields, (true, self.is_terminal))?;
                 out.write_all(b"\n")
             }
         }
@@ -242,7 +257,7 @@ mod tests {
 
     fn printed(format: Format, is_terminal: bool, names: &str, rows: &[&[&[u8]]]) -> String {
         let mut out = Vec::new();
-        let mut printer = Printer::new(&mut out, format, is_terminal);
+        let mut printer = Printer::new(&mut out, format, Dialect::Usual, is_terminal);
         let names = names.split_whitespace().map(str::to_owned);
         printer.header(&names.collect::<Vec<_>>()).unwrap();
         for row in rows {
@@ -272,7 +287,7 @@ mod tests {
             ),
             (
                 Format::Ndjson,
-                r#"{\"u\":\"bob\",\"n\":\"1\"}\n{\"u\":\"a\\tb\\u0000c\",\"n\":\"\\u0002\x7f\\\"\"}\n"#,
+                r#"{\"u\":\"bob\",\"n\":1}\n{\"u\":\"a\\tb\\u0000c\",\"n\":\"\\u0002\x7f\\\"\"}\n"#,
             ),
         ] {
             assert_eq!(printed(format, false, "u n", &rows), expected, "{format:?}");
@@ -300,7 +315,7 @@ mod tests {
         for (format, name) in Format::ALL {
             let row: [&[u8]; 2] = [&all, "\u{9b}2J\u{7f}".as_bytes()];
             let mut out = Vec::new();
-            let mut printer = Printer::new(&mut out, format, true);
+            let mut printer = Printer::new(&mut out, format, Dialect::Usual, true);
             printer
                 .header(&["a\x1b".to_owned(), "b".to_owned()])
                 .unwrap();

@@ -1,15 +1,17 @@
-//! Aligned columns, with the widths that doveadm chooses.
+//! Aligned columns.
 //!
 //! The widths come from the header and the first hundred rows, which are held
 //! until then; later rows stream, however long their fields are. A column is
-//! as wide as the longest of them, then the whole is fitted to 80 columns: room
+//! as wide as the longest of them looks; numbers stand at its right.
+//!
+//! As doveadm prints it, everything is at the left, characters are counted in its
+//! way, and the whole is fitted to 80 columns: room
 //! left goes to the last column, half of it; what is too much is taken from the
 //! columns, the last first, never below their shortest field. One that cannot
 //! give all that is missing gives half of what it can, one at least, and the
 //! next is asked for the full amount again. (doveadm 2.3.19, measured.)
-//!
-//! On a terminal nothing is fitted, and a field is as long as it looks.
 
+use crate::cli::column::Kind;
 use crate::cli::width;
 use std::io::{self, Write};
 
@@ -21,27 +23,32 @@ const PAPER: usize = 80;
 
 /// The widths of columns, and the rows held until they are known.
 pub struct Widths {
-    /// Whether what is printed goes to a terminal.
-    is_terminal: bool,
+    /// Whether it is to be as doveadm prints it.
+    like_doveadm: bool,
     /// The rows held; `None` once the widths are known.
     held: Option<Vec<Vec<Vec<u8>>>>,
     /// The width of each column.
     widths: Vec<usize>,
+    /// Which columns stand at the right.
+    are_right: Vec<bool>,
 }
 
 impl Widths {
     /// Nothing known yet.
-    pub fn new(is_terminal: bool) -> Widths {
+    pub fn new(like_doveadm: bool) -> Widths {
         Widths {
-            is_terminal,
+            like_doveadm,
             held: None,
             widths: Vec::new(),
+            are_right: Vec::new(),
         }
     }
 
     /// A header came. Without columns there is nothing to print.
     pub fn start(&mut self, names: &[String]) {
         self.held = (!names.is_empty()).then(Vec::new);
+        let is_right = |name: &String| !self.like_doveadm && Kind::of(name) != Kind::Text;
+        self.are_right = names.iter().map(is_right).collect();
     }
 
     /// Prints a row, or holds it.
@@ -90,40 +97,46 @@ impl Widths {
                 shortest[n] = shortest[n].min(length);
             }
         }
-        if !self.is_terminal {
+        if self.like_doveadm {
             fit(&mut widths, &shortest);
         }
         self.widths = widths;
     }
 
-    /// How much room a field asks for: on a terminal its columns, else
-    /// characters as their first bytes announce them.
+    /// How much room a field asks for: its columns, or for doveadm characters as
+    /// their first bytes announce them.
     fn length(&self, field: &[u8]) -> usize {
-        match self.is_terminal {
-            true => columns(field),
-            false => announced_chars(field),
+        match self.like_doveadm {
+            false => columns(field),
+            true => announced_chars(field),
         }
     }
 
-    /// How much room a field fills: on a terminal its columns, else bytes that
+    /// How much room a field fills: its columns, or for doveadm bytes that
     /// continue no character. That doveadm counts in another way here shows
     /// only with invalid UTF-8.
     fn filled(&self, field: &[u8]) -> usize {
-        match self.is_terminal {
-            true => columns(field),
-            false => field.iter().filter(|&&byte| byte & 0xc0 != 0x80).count(),
+        match self.like_doveadm {
+            false => columns(field),
+            true => field.iter().filter(|&&byte| byte & 0xc0 != 0x80).count(),
         }
     }
 
-    /// Prints a line, the last column padded like the others.
+    /// Prints a line; doveadm pads its last column like the others.
     fn line(&self, out: &mut impl Write, fields: &[&[u8]]) -> io::Result<()> {
         for (n, (field, width)) in fields.iter().zip(&self.widths).enumerate() {
             if n > 0 {
                 out.write_all(b" ")?;
             }
-            out.write_all(field)?;
             let left = width.saturating_sub(self.filled(field));
-            write!(out, "{:left$}", "")?;
+            if self.are_right[n] {
+                write!(out, "{:left$}", "")?;
+            }
+            out.write_all(field)?;
+            let is_last = n + 1 == fields.len();
+            if !self.are_right[n] && (self.like_doveadm || !is_last) {
+                write!(out, "{:left$}", "")?;
+            }
         }
         out.write_all(b"\n")
     }
@@ -229,7 +242,7 @@ mod tests {
     fn the_first_hundred_rows_decide() {
         for (at, wide) in [(98, true), (99, true), (100, false)] {
             let names = ["a".to_owned(), "b".to_owned()];
-            let mut table = Widths::new(false);
+            let mut table = Widths::new(true);
             let mut out = Vec::new();
             table.start(&names);
             for n in 0..150 {
@@ -243,20 +256,19 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned_on_a_terminal() {
-        let names = ["user".to_owned(), "n".to_owned()];
-        let mut table = Widths::new(true);
+    fn numbers_are_at_the_right_of_columns_as_wide_as_they_look() {
+        let names = ["user", "num_cmds", "service"].map(str::to_owned);
+        let mut table = Widths::new(false);
         let mut out = Vec::new();
         table.start(&names);
-        for field in ["日本語", "müller"] {
-            table
-                .row(&mut out, &names, &[field.as_bytes(), b"1"])
-                .unwrap();
+        for (user, commands) in [("日本語", "1"), ("müller", "1234567890")] {
+            let fields = [user.as_bytes(), commands.as_bytes(), b"imap"];
+            table.row(&mut out, &names, &fields).unwrap();
         }
         table.flush(&mut out, &names).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "user   n\n日本語 1\nmüller 1\n"
+            "user     num_cmds service\n日本語          1 imap\nmüller 1234567890 imap\n"
         );
     }
 }

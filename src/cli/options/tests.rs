@@ -126,6 +126,17 @@ fn dump_has_its_options() {
     assert_eq!(options.limit, Some(3));
     assert_eq!(options.watch, Some(Duration::from_millis(500)));
     assert_eq!(options.servers.len(), 2);
+    let options = dump(&[
+        "-c",
+        "/etc/dovecot/dovecot.conf",
+        "dump",
+        "Users",
+        "service=imap",
+    ]);
+    let Source::Servers(Zoom::User, filters) = options.source else {
+        panic!("{options:?}");
+    };
+    assert_eq!(filters, [b"service=imap"]);
     let options = dump(&["dump", "--diff", "a", "user"]);
     assert!(matches!(options.source, Source::Servers(Zoom::User, _)));
     assert_eq!(options.since, Some("a".into()));
@@ -185,7 +196,7 @@ fn run_leaves_the_program_its_own_options() {
         ],
     ] {
         let options = run(args);
-        assert_eq!(options.user.as_deref(), Some("bob"));
+        assert_eq!(options.user.as_deref(), Some(&b"bob"[..]));
         assert_eq!(options.program, "cat");
         assert_eq!(options.args, ["-u", "eve", "--", "-h", "run"]);
         assert_eq!(options.every, Duration::from_secs(30));
@@ -202,7 +213,7 @@ fn run_leaves_the_program_its_own_options() {
         "--",
         "-x",
     ]);
-    assert_eq!(options.service.as_deref(), Some("mda"));
+    assert_eq!(options.service.as_deref(), Some(&b"mda"[..]));
     assert_eq!(options.ip, "::1".parse().ok());
     assert_eq!(options.every, Duration::from_millis(2500));
     assert_eq!(options.fifo, Some("/f".into()));
@@ -221,6 +232,52 @@ fn run_leaves_the_program_its_own_options() {
 }
 
 #[test]
+fn run_leaves_out_what_it_cannot_use() {
+    for (args, what) in [
+        (
+            ["run", "-r", "unknown", "true"],
+            "-r \"unknown\" is not an address",
+        ),
+        (["run", "-r", "", "true"], "-r \"\" is not an address"),
+        (
+            ["run", "-r", "fe80::1%lo", "true"],
+            "-r \"fe80::1%lo\" is not",
+        ),
+        (["run", "-u", "", "true"], "-u \"\" is empty"),
+        (["run", "-S", "", "true"], "-S \"\" is empty"),
+        (["run", "-i", "0", "true"], "-i \"0\" is not an interval"),
+    ] {
+        let options = run(&args);
+        assert_eq!(options.left_out.len(), 1, "{args:?}");
+        assert!(options.left_out[0].contains(what), "{:?}", options.left_out);
+        assert_eq!(
+            (options.user, options.service, options.ip),
+            (None, None, None)
+        );
+        assert_eq!(options.every, RUN_EVERY);
+        assert_eq!(options.program, "true");
+    }
+}
+
+#[test]
+fn help_is_of_a_command_or_of_all() {
+    let printed = |args: &[&str]| match task(args) {
+        Ok(Task::Print(text)) => text,
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert_eq!(printed(&["help"]), printed(&["--help"]));
+    assert_eq!(printed(&["version"]), printed(&["-V"]));
+    for command in ["dump", "top", "reset", "run", "demo"] {
+        let own = printed(&[command, "--help"]);
+        assert_eq!(printed(&["help", command]), own);
+        assert_eq!(printed(&["-h", "stats", command]), own);
+        assert!(own.starts_with("usage: dovestat ") && own != printed(&["help"]));
+    }
+    assert!(matches!(task(&[]), Err(Fatal::Bare)));
+    assert_eq!(run(&["run", "--", "x", "--help"]).args, ["--help"]);
+}
+
+#[test]
 fn what_is_wrong_is_64() {
     for args in [
         &[][..],
@@ -228,7 +285,12 @@ fn what_is_wrong_is_64() {
         &["who"],
         &["stats", "stats", "dump", "user"],
         &["dump"],
-        &["dump", "users"],
+        &["dump", "people"],
+        &["dump", "user", "servic=pop3"],
+        &["dump", "user", "ip=10.0.0.0/33"],
+        &["dump", "user", "since=someday"],
+        &["dump", "user", "conected"],
+        &["top", "servic=pop3"],
         &["dump", "user", "-n", "3"],
         &["dump", "user", "--watch", "0"],
         &["dump", "user", "--watch", "-1"],
@@ -243,8 +305,6 @@ fn what_is_wrong_is_64() {
         &["run"],
         &["run", "--"],
         &["run", "-u"],
-        &["run", "-r", "localhost", "true"],
-        &["run", "-i", "0", "true"],
         &["run", "-n", "3", "true"],
         &["run", "-s", "/x", "true"],
         &["-f", "csv", "run", "true"],

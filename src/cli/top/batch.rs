@@ -10,9 +10,10 @@ use super::is_utf8_locale;
 use super::link::Link;
 use super::model::texts;
 use super::rows::{Line, Lines};
+use super::table::text_columns;
 use super::view::View;
 use crate::cli::fatal::{warn, Fatal};
-use crate::cli::format::{Format, Printer};
+use crate::cli::format::{Dialect, Format, Printer};
 use crate::cli::options::TopOptions;
 use crate::cli::width::{visible, width};
 use crate::sys::local_time::LocalTime;
@@ -31,7 +32,8 @@ pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
     round(&mut link, &view, begun)?;
     let stdout = io::stdout();
     let format = options.format.unwrap_or(Format::Table);
-    let new_printer = || Printer::new(stdout.lock(), format, stdout.is_terminal());
+    let is_terminal = stdout.is_terminal();
+    let new_printer = || Printer::new(stdout.lock(), format, Dialect::Frames, is_terminal);
     let mut printer = new_printer();
     let mut frame = 0;
     while options.frames.is_none_or(|frames| frame < frames) {
@@ -41,15 +43,33 @@ pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
         round(&mut link, &view, begun)?;
         let wall = SystemTime::now();
         let printed = match format {
-            Format::Table => table(&mut stdout.lock(), &view, Lines(&link), wall, frame),
+            Format::Table => table(
+                &mut stdout.lock(),
+                (&view, options.limit),
+                Lines(&link),
+                wall,
+                frame,
+            ),
             // An array is a document of its own; all else goes on.
             Format::Json => {
                 printer = new_printer();
-                print(&mut printer, &view, Lines(&link), wall, true)
-                    .and_then(|()| printer.end())
-                    .and_then(|()| stdout.lock().write_all(b"\n"))
+                print(
+                    &mut printer,
+                    (&view, options.limit),
+                    Lines(&link),
+                    wall,
+                    true,
+                )
+                .and_then(|()| printer.end())
+                .and_then(|()| stdout.lock().write_all(b"\n"))
             }
-            _ => print(&mut printer, &view, Lines(&link), wall, frame == 0),
+            _ => print(
+                &mut printer,
+                (&view, options.limit),
+                Lines(&link),
+                wall,
+                frame == 0,
+            ),
         };
         let flushed = printed.and_then(|()| stdout.lock().flush());
         flushed.map_err(Fatal::output)?;
@@ -98,6 +118,11 @@ fn turn(link: &mut Link, view: &View, time: Duration) -> Result<Instant, Fatal> 
     let wake = set.push(link.wake(), Interest::READ);
     let push = |(index, fd)| (index, set.push(fd, Interest::READ));
     let connections: Vec<(usize, usize)> = link.connections().map(push).collect();
+    let begun = Instant::now();
+    let due = link
+        .silence_deadline()
+        .map(|due| due.saturating_duration_since(begun));
+    let time = due.map_or(time, |due| time.min(due));
     set.wait(Some(time)).map_err(Fatal::io("poll"))?;
     let now = Instant::now();
     if set.ready(wake).readable {
@@ -108,6 +133,7 @@ fn turn(link: &mut Link, view: &View, time: Duration) -> Result<Instant, Fatal> 
             link.read(index, view.window(), now);
         }
     }
+    link.give_up_silent(now);
     Ok(now)
 }
 
@@ -120,7 +146,7 @@ fn micros_of(wall: SystemTime) -> u64 {
 /// Prints a frame for programs.
 fn print<W: Write>(
     printer: &mut Printer<W>,
-    view: &View,
+    (view, limit): (&View, Option<usize>),
     lines: Lines<'_>,
     wall: SystemTime,
     with_header: bool,
@@ -137,7 +163,7 @@ fn print<W: Write>(
     }
     let now_micros = micros_of(wall);
     let time = format!("{}.{:06}", now_micros / 1_000_000, now_micros % 1_000_000);
-    for line in &lines.all(view) {
+    for line in lines.all(view).iter().take(limit.unwrap_or(usize::MAX)) {
         let figures = lines.figures(line, view);
         let numbers = columns
             .iter()
@@ -145,7 +171,7 @@ fn print<W: Write>(
         let numbers: Vec<String> = numbers.collect();
         let host = lines.0.servers[line.server].name.as_bytes();
         let mut fields = vec![time.as_bytes(), host];
-        fields.extend(line.entry.texts.iter().map(|text| &**text));
+        fields.extend(line.entry.texts());
         fields.extend(numbers.iter().map(String::as_bytes));
         printer.row(&fields)?;
     }
@@ -155,12 +181,12 @@ fn print<W: Write>(
 /// Prints a frame for people: aligned columns.
 fn table(
     out: &mut impl Write,
-    view: &View,
+    (view, limit): (&View, Option<usize>),
     lines: Lines<'_>,
     wall: SystemTime,
     frame: u64,
 ) -> io::Result<()> {
-    let (rows, now_micros) = (lines.all(view), micros_of(wall));
+    let (mut rows, now_micros) = (lines.all(view), micros_of(wall));
     let glyphs = if is_utf8_locale() { &UNICODE } else { &ASCII };
     let servers = &lines.0.servers;
     let mut text = String::new();
@@ -173,11 +199,16 @@ fn table(
     } else {
         "a second"
     };
+    let count = rows.len();
+    rows.truncate(limit.unwrap_or(usize::MAX));
+    let count = match rows.len() {
+        shown if shown < count => format!("{shown} of {count}"),
+        all => all.to_string(),
+    };
     text += &format!(
-        "{}  {}  {unit}, {} rows",
+        "{}  {}  {unit}, {count} rows",
         LocalTime::at(wall),
-        view.level.name(),
-        rows.len()
+        view.level.name()
     );
     text += &match servers.len() {
         1 => format!("  {}\n", visible(servers[0].name.as_bytes(), glyphs.utf8)),
@@ -196,26 +227,37 @@ fn table(
     if with_server {
         titles.push("SERVER".to_owned());
     }
-    titles.extend(
-        texts(view.level)
-            .0
-            .iter()
-            .map(|name| name.to_ascii_uppercase()),
-    );
+    let arrow = if view.reverse { glyphs.up } else { glyphs.down };
+    // The name that sorts is the one that stands first on the screen.
+    let by_name = view
+        .sort()
+        .is_none()
+        .then(|| text_columns(view.level).first());
+    let by_name = by_name.flatten().map(|&(_, text, ..)| text);
+    titles.extend(texts(view.level).0.iter().enumerate().map(|(at, name)| {
+        let mark = if by_name == Some(at) { arrow } else { "" };
+        name.to_ascii_uppercase() + mark
+    }));
     let left = titles.len();
-    let columns = view.shown();
-    titles.extend(
-        columns
-            .iter()
-            .map(|&index| view.columns[index].title.to_owned()),
-    );
+    let mut columns = view.shown();
+    if let Some(sort) = view.sort().filter(|sort| !columns.contains(sort)) {
+        columns.insert(0, sort);
+    }
+    titles.extend(columns.iter().map(|&index| {
+        let mark = if view.sort() == Some(index) {
+            arrow
+        } else {
+            ""
+        };
+        mark.to_owned() + view.columns[index].title
+    }));
     let cells = |line: &Line<'_>| {
         let figures = lines.figures(line, view);
         let mut cells = Vec::new();
         if with_server {
             cells.push(visible(servers[line.server].name.as_bytes(), glyphs.utf8));
         }
-        let texts = line.entry.texts.iter();
+        let texts = line.entry.texts();
         cells.extend(texts.map(|text| visible(text, glyphs.utf8)));
         let numbers = columns.iter();
         cells.extend(numbers.map(|&index| view.columns[index].cell(&figures, now_micros)));

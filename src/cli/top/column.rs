@@ -9,6 +9,7 @@
 
 use super::model::Figures;
 use super::number;
+use crate::cli::column::TITLES;
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Zoom;
 
@@ -66,34 +67,6 @@ pub struct Column {
     /// Which numbers of a reading it sums.
     parts: Vec<usize>,
 }
-
-/// Title and help of each statistics field, in the order of [`FIELDS`].
-const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
-    ("USER%", "processor time in user mode", None),
-    ("SYS%", "processor time in the kernel", None),
-    ("CLOCK%", "time spent in commands", None),
-    ("MINFLT", "page faults without input", None),
-    ("MAJFLT", "page faults with input", None),
-    ("VCSW", "voluntary context switches", None),
-    ("ICSW", "involuntary context switches", None),
-    ("DREAD", "bytes read from disk", Some('R')),
-    ("DWRITE", "bytes written to disk", Some('W')),
-    ("RCALLS", "read calls", None),
-    ("RBYTES", "bytes read", None),
-    ("WCALLS", "write calls", None),
-    ("WBYTES", "bytes written", None),
-    ("LOOKUP", "mail path lookups", None),
-    ("ATTRS", "mail attribute lookups", None),
-    ("MREADS", "mails read", None),
-    ("MBYTES", "bytes of mails read", None),
-    ("CACHE", "index cache hits", None),
-    ("AUTH", "successful logins", Some('A')),
-    ("MASTER", "logins of master users", None),
-    ("FAIL", "failed logins", Some('F')),
-    ("TMPFAIL", "logins that failed for now", None),
-    ("AHIT", "auth cache hits", None),
-    ("AMISS", "auth cache misses", None),
-];
 
 /// All columns. The `disk` column counts what -b asks for.
 pub fn all(bytes: bool) -> Vec<Column> {
@@ -202,6 +175,7 @@ pub fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
             "cpu",
             "num_cmds",
             "num_logins",
+            "num_connected_sessions",
             input,
             output,
             "last_update",
@@ -246,7 +220,7 @@ pub fn is_at(column: &Column, level: Zoom) -> bool {
     match column.name {
         "num_cmds" => level != Zoom::Command,
         "num_logins" => !matches!(level, Zoom::Command | Zoom::Session),
-        "num_connected_sessions" => matches!(level, Zoom::Domain | Zoom::Ip | Zoom::Global),
+        "num_connected_sessions" => !matches!(level, Zoom::Command | Zoom::Session),
         _ => true,
     }
 }

@@ -1,13 +1,15 @@
 //! A filter as people type it: what of it a server is asked, what is left to us.
 
-use crate::cli::server::export_request;
+use crate::cli::filter::judge;
 use crate::store::Zoom;
-use crate::wire::parse_request;
+use std::time::SystemTime;
 
-/// A filter as it was typed as filters of a request. Words with `=` are taken
-/// as they are, others are parts of the level's name. `None` when no server
-/// would take them: it closes the connection on a wrong one.
-pub fn server_filters(level: Zoom, text: &str) -> Option<Vec<Vec<u8>>> {
+/// A filter as it was typed as filters of a request. Words with `=` are filters of
+/// the protocol, others are parts of the level's name.
+///
+/// # Errors
+/// What is wrong with the first wrong one.
+pub fn server_filters(level: Zoom, text: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut filters = Vec::new();
     for word in text.split_whitespace() {
         let name = match level {
@@ -18,15 +20,13 @@ pub fn server_filters(level: Zoom, text: &str) -> Option<Vec<Vec<u8>>> {
             Zoom::Ip | Zoom::Global => continue,
         };
         let filter = match name {
-            None => word.to_owned(),
-            Some(name) if word.contains(['*', '?']) => format!("{name}={word}"),
-            Some(name) => format!("{name}=*{word}*"),
+            None => judge(word, SystemTime::now())?,
+            Some(name) if word.contains(['*', '?']) => format!("{name}={word}").into_bytes(),
+            Some(name) => format!("{name}=*{word}*").into_bytes(),
         };
-        filters.push(filter.into_bytes());
+        filters.push(filter);
     }
-    let mut line = export_request(level, &filters);
-    line.pop();
-    parse_request(&mut line).ok().map(|_| filters)
+    Ok(filters)
 }
 
 /// The words of a filter that are left to us: see [`server_filters`].

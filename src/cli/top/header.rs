@@ -5,8 +5,9 @@ use super::draw::{Frame, Style};
 use super::model::{Figures, Look};
 use super::number;
 use super::paint::{Scene, LOW};
-use super::view::{View, LEVELS};
-use crate::cli::width::{visible, width};
+use super::process::running_secs;
+use super::view::{Hit, Target, View, LEVELS};
+use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use crate::sys::terminal::Size;
 
@@ -22,7 +23,7 @@ fn totals(view: &View, scene: &Scene<'_>, value: impl Fn(&Figures<'_>) -> f64) -
     };
     let mut sum = None;
     for server in servers {
-        for (_, entry) in server.global.entries() {
+        for entry in server.global.entries() {
             let figures = server.global.figures(entry, look);
             if !figures.is_unknown() {
                 sum = Some(sum.unwrap_or(0.0) + value(&figures));
@@ -33,7 +34,7 @@ fn totals(view: &View, scene: &Scene<'_>, value: impl Fn(&Figures<'_>) -> f64) -
 }
 
 /// Draws the header; gives the row of the titles.
-pub fn header(frame: &mut Frame, view: &View, scene: &Scene<'_>, count: usize) -> usize {
+pub fn header(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, count: usize) -> usize {
     let Size { rows, columns } = frame.size();
     frame_title(frame, view, scene);
     let unit = if view.totals { "" } else { "/s" };
@@ -52,7 +53,7 @@ pub fn header(frame: &mut Frame, view: &View, scene: &Scene<'_>, count: usize) -
     let up = scene.lines.0.servers.iter().filter(|server| server.is_up());
     let entries = up.flat_map(|server| server.global.entries());
     let sessions = entries
-        .map(|(_, entry)| entry.values[SESSIONS] as f64)
+        .map(|entry| entry.values[SESSIONS] as f64)
         .reduce(|sum, sessions| sum + sessions);
     let sessions = show(sessions, whole, "");
     let cpu = sum(index("user_cpu")).zip(sum(index("sys_cpu")));
@@ -104,6 +105,7 @@ pub fn header(frame: &mut Frame, view: &View, scene: &Scene<'_>, count: usize) -
     ];
     pieces(frame, 2, column + 2, &traffic, 2);
     let mut row = 3 + servers(frame, 3, scene);
+    row += opened(frame, row, view, scene);
     row += usize::from(rows >= 30);
     tabs(frame, row, view, scene, count);
     row + 1
@@ -221,8 +223,35 @@ fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
     usize::from(told)
 }
 
-/// The names of the levels, or the way down, and how many rows there are.
-fn tabs(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, count: usize) {
+/// The line about the session whose commands are shown, if there is one; gives how
+/// many lines that are.
+fn opened(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>) -> usize {
+    let Some(session) = view.opened() else {
+        return 0;
+    };
+    let text = |at: usize| match session.texts[at].as_slice() {
+        [] => "(none)".to_owned(),
+        text => visible(text, scene.glyphs.utf8),
+    };
+    // A process of another machine is not ours to look at.
+    let is_local = scene.lines.0.servers[session.server].is_local();
+    let running = is_local.then(|| running_secs(&session.texts[3])).flatten();
+    let running = running.map_or(String::new(), |secs| {
+        format!(", running for {}", number::age(secs))
+    });
+    let all: [Piece; 4] = [
+        ("Process", text(3) + &running, Style::Strong),
+        ("service", text(1), Style::Strong),
+        ("from", text(2), Style::Strong),
+        ("user", text(0), Style::Strong),
+    ];
+    pieces(frame, row, 1, &all, 2);
+    1
+}
+
+/// The names of the levels, or the way down, and how many rows there are. The names
+/// stay whatever else there is no room for.
+fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count: usize) {
     let columns = frame.size().columns;
     let mut right = match count {
         1 => "1 row".to_owned(),
@@ -231,40 +260,70 @@ fn tabs(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, count: us
             number::whole(count as u64).replace(number::NOTHING, "no")
         ),
     };
-    if view.active_only {
+    let utf8 = scene.glyphs.utf8;
+    let is_below = view.path().next().is_some();
+    let levels: Vec<(usize, Zoom)> = (1..)
+        .zip(LEVELS)
+        .filter(|&(_, level)| !is_below || level == view.level)
+        .collect();
+    let room_for = |names: fn((&'static str, &'static str)) -> &'static str| {
+        let names = levels
+            .iter()
+            .map(|&(_, level)| names(title(level)).len() + 4);
+        columns.saturating_sub(names.sum::<usize>() + 2)
+    };
+    // What else there may be is worth more than long names.
+    let wanted = width(&right)
+        + if view.active_only { 13 } else { 0 }
+        + if view.filter.is_empty() { 0 } else { 12 };
+    let has_room = wanted <= room_for(|(long, _)| long);
+    let mut room = match has_room {
+        true => room_for(|(long, _)| long),
+        false => room_for(|(_, short)| short),
+    };
+    if view.active_only && width(&right) + 13 <= room {
         right = format!("active only  {right}");
     }
-    if !view.filter.is_empty() {
-        right = format!(
-            "\\{}  {right}",
-            visible(view.filter.as_bytes(), scene.glyphs.utf8)
-        );
+    if !view.filter.is_empty() && width(&right) + 6 <= room {
+        let filter = format!("\\{}", visible(view.filter.as_bytes(), utf8));
+        right = format!("{}  {right}", cut(&filter, room - width(&right) - 2, scene));
     }
-    let end = columns.saturating_sub(width(&right) + 2);
-    let names: usize = LEVELS.iter().map(|&level| title(level).0.len() + 4).sum();
-    let has_room = names < end;
+    room = room.saturating_sub(width(&right));
     let mut column = 1;
-    for (number, level) in (1..).zip(LEVELS) {
-        let (name, short) = title(level);
-        let name = if has_room { name } else { short };
-        let style = if level == view.level {
-            Style::Active
-        } else {
-            Style::Dim
-        };
-        if level == view.level || view.path().next().is_none() {
-            let text = format!("{number} {name}");
-            for part in view.path() {
-                let part = visible(part, scene.glyphs.utf8);
-                column = frame.put_within(row, column, end, &part, Style::Strong);
-                column = frame.put_within(row, column, end, scene.glyphs.into, Style::Dim);
-            }
-            let padded = format!(" {text} ");
-            column =
-                frame.put_within(row, column, end, &padded, style) + usize::from(columns >= 90);
-        }
+    if is_below {
+        let parts: Vec<String> = view.path().map(|part| visible(part, utf8)).collect();
+        let path = parts.join(scene.glyphs.into) + scene.glyphs.into;
+        column = frame.put(row, column, &cut(&path, room, scene), Style::Strong);
     }
-    frame.put(row, end + 1, &right, Style::Dim);
+    for (number, level) in levels {
+        let (long, short) = title(level);
+        let name = if has_room { long } else { short };
+        let style = match level == view.level {
+            true => Style::Active,
+            false => Style::Dim,
+        };
+        let begin = column;
+        column = frame.put(row, column, &format!(" {number} {name} "), style);
+        view.targets.push(Target {
+            row,
+            begin,
+            end: column,
+            hit: Hit::Level(level),
+        });
+        column += usize::from(columns >= 90);
+    }
+    let end = columns.saturating_sub(width(&right) + 1);
+    frame.put(row, end.max(column), &right, Style::Dim);
+}
+
+/// A text that fits, with a mark where it was cut.
+fn cut(text: &str, columns: usize, scene: &Scene<'_>) -> String {
+    let (all, _) = fit(text, columns);
+    if all.len() == text.len() || columns == 0 {
+        return all.to_owned();
+    }
+    let (part, _) = fit(text, columns - 1);
+    format!("{part}{}", scene.glyphs.more)
 }
 
 /// What a level is called, long and short.

@@ -42,6 +42,10 @@ pub enum Key {
     Delete,
     /// A function key, from 1.
     F(u8),
+    /// The mouse's wheel: up or, with true, down.
+    Wheel(bool),
+    /// Its first button, at that row and column.
+    Click(usize, usize),
 }
 
 /// The longest sequence that is waited for; a longer one is dropped.
@@ -136,6 +140,9 @@ fn decode_escape(bytes: &[u8]) -> Option<(usize, Option<Key>)> {
     let Some(end) = body.iter().position(|byte| (0x40..=0x7e).contains(byte)) else {
         return (bytes.len() > LONGEST).then_some((bytes.len(), None));
     };
+    if body.first() == Some(&b'<') {
+        return Some((2 + end + 1, mouse(&body[1..end], body[end])));
+    }
     let digits = body[..end].split(|&byte| byte == b';').next();
     let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u8>().ok());
     let key = match (body[end], number) {
@@ -144,6 +151,18 @@ fn decode_escape(bytes: &[u8]) -> Option<(usize, Option<Key>)> {
         (byte, _) => letter(byte),
     };
     Some((2 + end + 1, key))
+}
+
+/// What the mouse did: button, column and row, and `M` when it was pressed.
+fn mouse(body: &[u8], end: u8) -> Option<Key> {
+    let text = std::str::from_utf8(body).ok()?;
+    let numbers = text.split(';').map(|part| part.parse::<usize>().ok());
+    let [button, column, row] = numbers.collect::<Option<Vec<_>>>()?.try_into().ok()?;
+    match (button, end) {
+        (0, b'M') => Some(Key::Click(row.checked_sub(1)?, column.checked_sub(1)?)),
+        (64 | 65, b'M') => Some(Key::Wheel(button == 65)),
+        _ => None,
+    }
 }
 
 /// The key of a sequence that ends in a letter.
@@ -216,6 +235,20 @@ mod tests {
         for step in 1..=bytes.len() {
             assert_eq!(keys(bytes.as_bytes(), step), expected, "{step}");
         }
+    }
+
+    #[test]
+    fn the_mouse_clicks_and_turns() {
+        for step in 1..4 {
+            assert_eq!(
+                keys(b"\x1b[<0;7;3M\x1b[<0;7;3m\x1b[<64;1;1M\x1b[<65;1;1M", step),
+                [Key::Click(2, 6), Key::Wheel(false), Key::Wheel(true)]
+            );
+        }
+        assert_eq!(
+            keys(b"\x1b[<2;7;3M\x1b[<0;0;0M\x1b[<0;7M\x1b[<;;Mq", 64),
+            [Key::Char('q')]
+        );
     }
 
     #[test]

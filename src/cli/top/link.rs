@@ -10,9 +10,13 @@
 //! read and dropped. Must not: know the screen, or wait.
 
 use super::model::{Look, Table};
-use crate::cli::server::{export_request, Address, Connection, Event, ReplyParser};
-use crate::store::Zoom;
-use std::collections::VecDeque;
+use crate::cli::filter;
+use crate::cli::server::{
+    export_request, foreign, reason, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
+    SERVICE_UNKNOWN,
+};
+use crate::store::{Pattern, Zoom};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -22,12 +26,15 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may say nothing before it is connected to anew.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How long a server may be silent before it is connected to anew.
+const SILENCE: Duration = READ_TIMEOUT;
 /// The longest rest between two attempts to connect.
 const LONGEST_REST: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
 const MAX_WAITING: usize = 16;
+/// Sessions that may be counted with every sample. Of more, so many samples are left
+/// out that no more are counted on average.
+const COUNTED_AT_ONCE: usize = 5000;
 
 /// What is asked of every server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,70 @@ pub struct Question {
     pub level: Zoom,
     /// What its entries must fit.
     pub filters: Vec<Vec<u8>>,
+    /// Whether the sessions of its users are to be counted, which no server does.
+    pub counts_sessions: bool,
+}
+
+impl Question {
+    /// What the services of sessions must fit.
+    fn service(&self) -> Option<Pattern> {
+        filter::service(&self.filters)
+    }
+
+    /// Whether the server must know `service=`, because rows have no column for it.
+    fn needs_service(&self) -> bool {
+        !matches!(self.level, Zoom::Session | Zoom::Global) && self.service().is_some()
+    }
+
+    /// A table for its answers.
+    fn table(&self) -> Table {
+        Table::new(self.level, self.service())
+    }
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// The totals.
+    Global,
+    /// The level, of the question with that number.
+    Level(u64),
+    /// The count of sessions, likewise.
+    Sessions(u64),
+}
+
+/// Sessions being counted.
+#[derive(Debug, Default)]
+struct Count {
+    /// Where the user is in a row.
+    user: usize,
+    /// Those of each user so far.
+    users: HashMap<Box<[u8]>, u64>,
+    /// Those of all.
+    rows: usize,
+    /// Where the fields of a row are.
+    spans: Vec<(usize, usize)>,
+    /// Samples to leave out.
+    left_out: usize,
+}
+
+impl Count {
+    /// Counts a row.
+    fn row(&mut self, line: &mut [u8]) {
+        let user = split(line, &mut self.spans).get(self.user);
+        match self.users.get_mut(user) {
+            Some(count) => *count += 1,
+            None => drop(self.users.insert(user.into(), 1)),
+        }
+        self.rows += 1;
+    }
+
+    /// All are counted.
+    fn end(&mut self) -> HashMap<Box<[u8]>, u64> {
+        self.left_out = self.rows / COUNTED_AT_ONCE;
+        self.rows = 0;
+        std::mem::take(&mut self.users)
+    }
 }
 
 /// How a server is doing.
@@ -60,9 +131,12 @@ pub struct Server {
     state: State,
     /// The rest before the next attempt.
     rest: Duration,
-    /// Questions not answered yet: for the totals, or for a level with the
-    /// question's number.
-    waiting: VecDeque<Option<u64>>,
+    /// Questions not answered yet.
+    waiting: VecDeque<What>,
+    /// Whether it was found to know `service=`.
+    knows_service: bool,
+    /// The sessions of users.
+    count: Count,
     /// When something last came, or was asked after an answer.
     heard: Instant,
     /// When the answer that is being read began.
@@ -77,6 +151,11 @@ impl Server {
     /// Whether it is connected.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up(..))
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
     }
 
     /// What is wrong with it, if anything.
@@ -95,6 +174,12 @@ impl Server {
                 Some(format!("{why}, again in {secs}s"))
             }
         }
+    }
+
+    /// When it will have been silent for too long, if it owes an answer.
+    fn silent_at(&self) -> Option<Instant> {
+        let owes = self.is_up() && !self.waiting.is_empty();
+        owes.then(|| self.heard + SILENCE)
     }
 
     /// Why it is not connected, once that is known.
@@ -117,7 +202,7 @@ impl Server {
     }
 
     /// Sends a request, noting what is to come back.
-    fn send(&mut self, what: Option<u64>, level: Zoom, filters: &[Vec<u8>], now: Instant) {
+    fn send(&mut self, what: What, level: Zoom, filters: &[Vec<u8>], now: Instant) {
         let State::Up(connection, _) = &mut self.state else {
             return;
         };
@@ -152,31 +237,48 @@ impl Server {
         }
         self.heard = now;
         let mut whole = false;
-        while let Some(event) = parser.next()? {
+        while let Some(event) = parser.next_line()? {
             let Some(&what) = self.waiting.front() else {
                 return Err(io::Error::other("answer to nothing that was asked"));
             };
-            let table = match what {
-                None => Some(&mut self.global),
-                Some(asked) if asked == number => Some(&mut self.table),
-                Some(_) => None,
-            };
-            let is_end = matches!(event, Event::End | Event::Nothing);
-            if let Some(table) = table {
-                match event {
-                    Event::Header(names) => {
-                        self.answered = now;
-                        table.begin(&names);
-                    }
-                    Event::Row(row) => table.row(row, self.answered),
-                    Event::End => table.end(self.answered, window),
-                    Event::Nothing => {
-                        table.begin(&[]);
-                        table.end(now, window);
-                    }
+            if let Event::Header(names) = &event {
+                let level = match what {
+                    What::Global => Some(Zoom::Global),
+                    What::Level(asked) => (asked == number).then_some(self.table.level()),
+                    What::Sessions(_) => Some(Zoom::Session),
+                };
+                if let Some(why) = level.and_then(|level| foreign(level, names)) {
+                    return Err(io::Error::other(why));
                 }
-                whole |= is_end && what.is_some();
             }
+            let is_end = matches!(event, Event::End | Event::Nothing);
+            let table = match what {
+                What::Global => Some(&mut self.global),
+                What::Level(asked) => (asked == number).then_some(&mut self.table),
+                What::Sessions(_) => None,
+            };
+            match (event, table) {
+                (Event::Header(names), Some(table)) => {
+                    self.answered = now;
+                    table.begin(&names);
+                }
+                (Event::Row(line), Some(table)) => table.row(line, self.answered),
+                (Event::End, Some(table)) => table.end(self.answered, window),
+                (Event::Nothing, Some(table)) => {
+                    table.begin(&[]);
+                    table.end(now, window);
+                }
+                (event, None) if what == What::Sessions(number) => match event {
+                    Event::Header(names) => {
+                        let user = names.iter().position(|name| name == "user");
+                        self.count.user = user.unwrap_or(usize::MAX);
+                    }
+                    Event::Row(line) => self.count.row(line),
+                    _ => self.table.count_sessions(self.count.end()),
+                },
+                _ => {}
+            }
+            whole |= is_end && what == What::Level(number);
             if is_end {
                 self.waiting.pop_front();
             }
@@ -188,8 +290,9 @@ impl Server {
     }
 }
 
-/// What a connecting thread tells: which server, and its connection.
-type Connected = (usize, io::Result<Connection>);
+/// What a connecting thread tells: which server, its connection, and whether it was
+/// found to know `service=`.
+type Connected = (usize, io::Result<(Connection, bool)>);
 
 /// All servers.
 #[derive(Debug)]
@@ -221,8 +324,10 @@ impl Link {
             waiting: VecDeque::new(),
             heard: now,
             answered: now,
-            global: Table::new(Zoom::Global),
-            table: Table::new(question.level),
+            knows_service: false,
+            count: Count::default(),
+            global: Table::new(Zoom::Global, None),
+            table: question.table(),
         };
         let mut link = Link {
             servers: addresses.iter().map(server).collect(),
@@ -243,13 +348,19 @@ impl Link {
                 continue;
             }
             server.state = State::Connecting;
+            server.count = Count::default();
+            let needs_service = self.question.needs_service();
             let (address, connected) = (server.address.clone(), Arc::clone(&self.connected));
             let waker = self.waker.try_clone();
             let connect = move || {
                 let connection = address.connect(CONNECT_TIMEOUT).and_then(|connection| {
+                    if needs_service && !address.knows_service()? {
+                        return Err(io::Error::other(SERVICE_UNKNOWN));
+                    }
                     connection.set_nonblocking(true)?;
-                    Ok(connection)
+                    Ok((connection, needs_service))
                 });
+                let connection = connection.map_err(|error| io::Error::other(reason(&error)));
                 // Nobody panics with the list in hand.
                 if let Ok(mut told) = connected.lock() {
                     told.push((index, connection));
@@ -268,9 +379,26 @@ impl Link {
         self.question = question;
         self.number += 1;
         for index in 0..self.servers.len() {
-            self.servers[index].table = Table::new(self.question.level);
+            let server = &mut self.servers[index];
+            server.table = self.question.table();
+            server.count = Count::default();
+            let is_refused = matches!(&server.state, State::Down(_, why) if why == SERVICE_UNKNOWN);
+            let is_unsure = self.question.needs_service() && !server.knows_service;
+            if is_refused || is_unsure && server.is_up() {
+                // Connected to anew, which finds that out.
+                server.lose(String::new(), now);
+                server.state = State::Down(now, String::new());
+                server.rest = Duration::from_secs(1);
+            }
             self.ask_one(index, now);
         }
+        self.connect(now);
+    }
+
+    /// Whether the sessions of users are to be counted from now on: that depends on the
+    /// columns that are shown.
+    pub fn count_sessions(&mut self, on: bool) {
+        self.question.counts_sessions = on;
     }
 
     /// Asks the servers that have answered everything.
@@ -279,9 +407,25 @@ impl Link {
             let server = &mut self.servers[index];
             if server.waiting.is_empty() {
                 self.ask_one(index, now);
-            } else if now.saturating_duration_since(server.heard) > SILENCE {
-                server.lose("server does not answer".to_owned(), now);
             }
+        }
+    }
+
+    /// Gives up servers that owe an answer and have been silent for too long; for when
+    /// what has come has been read.
+    pub fn give_up_silent(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            if server.silent_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            let secs = SILENCE.as_secs();
+            let is_cut =
+                matches!(&server.state, State::Up(_, parser) if !parser.is_between_replies());
+            let why = match is_cut {
+                true => format!("its reply has no end: nothing came for {secs} s"),
+                false => format!("no answer for {secs} s"),
+            };
+            server.lose(why, now);
         }
     }
 
@@ -289,9 +433,22 @@ impl Link {
     fn ask_one(&mut self, index: usize, now: Instant) {
         let server = &mut self.servers[index];
         if server.waiting.len() < MAX_WAITING {
-            server.send(None, Zoom::Global, &[], now);
-            let Question { level, filters } = &self.question;
-            server.send(Some(self.number), *level, filters, now);
+            server.send(What::Global, Zoom::Global, &[], now);
+            let Question { level, filters, .. } = &self.question;
+            if self.question.counts_sessions {
+                match server.count.left_out.checked_sub(1) {
+                    Some(left) => server.count.left_out = left,
+                    None => {
+                        // A session may have been silent for longer than its user.
+                        let mut filters = filters.clone();
+                        filters.retain(|filter| !filter.starts_with(b"since="));
+                        filters.push(b"connected".to_vec());
+                        let what = What::Sessions(self.number);
+                        server.send(what, Zoom::Session, &filters, now);
+                    }
+                }
+            }
+            server.send(What::Level(self.number), *level, filters, now);
         }
     }
 
@@ -305,7 +462,8 @@ impl Link {
         for (index, connection) in told.unwrap_or_default() {
             let server = &mut self.servers[index];
             match connection {
-                Ok(connection) => {
+                Ok((connection, knows_service)) => {
+                    server.knows_service |= knows_service;
                     server.state = State::Up(connection, Box::default());
                     self.ask_one(index, now);
                 }
@@ -327,6 +485,11 @@ impl Link {
             .spark(look, |figures| column.number(figures));
     }
 
+    /// For a thread to write to when it has a result.
+    pub fn waker(&self) -> io::Result<UnixStream> {
+        self.waker.try_clone()
+    }
+
     /// The descriptor that is readable when a thread has connected.
     pub fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
@@ -341,14 +504,18 @@ impl Link {
         })
     }
 
-    /// When the next attempt to connect is due.
+    /// When the next attempt to connect is due, or a server is given up.
     pub fn deadline(&self) -> Option<Instant> {
         let servers = self.servers.iter();
-        servers
-            .filter_map(|server| match server.state {
-                State::Down(until, _) => Some(until),
-                _ => None,
-            })
-            .min()
+        let attempts = servers.filter_map(|server| match server.state {
+            State::Down(until, _) => Some(until),
+            _ => None,
+        });
+        attempts.chain(self.silence_deadline()).min()
+    }
+
+    /// When a server is given up.
+    pub fn silence_deadline(&self) -> Option<Instant> {
+        self.servers.iter().filter_map(Server::silent_at).min()
     }
 }

@@ -12,6 +12,9 @@
 //! | `column` | the table of columns: cells, titles, sorts, SORT |
 //! | `filter`, `typing` | what people type, as filters and lines |
 //! | `number`, `glyphs` | numbers and signs as people read them |
+//! | `kick` | sessions ended by doveadm |
+//! | `process` | how long a process has been running |
+//! | `state` | what is remembered from one time to the next |
 //!
 //! Must not: leave the terminal other than it was, whatever happens.
 
@@ -22,19 +25,23 @@ mod filter;
 mod glyphs;
 mod header;
 mod keys;
+mod kick;
 mod link;
 mod model;
 mod number;
 mod paint;
 mod popup;
+mod process;
 mod rows;
 mod screen;
+mod state;
 mod table;
 mod typing;
 mod view;
 
 use super::fatal::Fatal;
 use super::options::TopOptions;
+use super::server::choose;
 use std::env;
 use std::io::{self, IsTerminal};
 use view::View;
@@ -44,23 +51,31 @@ use view::View;
 /// # Errors
 /// A wrong SORT, a terminal that cannot be used, and in batch mode that no
 /// server answers.
-pub fn run(options: TopOptions) -> Result<(), Fatal> {
+pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let sort = options.sort.as_deref();
-    let view = View::new(
+    let mut view = View::new(
         options.bytes,
         options.level,
         &options.filters,
         options.delay,
         sort,
     )
-    .map_err(|sort| Fatal::Usage(format!("top: there is no field {sort} to sort by")))?;
+    .map_err(|why| Fatal::Usage(format!("top: {why}")))?;
+    options.servers = choose(&options.servers)?;
     // A dumb terminal cannot place its cursor: it gets frames of text, too.
     let dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     let plain = options.batch || options.format.is_some();
     if plain || dumb || !io::stdout().is_terminal() {
         batch::run(&options, view)
     } else {
-        screen::run(&options, view)
+        if options.remembers {
+            state::load(&mut view, (options.level.is_some(), options.sort.is_some()));
+        }
+        let view = screen::run(&options, view)?;
+        if options.remembers {
+            state::save(&view);
+        }
+        Ok(())
     }
 }
 

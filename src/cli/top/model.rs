@@ -2,9 +2,15 @@
 //!
 //! Owns: a [`Table`], the entries that one question to one server has listed,
 //! from sample to sample. For each entry it keeps what the server says now and
-//! sums of our own that only grow: a sample adds how far each counter moved on.
-//! Snapshots of the sums, a sixth of a window apart, are what a rate looks back
-//! to.
+//! how far its counters moved between snapshots, which are a sixth of a window
+//! apart. A rate adds up what moved since one of them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `entry` | an entry, and the order of entries by name |
+//! | `texts` | its texts in one piece of memory |
+//! | `moves` | how far its numbers moved lately, in few bytes |
+//! | `figures` | its numbers as they are shown |
 //!
 //! What a counter moved on by, so that no rate is ever negative:
 //! - it grew: the difference;
@@ -16,27 +22,49 @@
 //! all it has counted is new. Before there was such a sample, after a lost
 //! connection or after another question, its rate begins where it is first seen.
 //!
+//! Invariants: the work of a sample is linear in its rows, whatever they are. An
+//! entry is found by a keyed hash of its key (with 64 bits, of a million entries two
+//! share one in one case of thirty million). Commands have no id: those that are alike
+//! are *twins*, found by their order, which a list keeps. A row that stands where it
+//! stood in the last sample and is the same, by a keyed hash of the line, is not even
+//! taken apart.
+//!
 //! Time is passed in. Must not: know servers, sorting or the screen.
 
-use super::column::{is_time, value_index, VALUES};
-use crate::cli::server::Row;
-use crate::store::Zoom;
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+mod entry;
+mod figures;
+mod moves;
+mod texts;
 
-/// Snapshots of an entry: enough for a window in sixths.
+pub use entry::{by_name, texts, Entry, Phase};
+pub use figures::{Figures, Look};
+
+use super::column::{is_time, value_index, SESSIONS, VALUES};
+use crate::cli::server::split;
+use crate::store::{Pattern, Zoom};
+use figures::Moved;
+use moves::Moves;
+use std::collections::hash_map::RandomState;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::time::{Duration, Instant};
+use texts::Texts;
+
+/// Snapshots that are known: enough for a window in sixths.
 const SLOTS: usize = 8;
 /// How long an entry that is gone, or new, is marked as such.
 pub const FADING: Duration = Duration::from_millis(3500);
 /// Points of an entry's sparkline.
 pub const POINTS: usize = 120;
+/// No entry.
+const NONE: u32 = u32::MAX;
 
 /// What a column of the reply is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     /// Not kept.
     Ignored,
-    /// A text of the entry, by its place in [`texts`].
+    /// A text of the entry, by its place in [`texts()`].
     Text(usize),
     /// A number of the reading.
     Value(usize),
@@ -46,50 +74,32 @@ enum Slot {
     Updated,
 }
 
-/// The texts of a level's entries, by the names of protocol.md, and how many of
-/// them make the entry's key.
-pub fn texts(level: Zoom) -> (&'static [&'static str], usize) {
-    match level {
-        Zoom::Command => (&["session", "cmd", "args", "user"], 3),
-        Zoom::Session => (&["session", "user", "service", "ip", "pid"], 1),
-        Zoom::User => (&["user"], 1),
-        Zoom::Domain => (&["domain"], 1),
-        Zoom::Ip => (&["ip"], 1),
-        Zoom::Global => (&[], 0),
-    }
+/// The twins of one key.
+#[derive(Debug)]
+struct Twins {
+    /// The first and the last.
+    ends: [u32; 2],
+    /// The first that may not have been listed in `sample` yet.
+    next: u32,
+    /// The sample of `next`.
+    sample: u64,
 }
 
-/// One entry.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its texts, in the order of [`texts`].
-    pub texts: Vec<Box<[u8]>>,
-    /// What the server says now.
-    pub values: [u64; VALUES],
-    /// When it was made or cleared, in seconds since 1970; 0 where that is not
-    /// told.
-    reset_secs: u64,
-    /// When it was updated, in microseconds since 1970.
-    pub updated_micros: u64,
-    /// How far the counters moved on since we look.
-    sums: [u64; VALUES],
-    /// The sums at the last snapshots: [`SLOTS`] times [`VALUES`].
-    snapshots: Vec<u64>,
-    /// The snapshots taken before it came.
-    born: u64,
-    /// When counting began, if that is later than a snapshot: an entry not
-    /// known to be new.
-    known_since: Option<Instant>,
-    /// The last sample that listed it.
-    seen: u64,
-    /// When it was first listed; `None` for those that were there at once.
-    pub new_since: Option<Instant>,
-    /// When it was no longer listed.
-    pub gone_since: Option<Instant>,
-    /// The numbers of the watched column, the last one at `spark_end`.
-    spark: Vec<f32>,
-    /// The sample of the last point.
-    spark_end: u64,
+impl Twins {
+    /// The first that the sample has not listed yet.
+    fn next(&mut self, entries: &[Option<Entry>], sample: u64) -> Option<u32> {
+        if self.sample != sample {
+            (self.next, self.sample) = (self.ends[0], sample);
+        }
+        // Others were found where they stood before. No twin is passed twice.
+        while let Some(Some(entry)) = entries.get(self.next as usize) {
+            if entry.seen != sample {
+                return Some(self.next);
+            }
+            self.next = entry.twins[1];
+        }
+        None
+    }
 }
 
 /// The entries of one question to one server.
@@ -97,13 +107,35 @@ pub struct Entry {
 pub struct Table {
     /// The level asked for.
     level: Zoom,
-    /// The entries by key.
-    entries: HashMap<Box<[u8]>, Entry>,
+    /// Of sessions, the services that are wanted: Dovecot's own server lists all.
+    service: Option<Pattern>,
+    /// The entries, and places where one was.
+    entries: Vec<Option<Entry>>,
+    /// Those places.
+    free: Vec<u32>,
+    /// The entries of each hash of a key.
+    by_key: HashMap<u64, Twins>,
+    /// All entries by name, but `added`.
+    order: Vec<u32>,
+    /// Entries added since they were put in order.
+    added: Vec<u32>,
+    /// Entries made so far.
+    made: u32,
+    /// Makes hashes of keys, and the seed of those of lines.
+    hasher: RandomState,
+    /// The seed.
+    seed: u64,
     /// What the columns of the reply are.
     slots: Vec<Slot>,
     /// Samples begun so far.
     sample: u64,
-    /// When each sample that is still of use was taken; the last one last.
+    /// The entry that would come next if nothing has changed.
+    expected: u32,
+    /// The entry of the last row.
+    last: u32,
+    /// The entry of the first row.
+    first: u32,
+    /// When the last whole sample was taken.
     sampled: Option<Instant>,
     /// When the snapshots were taken, by number; the last [`SLOTS`] of them.
     taken: Vec<(u64, Instant)>,
@@ -111,89 +143,52 @@ pub struct Table {
     snapshots: u64,
     /// The last sample was whole, of the same question and connection.
     continuous: bool,
-    /// Built for each row: its key.
-    key: Vec<u8>,
-}
-
-/// How numbers are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Totals since the server counts.
-    Totals,
-    /// Rates over so much time.
-    Rates(Duration),
-}
-
-/// An entry's numbers as they are to be shown.
-#[derive(Debug)]
-pub struct Figures<'a> {
-    /// What the server says now.
-    pub values: &'a [u64; VALUES],
-    /// When it was updated, in microseconds since 1970.
-    pub updated_micros: u64,
-    /// How far they moved; `None` for totals.
-    moved: Option<Moved<'a>>,
-}
-
-/// How far an entry's numbers moved in a time.
-#[derive(Debug)]
-struct Moved<'a> {
-    /// The sums now.
-    now: &'a [u64; VALUES],
-    /// The sums then; none: the entry began in between, at zero.
-    then: Option<&'a [u64]>,
-    /// The seconds in between; 0: not known yet.
-    secs: f64,
-}
-
-impl Figures<'_> {
-    /// A number of the reading, or its rate a second.
-    pub fn number(&self, value: usize) -> f64 {
-        match &self.moved {
-            None => self.values[value] as f64,
-            Some(moved) if moved.secs <= 0.0 => 0.0,
-            Some(moved) => {
-                let then = moved.then.map_or(0, |then| then[value]);
-                (moved.now[value] - then) as f64 / moved.secs
-            }
-        }
-    }
-
-    /// Whether these are totals.
-    pub fn is_total(&self) -> bool {
-        self.moved.is_none()
-    }
-
-    /// Whether there is no rate yet.
-    pub fn is_unknown(&self) -> bool {
-        self.moved.as_ref().is_some_and(|moved| moved.secs <= 0.0)
-    }
-
-    /// Whether anything moved; of totals, whether anything was counted.
-    pub fn is_active(&self) -> bool {
-        (0..VALUES).any(|value| self.number(value) > 0.0)
-    }
+    /// Sessions of each user, where they are counted.
+    sessions: Option<HashMap<Box<[u8]>, u64>>,
+    /// Built for each row: where its fields are.
+    spans: Vec<(usize, usize)>,
+    /// Built for each row: its key, what moved.
+    scratch: Vec<u8>,
 }
 
 impl Table {
-    /// An empty one.
-    pub fn new(level: Zoom) -> Table {
+    /// An empty one; of sessions only those of services that fit.
+    pub fn new(level: Zoom, service: Option<Pattern>) -> Table {
+        let hasher = RandomState::new();
         Table {
             level,
-            entries: HashMap::new(),
+            service: service.filter(|_| level == Zoom::Session),
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            order: Vec::new(),
+            added: Vec::new(),
+            made: 0,
+            seed: hasher.hash_one(0) | 1,
+            hasher,
             slots: Vec::new(),
             sample: 0,
+            expected: NONE,
+            last: NONE,
+            first: NONE,
             sampled: None,
             taken: Vec::new(),
             snapshots: 0,
             continuous: false,
-            key: Vec::new(),
+            sessions: None,
+            spans: Vec::new(),
+            scratch: Vec::new(),
         }
     }
 
+    /// The level.
+    pub fn level(&self) -> Zoom {
+        self.level
+    }
+
     /// All entries, those that are gone for a moment included.
-    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.entries.iter().map(|(key, entry)| (&**key, entry))
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().flatten()
     }
 
     /// When the last whole sample was taken.
@@ -225,17 +220,63 @@ impl Table {
                 None => value_index(name).map_or(Slot::Ignored, Slot::Value),
             },
         };
-        self.slots.clear();
-        self.slots.extend(names.iter().map(slot));
+        let slots: Vec<Slot> = names.iter().map(slot).collect();
+        // Other columns: a line that is the same means something else.
+        self.expected = if slots == self.slots {
+            self.first
+        } else {
+            NONE
+        };
+        self.slots = slots;
+        (self.last, self.first) = (NONE, NONE);
         self.sample += 1;
     }
 
-    /// A row of the sample.
-    pub fn row(&mut self, row: Row<'_>, now: Instant) {
+    /// A row of the sample, which is unescaped in place.
+    pub fn row(&mut self, line: &mut [u8], now: Instant) {
+        let print = hash_line(line, self.seed);
+        let is_same = |entry: &Entry| {
+            entry.print == print
+                && entry.seen + 1 == self.sample
+                && !matches!(entry.phase, Phase::Gone(_))
+        };
+        let at = self.expected;
+        let found = self.entries.get(at as usize).and_then(Option::as_ref);
+        let at = match found.is_some_and(is_same) {
+            true => at,
+            false => match self.changed_row(line, now) {
+                Some(at) => at,
+                None => return,
+            },
+        };
+        if let Some(Some(last)) = self.entries.get_mut(self.last as usize) {
+            last.behind = at;
+        } else {
+            self.first = at;
+        }
+        self.last = at;
+        let sample = self.sample;
+        let entry = self.entry_mut(at);
+        entry.seen = sample;
+        entry.print = print;
+        self.expected = entry.behind;
+    }
+
+    /// The entry at a place where one is.
+    fn entry_mut(&mut self, at: u32) -> &mut Entry {
+        self.entries[at as usize]
+            .as_mut()
+            .expect("an entry's place")
+    }
+
+    /// A row that has changed or stands elsewhere: its entry, which is made if it is
+    /// new. `None` for one that is not wanted.
+    fn changed_row(&mut self, line: &mut [u8], now: Instant) -> Option<u32> {
         let (names, keys) = texts(self.level);
         let mut texts = [&b""[..]; 5];
         let mut values = [0; VALUES];
         let (mut reset_secs, mut updated_micros) = (0, 0);
+        let row = split(line, &mut self.spans);
         for (&slot, field) in self.slots.iter().zip(row.fields()) {
             match slot {
                 Slot::Ignored => {}
@@ -246,84 +287,118 @@ impl Table {
                 Slot::Updated => updated_micros = micros(field),
             }
         }
-        self.key.clear();
-        for text in &texts[..keys] {
-            self.key.extend_from_slice(text);
-            self.key.push(0);
-        }
-        let sample = self.sample;
-        // Commands have no id: the same one twice is told apart by a number.
-        let mut twin = 0u32;
-        while self
-            .entries
-            .get(&*self.key)
-            .is_some_and(|entry| entry.seen == sample)
-        {
-            self.key
-                .truncate(self.key.len() - if twin == 0 { 0 } else { 4 });
-            twin += 1;
-            self.key.extend_from_slice(&twin.to_be_bytes());
-        }
-        if let Some(entry) = self.entries.get_mut(&*self.key) {
-            entry.seen = sample;
-            if entry.gone_since.take().is_some() && self.continuous {
-                entry.new_since = Some(now);
+        if let Some(pattern) = &self.service {
+            // A session's third text.
+            if !pattern.matches(texts[2], &mut 0) {
+                return None;
             }
-            let was_reset = entry.reset_secs != reset_secs;
-            for ((sum, old), new) in entry.sums.iter_mut().zip(&mut entry.values).zip(values) {
-                let moved = if was_reset {
-                    new
-                } else {
-                    new.saturating_sub(*old)
-                };
-                *sum = sum.saturating_add(moved);
-                *old = new;
-            }
-            entry.reset_secs = reset_secs;
-            entry.updated_micros = updated_micros;
-            return;
         }
-        let texts = texts[..names.len()]
-            .iter()
-            .map(|&text| text.into())
-            .collect();
-        let is_new = self.continuous;
-        let entry = Entry {
-            texts,
-            values,
-            reset_secs,
-            updated_micros,
-            sums: if is_new { values } else { [0; VALUES] },
-            snapshots: vec![0; SLOTS * VALUES],
-            born: self.snapshots,
-            known_since: (!is_new).then_some(now),
-            seen: sample,
-            new_since: is_new.then_some(now),
-            gone_since: None,
-            spark: Vec::new(),
-            spark_end: 0,
+        let hash = self.hasher.hash_one(&texts[..keys]);
+        let twins = self.by_key.get_mut(&hash);
+        let known = twins.and_then(|twins| twins.next(&self.entries, self.sample));
+        if let Some(sessions) = &self.sessions {
+            values[SESSIONS] = sessions.get(texts[0]).copied().unwrap_or(0);
+        }
+        let (snapshots, is_new) = (self.snapshots, self.continuous);
+        // How many sessions there are now is no event.
+        let mut moved = values;
+        moved[SESSIONS] = 0;
+        let Some(at) = known else {
+            let mut moves = Moves::default();
+            if is_new {
+                moves.add(snapshots, moved, &mut self.scratch);
+            }
+            let entry = Entry {
+                id: self.made,
+                rank: NONE,
+                texts: Texts::new(&texts[..names.len()]),
+                text_count: names.len() as u8,
+                values,
+                reset_secs,
+                updated_micros,
+                moves,
+                known_since: (!is_new).then_some(now),
+                seen: 0,
+                phase: if is_new { Phase::New(now) } else { Phase::Old },
+                spark: Box::default(),
+                spark_end: 0,
+                hash,
+                print: 0,
+                behind: NONE,
+                twins: [NONE; 2],
+            };
+            return Some(self.insert(entry));
         };
-        self.entries.insert(self.key.as_slice().into(), entry);
+        let entry = self.entries[at as usize]
+            .as_mut()
+            .expect("an entry's place");
+        if let Phase::Gone(_) = entry.phase {
+            entry.phase = if is_new { Phase::New(now) } else { Phase::Old };
+        }
+        if entry.reset_secs == reset_secs {
+            for (new, old) in moved.iter_mut().zip(entry.values) {
+                *new = new.saturating_sub(old);
+            }
+        }
+        entry.moves.add(snapshots, moved, &mut self.scratch);
+        entry.values = values;
+        entry.reset_secs = reset_secs;
+        entry.updated_micros = updated_micros;
+        Some(at)
+    }
+
+    /// Adds an entry behind its twins.
+    fn insert(&mut self, mut entry: Entry) -> u32 {
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => {
+                self.entries.push(None);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        let twins = self.by_key.entry(entry.hash).or_insert(Twins {
+            ends: [at, NONE],
+            next: NONE,
+            sample: self.sample,
+        });
+        entry.twins = [twins.ends[1], NONE];
+        let before = std::mem::replace(&mut twins.ends[1], at);
+        if let Some(Some(before)) = self.entries.get_mut(before as usize) {
+            before.twins[1] = at;
+        }
+        self.entries[at as usize] = Some(entry);
+        self.made = self.made.wrapping_add(1);
+        self.added.push(at);
+        at
+    }
+
+    /// Takes an entry out.
+    fn remove(&mut self, at: u32) {
+        let entry = self.entries[at as usize].take().expect("an entry's place");
+        let [before, behind] = entry.twins;
+        let twins = self.by_key.get_mut(&entry.hash).expect("its twins");
+        match self.entries.get_mut(before as usize) {
+            Some(Some(before)) => before.twins[1] = behind,
+            _ => twins.ends[0] = behind,
+        }
+        match self.entries.get_mut(behind as usize) {
+            Some(Some(behind)) => behind.twins[0] = before,
+            _ => twins.ends[1] = before,
+        }
+        if twins.ends == [NONE; 2] {
+            self.by_key.remove(&entry.hash);
+        }
+        self.free.push(at);
     }
 
     /// The sample is whole: it was taken at `now`. Snapshots are to serve a
     /// window of this length.
     pub fn end(&mut self, now: Instant, window: Duration) {
         let sample = self.sample;
-        self.entries.retain(|_, entry| {
-            if entry.seen != sample && entry.gone_since.is_none() {
-                entry.gone_since = Some(now);
-            }
-            entry.gone_since.is_none_or(|gone| now - gone < FADING)
-        });
         let step = window.as_secs_f64() / (SLOTS - 2) as f64;
         // A turn that comes a little early must not double the distance.
         let due = |last: Instant| (now - last).as_secs_f64() >= step * 0.9;
         if self.taken.last().is_none_or(|&(_, last)| due(last)) {
-            let slot = (self.snapshots % SLOTS as u64) as usize * VALUES;
-            for entry in self.entries.values_mut() {
-                entry.snapshots[slot..slot + VALUES].copy_from_slice(&entry.sums);
-            }
             self.taken.push((self.snapshots, now));
             self.snapshots += 1;
             if self.taken.len() > SLOTS {
@@ -332,6 +407,60 @@ impl Table {
         }
         self.sampled = Some(now);
         self.continuous = true;
+        let base = self.base(window).map(|(number, _)| number);
+        let mut over = Vec::new();
+        for (at, entry) in (0..).zip(&mut self.entries) {
+            let Some(entry) = entry else {
+                continue;
+            };
+            if entry.seen != sample {
+                match entry.phase {
+                    Phase::Gone(since) if now - since >= FADING => over.push(at),
+                    Phase::Gone(_) => {}
+                    _ => entry.phase = Phase::Gone(now),
+                }
+            }
+            if let Some(base) = base.filter(|_| !entry.moves.is_empty()) {
+                entry.moves.forget(base);
+            }
+        }
+        over.iter().for_each(|&at| self.remove(at));
+        self.put_in_order(!over.is_empty());
+    }
+
+    /// Gives every entry its rank, if any came or went.
+    fn put_in_order(&mut self, has_removed: bool) {
+        if !has_removed && self.added.is_empty() {
+            return;
+        }
+        let (entries, level) = (&self.entries, self.level);
+        let at = |at: u32| entries[at as usize].as_ref();
+        // A place that was taken again is among the added ones.
+        let mut added = std::mem::take(&mut self.added);
+        added.retain(|&place| at(place).is_some());
+        let is_old = |place: &u32| at(*place).is_some_and(|entry| entry.rank != NONE);
+        self.order.retain(is_old);
+        let names = |a: &u32, b: &u32| match (at(*a), at(*b)) {
+            (Some(a), Some(b)) => by_name(level, a, b),
+            _ => std::cmp::Ordering::Equal,
+        };
+        added.sort_unstable_by(names);
+        // Two sorted runs, which a stable sort merges.
+        self.order.extend_from_slice(&added);
+        self.order.sort_by(names);
+        for (rank, &place) in (0..).zip(&self.order) {
+            if let Some(entry) = &mut self.entries[place as usize] {
+                entry.rank = rank;
+            }
+        }
+    }
+
+    /// Sets how many connected sessions each user has, which no server reports.
+    pub fn count_sessions(&mut self, counted: HashMap<Box<[u8]>, u64>) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.values[SESSIONS] = counted.get(entry.text(0)).copied().unwrap_or(0);
+        }
+        self.sessions = Some(counted);
     }
 
     /// The snapshot a rate looks back to: the youngest that is a window old,
@@ -342,6 +471,16 @@ impl Table {
         let old_enough = |taken: Instant| (now - taken).as_secs_f64() >= window.as_secs_f64() * 0.9;
         let youngest = before().rev().find(|(_, taken)| old_enough(*taken));
         youngest.or_else(|| before().next()).copied()
+    }
+
+    /// Whether anything of an entry moved within a window.
+    pub fn is_active(&self, entry: &Entry, window: Duration) -> bool {
+        let is_here = !matches!(entry.phase, Phase::Gone(_));
+        is_here
+            && !entry.moves.is_empty()
+            && self
+                .base(window)
+                .is_some_and(|(number, _)| entry.moves.any_since(number))
     }
 
     /// An entry's numbers. Those of an entry that is gone stand still: no rate.
@@ -359,48 +498,50 @@ impl Table {
 
     /// How far an entry's numbers moved in the window.
     fn moved<'a>(&self, entry: &'a Entry, window: Duration) -> Moved<'a> {
-        let now = &entry.sums;
         let Some(((number, taken), sampled)) = self.base(window).zip(self.sampled) else {
-            let (then, secs) = (None, 0.0);
-            return Moved { now, then, secs };
-        };
-        let slot = (number % SLOTS as u64) as usize * VALUES;
-        let then = match entry.gone_since {
-            Some(_) => Some(&now[..]),
-            None => (entry.born <= number).then(|| &entry.snapshots[slot..slot + VALUES]),
+            return Moved {
+                moves: None,
+                since: None,
+                secs: 0.0,
+            };
         };
         let since = entry.known_since.map_or(taken, |known| known.max(taken));
-        let secs = sampled.saturating_duration_since(since).as_secs_f64();
-        Moved { now, then, secs }
+        let is_gone = matches!(entry.phase, Phase::Gone(_));
+        Moved {
+            moves: (!is_gone && !entry.moves.is_empty()).then_some(&entry.moves),
+            since: Some(number),
+            secs: sampled.saturating_duration_since(since).as_secs_f64(),
+        }
     }
 
     /// Adds a point to every sparkline: `number` of each entry's figures.
     pub fn spark(&mut self, look: Look, number: impl Fn(&Figures<'_>) -> f64) {
-        let points: Vec<f32> = self
-            .entries
-            .values()
-            .map(|entry| number(&self.figures(entry, look)) as f32)
-            .collect();
-        for (entry, point) in self.entries.values_mut().zip(points) {
+        for at in 0..self.entries.len() {
+            let Some(entry) = &self.entries[at] else {
+                continue;
+            };
+            let point = number(&self.figures(entry, look)) as f32;
+            let sample = self.sample;
+            let entry = self.entry_mut(at as u32);
             // Most entries do nothing and need no line.
             if entry.spark.is_empty() && point == 0.0 {
                 continue;
             }
             if entry.spark.is_empty() {
-                entry.spark = vec![0.0; POINTS];
-                entry.spark_end = self.sample;
+                entry.spark = vec![0; POINTS].into();
+                entry.spark_end = sample;
             }
-            let skipped = (entry.spark_end + 1..self.sample).rev().take(POINTS);
-            skipped.for_each(|at| entry.spark[at as usize % POINTS] = 0.0);
-            entry.spark[self.sample as usize % POINTS] = point;
-            entry.spark_end = self.sample;
+            let skipped = (entry.spark_end + 1..sample).rev().take(POINTS);
+            skipped.for_each(|at| entry.spark[at as usize % POINTS] = 0);
+            entry.spark[sample as usize % POINTS] = (point.to_bits() >> 16) as u16;
+            entry.spark_end = sample;
         }
     }
 
     /// Forgets all sparklines: another column is watched.
     pub fn forget_sparks(&mut self) {
-        for entry in self.entries.values_mut() {
-            entry.spark = Vec::new();
+        for entry in self.entries.iter_mut().flatten() {
+            entry.spark = Box::default();
         }
     }
 
@@ -412,13 +553,35 @@ impl Table {
         }
         let end = entry.spark_end as usize + POINTS;
         (end + 1 - count..=end)
-            .map(|at| entry.spark[at % POINTS])
+            .map(|at| f32::from_bits(u32::from(entry.spark[at % POINTS]) << 16))
             .collect()
     }
 }
 
+/// A hash of a line, in which nothing is to be found by who does not know the seed.
+fn hash_line(line: &[u8], seed: u64) -> u64 {
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * u128::from(seed);
+        (product as u64) ^ (product >> 64) as u64
+    };
+    let words = line.chunks_exact(8);
+    let rest = words.remainder();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    let hash = words.fold(line.len() as u64, |hash, bytes| mix(hash, word(bytes)));
+    mix(mix(hash, word(&last)), seed)
+}
+
 /// A number as a server writes it; what is none counts as far as it is one.
 fn digits(field: &[u8]) -> u64 {
+    // As many as always fit.
+    const FEW: usize = 18;
+    if field.len() <= FEW && field.iter().all(u8::is_ascii_digit) {
+        return field
+            .iter()
+            .fold(0, |number, &byte| number * 10 + u64::from(byte - b'0'));
+    }
     let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
     digits.fold(0u64, |number, &byte| {
         number

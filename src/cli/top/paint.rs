@@ -13,7 +13,7 @@ use super::number;
 use super::popup;
 use super::rows::{Line, Lines};
 use super::table::{layout, table_row, text_columns, text_of, titles, Shares};
-use super::view::{Mode, View};
+use super::view::{Hit, Mode, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use crate::sys::terminal::Size;
@@ -39,6 +39,7 @@ pub const LOW: usize = 16;
 /// Draws the screen.
 pub fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
     let mut frame = Frame::new(size);
+    view.targets.clear();
     let lines = scene.lines.all(view);
     let mut row = header(&mut frame, view, scene, lines.len());
     let spark = size.rows >= LOW;
@@ -50,11 +51,17 @@ pub fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
     let layout = layout(view, scene, page, size.columns);
     titles(&mut frame, row, view, scene, &layout);
     let first = view.offset;
-    let shares = Shares::of(view, scene, &layout, &lines);
+    let shares = Shares::of(view, &layout, &lines);
     for (at, line) in page.iter().enumerate() {
         row += 1;
         let selected = first + at == view.cursor;
         table_row(&mut frame, row, view, scene, &layout, line, &shares);
+        view.targets.push(Target {
+            row,
+            begin: 0,
+            end: size.columns,
+            hit: Hit::Row(first + at),
+        });
         if selected {
             frame.restyle(row, Style::Cursor);
         }
@@ -90,6 +97,7 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
         (true, _, _) => "nothing is active now (a: show all)",
         (_, false, _) => "nothing fits the filter (Esc: drop it)",
         (_, _, Zoom::Session) => "no connected sessions",
+        (_, _, Zoom::Command) if view.opened().is_some() => "no commands of this session are kept",
         (_, _, Zoom::Command) => "no commands",
         _ => "nothing counted yet",
     }
@@ -153,7 +161,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
             _ if !view.message.is_empty() => view.message.clone(),
             "/" if text.is_empty() => "part of a name, * and ?".to_owned(),
             "/" => format!("{count} found  n next  N previous"),
-            _ => "part of a name, * and ?, or user= domain= ip= session= since=".to_owned(),
+            _ => "part of a name, * and ?, or user= domain= ip= service= since=".to_owned(),
         };
         frame.put(row, column, &hint, Style::Dim);
         return;
@@ -183,6 +191,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
         ("p", "pause"),
         ("c", "columns"),
         ("i", "details"),
+        ("K", "kick"),
         ("+-", "speed"),
     ];
     let mut column = 1;

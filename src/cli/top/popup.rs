@@ -2,14 +2,18 @@
 
 use super::draw::{Frame, Style};
 use super::header::title;
+use super::kick::Kick;
 use super::model::{texts, Look};
+use super::number;
 use super::paint::Scene;
+use super::process::running_secs;
 use super::rows::Line;
 use super::view::{Mode, View};
 use crate::cli::width::{fit, visible, width};
+use crate::store::Zoom;
 
 /// The text of the help: a key and what it does; no key: a heading.
-const HELP: [(&str, &str); 33] = [
+const HELP: [(&str, &str); 38] = [
     ("", "Look"),
     (
         "1-6 F1-F6 Tab",
@@ -30,10 +34,20 @@ const HELP: [(&str, &str); 33] = [
     ("p Space", "pause"),
     ("+ -", "faster, slower"),
     ("q ^C", "quit;  ^Z suspend"),
+    (
+        "wheel, click",
+        "select; click again: open; titles sort, levels show",
+    ),
+    ("", "Act"),
+    (
+        "K",
+        "end sessions: shows the command doveadm kick, and asks",
+    ),
     ("", "Find"),
     ("/", "search as you type; n next, N previous"),
     ("\\", "filter by a part of the name, * and ?, or by"),
-    ("", "  user= domain= session= ip=ADDR/BITS since= connected"),
+    ("", "  user= domain= session= service= ip=ADDR/BITS"),
+    ("", "  since=5m (or a date), connected"),
     ("", "Sort, the biggest first; once more: the smallest"),
     ("s", "pick the column"),
     ("< >", "the column to the left, to the right"),
@@ -52,7 +66,11 @@ const HELP: [(&str, &str); 33] = [
     ("k M G T", "1000 of counts, 1024 of bytes"),
     ("-", "nothing"),
     (".", "no rate yet: it takes two samples"),
+    ("", "  text is selected by the mouse with Shift held"),
 ];
+
+/// Columns of a popup that are not text: its edges and a blank beside each.
+const EDGES: usize = 4;
 
 /// One line of a popup.
 struct Item {
@@ -64,10 +82,18 @@ struct Item {
 
 /// Draws the popup there is, if any.
 pub fn paint(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, line: Option<&Line<'_>>) {
-    let (name, items, place) = match view.mode {
+    let columns = frame.size().columns.saturating_sub(EDGES);
+    let (name, items, place) = match view.mode.clone() {
         Mode::Table | Mode::Search(_) | Mode::Filter(_) => return,
         Mode::Help(top) => (" Help ", help(), top),
         Mode::Details(top) => (" Details ", details(view, scene, line), top),
+        Mode::Ask(kick) => (" End sessions? ", question(&kick, columns), 0),
+        Mode::Report(lines, top) => {
+            let lines = lines
+                .iter()
+                .flat_map(|line| wrapped(line, columns, Style::Popup));
+            (" doveadm kick ", lines.collect(), top)
+        }
         Mode::Sort(place) => (" Sort by ", sorts(view, place), place),
         Mode::Choose(place) => (
             " Columns: Space shows or hides, u the usual ones ",
@@ -80,7 +106,7 @@ pub fn paint(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, line: Option
     let spare = items.len() - rows;
     let top = match &mut view.mode {
         // A text is scrolled; it ends at its end.
-        Mode::Help(top) | Mode::Details(top) => {
+        Mode::Help(top) | Mode::Details(top) | Mode::Report(_, top) => {
             *top = (*top).min(spare);
             *top
         }
@@ -115,6 +141,38 @@ pub fn paint(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, line: Option
         let more = format!(" {}-{} of {} ", top + 1, top + rows, items.len());
         let column = (left + inner).saturating_sub(width(&more));
         frame.put(above + rows + 1, column, &more, Style::Popup);
+    }
+}
+
+/// The lines of the question.
+fn question(kick: &Kick, columns: usize) -> Vec<Item> {
+    [
+        (format!("This ends {}:", kick.what), Style::Popup),
+        (String::new(), Style::Popup),
+        (kick.shown(), Style::Title),
+        (String::new(), Style::Popup),
+        (
+            "y  run it     any other key: do not".to_owned(),
+            Style::Popup,
+        ),
+    ]
+    .iter()
+    .flat_map(|(text, style)| wrapped(text, columns, *style))
+    .collect()
+}
+
+/// A text in lines that fit.
+fn wrapped(text: &str, columns: usize, style: Style) -> Vec<Item> {
+    let mut items = Vec::new();
+    let mut rest = text;
+    loop {
+        let (part, taken) = fit(rest, columns);
+        rest = &rest[part.len()..];
+        let text = part.to_owned();
+        items.push(Item { text, style });
+        if rest.is_empty() || taken == 0 {
+            return items;
+        }
     }
 }
 
@@ -191,22 +249,24 @@ fn details(view: &View, scene: &Scene<'_>, line: Option<&Line<'_>>) -> Vec<Item>
     let mut items = vec![item(title(view.level).0.to_owned(), Style::Title)];
     let name = visible(server.name.as_bytes(), utf8);
     items.push(item(format!("{:<10} {name}", "server"), Style::Popup));
-    for (name, text) in texts(view.level).0.iter().zip(&line.entry.texts) {
+    for (name, text) in texts(view.level).0.iter().zip(line.entry.texts()) {
         // Long arguments are broken into lines.
-        let mut rest = &*visible(text, utf8);
-        let mut name = *name;
-        loop {
-            let (part, taken) = fit(rest, 64);
-            items.push(item(format!("{name:<10} {part}"), Style::Popup));
-            rest = &rest[part.len()..];
-            name = "";
-            if rest.is_empty() || taken == 0 {
-                break;
-            }
+        for (at, line) in wrapped(&visible(text, utf8), 64, Style::Popup)
+            .iter()
+            .enumerate()
+        {
+            let name = if at == 0 { *name } else { "" };
+            items.push(item(format!("{name:<10} {}", line.text), Style::Popup));
         }
     }
     let rates = server.table.figures(line.entry, Look::Rates(view.window()));
     let totals = server.table.figures(line.entry, Look::Totals);
+    if view.level == Zoom::Session && server.is_local() {
+        if let Some(secs) = running_secs(line.entry.text(4)) {
+            let text = format!("{:<10} {}", "running", number::age(secs));
+            items.push(item(text, Style::Popup));
+        }
+    }
     items.push(item(
         format!("{:<30} {:>9} {:>9}", "", "rate", "total"),
         Style::Title,

@@ -8,10 +8,11 @@
 use super::draw::Painter;
 use super::glyphs::{Glyphs, ASCII, UNICODE};
 use super::keys::Keys;
+use super::kick::Job;
 use super::link::Link;
 use super::paint::{paint, Scene};
 use super::rows::Lines;
-use super::view::{Effect, View};
+use super::view::{Effect, Mode, View};
 use super::{has_colors, is_utf8_locale};
 use crate::cli::fatal::Fatal;
 use crate::cli::options::TopOptions;
@@ -27,6 +28,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const ESC_TIME: Duration = Duration::from_millis(40);
 /// The longest that the screen stays as it is: the clock goes on.
 const STILL: Duration = Duration::from_secs(1);
+/// How long a message is shown.
+const MESSAGE_TIME: Duration = Duration::from_secs(3);
 /// After a first sample the second is not waited for as long as for others, so
 /// that there are rates soon.
 const SOON: Duration = Duration::from_millis(500);
@@ -52,6 +55,12 @@ struct Screen {
     keys: Keys,
     /// When a lone ESC becomes a key.
     esc_until: Option<Instant>,
+    /// When the message goes.
+    message_until: Option<Instant>,
+    /// When it was paused, in microseconds since 1970: ages stand still.
+    paused_micros: Option<u64>,
+    /// A command that was agreed to.
+    job: Option<Job>,
     /// Bytes on their way to the terminal.
     out: Vec<u8>,
     /// How many of them are written.
@@ -68,8 +77,8 @@ struct Screen {
     frames: Option<u64>,
 }
 
-/// Runs until its user leaves.
-pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
+/// Runs until its user leaves; gives the view as it was then.
+pub fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
     let now = Instant::now();
     let signals = Signals::install_for_screen().map_err(Fatal::io("signal handlers"))?;
     let terminal = Terminal::open().map_err(Fatal::io("terminal"))?;
@@ -85,6 +94,9 @@ pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
         glyphs: if is_utf8_locale() { &UNICODE } else { &ASCII },
         keys: Keys::default(),
         esc_until: None,
+        message_until: None,
+        paused_micros: None,
+        job: None,
         out: Vec::new(),
         written: 0,
         drawn: None,
@@ -92,7 +104,8 @@ pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
         suspended: false,
         frames: options.frames,
     };
-    screen.run(&signals).map_err(Fatal::io("terminal"))
+    screen.run(&signals).map_err(Fatal::io("terminal"))?;
+    Ok(screen.view)
 }
 
 impl Screen {
@@ -131,12 +144,21 @@ impl Screen {
             }
             if set.ready(wake_slot).readable {
                 self.link.take_connections(now);
+                if let Some(lines) = self.job.as_ref().and_then(Job::result) {
+                    self.job = None;
+                    self.view.message.clear();
+                    self.view.mode = Mode::Report(lines, 0);
+                }
                 self.dirty = true;
             }
             for (index, slot) in connections {
                 if set.ready(slot).readable {
                     self.read_server(index, now);
                 }
+            }
+            // After a stop, what came meanwhile has to be read first.
+            if !set.ready(signal_slot).readable {
+                self.link.give_up_silent(now);
             }
         }
     }
@@ -149,6 +171,11 @@ impl Screen {
             if let Some(key) = self.keys.settle() {
                 self.press(key, now);
             }
+        }
+        if self.message_until.is_some_and(|until| until <= now) {
+            self.message_until = None;
+            self.view.message.clear();
+            self.dirty = true;
         }
         if self.next_ask <= now && !self.view.paused {
             self.link.ask(now);
@@ -181,7 +208,13 @@ impl Screen {
             due if due > now => due,
             _ => now + STILL,
         });
-        let times = [ask, still, self.esc_until, self.link.deadline()];
+        let times = [
+            ask,
+            still,
+            self.esc_until,
+            self.message_until,
+            self.link.deadline(),
+        ];
         times.into_iter().flatten().min().unwrap_or(self.next_ask)
     }
 
@@ -195,10 +228,15 @@ impl Screen {
             second,
             ..
         } = LocalTime::at(wall);
+        let now_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        self.paused_micros = match self.view.paused {
+            true => self.paused_micros.or(Some(now_micros)),
+            false => None,
+        };
         let scene = Scene {
             lines: Lines(&self.link),
             now,
-            now_micros: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            now_micros: self.paused_micros.unwrap_or(now_micros),
             clock: format!("{hour:02}:{minute:02}:{second:02}"),
             glyphs: self.glyphs,
         };
@@ -249,8 +287,23 @@ impl Screen {
     /// Does what a key asks for. True: leave.
     fn press(&mut self, key: super::keys::Key, now: Instant) -> bool {
         self.dirty = true;
-        match self.view.press(key, &Lines(&self.link)) {
+        let effect = self.view.press(key, &Lines(&self.link));
+        self.link
+            .count_sessions(self.view.question().counts_sessions);
+        let has_message = !self.view.message.is_empty();
+        self.message_until = has_message.then(|| now + MESSAGE_TIME);
+        match effect {
             Effect::Draw => {}
+            Effect::Kick => {
+                if let Some(kick) = self.view.kick.take() {
+                    // Shown until it has ended.
+                    self.message_until = None;
+                    match Job::start(kick, self.link.waker()) {
+                        Ok(job) => self.job = Some(job),
+                        Err(error) => self.view.message = error.to_string(),
+                    }
+                }
+            }
             Effect::Quit => return true,
             Effect::Ask => {
                 self.link.change(self.view.question(), now);

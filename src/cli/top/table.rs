@@ -3,11 +3,11 @@
 use super::column::{Column, Kind};
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
-use super::model::{Entry, Figures, FADING};
+use super::model::{Entry, Figures, Phase, FADING};
 use super::number;
 use super::paint::Scene;
 use super::rows::Line;
-use super::view::View;
+use super::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use std::time::Instant;
@@ -55,8 +55,8 @@ pub fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> Strin
     let utf8 = scene.glyphs.utf8;
     match text {
         None => visible(scene.lines.0.servers[line.server].name.as_bytes(), utf8),
-        Some(text) if line.entry.texts[text].is_empty() => "(none)".to_owned(),
-        Some(text) => visible(&line.entry.texts[text], utf8),
+        Some(text) if line.entry.text(text).is_empty() => "(none)".to_owned(),
+        Some(text) => visible(line.entry.text(text), utf8),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn layout(view: &mut View, scene: &Scene<'_>, page: &[Line<'_>], columns: us
 }
 
 /// The line of titles; the column that sorts is marked.
-pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, layout: &Layout) {
+pub fn titles(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, layout: &Layout) {
     let columns = frame.size().columns;
     frame.fill(row, 0, columns, Style::Head);
     let arrow = match view.reverse {
@@ -145,6 +145,7 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
         true => scene.glyphs.up,
     };
     let mut column = 1;
+    let mut targets = Vec::new();
     for (at, text) in layout.texts.iter().enumerate() {
         let sorts = view.sort().is_none() && at == 0;
         let style = if sorts { Style::Active } else { Style::Head };
@@ -154,6 +155,9 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
             text.title.to_owned()
         };
         frame.put_within(row, column, column + text.width, &title, style);
+        if at == 0 {
+            targets.push((column, column + text.width, None));
+        }
         column += text.width + 1;
     }
     for &index in &layout.numbers {
@@ -175,8 +179,16 @@ pub fn titles(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, lay
         let style = if sorts { Style::Active } else { Style::Head };
         let behind = column + number.width() + 2;
         frame.put(row, behind - 1 - width(&text), &text, style);
+        targets.push((column, behind, Some(index)));
         column = behind;
     }
+    view.targets
+        .extend(targets.into_iter().map(|(begin, end, index)| Target {
+            row,
+            begin,
+            end,
+            hit: Hit::Title(index),
+        }));
     let rest = match layout.rest {
         Some(_) => "ARGUMENTS",
         None if layout.bar > 0 => "SHARE",
@@ -196,17 +208,15 @@ pub struct Shares {
 
 impl Shares {
     /// Those of the column that sorts.
-    pub fn of(view: &View, scene: &Scene<'_>, layout: &Layout, lines: &[Line<'_>]) -> Shares {
+    pub fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
         let mut shares = Shares::default();
         let column = view.sort().map(|index| &view.columns[index]);
         if layout.bar == 0 || column.is_none_or(|column| column.kind == Kind::Age) {
             return shares;
         }
         for line in lines {
-            if !scene.lines.figures(line, view).is_unknown() {
-                shares.sum += line.number;
-                shares.most = shares.most.max(line.number);
-            }
+            shares.sum += line.number;
+            shares.most = shares.most.max(line.number);
         }
         shares
     }
@@ -214,19 +224,15 @@ impl Shares {
 
 /// Whether an entry is new or gone, and how far that has faded.
 fn mark(entry: &Entry, up: bool, now: Instant) -> (&'static str, Style) {
-    if entry.gone_since.is_some() {
-        return ("-", Style::Dim);
-    }
-    if !up {
-        return ("!", Style::Dim);
-    }
-    match entry
-        .new_since
-        .map(|since| now.saturating_duration_since(since))
-    {
-        Some(age) if age < FADING / 2 => ("+", Style::Title),
-        Some(age) if age < FADING => ("+", Style::Good),
-        _ => (" ", Style::Plain),
+    match entry.phase {
+        Phase::Gone(_) => ("-", Style::Dim),
+        _ if !up => ("!", Style::Dim),
+        Phase::New(since) => match now.saturating_duration_since(since) {
+            age if age < FADING / 2 => ("+", Style::Title),
+            age if age < FADING => ("+", Style::Good),
+            _ => (" ", Style::Plain),
+        },
+        Phase::Old => (" ", Style::Plain),
     }
 }
 
@@ -271,7 +277,7 @@ pub fn table_row(
     }
     if let Some(text) = layout.rest {
         let room = frame.size().columns.saturating_sub(column + 1);
-        let args = visible(&line.entry.texts[text], scene.glyphs.utf8);
+        let args = visible(line.entry.text(text), scene.glyphs.utf8);
         put_cut(frame, row, column + 1, room, &args, look, scene.glyphs);
     } else if shares.sum > 0.0 && line.number > 0.0 && !figures.is_unknown() {
         let percent = format!("{:3.0}% ", line.number / shares.sum * 100.0);

@@ -30,8 +30,8 @@ pub fn edit(text: &mut String, key: Key) -> Edit {
 pub fn moved(place: usize, count: usize, key: Key) -> Option<usize> {
     let last = count.saturating_sub(1);
     match key {
-        Key::Down | Key::Char('j') => Some((place + 1).min(last)),
-        Key::Up | Key::Char('k') => Some(place.saturating_sub(1)),
+        Key::Down | Key::Char('j') | Key::Wheel(true) => Some((place + 1).min(last)),
+        Key::Up | Key::Char('k') | Key::Wheel(false) => Some(place.saturating_sub(1)),
         Key::PageDown => Some((place + 10).min(last)),
         Key::PageUp => Some(place.saturating_sub(10)),
         Key::Home | Key::Char('g') => Some(0),

@@ -10,15 +10,22 @@
 use super::column::{self, Column, Kind};
 use super::filter::server_filters;
 use super::keys::Key;
+use super::kick::Kick;
 use super::link::Question;
 use super::model::{texts, Look};
 use super::number;
 use super::rows::{Line, Lines};
 use super::typing::scroll;
+use crate::cli::column::named;
 use crate::store::Zoom;
 use std::time::Duration;
 
+mod memory;
 mod modes;
+mod place;
+
+pub use place::{Hit, Opened, Target};
+use place::{Selected, Step};
 
 /// The levels in the order of their keys 1 to 6.
 pub const LEVELS: [Zoom; 6] = [
@@ -33,6 +40,9 @@ pub const LEVELS: [Zoom; 6] = [
 const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
 const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
+
+/// How many rows a turn of the wheel is.
+const WHEEL_ROWS: usize = 3;
 
 /// What keys go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +61,10 @@ pub enum Mode {
     Help(usize),
     /// Everything about the selected row; so many lines are scrolled out.
     Details(usize),
+    /// Whether sessions are to be ended.
+    Ask(Kick),
+    /// What a command printed; so many lines are scrolled out.
+    Report(Vec<String>, usize),
 }
 
 /// What has to be done after a key.
@@ -64,23 +78,10 @@ pub enum Effect {
     Hurry,
     /// Another column is watched: begin sparklines anew.
     Watch,
+    /// Run [`View::kick`].
+    Kick,
     /// End.
     Quit,
-}
-
-/// A level that was left by Enter, to come back to.
-#[derive(Debug)]
-struct Step {
-    /// The level.
-    level: Zoom,
-    /// What pinned it.
-    pinned: Vec<Vec<u8>>,
-    /// Its filter.
-    filter: String,
-    /// The row that was opened.
-    selected: (usize, Box<[u8]>),
-    /// What the row is called in the path.
-    label: Vec<u8>,
 }
 
 /// What is shown.
@@ -119,7 +120,7 @@ pub struct View {
     /// What keys go to.
     pub mode: Mode,
     /// The selected row; `None`: the first, whichever that is.
-    selected: Option<(usize, Box<[u8]>)>,
+    selected: Option<Selected>,
     /// Where the selection was drawn last.
     pub cursor: usize,
     /// The first row drawn.
@@ -130,12 +131,19 @@ pub struct View {
     chosen: Vec<(Zoom, Vec<usize>)>,
     /// Widths of the text columns so far: they grow, so that rows stand still.
     pub widths: Vec<usize>,
-    /// Told in the last line until the next key.
+    /// Shown in the last line until the next key, or for a while.
     pub message: String,
+    /// Where clicks hit something, as drawn last.
+    pub targets: Vec<Target>,
+    /// The command that was agreed to.
+    pub kick: Option<Kick>,
 }
 
 impl View {
-    /// The view that options ask for. An unknown SORT is given back.
+    /// The view that options ask for.
+    ///
+    /// # Errors
+    /// What can be sorted by, when SORT is not among that.
     pub fn new(
         bytes: bool,
         level: Option<Zoom>,
@@ -147,12 +155,30 @@ impl View {
         let text = sort.unwrap_or("disk");
         let name = text.strip_prefix('-').or_else(|| text.strip_suffix('-'));
         let level = level.unwrap_or(Zoom::User);
-        let wanted = name.unwrap_or(text);
-        let is_name = texts(level).0.contains(&wanted) || wanted == "name";
-        let sort = columns.iter().position(|column| column.name == wanted);
-        if sort.is_none() && !is_name {
-            return Err(text.to_owned());
+        let wanted = match &*named(name.unwrap_or(text)) {
+            // With -b the column of disk bytes is that of all bytes.
+            "io" if bytes => "disk".to_owned(),
+            name => name.to_owned(),
+        };
+        let is_name = texts(level).0.contains(&&*wanted) || wanted == "name";
+        let here = |column: &&Column| column::is_at(column, level);
+        let sort = columns
+            .iter()
+            .filter(here)
+            .any(|column| column.name == wanted);
+        if !sort && !is_name {
+            let level = level.name();
+            let names: Vec<&str> = columns
+                .iter()
+                .filter(here)
+                .map(|column| column.name)
+                .collect();
+            let names = names.join(" ");
+            return Err(format!(
+                "cannot sort {level} by {text:?}; there are: name {names}"
+            ));
         }
+        let sort = columns.iter().position(|column| column.name == wanted);
         Ok(View {
             columns,
             bytes,
@@ -177,6 +203,8 @@ impl View {
             chosen: Vec::new(),
             widths: Vec::new(),
             message: String::new(),
+            targets: Vec::new(),
+            kick: None,
         })
     }
 
@@ -189,7 +217,14 @@ impl View {
         filters.extend_from_slice(&self.pinned);
         filters.extend(server_filters(self.level, &self.filter).unwrap_or_default());
         let level = self.level;
-        Question { level, filters }
+        let is_count = |index: &usize| self.columns[*index].name == "num_connected_sessions";
+        let is_seen =
+            || self.sort().is_some_and(|sort| is_count(&sort)) || self.shown().iter().any(is_count);
+        Question {
+            level,
+            filters,
+            counts_sessions: level == Zoom::User && is_seen(),
+        }
     }
 
     /// The length of the window.
@@ -252,15 +287,17 @@ impl View {
         self.steps.iter().map(|step| step.label.as_slice())
     }
 
+    /// The session whose commands are shown.
+    pub fn opened(&self) -> Option<&Opened> {
+        self.steps.last()?.session.as_ref()
+    }
+
     /// Moves the cursor to where the selected row is now.
     pub fn follow(&mut self, lines: &[Line<'_>]) {
         let last = lines.len().saturating_sub(1);
-        self.cursor = match &self.selected {
+        self.cursor = match &mut self.selected {
             None => 0,
-            Some((server, key)) => lines
-                .iter()
-                .position(|line| line.server == *server && line.key == &**key)
-                .unwrap_or(self.cursor.min(last)),
+            Some(selected) => selected.place(lines).unwrap_or(self.cursor.min(last)),
         };
         let page = self.page.max(1);
         let lowest = (self.cursor + 1).saturating_sub(page);
@@ -271,9 +308,7 @@ impl View {
     /// Selects the row at a place.
     fn select(&mut self, place: usize, lines: &[Line<'_>]) {
         let line = lines.get(place.min(lines.len().saturating_sub(1)));
-        self.selected = line
-            .filter(|_| place > 0)
-            .map(|line| (line.server, line.key.into()));
+        self.selected = line.filter(|_| place > 0).map(Selected::row);
         self.follow(lines);
     }
 
@@ -295,6 +330,24 @@ impl View {
             }
             Mode::Details(line) => {
                 self.mode = scroll(line, key).map_or(Mode::Table, Mode::Details);
+                Effect::Draw
+            }
+            Mode::Ask(kick) => match key {
+                Key::Char('y' | 'Y') => {
+                    self.message = format!("{} ...", kick.shown());
+                    self.kick = Some(kick);
+                    Effect::Kick
+                }
+                _ => {
+                    self.message = "nothing was ended".to_owned();
+                    Effect::Draw
+                }
+            },
+            Mode::Report(lines, line) => {
+                self.mode = match scroll(line, key) {
+                    Some(line) => Mode::Report(lines, line),
+                    None => Mode::Table,
+                };
                 Effect::Draw
             }
         }
@@ -366,6 +419,24 @@ impl View {
                 self.paused = !self.paused;
                 return Effect::Hurry;
             }
+            Key::Char('K') => {
+                let lines = rows.all(self);
+                if let Some(line) = lines.get(self.cursor) {
+                    let is_local = rows.0.servers[line.server].is_local();
+                    match Kick::of(self.level, line.entry, is_local) {
+                        Ok(kick) => self.mode = Mode::Ask(kick),
+                        Err(why) => self.message = why,
+                    }
+                }
+            }
+            Key::Wheel(down) => {
+                let place = match down {
+                    true => self.cursor + WHEEL_ROWS,
+                    false => self.cursor.saturating_sub(WHEEL_ROWS),
+                };
+                self.select(place, &rows.all(self));
+            }
+            Key::Click(row, column) => return self.click(row, column, &rows.all(self)),
             Key::Char('+' | '=') => return self.pace(|this, step| step < this),
             Key::Char('-' | '_') => return self.pace(|this, step| step > this),
             Key::Char(c) => {
@@ -374,6 +445,21 @@ impl View {
                     return self.sort_by(Some(index));
                 }
             }
+            _ => {}
+        }
+        Effect::Draw
+    }
+
+    /// Does what a click asks for: selects a row, and opens it if it is selected; sorts
+    /// by a title; shows a level.
+    fn click(&mut self, row: usize, column: usize, lines: &[Line<'_>]) -> Effect {
+        let is_hit =
+            |target: &&Target| target.row == row && (target.begin..target.end).contains(&column);
+        match self.targets.iter().find(is_hit).map(|target| target.hit) {
+            Some(Hit::Row(place)) if place == self.cursor => return self.open(lines),
+            Some(Hit::Row(place)) if place < lines.len() => self.select_row(place, lines),
+            Some(Hit::Title(column)) => return self.sort_by(column),
+            Some(Hit::Level(level)) => return self.go(level),
             _ => {}
         }
         Effect::Draw
@@ -428,12 +514,7 @@ impl View {
     }
 
     /// Changes the level and what depends on it.
-    fn show(
-        &mut self,
-        level: Zoom,
-        filter: String,
-        selected: Option<(usize, Box<[u8]>)>,
-    ) -> Effect {
+    fn show(&mut self, level: Zoom, filter: String, selected: Option<Selected>) -> Effect {
         self.level = level;
         self.filter = filter;
         self.selected = selected;
@@ -449,13 +530,16 @@ impl View {
             return Effect::Draw;
         };
         let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
-        let texts = &line.entry.texts;
+        let name = match self.level {
+            Zoom::Global => &[],
+            _ => line.entry.text(0),
+        };
         let (below, pinned) = match self.level {
             Zoom::Global => (Zoom::Domain, vec![]),
-            Zoom::Domain => (Zoom::User, vec![pin("domain=", &texts[0])]),
-            Zoom::User => (Zoom::Session, vec![pin("user=", &texts[0])]),
-            Zoom::Ip => (Zoom::Session, vec![pin("ip=", &texts[0])]),
-            Zoom::Session => (Zoom::Command, vec![pin("session=", &texts[0])]),
+            Zoom::Domain => (Zoom::User, vec![pin("domain=", name)]),
+            Zoom::User => (Zoom::Session, vec![pin("user=", name)]),
+            Zoom::Ip => (Zoom::Session, vec![pin("ip=", name)]),
+            Zoom::Session => (Zoom::Command, vec![pin("session=", name)]),
             Zoom::Command => {
                 self.mode = Mode::Details(0);
                 return Effect::Draw;
@@ -463,15 +547,23 @@ impl View {
         };
         let label = match self.level {
             Zoom::Global => b"all".to_vec(),
-            _ if texts[0].is_empty() => b"(none)".to_vec(),
-            _ => texts[0].to_vec(),
+            _ if name.is_empty() => b"(none)".to_vec(),
+            _ => name.to_vec(),
         };
         self.steps.push(Step {
             level: self.level,
             pinned: std::mem::replace(&mut self.pinned, pinned),
             filter: std::mem::take(&mut self.filter),
-            selected: (line.server, line.key.into()),
+            // Found again by its name: another table has other numbers.
+            selected: Selected {
+                id: None,
+                ..Selected::row(line)
+            },
             label,
+            session: (self.level == Zoom::Session).then(|| Opened {
+                server: line.server,
+                texts: [1, 2, 3, 4].map(|text| line.entry.text(text).to_vec()),
+            }),
         });
         self.show(below, String::new(), None)
     }
@@ -512,8 +604,7 @@ impl View {
 
     /// Selects the row at a place, the first one, too, as a row.
     fn select_row(&mut self, place: usize, lines: &[Line<'_>]) {
-        let line = &lines[place];
-        self.selected = Some((line.server, line.key.into()));
+        self.selected = Some(Selected::row(&lines[place]));
         self.follow(lines);
     }
 }

@@ -31,7 +31,7 @@ client_limit = 5
 protocol imap {
   mail_plugins = $mail_plugins imap_stats
 }
-service imap {
+service statz {
 }
 plugin {
   stats_refresh = 30 secs
@@ -67,9 +67,9 @@ service stats {
 18: unix_listener: its path is missing before {
 21: unknown setting \"log_path\" (it belongs outside sections)
 23: unknown setting \"client_limit\" (it belongs in service stats)
-24: unknown section \"protocol\" (of Dovecot's sections only service stats belongs here)
-27: unknown section service \"imap\" (of Dovecot's sections only service stats belongs here)
-29: unknown section \"plugin\" (of Dovecot's sections only service stats belongs here)
+24: unknown section \"protocol\" (it belongs in dovecot.conf)
+27: unknown section service \"statz\" (did you mean stats?)
+29: unknown section \"plugin\" (it belongs in dovecot.conf)
 32: this } closes no section
 33: unknown section \"services\" (did you mean service?)
 35: this section has no closing }
@@ -82,6 +82,22 @@ service stats {
 49: haproxy: \"maybe\" is neither yes nor no";
     let found = wrong(text).replace("main.conf:", "");
     assert_eq!(found, expected);
+}
+
+/// No message says that what it is about does not belong and does.
+#[test]
+fn a_service_inside_another_is_a_brace_that_is_missing() {
+    let text = "service stats {\nuser = x\nservice stats {\nuser = y\n}\nservice Stats {\n}\n";
+    let expected = "\
+1: this section has no closing }
+3: unknown section \"service\" (inside service stats: does a section before it have no closing }?)
+6: unknown section \"service\" (inside service stats: does a section before it have no closing }?)";
+    assert_eq!(wrong(text).replace("main.conf:", ""), expected);
+    assert_eq!(
+        wrong("service Stats {\n}\n"),
+        "main.conf:1: unknown section service whose name has other characters than a-z, 0-9, - \
+         and _ (did you mean stats?)"
+    );
 }
 
 #[test]
@@ -117,23 +133,23 @@ service stats {
 }
 ";
     let expected = "\
-1: expected NAME = VALUE or SECTION {: \"nonsense\"
-2: expected NAME = VALUE or SECTION {: \"nonsense here\"
-3: there is no name before =: \"= 5\"
-4: expected NAME = VALUE or SECTION {: \"service stats\"
-5: { must be on the line of its section, after the name: \"{\"
-8: nothing may follow { on its line: each setting and } has its own: \"service stats { user = x }\"
-9: nothing may follow { on its line: \"service stats { user = y\"
+1: expected NAME = VALUE or SECTION {
+2: expected NAME = VALUE or SECTION {
+3: there is no name before =
+4: expected NAME = VALUE or SECTION {
+5: { must be on the line of its section, after the name
+8: nothing may follow { on its line: each setting and } has its own
+9: nothing may follow { on its line
 10: unknown setting \"usr\" (did you mean user?)
-11: nothing may follow } on its line: \"} trailing\"
-12: { must be on the line of its section, after the name: \"{\"
-14: expected { after the section's name (a name with blanks needs quotes): \"service a b {\"
-16: the closing quote is missing: \"service \\\"a {\"
-18: expected !include or !include_try: \"!incl x\"
-19: !include needs a file name: \"!include\"
-20: a value that begins with a quote must end with it: \"!include \\\"x\"
+11: nothing may follow } on its line
+12: { must be on the line of its section, after the name
+14: expected { after the section's name (a name with blanks needs quotes)
+16: the closing quote is missing
+18: expected !include or !include_try
+19: !include needs a file name
+20: a value that begins with a quote must end with it
 21: stats_carbon_name: control character '\\u{1}' in \"\\u{1}\"
-22: unknown setting \"base_dir\\u{1b}\" (did you mean base_dir?)
+22: unknown setting whose name has other characters than a-z, 0-9, - and _ (did you mean base_dir?)
 24: fifo_listener: control character '\\u{1}' in \"a\\u{1}\"
 26: inet_listener: control character '\\u{1}' in \"a\\u{1}\"";
     let found = wrong(text).replace("main.conf:", "");
@@ -151,8 +167,8 @@ fn bytes_that_are_not_utf8() {
     assert_eq!(
         wrong(b"log_path \xff\xfe\n\x00 = 1\n"),
         "main.conf:1: not UTF-8 text\n\
-         main.conf:1: expected NAME = VALUE or SECTION {: \"log_path \u{fffd}\u{fffd}\"\n\
-         main.conf:2: unknown setting \"\\0\""
+         main.conf:1: expected NAME = VALUE or SECTION {\n\
+         main.conf:2: unknown setting whose name has other characters than a-z, 0-9, - and _"
     );
 }
 
@@ -220,12 +236,12 @@ fn paths_of_the_daemons_own_files() {
     // A default listener, and two settings.
     assert_eq!(
         read("base_dir = /b\npidfile = /b/stats").unwrap_err(),
-        "pidfile: a listener has the path \"/b/stats\", where the daemon keeps a file of its \
+        "main.conf:2: a listener has the path \"/b/stats\", where the daemon keeps a file of its \
          own (pidfile): give one of them another path"
     );
     assert_eq!(
         read("pidfile = /x\nlog_path = //x").unwrap_err(),
-        "log_path: \"//x\" is needed for pidfile as well: give one of them another path"
+        "main.conf:2: \"//x\" is needed for pidfile as well: give one of them another path"
     );
 }
 

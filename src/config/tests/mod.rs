@@ -3,9 +3,11 @@
 //! Each test has its own directory, removed at its end.
 
 mod copied;
+mod dovecots;
 mod files;
 mod mistakes;
 mod print;
+mod secrets;
 mod sections;
 mod syntax;
 mod values;

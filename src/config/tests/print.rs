@@ -52,6 +52,7 @@ service stats {
   inet_listener {
     port = 24242
     address = * :: 127.0.0.1 localhost
+    allow_nets = 192.0.2.0/24, ::ffff:10.0.0.0/104 2001:db8::/32 127.0.0.1
     reset = yes
   }
   inet_listener "web \"1\"" {

@@ -158,6 +158,47 @@ fn options() {
 }
 
 #[test]
+fn networks_that_may_connect() {
+    let nets = |text: &str| set(&format!("service/stats/inet_listener/x/allow_nets={text}"));
+    for text in [
+        "10.0.0.0/33",
+        "host",
+        "10.0.0.0/",
+        "::/129",
+        "10.0.0.0/8/8",
+        "local",
+    ] {
+        let message = format!("allow_nets: {text:?} is not a network: ADDRESS/BITS");
+        assert!(nets(text).unwrap_err().contains(&message), "{text}");
+    }
+    let read = |text: &str| {
+        good(format!(
+            "service stats {{\ninet_listener x {{\nport = 1\nallow_nets = {text}\n}}\n}}\n"
+        ))
+    };
+    let settings = read("192.0.2.0/24,[2001:db8::]/32 ::ffff:10.0.0.0/104");
+    let nets = &settings.inet_listeners[0].allow_nets;
+    assert_eq!(
+        value::show_list(nets),
+        "192.0.2.0/24 2001:db8::/32 10.0.0.0/8"
+    );
+    let is_in = |ip: &str| nets.iter().any(|net| net.contains_ip(ip.parse().unwrap()));
+    for ip in [
+        "192.0.2.0",
+        "192.0.2.255",
+        "10.255.255.255",
+        "2001:db8:ffff::1",
+        "::ffff:192.0.2.9",
+    ] {
+        assert!(is_in(ip), "{ip}");
+    }
+    for ip in ["192.0.1.255", "192.0.3.0", "11.0.0.0", "2001:db9::", "::1"] {
+        assert!(!is_in(ip), "{ip}");
+    }
+    assert_eq!(read("").inet_listeners[0].allow_nets, []);
+}
+
+#[test]
 fn inet_listeners() {
     let inet = |line: &str| {
         let text = format!("service stats {{\ninet_listener x {{\nport = 1\n{line}\n}}\n}}\n");

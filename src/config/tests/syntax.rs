@@ -182,7 +182,7 @@ fn overrides() {
 -o log=x: unknown setting \"log\"
 -o service/imap/user=x: unknown section service \"imap\" (of Dovecot's sections only service stats belongs here)
 -o service/stats=x: unknown section service (of Dovecot's sections only service stats belongs here)
--o plugin/x=y: unknown section \"plugin\" (of Dovecot's sections only service stats belongs here)
+-o plugin/x=y: unknown section \"plugin\" (it belongs in dovecot.conf)
 -o service/stats/fifo_listener/mode=0600: fifo_listener: its path is missing before {
 -o =x: unknown setting \"\"
 -o service/stats/inet_listener/web/address=*: inet_listener: a port is missing

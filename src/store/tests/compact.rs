@@ -140,7 +140,7 @@ fn walks_that_began_before_entries_moved_list_them_all() {
                 break;
             }
             for _ in 0..random.below(20) {
-                store.compact();
+                store.compact(1);
             }
             store.check();
         }
@@ -186,7 +186,7 @@ fn entries_that_moved_have_what_they_had() {
     let before = all(&mut store);
     let lost = store.usage().lost_bytes;
     for _ in 0..500 {
-        store.compact();
+        store.compact(1);
         if random.below(20) == 0 {
             store.check();
             assert_eq!(all(&mut store), before);

@@ -19,6 +19,7 @@ mod tests;
 pub use item::{PartialLine, StateItem};
 
 use crate::store::Saved;
+use crate::sys::reason;
 use item::{push_end, push_names, push_partial, push_saved, Format, Version};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -58,7 +59,7 @@ pub enum StateError {
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StateError::Io(error) => error.fmt(f),
+            StateError::Io(error) => f.write_str(&reason(error)),
             StateError::Foreign => f.write_str("not a state of dovestat"),
             StateError::Version => f.write_str("written by another version"),
             StateError::Damaged => f.write_str("damaged"),

@@ -13,7 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new(level: Zoom, window: Duration) -> Bench {
-        let (table, now) = (Table::new(level), Instant::now());
+        let (table, now) = (Table::new(level, None), Instant::now());
         Bench { table, now, window }
     }
 
@@ -22,10 +22,10 @@ impl Bench {
         self.now += later;
         let mut parser = ReplyParser::default();
         parser.feed(format!("{reply}\n").as_bytes());
-        while let Some(event) = parser.next().unwrap() {
+        while let Some(event) = parser.next_line().unwrap() {
             match event {
                 Event::Header(names) => self.table.begin(&names),
-                Event::Row(row) => self.table.row(row, self.now),
+                Event::Row(line) => self.table.row(line, self.now),
                 Event::End => self.table.end(self.now, self.window),
                 Event::Nothing => {
                     self.table.begin(&[]);
@@ -52,8 +52,8 @@ impl Bench {
 
     fn entry(&self, user: &str) -> Option<&Entry> {
         let mut entries = self.table.entries();
-        let found = entries.find(|(_, entry)| *entry.texts[0] == *user.as_bytes());
-        found.map(|(_, entry)| entry)
+        let found = entries.find(|entry| entry.text(0) == user.as_bytes());
+        found
     }
 }
 
@@ -92,7 +92,7 @@ fn what_is_new_counts_from_zero_only_if_it_was_not_there() {
     bench.users(SECOND, &[("joe", 1, 100)]);
     bench.users(SECOND, &[("joe", 1, 100), ("ann", 2, 8)]);
     assert_eq!(bench.rate("ann"), Some(8.0));
-    assert!(bench.entry("ann").unwrap().new_since.is_some());
+    assert!(matches!(bench.entry("ann").unwrap().phase, Phase::New(_)));
     bench.table.interrupt();
     bench.users(SECOND, &[("joe", 1, 110), ("old", 1, 5000)]);
     assert_eq!(bench.rate("old"), None, "it may have been there");
@@ -128,10 +128,10 @@ fn who_is_gone_fades_and_may_come_back() {
     let mut bench = Bench::new(Zoom::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 1), ("ann", 1, 1)]);
     bench.users(SECOND, &[("joe", 1, 2)]);
-    assert!(bench.entry("ann").unwrap().gone_since.is_some());
+    assert!(matches!(bench.entry("ann").unwrap().phase, Phase::Gone(_)));
     assert_eq!(bench.rate("ann"), Some(0.0));
     bench.users(SECOND, &[("joe", 1, 3), ("ann", 1, 1)]);
-    assert!(bench.entry("ann").unwrap().gone_since.is_none());
+    assert!(matches!(bench.entry("ann").unwrap().phase, Phase::New(_)));
     bench.sample(SECOND, "");
     assert_eq!(bench.table.entries().count(), 2);
     bench.sample(FADING, "");
@@ -146,10 +146,7 @@ fn equal_commands_are_told_apart() {
     bench.sample(SECOND, &reply);
     bench.sample(SECOND, &reply);
     assert_eq!(bench.table.entries().count(), 4);
-    assert!(bench
-        .table
-        .entries()
-        .all(|(_, e)| e.gone_since.is_none() && e.new_since.is_none()));
+    assert!(bench.table.entries().all(|entry| entry.phase == Phase::Old));
 }
 
 #[test]
@@ -188,4 +185,115 @@ fn sparklines_have_a_point_for_each_sample() {
     assert!(bench.entry("idle").unwrap().spark.is_empty());
     bench.table.forget_sparks();
     assert!(bench.entry("joe").unwrap().spark.is_empty());
+}
+
+#[test]
+fn the_work_of_a_sample_is_linear_whatever_its_rows_are() {
+    let begun = Instant::now();
+    let mut bench = Bench::new(Zoom::Command, SECOND);
+    let reply = |by: u64| {
+        let rows = (0..200_000).map(|row| format!("NOOP\t\ts1\tjoe\t{}\n", row % 3 + by));
+        "cmd\targs\tsession\tuser\tdisk_input\n".to_owned() + &rows.collect::<String>()
+    };
+    for by in [0, 0, 1] {
+        bench.sample(SECOND, &reply(by));
+    }
+    assert_eq!(bench.table.entries().count(), 200_000);
+    let half = reply(1)
+        .lines()
+        .take(100_001)
+        .map(|line| format!("{line}\n"))
+        .collect::<String>();
+    bench.sample(SECOND, &half);
+    bench.sample(FADING, &half);
+    assert_eq!(bench.table.entries().count(), 100_000);
+    // With a step for each pair of twins it would be an hour.
+    assert!(begun.elapsed() < SECOND * 20, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn samples_agree_with_a_naive_table() {
+    use crate::store::testing::Random;
+    let mut random = Random::seeded("table of top");
+    let mut bench = Bench::new(Zoom::User, SECOND);
+    // Name, when it was made, commands; what it had in the last sample.
+    let mut users: Vec<(String, u64, u64)> = Vec::new();
+    let mut before: std::collections::HashMap<String, (u64, u64)> = Default::default();
+    let mut made = 0;
+    for sample in 0..300u64 {
+        for _ in 0..random.below(3) {
+            made += 1;
+            users.insert(0, (format!("user{}", made % 40), 1, random.below(5)));
+        }
+        users.sort_by(|a, b| a.0.cmp(&b.0));
+        users.dedup_by(|a, b| a.0 == b.0);
+        if random.below(2) == 0 && !users.is_empty() {
+            users.remove(random.below(users.len() as u64) as usize);
+        }
+        for user in &mut users {
+            match random.below(6) {
+                0 => user.2 += random.below(100),
+                1 => *user = (user.0.clone(), user.1 + 1, random.below(9)),
+                _ => {}
+            }
+        }
+        if random.below(8) == 0 {
+            users.reverse();
+        }
+        let rows: Vec<(&str, u64, u64)> = users
+            .iter()
+            .map(|(name, reset, commands)| (name.as_str(), *reset, *commands))
+            .collect();
+        bench.users(SECOND * 4, &rows);
+        let mut listed = Vec::new();
+        for (name, reset, commands) in &users {
+            let entry = bench.entry(name).unwrap();
+            assert!(!matches!(entry.phase, Phase::Gone(_)));
+            assert_eq!(
+                entry.values[COMMANDS], *commands,
+                "{name} in sample {sample}"
+            );
+            // An entry that left is gone by the next sample.
+            let moved = match before.get(name) {
+                Some((old_reset, old)) if old_reset == reset => commands.saturating_sub(*old),
+                _ => *commands,
+            };
+            if sample > 0 {
+                assert_eq!(
+                    bench.rate(name),
+                    Some(moved as f64 / 4.0),
+                    "{name} {sample}"
+                );
+            }
+            listed.push((entry.rank, name.clone()));
+        }
+        listed.sort();
+        assert!(listed.windows(2).all(|pair| pair[0].1 < pair[1].1));
+        let now = users
+            .iter()
+            .map(|(name, reset, n)| (name.clone(), (*reset, *n)));
+        before = now.collect();
+    }
+}
+
+#[test]
+fn sessions_are_filtered_by_service_and_counted_for_users() {
+    let mut bench = Bench::new(Zoom::Session, SECOND);
+    bench.table = Table::new(Zoom::Session, Some(Pattern::new(b"im*")));
+    let rows = "s1\tjoe\timap\ns2\tjoe\tpop3\ns3\tann\timap\n";
+    bench.sample(SECOND, &format!("session\tuser\tservice\n{rows}"));
+    assert_eq!(bench.table.entries().count(), 2);
+
+    let mut bench = Bench::new(Zoom::User, SECOND);
+    bench.users(SECOND, &[("joe", 1, 3), ("ann", 1, 4)]);
+    let counted = [(b"joe".as_slice().into(), 2)];
+    bench.table.count_sessions(HashMap::from(counted));
+    let sessions = |bench: &Bench, user| bench.entry(user).unwrap().values[SESSIONS];
+    assert_eq!((sessions(&bench, "joe"), sessions(&bench, "ann")), (2, 0));
+    bench.users(SECOND, &[("joe", 1, 9), ("ann", 1, 4)]);
+    assert_eq!(sessions(&bench, "joe"), 2, "until they are counted anew");
+    assert_eq!(bench.rate("joe"), Some(6.0));
+    let joe = bench.entry("joe").unwrap();
+    assert!(bench.table.is_active(joe, SECOND));
+    assert!(!bench.table.is_active(bench.entry("ann").unwrap(), SECOND));
 }

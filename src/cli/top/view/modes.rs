@@ -36,9 +36,9 @@ impl View {
             Edit::Going => self.mode = Mode::Filter(text),
             Edit::Done if text == self.filter => {}
             Edit::Done => match server_filters(self.level, &text) {
-                Some(_) => return self.show(self.level, text, None),
-                None => {
-                    self.message = "no server takes this filter".to_owned();
+                Ok(_) => return self.show(self.level, text, None),
+                Err(why) => {
+                    self.message = why;
                     self.mode = Mode::Filter(text);
                 }
             },

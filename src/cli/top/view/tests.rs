@@ -25,7 +25,14 @@ fn sort_is_a_column_a_sum_or_a_name() {
     let reversed = view(Some("-auth_failures")).unwrap();
     assert_eq!(name(&reversed), Some("auth_failures"));
     assert!(reversed.reverse && view(Some("cpu-")).unwrap().reverse);
-    assert_eq!(view(Some("nonsense")).unwrap_err(), "nonsense");
+    for (sort, column) in [("FAIL", "auth_failures"), ("Cpu", "cpu"), ("DISK", "disk")] {
+        assert_eq!(name(&view(Some(sort)).unwrap()), Some(column));
+    }
+    let why = view(Some("nonsense")).unwrap_err();
+    assert!(why.starts_with("cannot sort user by \"nonsense\"; there are: name disk cpu "));
+    let level = Some(Zoom::Session);
+    let logins = View::new(false, level, &[], Duration::from_secs(1), Some("LOGINS"));
+    assert!(logins.unwrap_err().starts_with("cannot sort session by"));
 }
 
 #[test]
@@ -67,10 +74,15 @@ fn wrong_filters_are_not_asked() {
         (Zoom::Ip, "10.0.", Some(vec![])),
         (Zoom::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
         (Zoom::User, "ip=10.0.", None),
-        (Zoom::User, "since=yesterday", None),
+        (Zoom::User, "since=someday", None),
+        (
+            Zoom::User,
+            "since=7 service=imap",
+            Some(vec!["since=7", "service=imap"]),
+        ),
     ] {
         let filters = filters.map(|f| f.into_iter().map(Vec::from).collect::<Vec<_>>());
-        assert_eq!(server_filters(level, text), filters, "{text}");
+        assert_eq!(server_filters(level, text).ok(), filters, "{text}");
     }
     assert_eq!(own_filter(Zoom::Ip, "10.0. ip=1.2.3.4"), ["10.0."]);
 }

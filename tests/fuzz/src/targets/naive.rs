@@ -14,6 +14,8 @@ pub struct Entry {
     pub ip: Option<IpAddr>,
     /// Of a command, its session.
     pub session: Vec<u8>,
+    /// Of a session.
+    pub service: Vec<u8>,
     /// Whether anything of it is connected.
     pub connected: bool,
     /// When it was last updated, in seconds since 1970.
@@ -27,6 +29,7 @@ fn entry(row: &Row) -> Option<Entry> {
         user: Vec::new(),
         ip: None,
         session: Vec::new(),
+        service: Vec::new(),
         connected: row.totals().is_some_and(|totals| totals.connected > 0),
         updated_secs: row
             .totals()
@@ -49,6 +52,7 @@ fn entry(row: &Row) -> Option<Entry> {
             session,
             user,
             ip,
+            service,
             connected,
             last_update,
             ..
@@ -56,6 +60,7 @@ fn entry(row: &Row) -> Option<Entry> {
             entry.name = session.to_vec();
             entry.user = user.to_vec();
             entry.ip = ip;
+            entry.service = service.to_vec();
             entry.connected = connected;
             entry.updated_secs = last_update.secs.into();
         }
@@ -115,12 +120,13 @@ fn session_fits(filter: &Filter, session: &Entry) -> bool {
     (!filter.connected || session.connected)
         && filter.session.as_ref().is_none_or(|id| *id == session.name)
         && ip_fits(filter, session.ip)
+        && fits(&filter.service, &session.service)
         && fits(&filter.user, &session.user)
         && fits(&filter.domain, domain_of(&session.user))
 }
 
-/// What a request should list. Not for commands by `connected` or `ip=`, of which
-/// their rows say nothing.
+/// What a request should list. Not for commands by `connected`, `ip=` or `service=`,
+/// of which their rows say nothing.
 pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
     let mut all = |zoom| listed(store, zoom, Filter::default(), 1000);
     let (sessions, users) = (all(Zoom::Session), all(Zoom::User));
@@ -129,7 +135,7 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
         let mut below = sessions.iter().filter(|session| is_parent(session));
         below.any(|session| session_fits(filter, session))
     };
-    let by_session = filter.session.is_some() || filter.ip.is_some();
+    let by_session = filter.is_of_sessions();
     entries.retain(|entry| {
         let name = &entry.name;
         let in_time = entry.updated_secs >= filter.since_secs;
@@ -165,6 +171,7 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
                 }
                 Zoom::Ip => {
                     let by_other = filter.session.is_some()
+                        || filter.service.is_some()
                         || filter.user.is_some()
                         || filter.domain.is_some();
                     is_connected

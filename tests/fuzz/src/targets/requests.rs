@@ -77,6 +77,7 @@ pub fn run(bytes: &[u8]) {
     for line in bytes.split(|&byte| byte == b'\n').take(16) {
         match parse_request(&mut line.to_vec()) {
             Ok(Request::Reset) => store.reset(at(100)),
+            Ok(Request::Status) => {}
             Ok(Request::Export(zoom, filter)) => {
                 let steps = 1 + line.len() % 7;
                 let says_all = !filter.connected && filter.ip.is_none();

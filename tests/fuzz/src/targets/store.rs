@@ -36,6 +36,10 @@ const USERS: [&[u8]; 10] = [
     b"\xff\x00\t\n@\x01",
 ];
 
+/// Services and patterns of them, by the upper bits of the terms: no further byte is
+/// read for them, so that inputs that were kept mean the same.
+const SERVICES: [&[u8]; 3] = [b"imap", b"?m*", b"pop3"];
+
 /// Where sessions come from.
 const IPS: [&str; 7] = [
     "",
@@ -128,6 +132,9 @@ fn filter(input: &mut Input, now: Now) -> Filter {
         user: (terms & 1 > 0).then(|| pattern(input)),
         domain: (terms & 2 > 0).then(|| domain(input)),
         session: (terms & 4 > 0).then(|| text(input, "s")),
+        service: usize::from(terms >> 6)
+            .checked_sub(1)
+            .map(|at| Pattern::new(SERVICES[at])),
         ip: (terms & 8 > 0).then(|| network(input)).flatten(),
         since_secs: match terms & 16 {
             0 => 0,

@@ -1,0 +1,201 @@
+//! The daemon: whether it runs, since when, and what came from its FIFOs and
+//! what was refused, by its reply to STATUS.
+
+use super::{base_dirs, Findings};
+use crate::cli::server::{Address, Event, ReplyParser, CONNECT_TIMEOUT};
+use crate::sys::local_time::LocalTime;
+use crate::sys::reason;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The daemon, as it answered STATUS.
+#[derive(Debug, Default)]
+pub struct Daemon {
+    /// Its version.
+    version: String,
+    /// Its process.
+    pid: String,
+    /// When it started, in seconds since 1970.
+    start_secs: u64,
+    /// Its FIFOs.
+    pub fifos: Vec<Fifo>,
+    /// What peers did wrong: what it means, how often, when last.
+    faults: Vec<(String, String, u64, u64)>,
+}
+
+/// One of its FIFOs.
+#[derive(Debug)]
+pub struct Fifo {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Lines that came from it.
+    lines: u64,
+    /// When the last did, in seconds since 1970; 0: never.
+    last_secs: u64,
+}
+
+/// Why there is no answer.
+enum Silence {
+    /// Connecting failed.
+    Unreachable(io::Error),
+    /// Another service closed the connection or replied something else.
+    Foreign,
+}
+
+/// Asks the daemon and notes its reply; none if none answers.
+pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
+    let sockets = base_dirs().into_iter().map(|dir| dir.join("stats"));
+    let sockets: Vec<PathBuf> = sockets.collect();
+    let socket = sockets.iter().find(|path| path.exists());
+    let default = || Address::Unix(socket.unwrap_or(&sockets[0]).clone());
+    let address = server.cloned().unwrap_or_else(default);
+    match ask(&address) {
+        Ok(daemon) => {
+            daemon.note(&address, findings);
+            Some(daemon)
+        }
+        Err(Silence::Foreign) => {
+            findings.wrong(
+                format!(
+                    "what answers at {address} is not dovestatd: perhaps Dovecot's own service"
+                ),
+                "name dovestatd's socket by -s, or start dovestatd",
+            );
+            None
+        }
+        Err(Silence::Unreachable(error)) => {
+            let why = reason(&error);
+            let todo = match error.kind() {
+                io::ErrorKind::PermissionDenied => "run this as root, or as the socket's owner",
+                _ => {
+                    "start it: \"systemctl start dovestatd\", or \"dovestatd -F\" to see what it \
+                     says; if it runs elsewhere, name its socket by -s"
+                }
+            };
+            findings.wrong(format!("no dovestatd answers at {address}: {why}"), todo);
+            None
+        }
+    }
+}
+
+/// Asks for its status.
+fn ask(address: &Address) -> Result<Daemon, Silence> {
+    let mut connection = address
+        .connect(CONNECT_TIMEOUT)
+        .map_err(Silence::Unreachable)?;
+    let foreign = |_| Silence::Foreign;
+    connection.send(b"STATUS\n").map_err(foreign)?;
+    let mut parser = ReplyParser::default();
+    let mut daemon = Daemon::default();
+    loop {
+        match parser.next().map_err(foreign)? {
+            Some(Event::Header(names)) if names.starts_with(&["kind".into(), "name".into()]) => {}
+            Some(Event::Header(_) | Event::Nothing) => return Err(Silence::Foreign),
+            Some(Event::Row(row)) => {
+                let text = |at: usize| String::from_utf8_lossy(row.get(at)).into_owned();
+                daemon.take([0, 1, 2, 3, 4].map(text));
+            }
+            Some(Event::End) => return Ok(daemon),
+            None => {
+                if connection.fill(&mut parser).map_err(foreign)? == 0 {
+                    return Err(Silence::Foreign);
+                }
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// Takes a row of the answer. Kinds and names that are not known are a newer
+    /// daemon's.
+    fn take(&mut self, [kind, name, value, last, about]: [String; 5]) {
+        let number = value.parse().unwrap_or_default();
+        let last_secs = last.parse().unwrap_or_default();
+        match (&*kind, &*name) {
+            ("daemon", "version") => self.version = value,
+            ("daemon", "pid") => self.pid = value,
+            ("daemon", "start_time") => self.start_secs = number,
+            ("fifo", _) => self.fifos.push(Fifo {
+                path: name.into(),
+                lines: number,
+                last_secs,
+            }),
+            ("fault", _) => self.faults.push((name, about, number, last_secs)),
+            _ => {}
+        }
+    }
+
+    /// Notes the reply.
+    fn note(&self, address: &Address, findings: &mut Findings) {
+        let Daemon { version, pid, .. } = self;
+        let since = time(self.start_secs);
+        findings.good(format!(
+            "dovestatd {version} serves at {address} since {since} (process {pid})"
+        ));
+        let lines: u64 = self.fifos.iter().map(|fifo| fifo.lines).sum();
+        for fifo in self.fifos.iter().filter(|fifo| fifo.lines > 0) {
+            let (path, last) = (fifo.path.display(), time(fifo.last_secs));
+            findings.good(format!(
+                "{} records from {path}, the last at {last}",
+                fifo.lines
+            ));
+        }
+        for fifo in self
+            .fifos
+            .iter()
+            .filter(|fifo| fifo.lines == 0 && lines > 0)
+        {
+            let path = fifo.path.display();
+            findings.note(format!("no record from {path} since then"));
+        }
+        let refused: Vec<_> = self
+            .faults
+            .iter()
+            .filter(|fault| is_of_records(&fault.0))
+            .collect();
+        for (_, about, count, last_secs) in &refused {
+            let last = time(*last_secs);
+            findings.note(format!("{about} ({count} so far, the last at {last})"));
+        }
+        let refused: u64 = refused.iter().map(|fault| fault.2).sum();
+        if lines == 0 {
+            findings.wrong(
+                "no record came since then",
+                "see what is wrong below; if nothing is, log in to the mail server once and look \
+                 again",
+            );
+        } else if refused >= lines {
+            findings.wrong(
+                format!("none of the {lines} records was taken"),
+                "the daemon's log names the sessions and why; writer and daemon must be of one \
+                 architecture",
+            );
+        }
+    }
+}
+
+/// Whether a fault is a record that was not taken. The names are those of dovestatd's
+/// metrics.
+fn is_of_records(name: &str) -> bool {
+    matches!(
+        name,
+        "line_too_long"
+            | "unknown_kind"
+            | "missing_field"
+            | "bad_pid"
+            | "bad_command_id"
+            | "bad_flags"
+            | "bad_base64"
+            | "bad_stats"
+            | "foreign_stats"
+            | "insane_stats"
+            | "duplicate_session"
+            | "untracked"
+    )
+}
+
+/// An instant in local time.
+fn time(secs: u64) -> String {
+    LocalTime::at(UNIX_EPOCH + Duration::from_secs(secs)).to_string()
+}

@@ -1,0 +1,178 @@
+//! Why does nothing arrive? Everything between a mail process and the daemon is looked
+//! at, in the order of the way that a record takes; each finding comes with what to do.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `daemon` | the daemon, by its reply to STATUS |
+//! | `fifo` | its FIFOs, and which users can open them |
+//! | `writers` | whom mail processes run as |
+//! | `dovecot` | Dovecot's configuration, by doveconf(1) |
+//! | `denials` | what AppArmor and SELinux refused, by the system's logs |
+//!
+//! Must not: change anything. A FIFO is opened for a moment, and nothing written.
+
+mod daemon;
+mod denials;
+mod dovecot;
+mod fifo;
+mod writers;
+
+use super::fatal::Fatal;
+use super::server::Address;
+use crate::config::{table, Defaults};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What `check` was asked for.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// The daemon's socket; where it is by default without.
+    pub server: Option<Address>,
+    /// Dovecot's configuration; doveconf's default without.
+    pub dovecot: Option<PathBuf>,
+}
+
+/// Looks at everything and prints what it finds.
+///
+/// # Errors
+/// Those of standard output.
+pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
+    let mut findings = Findings::default();
+    let daemon = daemon::look(options.server.as_ref(), &mut findings);
+    let fifos: Vec<PathBuf> = match &daemon {
+        Some(daemon) => daemon.fifos.iter().map(|fifo| fifo.path.clone()).collect(),
+        None => default_fifos(),
+    };
+    let dovecot = dovecot::read(options.dovecot.as_deref(), &mut findings);
+    for path in &fifos {
+        fifo::look(path, daemon.is_some(), &mut findings);
+    }
+    writers::look(&fifos, dovecot.as_ref(), &mut findings);
+    if let Some(dovecot) = &dovecot {
+        dovecot::look(dovecot, &fifos, &mut findings);
+    }
+    denials::look(&fifos, &mut findings);
+    findings.print()
+}
+
+/// Where the FIFOs are by default, for when no daemon answers.
+fn default_fifos() -> Vec<PathBuf> {
+    let base_dir = base_dirs()
+        .into_iter()
+        .find(|dir| dir.exists())
+        .unwrap_or_else(|| table::SYSTEM_BASE_DIR.into());
+    table::FIFO_NAMES.map(|name| base_dir.join(name)).into()
+}
+
+/// Where a daemon is by default: the system's, and the ordinary user's own.
+fn base_dirs() -> Vec<PathBuf> {
+    vec![table::SYSTEM_BASE_DIR.into(), Defaults::ours().base_dir]
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// Worth knowing.
+    Note,
+    /// A reason why something does not arrive.
+    Wrong,
+    /// It could not be looked at.
+    Unknown,
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Findings(Vec<(Verdict, String, Option<String>)>);
+
+impl Findings {
+    /// Something is as it should be.
+    fn good(&mut self, text: impl Into<String>) {
+        self.0.push((Verdict::Good, text.into(), None));
+    }
+
+    /// Something is worth knowing.
+    fn note(&mut self, text: impl Into<String>) {
+        self.0.push((Verdict::Note, text.into(), None));
+    }
+
+    /// Something could not be looked at.
+    fn unknown(&mut self, text: impl Into<String>) {
+        self.0.push((Verdict::Unknown, text.into(), None));
+    }
+
+    /// Something is a reason why records do not arrive; `todo` mends it.
+    fn wrong(&mut self, text: impl Into<String>, todo: impl Into<String>) {
+        self.0
+            .push((Verdict::Wrong, text.into(), Some(todo.into())));
+    }
+
+    /// A line for each, and one for what is to be done about it.
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for (verdict, text, todo) in &self.0 {
+            let label = match verdict {
+                Verdict::Good => "ok",
+                Verdict::Note => "note",
+                Verdict::Wrong => "WRONG",
+                Verdict::Unknown => "unknown",
+            };
+            out += &format!("{:<8} {}\n", format!("{label}:"), harmless(text));
+            if let Some(todo) = todo {
+                out += &format!("{:<8} -> {}\n", "", harmless(todo));
+            }
+        }
+        let count = |wanted| self.0.iter().filter(|found| found.0 == wanted).count();
+        out += &match (count(Verdict::Wrong), count(Verdict::Unknown)) {
+            (0, 0) => "\nnothing is wrong\n".to_owned(),
+            (0, unknown) => {
+                format!("\nnothing is wrong in what could be seen; unknown: {unknown}\n")
+            }
+            (wrong, _) => format!("\nwrong: {wrong}\n"),
+        };
+        out
+    }
+
+    /// Prints them; 1 if something is wrong.
+    fn print(&self) -> Result<ExitCode, Fatal> {
+        let text = self.text();
+        io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(Fatal::output)?;
+        let is_wrong = self.0.iter().any(|found| found.0 == Verdict::Wrong);
+        Ok(ExitCode::from(u8::from(is_wrong)))
+    }
+}
+
+/// A text without control characters: names of files and lines of logs are not ours.
+fn harmless(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(visible).collect()
+}
+
+/// What identifies the file that a path leads to.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Which of the FIFOs a path leads to.
+fn leads_to<'a>(path: &Path, fifos: &'a [PathBuf]) -> Option<&'a Path> {
+    let there = identity(path)?;
+    let is_it = |fifo: &&PathBuf| identity(fifo) == Some(there);
+    fifos.iter().find(is_it).map(PathBuf::as_path)
+}
+
+/// The FIFO for mail processes, and that for auth.
+fn mail_and_user(fifos: &[PathBuf]) -> [Option<&Path>; 2] {
+    ["stats-mail", "stats-user"].map(|wanted| {
+        let is_it = |fifo: &&PathBuf| {
+            let name = fifo.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name == wanted || name.strip_prefix("old-") == Some(wanted))
+        };
+        fifos.iter().find(is_it).map(PathBuf::as_path)
+    })
+}

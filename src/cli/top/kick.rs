@@ -1,0 +1,216 @@
+//! Sessions ended by `doveadm kick`, after a question that shows the command.
+//!
+//! Owns: which command ends the sessions of a row, and the thread that waits for it.
+//! Names are not to be trusted: one that doveadm would take for more than itself (a pattern, a network, an option) is refused.
+//!
+//! Must not: run anything that was not shown and agreed to, or a shell; wait.
+
+use super::model::Entry;
+use crate::cli::width::visible;
+use crate::store::Zoom;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// The program.
+const PROGRAM: &str = "doveadm";
+
+/// A command that was shown, or is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kick {
+    /// Its arguments.
+    args: Vec<OsString>,
+    /// What it ends.
+    pub what: String,
+}
+
+impl Kick {
+    /// The command for a row of a level.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn of(level: Zoom, entry: &Entry, is_local: bool) -> Result<Kick, String> {
+        let (user, ip) = match level {
+            Zoom::User => (entry.text(0), &b""[..]),
+            Zoom::Session => (entry.text(1), entry.text(3)),
+            Zoom::Ip => (&b""[..], entry.text(0)),
+            _ => return Err("K is for a user, a session or an address".to_owned()),
+        };
+        if !is_local {
+            return Err("doveadm kick reaches its own machine only, not this server".to_owned());
+        }
+        if level != Zoom::Ip {
+            judge_user(user)?;
+        }
+        let ip = String::from_utf8_lossy(ip).into_owned();
+        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+            return Err("this is not an address".to_owned());
+        }
+        let user = OsString::from_vec(user.to_vec());
+        let shown = visible(user.as_bytes(), true);
+        let what = match (user.is_empty(), ip.is_empty()) {
+            (false, true) => format!("all sessions of {shown}"),
+            (false, false) => format!("all sessions of {shown} from {ip}"),
+            _ => format!("all sessions from {ip}"),
+        };
+        let all = [OsString::from("kick"), user, ip.into()];
+        Ok(Kick {
+            args: all.into_iter().filter(|arg| !arg.is_empty()).collect(),
+            what,
+        })
+    }
+
+    /// The command as it could be typed, made visible.
+    pub fn shown(&self) -> String {
+        let mut text = PROGRAM.to_owned();
+        for arg in &self.args {
+            let word = visible(arg.as_bytes(), true);
+            let plain = |c: char| c.is_alphanumeric() || "@.-_+:/=".contains(c);
+            text += &match word.chars().all(plain) {
+                true => format!(" {word}"),
+                false => format!(" '{}'", word.replace('\'', "'\\''")),
+            };
+        }
+        text
+    }
+
+    /// Runs it.
+    fn run(&self) -> Vec<String> {
+        let mut command = Command::new(PROGRAM);
+        command.args(&self.args).stdin(Stdio::null());
+        let mut lines = vec![self.shown(), String::new()];
+        match command.output() {
+            Ok(output) => {
+                for text in [output.stdout, output.stderr] {
+                    let pieces = text.split(|&byte| byte == b'\n');
+                    let pieces = pieces.filter(|line| !line.is_empty());
+                    lines.extend(pieces.map(|line| visible(line, true)));
+                }
+                lines.push(match output.status.code() {
+                    Some(0) => "done".to_owned(),
+                    _ => output.status.to_string(),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                lines.push("there is no program doveadm in PATH".to_owned());
+            }
+            Err(error) => lines.push(error.to_string()),
+        }
+        lines
+    }
+}
+
+/// Says why doveadm would not take a name for just this user.
+fn judge_user(user: &[u8]) -> Result<(), String> {
+    let address = || {
+        let text = std::str::from_utf8(user).ok()?;
+        text.split('/').next()?.parse::<IpAddr>().ok()
+    };
+    let why = match user {
+        [] => "nothing: this session has no user",
+        _ if user.iter().any(|byte| b"*?".contains(byte)) => "a pattern",
+        [b'-', ..] => "an option",
+        _ if address().is_some() => "an address",
+        _ => return Ok(()),
+    };
+    Err(format!("doveadm would take this name for {why}"))
+}
+
+/// A command being run.
+#[derive(Debug)]
+pub struct Job(Arc<Mutex<Option<Vec<String>>>>);
+
+impl Job {
+    /// Starts it; `waker` is written to when it has ended.
+    pub fn start(kick: Kick, waker: io::Result<UnixStream>) -> io::Result<Job> {
+        let result = Arc::new(Mutex::new(None));
+        let job = Job(Arc::clone(&result));
+        thread::Builder::new().spawn(move || {
+            let lines = kick.run();
+            if let Ok(mut result) = result.lock() {
+                *result = Some(lines);
+            }
+            // The program may be ending.
+            let _ = waker.and_then(|mut waker| waker.write(b"x"));
+        })?;
+        Ok(job)
+    }
+
+    /// What came of it, once it has ended.
+    pub fn result(&self) -> Option<Vec<String>> {
+        self.0.lock().ok()?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::model::Table;
+    use std::time::Instant;
+
+    fn kick(level: Zoom, line: &str) -> Result<String, String> {
+        let header = match level {
+            Zoom::Session => "session\tuser\tservice\tip\tpid",
+            level => level.name(),
+        };
+        let mut table = Table::new(level, None);
+        let names: Vec<String> = header.split('\t').map(str::to_owned).collect();
+        table.begin(&names);
+        table.row(&mut line.as_bytes().to_vec(), Instant::now());
+        let entry = table.entries().next().unwrap();
+        Kick::of(level, entry, true).map(|kick| kick.shown())
+    }
+
+    #[test]
+    fn a_row_has_its_command_and_nothing_more_is_hit() {
+        let doveadm = |text: &str| Ok(text.to_owned());
+        for (level, line, expected) in [
+            (
+                Zoom::User,
+                "joe@example.org",
+                doveadm("doveadm kick joe@example.org"),
+            ),
+            (
+                Zoom::User,
+                "o'neil x",
+                doveadm("doveadm kick 'o'\\''neil x'"),
+            ),
+            (Zoom::Ip, "2001:db8::1", doveadm("doveadm kick 2001:db8::1")),
+            (
+                Zoom::Session,
+                "s1\tjoe\timap\t192.0.2.1\t7",
+                doveadm("doveadm kick joe 192.0.2.1"),
+            ),
+            (
+                Zoom::Session,
+                "s1\tjoe\timap\t\t7",
+                doveadm("doveadm kick joe"),
+            ),
+        ] {
+            assert_eq!(kick(level, line), expected);
+        }
+        for (level, line, why) in [
+            (Zoom::User, "*", "a pattern"),
+            (Zoom::User, "jo?", "a pattern"),
+            (Zoom::User, "-a", "an option"),
+            (Zoom::User, "10.0.0.0/8", "an address"),
+            (Zoom::User, "", "no user"),
+            (Zoom::Session, "s1\t\timap\t10.0.0.1\t7", "no user"),
+            (Zoom::Domain, "example.org", "K is for"),
+        ] {
+            assert!(kick(level, line).unwrap_err().contains(why), "{line}");
+        }
+        let mut table = Table::new(Zoom::User, None);
+        table.begin(&["user".to_owned()]);
+        table.row(&mut b"joe".to_vec(), Instant::now());
+        let entry = table.entries().next().unwrap();
+        assert!(Kick::of(Zoom::User, entry, false)
+            .unwrap_err()
+            .contains("its own machine"));
+    }
+}

@@ -1,0 +1,109 @@
+//! An entry of a table: what the server reports of it, and how that moved.
+
+use super::moves::Moves;
+use super::texts::Texts;
+use crate::cli::top::column::VALUES;
+use crate::store::Zoom;
+use std::cmp::Ordering;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// The texts of a level's entries, by the names of protocol.md, and how many of
+/// them make the entry's key.
+pub fn texts(level: Zoom) -> (&'static [&'static str], usize) {
+    match level {
+        Zoom::Command => (&["session", "cmd", "args", "user"], 3),
+        Zoom::Session => (&["session", "user", "service", "ip", "pid"], 1),
+        Zoom::User => (&["user"], 1),
+        Zoom::Domain => (&["domain"], 1),
+        Zoom::Ip => (&["ip"], 1),
+        Zoom::Global => (&[], 0),
+    }
+}
+
+/// Whether an entry is marked as new or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It was there at once.
+    Old,
+    /// It was first listed then.
+    New(Instant),
+    /// It was no longer listed then.
+    Gone(Instant),
+}
+
+/// One entry.
+#[derive(Debug)]
+pub struct Entry {
+    /// Which it is: no other of the table has had this number.
+    pub id: u32,
+    /// Its place among all by name.
+    pub rank: u32,
+    /// Its texts.
+    pub(super) texts: Texts,
+    /// How many there are.
+    pub(super) text_count: u8,
+    /// What the server says now.
+    pub values: [u64; VALUES],
+    /// When it was made or cleared, in seconds since 1970; 0 where the server does not
+    /// report that.
+    pub(super) reset_secs: u64,
+    /// When it was updated, in microseconds since 1970.
+    pub updated_micros: u64,
+    /// How far the counters moved lately.
+    pub(super) moves: Moves,
+    /// When counting began, if that is later than a snapshot: an entry not
+    /// known to be new.
+    pub(super) known_since: Option<Instant>,
+    /// The last sample that listed it.
+    pub(super) seen: u64,
+    /// Whether it is new or gone.
+    pub phase: Phase,
+    /// The numbers of the watched column, the last one at `spark_end`: the upper
+    /// halves of 32-bit floats.
+    pub(super) spark: Box<[u16]>,
+    /// The sample of the last point.
+    pub(super) spark_end: u64,
+    /// The hash of its key.
+    pub(super) hash: u64,
+    /// The hash of its line in the last sample.
+    pub(super) print: u64,
+    /// The entry that came behind it in the last sample.
+    pub(super) behind: u32,
+    /// The twins before and behind it.
+    pub(super) twins: [u32; 2],
+}
+
+impl Entry {
+    /// One of its texts, by the order of [`texts()`].
+    pub fn text(&self, text: usize) -> &[u8] {
+        self.texts.get(text, self.text_count.into())
+    }
+
+    /// All of its texts.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.text_count.into()).map(|text| self.text(text))
+    }
+
+    /// What tells it from entries of other tables of the level, but for twins.
+    pub fn name(&self) -> &[u8] {
+        self.texts.bytes()
+    }
+}
+
+/// The order of entries by name: of the text that stands first on the screen, then
+/// of the others.
+pub fn by_name(level: Zoom, a: &Entry, b: &Entry) -> Ordering {
+    let address = |entry: &Entry| {
+        let text = std::str::from_utf8(entry.text(0)).ok();
+        text.and_then(|text| text.parse::<IpAddr>().ok())
+    };
+    let first = match level {
+        Zoom::Session | Zoom::Command => a.text(1).cmp(b.text(1)),
+        Zoom::Ip => address(a).cmp(&address(b)),
+        _ => Ordering::Equal,
+    };
+    first
+        .then_with(|| a.texts().cmp(b.texts()))
+        .then(a.id.cmp(&b.id))
+}

@@ -1,0 +1,60 @@
+//! An entry's numbers as they are shown: totals, or rates.
+
+use super::moves::Moves;
+use crate::cli::top::column::VALUES;
+use std::time::Duration;
+
+/// Which numbers are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Totals since the server counts.
+    Totals,
+    /// Rates over so much time.
+    Rates(Duration),
+}
+
+/// An entry's numbers as they are to be shown.
+#[derive(Debug)]
+pub struct Figures<'a> {
+    /// What the server says now.
+    pub values: &'a [u64; VALUES],
+    /// When it was updated, in microseconds since 1970.
+    pub updated_micros: u64,
+    /// How far they moved; `None` for totals.
+    pub(super) moved: Option<Moved<'a>>,
+}
+
+/// How far an entry's numbers moved in a time.
+#[derive(Debug)]
+pub(super) struct Moved<'a> {
+    /// What moved; `None`: nothing any more.
+    pub moves: Option<&'a Moves>,
+    /// Since which snapshot.
+    pub since: Option<u64>,
+    /// The seconds since; 0: not known yet.
+    pub secs: f64,
+}
+
+impl Figures<'_> {
+    /// A number of the reading, or its rate a second.
+    pub fn number(&self, value: usize) -> f64 {
+        match &self.moved {
+            None => self.values[value] as f64,
+            Some(moved) if moved.secs <= 0.0 => 0.0,
+            Some(moved) => {
+                let by = moved.moves.map(|moves| moves.since(moved.since, value));
+                by.unwrap_or(0) as f64 / moved.secs
+            }
+        }
+    }
+
+    /// Whether these are totals.
+    pub fn is_total(&self) -> bool {
+        self.moved.is_none()
+    }
+
+    /// Whether there is no rate yet.
+    pub fn is_unknown(&self) -> bool {
+        self.moved.as_ref().is_some_and(|moved| moved.secs <= 0.0)
+    }
+}

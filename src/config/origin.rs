@@ -1,0 +1,31 @@
+//! Where settings were given, for checks that come after parsing.
+
+use super::mistake::Place;
+use super::table::Scope;
+
+/// The places of settings.
+#[derive(Debug, Default)]
+pub struct Origins(Vec<(Scope, Box<str>, Place)>);
+
+impl Origins {
+    /// Notes that a setting was given, or, without a name, its section opened. The
+    /// last place of a setting holds, the first of a section.
+    pub(super) fn note(&mut self, scope: Scope, name: &str, place: &Place) {
+        let known = self
+            .0
+            .iter_mut()
+            .find(|(s, n, _)| *s == scope && **n == *name);
+        match known {
+            Some((_, _, known)) if !name.is_empty() => *known = place.clone(),
+            Some(_) => {}
+            None => self.0.push((scope, name.into(), place.clone())),
+        }
+    }
+
+    /// Where a setting was given, else where its section was opened; none for a
+    /// default.
+    pub fn of(&self, scope: Scope, name: &str) -> Option<&Place> {
+        let find = |name: &str| self.0.iter().find(|(s, n, _)| *s == scope && **n == *name);
+        find(name).or_else(|| find("")).map(|(_, _, place)| place)
+    }
+}
