@@ -44,7 +44,7 @@ pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, StateDir, UnixListener,
 };
-pub use table::{Scope, CHROOT_MADE};
+pub use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
 pub use value::show_size;
 
 use origin::Origins;

@@ -33,6 +33,9 @@ use std::time::{Duration, Instant};
 /// The longest that a report may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The most that a receiver may send, in bytes. Carbon's receivers send nothing.
+const MAX_RECEIVED_BYTES: usize = 4096;
+
 /// Steps of the store's cursors in one turn.
 const STEPS_A_TURN: usize = 512;
 
@@ -82,8 +85,8 @@ enum State {
     Connecting(TcpStream, SocketAddr),
     /// The batch is written.
     Sending(TcpStream, Batch),
-    /// All is written; the receiver is to close.
-    Closing(TcpStream),
+    /// All is written; the receiver is to close. It has sent so many bytes.
+    Closing(TcpStream, usize),
 }
 
 /// The sender.
@@ -133,7 +136,7 @@ impl Carbon {
             State::Connecting(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
             State::Sending(_, batch) if batch.output.is_empty() => None,
             State::Sending(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
-            State::Closing(stream) => Some((stream.as_fd(), Interest::READ)),
+            State::Closing(stream, _) => Some((stream.as_fd(), Interest::READ)),
         }
     }
 
@@ -177,7 +180,7 @@ impl Carbon {
                 State::LookingUp(_) => "no answer to the name's lookup",
                 State::Connecting(..) => "no answer",
                 State::Sending(..) => "the receiver does not read",
-                State::Idle | State::Closing(_) => {
+                State::Idle | State::Closing(..) => {
                     "written, but the receiver neither read all of it nor closed"
                 }
             };
@@ -234,11 +237,17 @@ impl Carbon {
                 }
             },
             State::Sending(stream, batch) => self.send(stream, batch, plan, context),
-            State::Closing(mut stream) => match stream.read(&mut [0; 512]) {
+            State::Closing(mut stream, received) => match stream.read(&mut [0; 512]) {
                 Ok(0) => {}
-                // Whatever it says; carbon's receivers say nothing.
-                Ok(_) => self.state = State::Closing(stream),
-                Err(error) if goes_on(&error) => self.state = State::Closing(stream),
+                Ok(count) if received + count <= MAX_RECEIVED_BYTES => {
+                    self.state = State::Closing(stream, received + count);
+                }
+                Ok(_) => self.fail(
+                    plan,
+                    context,
+                    "written, but the receiver sends data and does not close",
+                ),
+                Err(error) if goes_on(&error) => self.state = State::Closing(stream, received),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
@@ -266,7 +275,7 @@ impl Carbon {
         let is_done = batch.is_made() && batch.output.is_empty();
         match written {
             Ok(()) if is_done => match stream.shutdown(Shutdown::Write) {
-                Ok(()) => self.state = State::Closing(stream),
+                Ok(()) => self.state = State::Closing(stream, 0),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
             Err(error) if !goes_on(&error) => {

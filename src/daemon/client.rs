@@ -2,7 +2,7 @@
 //!
 //! A client costs little whatever it does. Its input is read only when no
 //! request of it waits and nothing of a reply is queued; a reply is made in
-//! slices of about [`SLICE_BYTES`](super::conversation::SLICE_BYTES), the next when the last has been written. So
+//! slices of about [`SLICE_BYTES`], the next when the last has been written. So
 //! who pipelines without reading, reads slowly or just sits there holds one
 //! slice and part of a request. A reply that fits a slice leaves in one write,
 //! its end included, even if the walk for it takes several turns.
@@ -11,11 +11,13 @@
 //!
 //! Whoever drops a client gives back what it holds first: [`Client::end`].
 
+use super::clients::Standing;
 use super::context::Context;
-use super::conversation::{Conversation, Exchange};
+use super::conversation::{Conversation, Exchange, SLICE_BYTES};
 use super::export::Export;
 use super::http::Http;
-use crate::config::{ListenerOptions, Protocol};
+use super::listener::Listener;
+use crate::config::Protocol;
 use crate::store::{Now, Store};
 use crate::sys::poll::Interest;
 use std::io::{self, Read, Write};
@@ -86,21 +88,25 @@ pub struct Client {
     written: usize,
     /// The peer has sent its last byte.
     at_eof: bool,
-    /// When it last sent something.
+    /// When it last sent something, in seconds of uptime.
     active_secs: u32,
+    /// When it last took some of a reply, in seconds of uptime.
+    taken_secs: u32,
+    /// It is not read: there is no memory for a reply.
+    is_waiting: bool,
+    /// The index of its listener.
+    listener: usize,
+    /// Its listener's name, for the log.
+    listener_name: Rc<str>,
 }
 
 impl Client {
-    /// A client just accepted.
-    pub fn new(
-        stream: Stream,
-        options: &Rc<ListenerOptions>,
-        listener: &Rc<str>,
-        now: Now,
-    ) -> Client {
+    /// A client just accepted by the listener with index `listener`.
+    pub fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
+        let (options, name) = (&from.options, &from.name);
         let conversation: Box<dyn Conversation> = match options.protocol {
-            Protocol::Stats => Box::new(Export::new(options, listener)),
-            Protocol::Http => Box::new(Http::new(options, listener)),
+            Protocol::Stats => Box::new(Export::new(options, name)),
+            Protocol::Http => Box::new(Http::new(options, name)),
         };
         Client {
             stream,
@@ -110,27 +116,78 @@ impl Client {
             written: 0,
             at_eof: false,
             active_secs: now.uptime_secs,
+            taken_secs: now.uptime_secs,
+            is_waiting: false,
+            listener,
+            listener_name: Rc::clone(name),
         }
     }
 
-    /// What is waited for: room for queued output, else input.
+    /// The index of its listener.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// Its listener's name, for the log.
+    pub fn listener_name(&self) -> Rc<str> {
+        Rc::clone(&self.listener_name)
+    }
+
+    /// What is waited for: room for queued output, else input. While memory is
+    /// waited for, only the peer's going away.
     pub fn interest(&self) -> Interest {
-        match self.has_output() {
-            true => Interest::WRITE,
-            false => Interest::READ,
+        match (self.is_waiting, self.has_output()) {
+            (true, _) => Interest::default(),
+            (false, true) => Interest::WRITE,
+            (false, false) => Interest::READ,
         }
     }
 
     /// Whether there is something to do without waiting.
     pub fn can_go_on(&self) -> bool {
-        !self.has_output() && (self.is_busy() || self.at_eof)
+        !self.is_waiting && !self.has_output() && (self.is_busy() || self.at_eof)
     }
 
-    /// Whether it has asked for nothing that is not answered, and since when. Who
-    /// began a request and does not end it has asked for nothing.
-    pub fn idle_since_secs(&self) -> Option<u32> {
-        let idle = !self.has_output() && !self.is_busy();
-        idle.then_some(self.active_secs)
+    /// What decides whether it may be closed for another. A client that began a
+    /// request and does not end it is idle.
+    pub fn standing(&self) -> Standing {
+        let has_output = self.has_output();
+        let is_idle = !has_output && !self.is_busy() && !self.is_waiting;
+        Standing {
+            listener: self.listener,
+            idle_since_secs: is_idle.then_some(self.active_secs),
+            unread_since_secs: has_output.then_some(self.taken_secs),
+        }
+    }
+
+    /// When it last sent something, in seconds of uptime.
+    pub fn active_secs(&self) -> u32 {
+        self.active_secs
+    }
+
+    /// Whether it waits for memory.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Has it wait if memory is short and it needs some: for input or a reply that
+    /// it has not begun. Whether it waits.
+    pub fn wait_for_memory(&mut self, is_short: bool) -> bool {
+        let is_between = !self.has_output() && !self.conversation.is_replying();
+        self.is_waiting = is_short && is_between && (self.has_request || !self.at_eof);
+        self.is_waiting
+    }
+
+    /// The bytes of its buffers, and of what the store keeps for its reply.
+    pub fn held_bytes(&self) -> usize {
+        // A slice that is to be made next counts already.
+        let slice_bytes = match self.conversation.is_replying() {
+            true => SLICE_BYTES,
+            false => 0,
+        };
+        let Exchange { input, output, .. } = &self.exchange;
+        let buffers = input.capacity() + output.capacity().max(slice_bytes);
+        buffers + self.conversation.held_bytes()
     }
 
     /// Gives back what the client holds, and closes the connection.
@@ -143,11 +200,15 @@ impl Client {
     /// Writes, reads and answers as far as that goes without waiting and within
     /// `steps`, which are taken off. False when the client is to be ended.
     pub fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
-        if !self.flush() {
+        if !self.flush(context.now) {
             return false;
         }
         if self.has_output() {
             return true;
+        }
+        if self.exchange.output.is_empty() {
+            // From now on what is made waits for it.
+            self.taken_secs = context.now.uptime_secs;
         }
         if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {
             return false;
@@ -165,7 +226,11 @@ impl Client {
                 break;
             }
         }
-        self.flush() && (self.has_output() || !self.exchange.closing)
+        if exchange.input.is_empty() {
+            // An idle client costs no buffer.
+            exchange.input = Vec::new();
+        }
+        self.flush(context.now) && (self.has_output() || !self.exchange.closing)
     }
 
     /// Whether a reply is to be made or begun.
@@ -182,16 +247,18 @@ impl Client {
     }
 
     /// Writes queued output. False when the connection is broken.
-    fn flush(&mut self) -> bool {
+    fn flush(&mut self, now: Now) -> bool {
         while self.has_output() {
             match self.stream.write(&self.exchange.output[self.written..]) {
-                Ok(count) => self.written += count,
+                Ok(count) => {
+                    self.written += count;
+                    self.taken_secs = now.uptime_secs;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
         if self.written == self.exchange.output.len() {
-            // An idle client costs no buffer.
             self.exchange.output = Vec::new();
             self.written = 0;
         }

@@ -47,6 +47,9 @@ pub trait Conversation {
     /// are taken off.
     fn go_on(&mut self, exchange: &mut Exchange, context: &mut Context, steps: &mut usize);
 
+    /// The most bytes that the store may keep for a reply on its way.
+    fn held_bytes(&self) -> usize;
+
     /// Gives back what it holds of the store.
     fn end(&mut self, store: &mut Store);
 }

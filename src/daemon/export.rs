@@ -24,6 +24,8 @@ pub struct Export {
     listener: Rc<str>,
     /// The walk of the reply that is being made.
     walk: Option<CursorId>,
+    /// The bytes of that walk.
+    walk_bytes: usize,
 }
 
 impl Export {
@@ -33,6 +35,7 @@ impl Export {
             options: Rc::clone(options),
             listener: Rc::clone(listener),
             walk: None,
+            walk_bytes: 0,
         }
     }
 
@@ -76,6 +79,7 @@ impl Conversation for Export {
             Ok(Request::Export(zoom, filter)) => match context.store.open(zoom, filter) {
                 Opening::Rows(cursor) => {
                     write_header(&mut exchange.output, zoom, order);
+                    self.walk_bytes = context.store.walk_bytes(&cursor);
                     self.walk = Some(cursor);
                 }
                 Opening::Nothing => {
@@ -120,9 +124,14 @@ impl Conversation for Export {
             Progress::More => self.walk = Some(cursor),
             Progress::Done => {
                 context.store.close(cursor);
+                self.walk_bytes = 0;
                 self.end_reply(b"\n", exchange);
             }
         }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.walk_bytes
     }
 
     fn end(&mut self, store: &mut Store) {

@@ -61,6 +61,7 @@ faults! {
     BadFlags Warning SOME "record refused: flags other than c and d";
     BadBase64 Warning SOME "record refused: the stats field is not base64";
     BadStats Warning SOME "record refused: the stats field is not whole items named mail or auth";
+    ForeignStats Warning SOME "record refused: the stats field was not made for this machine";
     InsaneStats Warning SOME "record refused: a statistic is negative or larger than 2^53";
     DuplicateSession Warning SOME "CONNECT refused: the session is connected already";
     DuplicateCommand Warning SOME "UPDATE-CMD refused: a command of that id is not over";
@@ -82,6 +83,8 @@ faults! {
     HttpRefused Warning SOME "connection closed: HTTP request refused";
     NotAllowed Warning SOME "connection closed: the client may not come from there";
     ClientLimit Warning ONCE "connection closed: client_limit reached";
+    StuckClient Warning SOME "connection closed: no progress for 60 seconds";
+    OutOfMemory Error SOME "the system gave no more memory";
     ReadFailed Error SOME "FIFO not read";
     PollFailed Error SOME "nothing could be waited for; trying again";
     AcceptFailed Warning SOME "connection not accepted";
@@ -97,7 +100,8 @@ impl From<Refusal> for Fault {
             Refusal::BadCommandId => Fault::BadCommandId,
             Refusal::BadFlags => Fault::BadFlags,
             Refusal::BadBase64 => Fault::BadBase64,
-            Refusal::BadStats(StatsError::Insane) => Fault::InsaneStats,
+            Refusal::BadStats(StatsError::Foreign(_)) => Fault::ForeignStats,
+            Refusal::BadStats(StatsError::Insane(_)) => Fault::InsaneStats,
             Refusal::BadStats(StatsError::Truncated | StatsError::UnknownItem) => Fault::BadStats,
         }
     }

@@ -5,6 +5,7 @@
 use crate::sys::fifo::Fifo;
 use crate::sys::place::Inode;
 use crate::wire::{LineBuffer, LineReader, PartialLine};
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -17,14 +18,25 @@ pub struct FifoInput {
     name: Rc<str>,
     /// Its identity, when somebody else keeps it over our restarts.
     held: Option<Inode>,
-    /// The lines that came from it.
-    line_count: u64,
-    /// The bytes that came from it.
-    read_bytes: u64,
-    /// When a line last came, in seconds since 1970; 0: never.
-    last_secs: u32,
+    /// What came from it.
+    counts: Rc<Counts>,
     /// The lines read.
     lines: LineBuffer,
+    /// Another FIFO has taken its path; it is read for those who have it open.
+    is_retired: bool,
+    /// All of those have closed it.
+    has_ended: bool,
+}
+
+/// What came from the FIFOs at a path, one after the other.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Lines.
+    lines: Cell<u64>,
+    /// Bytes.
+    bytes: Cell<u64>,
+    /// When a line last came, in seconds since 1970; 0: never.
+    last_secs: Cell<u32>,
 }
 
 impl FifoInput {
@@ -34,11 +46,34 @@ impl FifoInput {
             fifo,
             name: name.into(),
             held,
-            line_count: 0,
-            read_bytes: 0,
-            last_secs: 0,
+            counts: Rc::default(),
             lines: LineBuffer::default(),
+            is_retired: false,
+            has_ended: false,
         }
+    }
+
+    /// Puts `fifo` in the place of the one that was read, which is given back to be
+    /// read until its last writer has closed it.
+    pub fn replace(&mut self, fifo: Fifo) -> FifoInput {
+        let new = FifoInput {
+            counts: Rc::clone(&self.counts),
+            ..FifoInput::new(fifo, &self.name, None)
+        };
+        let mut old = std::mem::replace(self, new);
+        old.fifo.close_writer();
+        old.is_retired = true;
+        old
+    }
+
+    /// Whether it is the one at its path, not an earlier one.
+    pub fn is_current(&self) -> bool {
+        !self.is_retired
+    }
+
+    /// Whether nothing can come from it any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Whether somebody else keeps it, and what is in it, over our restarts.
@@ -51,19 +86,20 @@ impl FifoInput {
         &self.name
     }
 
-    /// The lines that came from it.
+    /// The lines that came from it and those before it.
     pub fn line_count(&self) -> u64 {
-        self.line_count
+        self.counts.lines.get()
     }
 
-    /// When a line last came from it, in seconds since 1970; 0: never.
+    /// When a line last came from it or those before it, in seconds since 1970; 0:
+    /// never.
     pub fn last_secs(&self) -> u32 {
-        self.last_secs
+        self.counts.last_secs.get()
     }
 
-    /// The bytes that came from it.
+    /// The bytes that came from it and those before it.
     pub fn read_bytes(&self) -> u64 {
-        self.read_bytes
+        self.counts.bytes.get()
     }
 
     /// Reads once, hands out the lines that are complete, and tells how many bytes
@@ -74,12 +110,14 @@ impl FifoInput {
     pub fn read(&mut self, reader: &mut impl LineReader, now_secs: u32) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
-                self.read_bytes += count as u64;
+                let counts = &self.counts;
+                counts.bytes.set(counts.bytes.get() + count as u64);
                 let lines = self.lines.filled(count, reader);
-                self.line_count += lines;
+                counts.lines.set(counts.lines.get() + lines);
                 if lines > 0 {
-                    self.last_secs = now_secs;
+                    counts.last_secs.set(now_secs);
                 }
+                self.has_ended = self.is_retired && count == 0;
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -22,7 +22,8 @@ pub fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
     .single(context.start_secs.into());
     let fifos = |count: fn(&FifoInput) -> u64| {
         let sample = move |fifo| (FifoInput::name(fifo), count(fifo));
-        context.fifos.iter().map(sample)
+        let current = context.fifos.iter().filter(|input| input.is_current());
+        current.map(sample)
     };
     page.family(
         "dovestat_fifo_records",

@@ -132,7 +132,7 @@ impl Http {
         let text = match page {
             Page::Metrics(format) if answer.has_content => {
                 self.sending = Some(Sending {
-                    scrape: Scrape::new(context.settings, format),
+                    scrape: Scrape::new(context.settings, context.store, format),
                     slice_begin: None,
                     response,
                     has_head: false,
@@ -216,6 +216,11 @@ impl Conversation for Http {
         } else {
             self.sending = Some(sending);
         }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let sending = self.sending.as_ref();
+        sending.map_or(0, |sending| sending.scrape.held_bytes())
     }
 
     fn end(&mut self, store: &mut Store) {

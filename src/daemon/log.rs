@@ -101,6 +101,15 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a file of the log can be made anew with the rights that the daemon has
+    /// now.
+    pub fn can_be_rotated(&self) -> bool {
+        match &self.target {
+            Target::File(log) => log.dir.is_writable(),
+            Target::Syslog(_) | Target::Stderr(_) => true,
+        }
+    }
+
     /// Gives the file that is written to, if it is one, to the user and group that
     /// are to open it anew after a rotation.
     ///

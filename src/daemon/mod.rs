@@ -10,10 +10,13 @@
 //! | `listing` | the listeners as the log lists them |
 //! | `startup` | from settings to open listeners and dropped privileges |
 //! | `manager` | what systemd gave and wants to hear |
+//! | `memory` | whether the memory limit fits what the system allows |
 //! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
+//! | `files` | their files, made anew when they vanish |
 //! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
 //! | `context` | what serving a peer needs of the rest |
 //! | `client` | a connection: bytes in and out, in bounded memory |
+//! | `clients` | all connections: which are kept, which may use memory |
 //! | `conversation` | what a protocol makes of them |
 //! | `export` | the statistics protocol |
 //! | `status` | what the daemon says of itself in that protocol |
@@ -30,18 +33,21 @@
 mod batch;
 mod carbon;
 mod client;
+mod clients;
 mod context;
 mod conversation;
 mod export;
 mod fatal;
 mod faults;
 mod fifo_input;
+mod files;
 mod health;
 mod http;
 mod listener;
 mod listing;
 mod log;
 mod manager;
+mod memory;
 mod opening;
 mod options;
 mod pidfile;

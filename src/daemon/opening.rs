@@ -9,10 +9,11 @@
 //! a listening stream is refused.
 //!
 //! Invariants: what was put into the file system is taken away again when
-//! [`Opened::places`] is dropped, what was passed is not.
+//! [`Opened::files`] is dropped, what was passed is not.
 
 use super::fatal::Fatal;
 use super::fifo_input::FifoInput;
+use super::files::{End, ListenerFile};
 use super::listener::{Listener, Section, Socket};
 use super::log::Log;
 use super::manager::Gift;
@@ -20,7 +21,7 @@ use super::startup::{find_gid, find_user};
 use crate::config::{Address, FileListener, ListenerOptions, Settings};
 use crate::sys::fifo::Fifo;
 use crate::sys::inherit::{covers, Passed};
-use crate::sys::place::{Access, Inode, Place, PlaceError};
+use crate::sys::place::{look, Access, Inode, Place, PlaceError};
 use crate::sys::reason;
 use crate::sys::socket::{bind_tcp, bind_unix};
 use std::fs;
@@ -30,18 +31,6 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// Something put into the file system, taken away when dropped.
-#[derive(Debug)]
-pub struct Placed(pub Place);
-
-impl Drop for Placed {
-    fn drop(&mut self) {
-        // In a directory that is no longer ours to change it stays; the next
-        // start finds it dead and takes it over.
-        let _ = self.0.remove();
-    }
-}
-
 /// Everything the daemon listens on.
 #[derive(Debug, Default)]
 pub struct Opened {
@@ -50,7 +39,7 @@ pub struct Opened {
     /// Where clients come from.
     pub listeners: Vec<Listener>,
     /// Their files.
-    pub places: Vec<Placed>,
+    pub files: Vec<ListenerFile>,
 }
 
 /// What the manager passed and is not served yet, with the manager's names.
@@ -129,17 +118,23 @@ pub fn open_listeners(
 ) -> Result<Opened, Fatal> {
     let mut unserved = Unserved::new(gifts)?;
     let mut opened = Opened::default();
+    const KIND: &str = "fifo_listener";
     for listener in settings.enabled_fifos() {
         let path = listener.path_in(&settings.base_dir);
+        let end = End::Fifo(opened.fifos.len());
         let (fifo, held) = match unserved.fifo(&path) {
-            Some((fifo, inode)) => (fifo, Some(inode)),
+            Some((fifo, inode)) => {
+                opened.files.extend(passed_file(KIND, end, &path));
+                (fifo, Some(inode))
+            }
             None => {
-                let access = access("fifo_listener", listener)?;
-                let fifo = Fifo::create(&path, access).map_err(occupied("fifo_listener", &path))?;
+                let access = access(KIND, listener)?;
+                let fifo = Fifo::create(&path, access).map_err(occupied(KIND, &path))?;
+                let file = |place| ListenerFile::new(KIND, end, place, Some(access));
+                opened.files.extend(fifo.place().cloned().map(file));
                 (fifo, None)
             }
         };
-        opened.places.extend(fifo.place().cloned().map(Placed));
         opened
             .fifos
             .push(FifoInput::new(fifo, &listener.name, held));
@@ -156,18 +151,23 @@ fn open_unix(
     unserved: &mut Unserved,
     opened: &mut Opened,
 ) -> Result<(), Fatal> {
+    const KIND: &str = "unix_listener";
     for (index, listener) in settings.unix_listeners.iter().enumerate() {
         if !listener.file.is_enabled() {
             continue;
         }
         let path = listener.file.path_in(&settings.base_dir);
+        let end = End::Listener(opened.listeners.len());
         let socket = match unserved.unix(&path) {
-            Some(socket) => socket,
+            Some(socket) => {
+                opened.files.extend(passed_file(KIND, end, &path));
+                socket
+            }
             None => {
-                let access = access("unix_listener", &listener.file)?;
-                let (socket, place) =
-                    bind_unix(&path, access).map_err(occupied("unix_listener", &path))?;
-                opened.places.push(Placed(place));
+                let access = access(KIND, &listener.file)?;
+                let (socket, place) = bind_unix(&path, access).map_err(occupied(KIND, &path))?;
+                let file = ListenerFile::new(KIND, end, place, Some(access));
+                opened.files.push(file);
                 socket
             }
         };
@@ -179,6 +179,13 @@ fn open_unix(
         ));
     }
     Ok(())
+}
+
+/// The file of a FIFO or socket that the service manager made.
+fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
+    let inode = look(path).ok()??.inode;
+    let path = path.to_owned();
+    Some(ListenerFile::new(kind, end, Place { path, inode }, None))
 }
 
 /// The TCP ports.

@@ -50,6 +50,11 @@ impl PidFile {
             file,
         })
     }
+
+    /// Whether it can be removed with the rights that the daemon has now.
+    pub fn is_removable(&self) -> bool {
+        self.dir.is_writable()
+    }
 }
 
 impl Drop for PidFile {

@@ -6,9 +6,9 @@
 use super::faults::{Fault, Faults};
 use super::log::{grouped, visible, Log};
 use crate::config::show_size;
-use crate::stats::Report;
-use crate::store::{Note, Now, Record, Store, LOOK_AHEAD};
-use crate::wire::{parse_record, LineReader, StatsRoom};
+use crate::stats::{Report, StatsError};
+use crate::store::{Filter, Note, Now, Opening, Record, Row, Store, Zoom, LOOK_AHEAD};
+use crate::wire::{parse_record, LineReader, Refusal, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {
@@ -62,7 +62,12 @@ impl<'a> Records<'a> {
 impl Complaints<'_> {
     /// Tells what is wrong with a line.
     fn tell(&mut self, fault: Fault, line: &[u8]) {
-        let report = || format!("{}: {}", self.name, visible(line));
+        self.detail(fault, || visible(line));
+    }
+
+    /// Logs a fault with what `detail` says of it.
+    fn detail(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+        let report = || format!("{}: {}", self.name, detail());
         self.faults.report(self.log, fault, self.now_secs, report);
     }
 }
@@ -84,6 +89,31 @@ impl Complaints<'_> {
         };
         self.faults.report(self.log, fault, self.now_secs, report);
     }
+}
+
+/// Whose stats field is wrong, and why: the session of a line and its user as far as
+/// they are known, or the user that an ADD-USER names.
+fn subject(store: &mut Store, line: &[u8], why: &StatsError) -> String {
+    let mut fields = line.split(|&byte| byte == b'\t');
+    let (kind, subject) = (fields.next(), fields.next().unwrap_or_default());
+    if kind == Some(b"ADD-USER") {
+        return format!("user {}: {why}", visible(subject));
+    }
+    let mut user = "not known".to_owned();
+    let filter = Filter {
+        session: Some(subject.to_vec()),
+        ..Filter::default()
+    };
+    if let Opening::Rows(walk) = store.open(Zoom::Session, filter) {
+        store.read(&walk, &mut 1, |row| {
+            if let Row::Session { user: name, .. } = row {
+                user = visible(name);
+            }
+            false
+        });
+        store.close(walk);
+    }
+    format!("session {}, user {user}: {why}", visible(subject))
 }
 
 impl LineReader for Records<'_> {
@@ -116,8 +146,14 @@ impl LineReader for Records<'_> {
             }
         }
         for (line, refusal) in lines.iter().zip(refusals) {
-            if let Some(refusal) = refusal {
-                self.complaints.tell(refusal.into(), line);
+            match refusal {
+                Some(Refusal::BadStats(error)) => {
+                    let detail = || subject(self.store, line, &error);
+                    self.complaints
+                        .detail(Refusal::BadStats(error).into(), detail);
+                }
+                Some(refusal) => self.complaints.tell(refusal.into(), line),
+                None => {}
             }
         }
     }

@@ -8,7 +8,9 @@
 
 use super::listener::Section;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
-use crate::config::{InetListener, ListenerOptions, Service, Settings, UnixListener};
+use crate::config::{
+    Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
+};
 use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;
@@ -32,13 +34,56 @@ fn same_listeners(old: &Settings, new: &Settings) -> bool {
     old.fifo_listeners == new.fifo_listeners && fixed(old) == fixed(new)
 }
 
-/// What needs a restart, by the names of the settings.
-fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    let service = |settings: &Settings| Service {
-        client_limit: 0,
-        ..settings.service.clone()
-    };
-    [
+/// A section of a listener.
+trait Named: PartialEq {
+    /// Its kind and name.
+    fn name(&self) -> String;
+}
+
+impl Named for FileListener {
+    fn name(&self) -> String {
+        format!("fifo_listener {}", self.name)
+    }
+}
+
+impl Named for UnixListener {
+    fn name(&self) -> String {
+        format!("unix_listener {}", self.file.name)
+    }
+}
+
+impl Named for InetListener {
+    fn name(&self) -> String {
+        let mut name = "inet_listener".to_owned();
+        for address in &self.addresses {
+            name.push(' ');
+            match address {
+                Address::Ip(ip) => name += &ip.to_string(),
+                Address::Host(host) => name += host,
+            }
+        }
+        format!("{name} port {}", self.port)
+    }
+}
+
+/// Appends the names of sections that are new, changed or gone.
+fn add_changed<T: Named>(names: &mut Vec<String>, old: &[T], new: &[T]) {
+    for section in new.iter().filter(|section| !old.contains(section)) {
+        names.push(section.name());
+    }
+    for section in old.iter().filter(|section| !new.contains(section)) {
+        let name = section.name();
+        // A changed one is there already.
+        if !names.contains(&name) {
+            names.push(name + " (gone)");
+        }
+    }
+}
+
+/// What needs a restart, by the names of settings and sections.
+fn differences(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, differs) in [
         ("base_dir", new.base_dir != old.base_dir),
         ("log_path", new.log_path != old.log_path),
         ("pidfile", new.pidfile != old.pidfile),
@@ -47,12 +92,19 @@ fn differences(old: &Settings, new: &Settings) -> Vec<&'static str> {
             "stats_memory_limit",
             new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
         ),
-        ("service stats", service(new) != service(old)),
-        ("listeners", !same_listeners(old, new)),
-    ]
-    .into_iter()
-    .filter_map(|(name, differs)| differs.then_some(name))
-    .collect()
+        ("user", new.service.user != old.service.user),
+        ("group", new.service.group != old.service.group),
+        ("chroot", new.service.chroot != old.service.chroot),
+    ] {
+        if differs {
+            names.push(name.to_owned());
+        }
+    }
+    let ((old_unix, old_inet), (new_unix, new_inet)) = (fixed(old), fixed(new));
+    add_changed(&mut names, &old.fifo_listeners, &new.fifo_listeners);
+    add_changed(&mut names, &old_unix, &new_unix);
+    add_changed(&mut names, &old_inet, &new_inet);
+    names
 }
 
 /// The new settings, with what needs a restart as it was.
@@ -83,8 +135,10 @@ impl Daemon {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();
             let why = reason(&error);
-            let text = format!("log_path {path}: {why}; logging to the old file");
-            self.log.error(&text);
+            self.log.error(&format!(
+                "log_path {path}: {why}; logging to the old file: have the rotation make the new \
+                 one for the user of the daemon"
+            ));
         }
         let new = match self.options.load_to_serve() {
             Ok(configuration) => configuration.settings,
@@ -122,7 +176,8 @@ impl Daemon {
         match restart.is_empty() {
             true => self.log.info("settings read again"),
             false => self.log.warning(&format!(
-                "settings read again; changes of these need a restart: {}",
+                "settings read again; changes of these need a restart: {} (they are opened or set \
+                 up at the start)",
                 restart.join(", ")
             )),
         }

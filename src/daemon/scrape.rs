@@ -14,7 +14,7 @@ use super::context::Context;
 use super::conversation::SLICE_BYTES;
 use super::health::write_health;
 use crate::config::{Level, Settings};
-use crate::store::{CursorId, Opening, Progress, Store, Zoom};
+use crate::store::{biggest_bytes, CursorId, Opening, Progress, Store, Zoom};
 use crate::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
 
 /// A scrape.
@@ -28,6 +28,8 @@ pub struct Scrape {
     levels: Vec<Level>,
     /// The level that is being written.
     walk: Option<Walk>,
+    /// The most bytes that the store may keep for it.
+    held_bytes: usize,
 }
 
 /// A level on its way.
@@ -45,15 +47,28 @@ struct Walk {
 
 impl Scrape {
     /// One that begins now.
-    pub fn new(settings: &Settings, format: Format) -> Scrape {
+    pub fn new(settings: &Settings, store: &Store, format: Format) -> Scrape {
         let others = settings.metrics_levels.iter().rev().copied();
         let others = others.filter(|&level| level != Level::Global);
+        let levels: Vec<Level> = others.chain([Level::Global]).collect();
+        let limit = settings.metrics_limit as usize;
+        let most = store.usage().entries.into_iter().max().unwrap_or_default();
+        let held_bytes = match levels.len() {
+            1 => 0,
+            _ => biggest_bytes(limit.min(most)),
+        };
         Scrape {
             format,
-            limit: settings.metrics_limit as usize,
-            levels: others.chain([Level::Global]).collect(),
+            limit,
+            levels,
             walk: None,
+            held_bytes,
         }
+    }
+
+    /// The most bytes that the store may keep for it.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Makes more of it until a slice is full or `steps` are used up, which are

@@ -6,25 +6,27 @@
 //! into the file system is taken away again when this ends, however it ends.
 
 use super::fatal::Fatal;
+use super::files::{BaseDir, ListenerFile, BASE_DIR_MODE};
 use super::listing;
 use super::log::Log;
 use super::manager::Manager;
+use super::memory::fit_memory_limit;
 use super::opening::open_listeners;
 use super::options::Options;
 use super::pidfile::PidFile;
 use super::preflight;
 use super::state::State;
-use super::turn::{make_room_for_clients, Daemon};
-use crate::config::own_files::LOCK;
+use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     show_size, Configuration, Defaults, LogPath, Mistakes, Service, Settings, CHROOT_MADE,
 };
+use crate::store::Limits;
 use crate::sys::dir::Dir;
-use crate::sys::lock::lock_directory;
 use crate::sys::place::{look, strange_symlink, Kind, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
 use crate::sys::reason;
+use crate::sys::reserve;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
@@ -45,6 +47,17 @@ const EX_SOFTWARE: i32 = 70;
 /// files anywhere.
 const FALLBACK_USER: &str = "nobody";
 
+/// Where that user does not exist either, as in a container without /etc/passwd: the
+/// number that Linux has for users it cannot show.
+const NOBODY_ID: u32 = 65534;
+
+/// The user of that number.
+const NOBODY: User = User {
+    name: None,
+    uid: NOBODY_ID,
+    gid: Some(NOBODY_ID),
+};
+
 /// The user and group to run as.
 pub struct Identity {
     /// The user.
@@ -56,6 +69,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The user's name, or number where there is none.
+    fn show(&self) -> String {
+        let name = self.user.name.clone();
+        name.unwrap_or_else(|| self.user.uid.to_string())
+    }
+
     /// Whose its files are: user and group.
     fn ids(&self) -> (u32, u32) {
         (self.user.uid, self.gid)
@@ -98,8 +117,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     }
     let base_dir = settings.base_dir.clone();
     make_base_dir(&base_dir, &Defaults::ours().base_dir, owner)?;
-    let _lock = Dir::open(&base_dir)
-        .and_then(|dir| lock_directory(&dir, LOCK, owner))
+    let base_dir_lock = BaseDir::lock(&base_dir, owner)
         .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
@@ -109,7 +127,8 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         make_empty(&base_dir.join(CHROOT_MADE))?;
     }
     let options = &options.anchored()?;
-    let readiness = match options.foreground {
+    // The end of the first process is the end of its container.
+    let readiness = match options.foreground || std::process::id() == 1 {
         true => None,
         false => {
             let readiness = daemonize().map_err(Fatal::io("daemonize"))?;
@@ -129,7 +148,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         log.warning(&notice.to_string());
     }
     let opened = open_listeners(&settings, gifts, &mut log)?;
-    let places = opened.places.iter().map(|placed| placed.0.clone());
+    let places = opened.files.iter().filter_map(ListenerFile::made).cloned();
     tidy_up_panics(settings.log_path.clone(), places.collect());
     let fifos = listing::fifos(&opened, &settings);
     for line in listing::lines(&opened, &settings) {
@@ -139,17 +158,39 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
     let state = State::open(&settings, owner, &mut log);
     let pidfile = settings.pidfile.as_deref();
-    let _pidfile = pidfile.map(PidFile::write).transpose()?;
+    let held_pidfile = pidfile.map(PidFile::write).transpose()?;
+    // Before /proc is out of reach in a chroot.
+    let limits = Limits {
+        memory_bytes: fit_memory_limit(&settings, &mut log),
+        ..store_limits(&settings)
+    };
     if let Some(identity) = &identity {
         become_user(identity, &settings, &mut log)?;
+        log_lost_rights(identity, &settings, held_pidfile.as_ref(), &mut log);
     }
     give_up_privileges(&mut log);
-    let limit = show_size(settings.stats_memory_limit_bytes);
-    let mut daemon = Daemon::new(options, settings, log, opened, signals, manager, state)?;
+    if !reserve::fill() {
+        log.warning("the system leaves no memory to spare: the daemon will end when it needs more");
+    }
+    let limit = show_size(limits.memory_bytes as u64);
+    let settings = (settings, limits);
+    let mut daemon = Daemon::new(
+        options,
+        settings,
+        log,
+        (opened, base_dir_lock),
+        signals,
+        manager,
+        state,
+    )?;
     daemon.wait_for_records(fifos);
+    let identity = identity
+        .as_ref()
+        .map(|identity| format!(" as user {}, group {},", identity.show(), identity.gid));
     daemon.log_info(&format!(
-        "dovestatd {} serving in {}, memory limit {limit}{origin}",
+        "dovestatd {}{} serving in {}, memory limit {limit}{origin}",
         env!("CARGO_PKG_VERSION"),
+        identity.unwrap_or_default(),
         base_dir.display(),
     ));
     if let Some(readiness) = readiness {
@@ -210,8 +251,11 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
     let mut remark = None;
     let user = match find_user("service stats: user", &service.user) {
         Err(Fatal::Setting(missing)) if !service.user_given() => {
-            remark = Some(format!("{missing}: running as {FALLBACK_USER}"));
-            find_user("service stats: user", FALLBACK_USER)?
+            let nobody = find_user("service stats: user", FALLBACK_USER);
+            let nobody = nobody.unwrap_or(NOBODY);
+            let name = nobody.name.clone().unwrap_or(NOBODY_ID.to_string());
+            remark = Some(format!("{missing}: running as {name}"));
+            nobody
         }
         found => found?,
     };
@@ -263,7 +307,7 @@ fn make_base_dir(dir: &Path, default: &Path, owner: Option<(u32, u32)>) -> Resul
     let failed = || Fatal::io(format!("base_dir {}", dir.display()));
     let is_private = owner.is_none() && dir == default;
     if look(dir).map_err(failed())?.is_none() {
-        let mode = if is_private { 0o700 } else { 0o755 };
+        let mode = if is_private { 0o700 } else { BASE_DIR_MODE };
         Dir::make(dir, mode, owner).map_err(failed())?;
     }
     if is_private {
@@ -307,6 +351,30 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
         log.warning(remark);
     }
     Ok(())
+}
+
+/// Logs what the user that the daemon has become may not do, but the settings ask for.
+fn log_lost_rights(
+    identity: &Identity,
+    settings: &Settings,
+    pidfile: Option<&PidFile>,
+    log: &mut Log,
+) {
+    let user = identity.show();
+    if !log.can_be_rotated() {
+        let name = log_name(settings);
+        log.warning(&format!(
+            "log_path {name}: user {user} may not make files in its directory; have the rotation \
+             of the log make the new file for that user (logrotate: create 0640 {user}), or put \
+             the log in a directory of that user"
+        ));
+    }
+    if let (Some(path), false) = (&settings.pidfile, pidfile.is_none_or(PidFile::is_removable)) {
+        let path = path.display();
+        log.info(&format!(
+            "pidfile {path}: user {user} may not remove it; it is emptied at the end"
+        ));
+    }
 }
 
 /// Gives up what a service manager or root may have left us beside the user's own

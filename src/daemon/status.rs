@@ -25,7 +25,7 @@ pub fn write_status(output: &mut Vec<u8>, context: &Context) {
     row("daemon", "version", env!("CARGO_PKG_VERSION"), 0, "");
     row("daemon", "pid", &pid, 0, "");
     row("daemon", "start_time", &start_secs, 0, "");
-    for fifo in context.fifos {
+    for fifo in context.fifos.iter().filter(|fifo| fifo.is_current()) {
         let path = context.settings.base_dir.join(&**fifo.name());
         let lines = fifo.line_count().to_string();
         row(

@@ -4,19 +4,21 @@
 //! ready or due, reads the clocks once, and then works in one fixed order:
 //! signals, sessions that fell silent, FIFOs, carbon, clients, new connections. Work in
 //! a turn is bounded for everyone ([`READ_BYTES`](super::fifo_input) a FIFO,
-//! [`STEPS_A_TURN`] for all clients together, [`ACCEPTS_A_TURN`] a listener), so
+//! as many steps for all clients together, [`ACCEPTS_A_TURN`] a listener), so
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
 use super::client::Client;
+use super::clients::{most_client_bytes, Clients};
 use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::fifo_input::FifoInput;
+use super::files::{BaseDir, Files};
 use super::listener::Listener;
 use super::log::{size, visible, Log};
 use super::manager::Manager;
-use super::opening::{Opened, Placed};
+use super::opening::Opened;
 use super::options::Options;
 use super::records::Records;
 use super::state::{Mark, State};
@@ -26,15 +28,12 @@ use crate::store::{Limits, Now, Store, WallTime};
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::process::raise_descriptor_limit;
 use crate::sys::reason;
+use crate::sys::reserve;
 use crate::sys::signal::Signals;
-use std::collections::BinaryHeap;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Nodes that cursors may look at in one turn, for all clients together.
-const STEPS_A_TURN: usize = 1024;
 
 /// Connections that a listener may accept in one turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -152,12 +151,10 @@ pub struct Daemon {
     fifos: Vec<FifoInput>,
     /// Where clients come from.
     pub(super) listeners: Vec<Listener>,
-    /// The files of both, taken away at the end.
-    places: Vec<Placed>,
+    /// The files of both.
+    files: Files,
     /// Who is connected.
-    clients: Vec<Client>,
-    /// Who is served first in the next turn.
-    first_client: usize,
+    clients: Clients,
     /// Reports to carbon.
     pub(super) carbon: Carbon,
     /// The signals.
@@ -181,9 +178,9 @@ impl Daemon {
     /// When the memory limit does not hold an empty store.
     pub fn new(
         options: &Options,
-        settings: Settings,
+        (settings, limits): (Settings, Limits),
         mut log: Log,
-        mut opened: Opened,
+        (mut opened, base_dir): (Opened, BaseDir),
         signals: Signals,
         manager: Manager,
         mut state: Option<State>,
@@ -191,7 +188,7 @@ impl Daemon {
         let clocks = Clocks {
             started: Instant::now(),
         };
-        let (limits, now) = (store_limits(&settings), clocks.read().1);
+        let (_, now) = clocks.read();
         if let Some(state) = &mut state {
             state.probe(&mut log);
         }
@@ -205,6 +202,7 @@ impl Daemon {
             })?,
         };
         let carbon = Carbon::new(&settings, clocks.started);
+        let in_chroot = settings.service.chroot_in(&settings.base_dir).is_some();
         let mut daemon = Daemon {
             options: options.clone(),
             settings,
@@ -213,9 +211,8 @@ impl Daemon {
             faults: Faults::new(),
             fifos: opened.fifos,
             listeners: opened.listeners,
-            places: opened.places,
-            clients: Vec::new(),
-            first_client: 0,
+            files: Files::new(base_dir, opened.files, in_chroot),
+            clients: Clients::new(most_client_bytes(limits.memory_bytes)),
             carbon,
             signals,
             manager,
@@ -233,7 +230,8 @@ impl Daemon {
 
     /// Lines read from FIFOs.
     fn line_count(&self) -> u64 {
-        self.fifos.iter().map(FifoInput::line_count).sum()
+        let current = self.fifos.iter().filter(|input| input.is_current());
+        current.map(FifoInput::line_count).sum()
     }
 
     /// What tells whether there is something to save.
@@ -287,7 +285,8 @@ impl Daemon {
             self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
             let mut slot = slots.clients + self.clients.len();
-            self.serve_clients(now, |index| is_ready(Some(slots.clients + index)));
+            let (mut context, clients, _) = self.parts(now);
+            clients.serve(&mut context, |index| is_ready(Some(slots.clients + index)));
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
                 if let Some(until) = listener.rests_until {
@@ -302,7 +301,28 @@ impl Daemon {
                 slot += 1;
             }
             self.serve_state(instant, now, is_ready(slots.state));
+            self.fifos.retain(|input| !input.has_ended());
+            let (fifos, listeners) = (&mut self.fifos, &mut self.listeners);
+            self.files.serve(instant, fifos, listeners, &mut self.log);
+            self.find_memory(now);
         }
+    }
+
+    /// Closes a client if an allocation failed since the last turn, so that there is
+    /// memory for the next one that would.
+    fn find_memory(&mut self, now: Now) {
+        if reserve::was_used() {
+            let closed = self.clients.close_largest(&mut self.store);
+            let report = || match closed {
+                Some((name, bytes)) => {
+                    format!("a client of {name} that held {bytes} bytes was closed")
+                }
+                None => "there is no client to close".to_owned(),
+            };
+            self.faults
+                .report(&mut self.log, Fault::OutOfMemory, now.uptime_secs, report);
+        }
+        reserve::fill();
     }
 
     /// Saves what changed, when it is time.
@@ -334,7 +354,7 @@ impl Daemon {
     /// FIFOs counts, and all is saved.
     pub fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
-        self.places.clear();
+        self.files.remove();
         let (_, now) = self.clocks.read();
         for index in 0..self.fifos.len() {
             // What is left in one that is held is for the next daemon.
@@ -369,9 +389,7 @@ impl Daemon {
         for input in &self.fifos {
             poll.push(input.fifo.as_fd(), Interest::READ);
         }
-        for client in &self.clients {
-            poll.push(client.as_fd(), client.interest());
-        }
+        self.clients.fill_poll_set(poll);
         for listener in &self.listeners {
             if listener.rests_until.is_none() {
                 poll.push(listener.as_fd(), Interest::READ);
@@ -387,7 +405,8 @@ impl Daemon {
 
     /// How long nothing has to be done by itself.
     fn timeout(&self) -> Option<Duration> {
-        if self.carbon.can_go_on() || self.clients.iter().any(Client::can_go_on) {
+        let clients = self.clients.timeout();
+        if self.carbon.can_go_on() || clients == Some(Duration::ZERO) {
             return Some(Duration::ZERO);
         }
         let now = Instant::now();
@@ -402,9 +421,10 @@ impl Daemon {
             .filter_map(|listener| listener.rests_until)
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
+            .chain(self.files.wakes_at())
             .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
-        wakes.chain(silence).min()
+        wakes.chain(silence).chain(clients).min()
     }
 
     /// Does what signals ask for. False when that is to end.
@@ -413,6 +433,7 @@ impl Daemon {
         if pending.hup {
             self.manager.reloading();
             self.reload(instant);
+            self.files.look_soon(instant);
             self.announce();
         }
         if pending.usr1 {
@@ -482,7 +503,7 @@ impl Daemon {
     }
 
     /// What serving peers takes, beside those who are served.
-    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Vec<Client>, &mut Carbon) {
+    fn parts(&mut self, now: Now) -> (Context<'_>, &mut Clients, &mut Carbon) {
         let context = Context {
             store: &mut self.store,
             faults: &mut self.faults,
@@ -532,66 +553,9 @@ impl Daemon {
                     }
                 },
             };
-            let client = Client::new(stream, &listener.options, &listener.name, now);
-            let name = Rc::clone(&listener.name);
-            if self.make_room_for_client(now) {
-                self.clients.push(client);
-            } else {
-                let report = || format!("{name}: all of them are being served");
-                self.faults
-                    .report(&mut self.log, Fault::ClientLimit, now.uptime_secs, report);
-                client.end(&mut self.store);
-            }
+            let client = Client::new(stream, listener, index, now);
+            let (mut context, clients, _) = self.parts(now);
+            clients.admit(client, &mut context);
         }
-    }
-
-    /// Closes the client that has been idle longest if there are as many as may
-    /// be. False when none has been idle for a second: a request of one that
-    /// just came may not have been read yet.
-    fn make_room_for_client(&mut self, now: Now) -> bool {
-        if self.clients.len() < self.settings.service.client_limit as usize {
-            return true;
-        }
-        let idle = self
-            .clients
-            .iter()
-            .enumerate()
-            .filter_map(|(index, client)| Some((client.idle_since_secs()?, index)))
-            .min()
-            .filter(|&(since_secs, _)| since_secs < now.uptime_secs);
-        if let Some((_, index)) = idle {
-            self.clients.remove(index).end(&mut self.store);
-        }
-        idle.is_some()
-    }
-
-    /// Serves the clients that are ready or can go on by themselves, and ends
-    /// those that are done. Who was not reached comes first in the next turn.
-    fn serve_clients(&mut self, now: Now, is_ready: impl Fn(usize) -> bool) {
-        let begin = self.first_client;
-        let mut first = begin;
-        let (mut context, clients, _) = self.parts(now);
-        let count = clients.len();
-        let mut steps = STEPS_A_TURN;
-        let mut done = BinaryHeap::new();
-        for offset in 0..count {
-            let index = (begin + offset) % count;
-            let client = &mut clients[index];
-            if !is_ready(index) && !client.can_go_on() {
-                continue;
-            }
-            if steps == 0 {
-                first = index;
-                break;
-            }
-            if !client.serve(&mut context, &mut steps) {
-                done.push(index);
-            }
-        }
-        // The last first.
-        while let Some(index) = done.pop() {
-            clients.swap_remove(index).end(context.store);
-        }
-        self.first_client = first;
     }
 }

@@ -12,7 +12,8 @@
 
 mod wire_struct;
 
-use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES};
+use std::fmt;
+use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES, MAIL_BYTES_ELSEWHERE};
 
 /// How a field's value is meant, and so how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +128,14 @@ macro_rules! fields {
 #[cold]
 #[inline(never)]
 fn are_sane(item: Item, values: &[u64; FIELD_COUNT]) -> bool {
+    first_insane(item, values).is_none()
+}
+
+/// The name of the first field of an item that is insane.
+fn first_insane(item: Item, values: &[u64; FIELD_COUNT]) -> Option<&'static str> {
     let mut fields = FIELDS.iter().zip(values);
-    fields.all(|(field, &value)| field.item != item || value <= MAX_VALUE)
+    let insane = fields.find(|(field, &value)| field.item == item && value > MAX_VALUE);
+    insane.map(|(field, _)| field.name)
 }
 
 fields! {
@@ -210,8 +217,45 @@ pub enum StatsError {
     Truncated,
     /// An item with a name that is neither `mail` nor `auth`.
     UnknownItem,
-    /// A value that is negative or larger than [`MAX_VALUE`].
-    Insane,
+    /// A value, of the field with this name, that is negative or larger than
+    /// [`MAX_VALUE`].
+    Insane(&'static str),
+    /// A `mail` item of so many bytes, as writers of other architectures have it.
+    Foreign(usize),
+}
+
+impl fmt::Display for StatsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StatsError::Truncated => f.write_str("an item is cut short"),
+            StatsError::UnknownItem => f.write_str("an item is neither mail nor auth"),
+            StatsError::Insane(field) => write!(f, "{field} is negative or larger than 2^53"),
+            StatsError::Foreign(bytes) => write!(
+                f,
+                "mail item of {bytes} bytes, not {MAIL_BYTES}: writer of another architecture?"
+            ),
+        }
+    }
+}
+
+/// Whether items that are not ours begin with a `mail` item of another architecture:
+/// one of its size, alone or with another item behind it.
+#[cold]
+#[inline(never)]
+fn foreign(bytes: &[u8]) -> Option<StatsError> {
+    const AUTH_ITEM_BYTES: usize = NAME_BYTES + AUTH_BYTES;
+    let auth = bytes.strip_prefix(b"auth\0");
+    let bytes = auth
+        .and_then(|_| bytes.get(AUTH_ITEM_BYTES..))
+        .unwrap_or(bytes);
+    let body = bytes.strip_prefix(b"mail\0")?;
+    let is_foreign = |&&size: &&usize| {
+        let rest = body.get(size..);
+        size != MAIL_BYTES
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"auth\0"))
+    };
+    let size = MAIL_BYTES_ELSEWHERE.iter().find(is_foreign)?;
+    Some(StatsError::Foreign(*size))
 }
 
 /// What one record's stats field said: the values of the items it held.
@@ -237,27 +281,41 @@ impl Report {
     /// Any item that is not whole, known and sane refuses all of them; what the report
     /// says then is unspecified.
     #[inline(always)]
-    pub fn decode(&mut self, mut bytes: &[u8]) -> Result<(), StatsError> {
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<(), StatsError> {
+        self.decode_items(bytes)
+            .map_err(|error| foreign(bytes).unwrap_or(error))
+    }
+
+    /// As [`Report::decode`], but for items of other architectures.
+    #[inline(always)]
+    fn decode_items(&mut self, mut bytes: &[u8]) -> Result<(), StatsError> {
         (self.has_mail, self.has_auth) = (false, false);
         let values = &mut self.stats.values;
         while let Some((name, rest)) = bytes.split_first_chunk::<NAME_BYTES>() {
-            let is_sane = match name {
+            let (item, is_sane) = match name {
                 b"mail\0" => {
                     self.has_mail = true;
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
-                    read_item::<MAIL_BYTES>(Item::Mail, body, values)
+                    (
+                        Item::Mail,
+                        read_item::<MAIL_BYTES>(Item::Mail, body, values),
+                    )
                 }
                 b"auth\0" => {
                     self.has_auth = true;
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
-                    read_item::<AUTH_BYTES>(Item::Auth, body, values)
+                    (
+                        Item::Auth,
+                        read_item::<AUTH_BYTES>(Item::Auth, body, values),
+                    )
                 }
                 _ => break,
             };
             if !is_sane {
-                return Err(StatsError::Insane);
+                let field = first_insane(item, values).unwrap_or_default();
+                return Err(StatsError::Insane(field));
             }
         }
         match bytes {
@@ -401,19 +459,50 @@ mod tests {
             Err(StatsError::Truncated)
         );
         assert_eq!(decoded(b"male\0"), Err(StatsError::UnknownItem));
-        for (place, bad) in [
-            (wire_struct::Mail::disk_input, MAX_VALUE + 1),
-            (wire_struct::Mail::disk_input, u64::MAX),
-            (wire_struct::Mail::user_cpu, u64::MAX),
+        for (place, name, bad) in [
+            (wire_struct::Mail::disk_input, "disk_input", MAX_VALUE + 1),
+            (wire_struct::Mail::disk_input, "disk_input", u64::MAX),
+            (wire_struct::Mail::user_cpu, "user_cpu", u64::MAX),
         ] {
             let mut mail = mail.clone();
             wire_struct::write(&mut mail, place, bad);
             let bytes = [b"mail\0", &mail[..]].concat();
-            assert_eq!(decoded(&bytes), Err(StatsError::Insane), "{place:?} {bad}");
+            let insane = Err(StatsError::Insane(name));
+            assert_eq!(decoded(&bytes), insane, "{place:?} {bad}");
         }
         let mut limit = mail.clone();
         wire_struct::write(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
         assert!(decoded(&[b"mail\0", &limit[..]].concat()).is_ok());
+    }
+
+    #[test]
+    fn writers_of_other_architectures_are_recognised() {
+        assert_eq!(MAIL_BYTES_ELSEWHERE, [108, 112, 132, 136]);
+        assert!(MAIL_BYTES_ELSEWHERE.contains(&MAIL_BYTES));
+        let auth = [b"auth\0", &[3; AUTH_BYTES][..]].concat();
+        for size in MAIL_BYTES_ELSEWHERE {
+            for byte in [0, 1, 0xff] {
+                let mail = [b"mail\0", &vec![byte; size][..]].concat();
+                for bytes in [
+                    mail.clone(),
+                    [&mail[..], &auth].concat(),
+                    [&auth[..], &mail].concat(),
+                ] {
+                    let foreign = Err(StatsError::Foreign(size));
+                    match size == MAIL_BYTES {
+                        true => assert_ne!(decoded(&bytes), foreign),
+                        false => assert_eq!(decoded(&bytes), foreign, "{size} {byte}"),
+                    }
+                }
+            }
+            let cut = [b"mail\0", &vec![0; size - 1][..]].concat();
+            let is_foreign = matches!(decoded(&cut), Err(StatsError::Foreign(_)));
+            assert!(!is_foreign, "{size}");
+        }
+        let said = StatsError::Foreign(108).to_string();
+        let expected =
+            format!("mail item of 108 bytes, not {MAIL_BYTES}: writer of another architecture?");
+        assert_eq!(said, expected);
     }
 
     #[test]
@@ -425,7 +514,7 @@ mod tests {
         assert_eq!(report.stats.values[index("user_cpu")], 5_000_000);
         wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, -1);
         let bytes = [b"mail\0", &mail[..]].concat();
-        assert_eq!(decoded(&bytes), Err(StatsError::Insane));
+        assert_eq!(decoded(&bytes), Err(StatsError::Insane("user_cpu")));
     }
 
     #[test]

@@ -67,6 +67,27 @@ wire_struct! {
     mail_cache_hits u64 => U64,
 }
 
+/// The sizes of the `mail` item on other architectures: with a `struct timeval` of 8
+/// or 16 bytes, and 64-bit counters at multiples of 4 (i386) or 8 bytes (ARM and all
+/// of 64 bits).
+pub const MAIL_BYTES_ELSEWHERE: [usize; 4] = [
+    mail_bytes(8, 4),
+    mail_bytes(8, 8),
+    mail_bytes(16, 4),
+    mail_bytes(16, 8),
+];
+
+/// The size of the `mail` item with a `struct timeval` of so many bytes and 64-bit
+/// counters at multiples of `align`.
+const fn mail_bytes(timeval_bytes: usize, align: usize) -> usize {
+    let disk_input = (3 * timeval_bytes + 4 * 4).next_multiple_of(align);
+    let read_count = disk_input + 2 * 8;
+    let read_bytes = (read_count + 2 * 4).next_multiple_of(align);
+    let mail_lookup_path = read_bytes + 2 * 8;
+    let mail_read_bytes = (mail_lookup_path + 3 * 4).next_multiple_of(align);
+    mail_read_bytes + 2 * 8
+}
+
 wire_struct! {
     /// The `auth` item.
     Auth, AUTH_BYTES:

@@ -95,6 +95,12 @@ impl Ranking {
     }
 }
 
+/// The most bytes that a walk of at most `limit` entries holds: its ranking, whose
+/// room doubles as it grows.
+pub fn biggest_bytes(limit: usize) -> usize {
+    (limit + 1).next_power_of_two() * size_of::<Ranked>()
+}
+
 impl Store {
     /// Begins a walk of at most `limit` entries of a level above session, the
     /// biggest by processor time and disk input and output.

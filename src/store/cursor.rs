@@ -155,6 +155,12 @@ impl Cursor {
 }
 
 impl Store {
+    /// The bytes of the entries that are picked for a walk.
+    pub fn walk_bytes(&self, cursor: &CursorId) -> usize {
+        let walk = self.cursors[cursor.0].as_ref();
+        walk.map_or(0, |walk| walk.picks.capacity() * size_of::<Pick>())
+    }
+
     /// Ends a walk.
     pub fn close(&mut self, cursor: CursorId) {
         self.cursors[cursor.0] = None;

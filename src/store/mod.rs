@@ -72,6 +72,7 @@ mod tests;
 
 pub use ahead::{Hint, LOOK_AHEAD};
 pub use apply::SILENCE_SECS;
+pub use biggest::biggest_bytes;
 pub use budget::Full;
 pub use contents::MAX_TEXT_BYTES;
 pub use cursor::{CursorId, Progress};

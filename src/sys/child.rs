@@ -45,10 +45,33 @@ pub fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointers are to `status` and to memory for a rusage, borrowed
     // for the call.
-    let taken = cerr(unsafe { libc::wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
+    let taken = cerr(unsafe { wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
     // SAFETY: integers only, for which zero is a value.
     let usage = unsafe { usage.assume_init() };
     Ok((taken == pid).then(|| (ExitStatus::from_raw(status), Usage::from(&usage))))
+}
+
+#[cfg(not(all(target_env = "musl", any(target_arch = "x86", target_arch = "arm"))))]
+use libc::wait4;
+
+/// wait4(2). That of musl for times of 32 bits, which the crate libc declares, leaves
+/// the usage as it was (musl 1.2: it is copied only where there was no child to take).
+///
+/// # Safety
+/// The pointers are to a status and to memory for a rusage, for the call.
+#[cfg(all(target_env = "musl", any(target_arch = "x86", target_arch = "arm")))]
+unsafe fn wait4(
+    pid: libc::pid_t,
+    status: *mut libc::c_int,
+    options: libc::c_int,
+    usage: *mut libc::rusage,
+) -> libc::pid_t {
+    match size_of::<libc::timeval>() {
+        // SAFETY: the caller's promises; the kernel fills in less than a rusage.
+        8 => (unsafe { libc::syscall(libc::SYS_wait4, pid, status, options, usage) }) as _,
+        // SAFETY: the caller's promises.
+        _ => unsafe { libc::wait4(pid, status, options, usage) },
+    }
 }
 
 /// Makes this process the parent of all its descendants whose own parent ends.

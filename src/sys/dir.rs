@@ -97,6 +97,14 @@ impl Dir {
         Ok(Dir(dir))
     }
 
+    /// Whether this process may make and remove files there.
+    pub fn is_writable(&self) -> bool {
+        let (fd, mode) = (self.0.as_raw_fd(), libc::W_OK | libc::X_OK);
+        // SAFETY: the name is a NUL-terminated constant.
+        let result = unsafe { libc::faccessat(fd, c".".as_ptr(), mode, libc::AT_EACCESS) };
+        cerr(result).is_ok()
+    }
+
     /// openat(2), not following a symlink.
     pub(super) fn open_at(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
         self.open_anything(name, flags | libc::O_NOFOLLOW, mode)

@@ -27,8 +27,8 @@ pub struct Fifo {
     /// What records are read from.
     reader: File,
     /// Keeps the FIFO from being at its end; see above. None where the reader
-    /// can write as well.
-    _writer: Option<File>,
+    /// can write as well, or the end is wanted.
+    writer: Option<File>,
     /// Where it lies, for its removal; none where that is another's business.
     place: Option<Place>,
     /// How much the pipe holds; `None` where the system does not tell.
@@ -97,7 +97,7 @@ impl Fifo {
         Ok(Fifo {
             capacity_bytes: enlarge(reader.as_fd()),
             reader,
-            _writer: Some(writer),
+            writer: Some(writer),
             place: Some(Place {
                 path: path.into(),
                 inode: found.inode,
@@ -125,7 +125,7 @@ impl Fifo {
         Ok(Fifo {
             capacity_bytes: enlarge(reader.as_fd()),
             reader,
-            _writer: writer,
+            writer,
             place: None,
         })
     }
@@ -151,8 +151,13 @@ impl Fifo {
             .map_err(PlaceError::during("set mode"))
     }
 
-    /// Reads what is there; `WouldBlock` when nothing is. Never an end of
-    /// file.
+    /// Has [`Fifo::read`] come to the end of the file once no other process can write.
+    pub fn close_writer(&mut self) {
+        self.writer = None;
+    }
+
+    /// Reads what is there; `WouldBlock` when nothing is. No end of file unless
+    /// [`Fifo::close_writer`] was called.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.reader).read(buffer)
     }

@@ -9,9 +9,9 @@
 //! loop; -1 becomes an [`io::Error`] in one place, `cerr`.
 //!
 //! Must not: decide anything (sizes, retries over time, exit codes, what to
-//! log), log, or keep state that its caller cannot see. The two exceptions are
-//! [`signal`], because a handler can reach nothing but statics, and [`terminal`],
-//! because a panic can.
+//! log), log, or keep state that its caller cannot see. The exceptions are
+//! [`signal`], because a handler can reach nothing but statics, [`terminal`],
+//! because a panic can, and [`reserve`], because the allocator can.
 //!
 //! The map:
 //!
@@ -38,6 +38,8 @@
 //! | [`syslog`]     | a log socket that never blocks                         |
 //! | [`bytes`]      | looking for a byte                                     |
 //! | [`page`]       | memory straight from the kernel                        |
+//! | [`memory`]     | how much memory the process may have                   |
+//! | [`reserve`]    | memory for when there is none left                     |
 //! | [`resident`]   | memory that was needed to start only                    |
 //! | [`terminal`]   | a terminal as a screen, always given back as it was    |
 //! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
@@ -52,6 +54,7 @@ pub mod fifo;
 pub mod inherit;
 pub mod local_time;
 pub mod lock;
+pub mod memory;
 pub mod notify;
 pub mod offshoot;
 pub mod output;
@@ -60,6 +63,7 @@ pub mod place;
 pub mod poll;
 pub mod privileges;
 pub mod process;
+pub mod reserve;
 pub mod resident;
 pub mod signal;
 pub mod sigpipe;

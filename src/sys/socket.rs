@@ -16,7 +16,7 @@
 use std::fs;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,8 @@ pub fn bind_unix(path: &Path, access: Access) -> Result<(UnixListener, Place), P
     let beside = name_beside(path).map_err(PlaceError::during("create socket"))?;
     clear(&beside, access)?;
     let socket = open_socket(libc::AF_UNIX).map_err(PlaceError::during("create socket"))?;
-    bind_path(&socket, &beside).map_err(PlaceError::during("create socket"))?;
+    let address = unix_address(&beside).map_err(PlaceError::during("create socket"))?;
+    bind_to(&socket, &address).map_err(PlaceError::during("create socket"))?;
     let result = publish(&socket, &beside, path, access);
     // Whether that worked or not, the name beside has had its day.
     let _ = fs::remove_file(&beside);
@@ -145,22 +146,23 @@ fn name_beside(path: &Path) -> io::Result<PathBuf> {
 /// Listens at a TCP address. One of IPv6 is for IPv6 alone, so that
 /// `0.0.0.0` and `::` can both be bound.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    match address {
-        SocketAddr::V4(_) => {
-            // Sets SO_REUSEADDR, and a backlog of what the system allows.
-            let listener = TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
+    let socket = match address {
+        SocketAddr::V4(address) => {
+            let socket = open_socket(libc::AF_INET)?;
+            set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+            bind_to(&socket, &sockaddr_v4(address))?;
+            socket
         }
         SocketAddr::V6(address) => {
             let socket = open_socket(libc::AF_INET6)?;
             set_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
             set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
-            bind_v6(&socket, address)?;
-            listen(&socket)?;
-            Ok(TcpListener::from(socket))
+            bind_to(&socket, &sockaddr_v6(address))?;
+            socket
         }
-    }
+    };
+    listen(&socket)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// Connects to the UNIX socket at `path` without waiting: `WouldBlock` when the
@@ -171,11 +173,7 @@ pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let socket = open_socket(libc::AF_UNIX)?;
-    let address = unix_address(path)?;
-    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: pointer and length are those of `address`, which outlives the
-    // call; its path ends with a NUL, being shorter than the array.
-    cerr(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
+    connect_to(&socket, &unix_address(path)?)?;
     Ok(UnixStream::from(socket))
 }
 
@@ -198,16 +196,6 @@ fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> io::
     Ok(())
 }
 
-/// Binds a UNIX socket. The length of the path was checked by [`bind_unix`].
-fn bind_path(socket: &OwnedFd, path: &Path) -> io::Result<()> {
-    let address = unix_address(path)?;
-    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: pointer and length are those of `address`, which outlives the
-    // call; its path ends with a NUL, being shorter than the array.
-    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
-    Ok(())
-}
-
 /// A path as a socket address; its length was checked.
 fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
     // SAFETY: plain integers and bytes, for which zero is a value.
@@ -226,27 +214,13 @@ pub fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
     let (socket, result) = match to {
         SocketAddr::V4(to) => {
             let socket = open_socket(libc::AF_INET)?;
-            // SAFETY: plain integers, for which zero is a value.
-            let mut address: libc::sockaddr_in = unsafe { mem::zeroed() };
-            address.sin_family = libc::AF_INET as libc::sa_family_t;
-            address.sin_port = to.port().to_be();
-            address.sin_addr.s_addr = u32::from(*to.ip()).to_be();
-            let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-            let pointer = (&raw const address).cast();
-            // SAFETY: pointer and length are those of `address`, which outlives
-            // the call.
-            let result = unsafe { libc::connect(socket.as_raw_fd(), pointer, len_bytes) };
-            (socket, cerr(result))
+            let result = connect_to(&socket, &sockaddr_v4(to));
+            (socket, result)
         }
         SocketAddr::V6(to) => {
             let socket = open_socket(libc::AF_INET6)?;
-            let address = sockaddr_v6(to);
-            let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-            let pointer = (&raw const address).cast();
-            // SAFETY: pointer and length are those of `address`, which outlives
-            // the call.
-            let result = unsafe { libc::connect(socket.as_raw_fd(), pointer, len_bytes) };
-            (socket, cerr(result))
+            let result = connect_to(&socket, &sockaddr_v6(to));
+            (socket, result)
         }
     };
     match result {
@@ -255,14 +229,41 @@ pub fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Binds an IPv6 socket.
-fn bind_v6(socket: &OwnedFd, from: SocketAddrV6) -> io::Result<()> {
-    let address = sockaddr_v6(from);
-    let len_bytes = mem::size_of_val(&address) as libc::socklen_t;
-    // SAFETY: pointer and length are those of `address`, which outlives the
-    // call.
-    cerr(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len_bytes) })?;
+/// A socket address in the kernel's layout.
+trait SocketAddress {}
+
+impl SocketAddress for libc::sockaddr_un {}
+impl SocketAddress for libc::sockaddr_in {}
+impl SocketAddress for libc::sockaddr_in6 {}
+
+/// bind(2).
+fn bind_to<A: SocketAddress>(socket: &OwnedFd, address: &A) -> io::Result<()> {
+    let len_bytes = mem::size_of::<A>() as libc::socklen_t;
+    let pointer = (&raw const *address).cast();
+    // SAFETY: pointer and length are those of `address`, a socket address that is
+    // borrowed for the call.
+    cerr(unsafe { libc::bind(socket.as_raw_fd(), pointer, len_bytes) })?;
     Ok(())
+}
+
+/// connect(2).
+fn connect_to<A: SocketAddress>(socket: &OwnedFd, address: &A) -> io::Result<()> {
+    let len_bytes = mem::size_of::<A>() as libc::socklen_t;
+    let pointer = (&raw const *address).cast();
+    // SAFETY: pointer and length are those of `address`, a socket address that is
+    // borrowed for the call.
+    cerr(unsafe { libc::connect(socket.as_raw_fd(), pointer, len_bytes) })?;
+    Ok(())
+}
+
+/// An IPv4 address as the kernel takes it.
+fn sockaddr_v4(from: SocketAddrV4) -> libc::sockaddr_in {
+    // SAFETY: plain integers, for which zero is a value.
+    let mut address: libc::sockaddr_in = unsafe { mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = from.port().to_be();
+    address.sin_addr.s_addr = u32::from(*from.ip()).to_be();
+    address
 }
 
 /// An IPv6 address as the kernel takes it.
@@ -288,7 +289,7 @@ mod tests {
     use super::*;
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::fs::MetadataExt;
 
@@ -370,7 +371,7 @@ mod tests {
         let dir = Scratch::new("socket-full");
         let full = dir.join("full");
         let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_path(&socket, &full).unwrap();
+        bind_to(&socket, &unix_address(&full).unwrap()).unwrap();
         assert!(
             matches!(bind_unix(&full, PRIVATE), Err(PlaceError::InUse)),
             "not listening yet"
@@ -397,7 +398,7 @@ mod tests {
         let kind = |path: &Path| connect_unix(path).map(drop).map_err(|error| error.kind());
         assert_eq!(kind(&path), Err(io::ErrorKind::NotFound));
         let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_path(&socket, &path).unwrap();
+        bind_to(&socket, &unix_address(&path).unwrap()).unwrap();
         assert_eq!(kind(&path), Err(io::ErrorKind::ConnectionRefused));
         // SAFETY: no pointers; the descriptor is owned by `socket`.
         cerr(unsafe { libc::listen(socket.as_raw_fd(), 0) }).unwrap();
@@ -457,7 +458,7 @@ mod tests {
         let dir = Scratch::new("socket-race");
         let (path, beside) = (dir.join("stats"), dir.join(".stats"));
         let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_path(&socket, &beside).unwrap();
+        bind_to(&socket, &unix_address(&beside).unwrap()).unwrap();
         fs::write(&path, "content").unwrap();
         assert!(matches!(
             publish(&socket, &beside, &path, PRIVATE),
@@ -539,6 +540,37 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// How many connections a listener's queue holds.
+    #[cfg(target_os = "linux")]
+    fn backlog(listener: &TcpListener) -> u32 {
+        // SAFETY: plain integers, for which zero is a value.
+        let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+        let mut len_bytes = mem::size_of_val(&info) as libc::socklen_t;
+        let (fd, pointer) = (listener.as_raw_fd(), (&raw mut info).cast());
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        // SAFETY: pointer and length are those of `info`, borrowed for the call.
+        let result = unsafe { libc::getsockopt(fd, level, option, pointer, &mut len_bytes) };
+        cerr(result).unwrap();
+        // Of a listener: the limit of its queue.
+        info.tcpi_sacked
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn both_families_have_the_same_backlog() {
+        let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let most: u32 = most.trim().parse().unwrap();
+        for ip in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
+            match bind_tcp((ip, 0).into()) {
+                Ok(listener) => assert_eq!(backlog(&listener), most.min(BACKLOG as u32), "{ip}"),
+                Err(error) => println!("skipped: {ip}: {error}"),
+            }
+        }
     }
 
     #[test]

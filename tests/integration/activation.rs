@@ -100,6 +100,33 @@ fn what_was_passed_is_served_with_the_options_of_its_section() {
 }
 
 #[test]
+fn what_was_passed_and_vanished_is_the_managers_to_make() {
+    let dir = TempDir::new("vanishpassed");
+    fs::create_dir(dir.at("run")).expect("mkdir run");
+    let fifo = hold_fifo(&dir.at("run/stats-mail"));
+    let mut daemon = Daemon::spawn(dir, &Setup::new().wrapped(&SELF), |command| {
+        pass(command, &[&fifo], "a");
+    });
+    daemon.wait_ready();
+    let mut writer = daemon.writer();
+    let path = daemon.fifo();
+    fs::remove_file(&path).expect("remove the FIFO");
+    daemon.signal(libc::SIGHUP);
+    let said = format!(
+        "error: fifo_listener {path} is gone and is the service manager's: restart its socket unit"
+    );
+    wait_until("its being noticed", || daemon.log().contains(&said));
+    assert!(!Path::new(&path).exists());
+    // Who had it open goes on.
+    writer.send_waiting(&connect("after", "u", "imap", 1, ""));
+    wait_until("a session", || {
+        let sessions = daemon.client().export("session");
+        sessions.rows.len() == 1
+    });
+    daemon.stop();
+}
+
+#[test]
 fn what_no_section_names_is_served_with_defaults() {
     let dir = TempDir::new("unnamed");
     let fifo = hold_fifo(&dir.at("other-fifo"));

@@ -263,6 +263,32 @@ fn there_are_never_two_reports_at_once() {
 }
 
 #[test]
+fn a_receiver_that_sends_without_end_is_left() {
+    let (listener, setup) = receiver("127.0.0.1", "127.0.0.1", "");
+    let mut daemon = Daemon::with("carbonflood", &setup);
+    let mut stream = accept(&listener);
+    // Further reports come to nothing.
+    drop(listener);
+    let used = daemon.cpu();
+    let sent = std::thread::spawn(move || {
+        let mut sent = 0;
+        while let Ok(count) = stream.write(&[b'x'; 65536]) {
+            sent += count;
+        }
+        sent
+    });
+    wait_until("the connection being closed", || sent.is_finished());
+    let used = daemon.cpu() - used;
+    assert!(used < Duration::from_millis(200), "{used:?}");
+    let sent = sent.join().expect("the receiver");
+    assert!(sent < 32 << 20, "{sent} bytes were taken");
+    let log = daemon.log();
+    let said = "written, but the receiver sends data and does not close (";
+    assert!(log.contains(said), "{log}");
+    daemon.assert_alive();
+}
+
+#[test]
 fn a_slow_receiver_gets_all_of_a_big_batch() {
     let lines = "stats_carbon_name = mx\nstats_carbon_levels = user global\nstats_carbon_limit = 10000\nstats_carbon_interval = 5 s";
     let (listener, setup) = receiver("127.0.0.1", "127.0.0.1", lines);

@@ -5,7 +5,9 @@
 use crate::attack::{Class, Tally};
 use crate::harness::{wait_until, Daemon};
 use crate::protocol::{assert_counts, ALICE};
-use crate::records::{add_user, base64, carry_on, command, connect, escape, update, Auth, Mail};
+use crate::records::{
+    add_user, base64, carry_on, command, connect, escape, fields, update, Auth, Mail,
+};
 
 #[test]
 fn every_output_field_is_escaped() {
@@ -297,4 +299,42 @@ fn thirty_two_bits_wrap_and_are_counted_on() {
         "sums never wrap"
     );
     tally.survived();
+}
+
+#[test]
+fn a_refused_stats_field_names_session_user_and_field() {
+    let daemon = Daemon::start("refusednames");
+    let item = |name: &str, body: &[u8]| base64(&[name.as_bytes(), b"\0", body].concat());
+    let mut insane = Mail::sample();
+    insane.disk[1] = u64::MAX;
+    let foreign = item("mail", &[0; 108]);
+    daemon.feed(&[
+        connect("s1", "bob@d", "imap", 1, ""),
+        update("s1", &foreign),
+        update("gone", &item("mail", &[1; 112])),
+        update("s1", &insane.field()),
+        fields(&[
+            "UPDATE-CMD",
+            "s1",
+            "1",
+            "d",
+            "NOOP",
+            "",
+            &item("male", &[0; 24]),
+        ]),
+        fields(&["ADD-USER", "eve", "auth", &item("auth", &[0; 23])]),
+    ]);
+    let log = daemon.log();
+    for text in [
+        "the stats field was not made for this machine: stats-mail: session \"s1\", user \"bob@d\": \
+         mail item of 108 bytes, not 136: writer of another architecture?",
+        "session \"gone\", user not known: mail item of 112 bytes, not 136: writer",
+        "session \"s1\", user \"bob@d\": disk_output is negative or larger than 2^53",
+        "session \"s1\", user \"bob@d\": an item is neither mail nor auth",
+        "user \"eve\": an item is cut short",
+    ] {
+        assert!(log.contains(text), "{text}:\n{log}");
+    }
+    let bob = daemon.client().export("session\tsession=s1");
+    assert_eq!(bob.only().num("disk_output"), 0, "nothing of it counts");
 }

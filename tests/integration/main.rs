@@ -5,8 +5,8 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
-//! `activation`, `state`, `small`, `memory`, `valgrind`, `receivers`, `peers`, `compare` and
-//! `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
+//! `activation`, `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`,
+//! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
 //! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
@@ -22,6 +22,7 @@ mod client_output;
 mod compare;
 mod contract;
 mod corpus;
+mod crowd;
 mod damage;
 mod demo;
 mod dovecot;
@@ -45,6 +46,7 @@ mod receivers;
 mod records;
 mod report;
 mod requests;
+mod rights;
 mod robust;
 mod run;
 mod run_figures;
@@ -61,3 +63,4 @@ mod streams;
 mod top;
 mod top_acts;
 mod valgrind;
+mod vanishing;

@@ -325,8 +325,13 @@ fn starters_are_well_formed() {
     }
     // OpenRC and abuild read their files' variables, and have some of their own.
     let known = ["--shell=sh", "--exclude=SC2034,SC2154"];
-    let bash = ["build-deb", "../tests/packages", "../tests/run"]
-        .map(|name| packaging(name).display().to_string());
+    let bash = [
+        "build-deb",
+        "../tests/architectures",
+        "../tests/packages",
+        "../tests/run",
+    ]
+    .map(|name| packaging(name).display().to_string());
     for (options, paths) in [(&known[..], &paths[..]), (&[], &bash)] {
         let paths = paths.iter().map(String::as_str);
         output(

@@ -418,7 +418,7 @@ fn hup_changes_how_the_next_clients_are_served() {
     wait_until("what needs a restart", || {
         daemon
             .log()
-            .contains("need a restart: pidfile, state_dir, listeners")
+            .contains("need a restart: pidfile, state_dir, unix_listener stats (they")
     });
     daemon.assert_alive();
     assert_ne!(daemon.client().export_raw("user"), b"\n");

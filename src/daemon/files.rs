@@ -1,0 +1,275 @@
+//! The files of the daemon's FIFOs and sockets: made anew when they vanish.
+//!
+//! A file that was removed or replaced leaves the daemon listening where no
+//! writer and no client can come from. So each file, and base_dir, is looked at
+//! every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
+//! daemon has by then; where they do not suffice the log says once what is gone and
+//! what to do, and it is tried again. Files that the service manager made are only
+//! looked at.
+//!
+//! Writers that opened a FIFO before it vanished are read on, as long as there are
+//! any.
+//!
+//! In a chroot the files are out of reach and not looked at.
+//!
+//! Invariants: nothing is made anew in a base_dir that another daemon holds; what
+//! lies in the way of a file stays. What the daemon made is removed when its
+//! [`ListenerFile`] is dropped, if it still lies there.
+
+use super::fifo_input::FifoInput;
+use super::listener::{Listener, Socket};
+use super::log::Log;
+use crate::config::own_files::LOCK;
+use crate::sys::dir::Dir;
+use crate::sys::fifo::Fifo;
+use crate::sys::lock::{lock_directory, DirLock};
+use crate::sys::place::{look, Access, Found, Inode, Kind, Place, PlaceError};
+use crate::sys::reason;
+use crate::sys::socket::bind_unix;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// The mode of a base_dir.
+pub const BASE_DIR_MODE: u32 = 0o755;
+
+/// What listens at a file, by its index in the daemon.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    /// A FIFO.
+    Fifo(usize),
+    /// A socket.
+    Listener(usize),
+}
+
+/// The file of a FIFO or socket, removed when dropped if the daemon made it.
+#[derive(Debug)]
+pub struct ListenerFile {
+    /// Its section of the settings and its path, for the log.
+    name: String,
+    /// What listens there.
+    end: End,
+    /// The file.
+    place: Place,
+    /// Who may use it; `None`: the service manager made it.
+    access: Option<Access>,
+    /// It was gone when it was looked at last, and could not be made anew.
+    is_missing: bool,
+}
+
+impl ListenerFile {
+    /// One that the daemon made, with this access, or else the service manager.
+    pub fn new(kind: &str, end: End, place: Place, access: Option<Access>) -> ListenerFile {
+        ListenerFile {
+            name: format!("{kind} {}", place.path.display()),
+            end,
+            place,
+            access,
+            is_missing: false,
+        }
+    }
+
+    /// Where it is, if the daemon made it.
+    pub fn made(&self) -> Option<&Place> {
+        self.access.and(Some(&self.place))
+    }
+
+    /// What became of it; `None`: it is where it was.
+    fn change(&self) -> Option<String> {
+        match look(&self.place.path) {
+            Ok(Some(found)) if found.inode == self.place.inode => None,
+            Ok(Some(Found { kind, .. })) => {
+                let article = match (self.end, kind) {
+                    (End::Fifo(_), Kind::Fifo) | (End::Listener(_), Kind::Socket) => "another",
+                    _ => "a",
+                };
+                Some(format!("was replaced by {article} {kind}"))
+            }
+            Ok(None) => Some("is gone".to_owned()),
+            Err(error) => Some(format!("is out of reach ({})", reason(&error))),
+        }
+    }
+
+    /// Makes it anew, and what listens there.
+    fn make(
+        &mut self,
+        access: Access,
+        fifos: &mut Vec<FifoInput>,
+        listeners: &mut [Listener],
+    ) -> Result<(), PlaceError> {
+        match self.end {
+            End::Fifo(index) => {
+                let fifo = Fifo::create(&self.place.path, access)?;
+                if let Some(place) = fifo.place() {
+                    self.place = place.clone();
+                }
+                let retired = fifos[index].replace(fifo);
+                fifos.push(retired);
+            }
+            End::Listener(index) => {
+                let socket;
+                (socket, self.place) = bind_unix(&self.place.path, access)?;
+                listeners[index].socket = Socket::Unix(socket);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ListenerFile {
+    fn drop(&mut self) {
+        if let Some(place) = self.made() {
+            // In a directory that is no longer ours to change it stays; the next
+            // start finds it dead and takes it over.
+            let _ = place.remove();
+        }
+    }
+}
+
+/// The directory of the daemon, held against other daemons.
+#[derive(Debug)]
+pub struct BaseDir {
+    /// Where it is.
+    path: PathBuf,
+    /// What it was when it was locked.
+    inode: Inode,
+    /// Keeps other daemons out.
+    _lock: DirLock,
+    /// It was gone when it was looked at last, and could not be made anew.
+    is_missing: bool,
+}
+
+/// What a directory is, by whatever symlinks.
+fn inode_of(path: &Path) -> io::Result<Inode> {
+    fs::metadata(path).map(|metadata| Found::from(&metadata).inode)
+}
+
+impl BaseDir {
+    /// Locks it; `None`: another daemon holds it.
+    pub fn lock(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Option<BaseDir>> {
+        let dir = Dir::open(path)?;
+        let lock = lock_directory(&dir, LOCK, owner)?;
+        let inode = inode_of(path)?;
+        Ok(lock.map(|lock| BaseDir {
+            path: path.to_owned(),
+            inode,
+            _lock: lock,
+            is_missing: false,
+        }))
+    }
+
+    /// Makes and locks it anew if it is gone, locks it if it was replaced.
+    ///
+    /// # Errors
+    /// What keeps the daemon from it.
+    fn restore(&mut self) -> Result<(), String> {
+        match inode_of(&self.path) {
+            Ok(inode) if inode == self.inode => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Dir::make(&self.path, BASE_DIR_MODE, None).map_err(|error| {
+                    format!("is gone and cannot be made anew: {}", reason(&error))
+                })?;
+            }
+            _ => {}
+        }
+        match BaseDir::lock(&self.path, None) {
+            Ok(Some(dir)) => *self = dir,
+            Ok(None) => return Err("was replaced, and another dovestatd is serving there".into()),
+            Err(error) => {
+                return Err(format!(
+                    "was replaced and cannot be used: {}",
+                    reason(&error)
+                ))
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Files {
+    /// The directory.
+    base_dir: BaseDir,
+    /// The files of FIFOs and sockets.
+    all: Vec<ListenerFile>,
+    /// When they are looked at next; `None` in a chroot.
+    due: Option<Instant>,
+}
+
+impl Files {
+    /// Looked at from now on, unless they are out of reach in a chroot.
+    pub fn new(base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+        Files {
+            base_dir,
+            all,
+            due: (!in_chroot).then(|| Instant::now() + INTERVAL),
+        }
+    }
+
+    /// When they are to be looked at.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Has them looked at in this turn.
+    pub fn look_soon(&mut self, instant: Instant) {
+        self.due = self.due.map(|_| instant);
+    }
+
+    /// Looks at them if it is time, and makes anew what is gone.
+    pub fn serve(
+        &mut self,
+        instant: Instant,
+        fifos: &mut Vec<FifoInput>,
+        listeners: &mut [Listener],
+        log: &mut Log,
+    ) {
+        if self.due.is_none_or(|due| due > instant) {
+            return;
+        }
+        self.due = Some(instant + INTERVAL);
+        let restored = self.base_dir.restore();
+        if let (Err(why), false) = (&restored, self.base_dir.is_missing) {
+            let path = self.base_dir.path.display();
+            log.error(&format!(
+                "base_dir {path} {why}; nothing can be sent or asked there: restart dovestatd"
+            ));
+        }
+        self.base_dir.is_missing = restored.is_err();
+        if restored.is_err() {
+            return;
+        }
+        for file in &mut self.all {
+            let Some(change) = file.change() else {
+                if std::mem::take(&mut file.is_missing) {
+                    log.info(&format!("{} is there again", file.name));
+                }
+                continue;
+            };
+            let made = match file.access {
+                Some(access) => file
+                    .make(access, fifos, listeners)
+                    .map_err(|error| format!("cannot be made anew: {error}; restart dovestatd")),
+                None => Err("is the service manager's: restart its socket unit".to_owned()),
+            };
+            match &made {
+                Ok(()) => log.warning(&format!("{} {change}: made anew", file.name)),
+                Err(why) if !file.is_missing => {
+                    log.error(&format!("{} {change} and {why}", file.name));
+                }
+                Err(_) => {}
+            }
+            file.is_missing = made.is_err();
+        }
+    }
+
+    /// Removes the files that the daemon made.
+    pub fn remove(&mut self) {
+        self.all.clear();
+    }
+}
