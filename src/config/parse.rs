@@ -204,6 +204,7 @@ impl Reader {
     }
 
     /// Appends an item.
+    #[inline(never)]
     fn push(&mut self, place: &Place, what: What) {
         let place = place.clone();
         let file = self.open.last().map(|(_, file)| *file);

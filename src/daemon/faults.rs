@@ -195,6 +195,7 @@ impl Faults {
     }
 
     /// Counts a fault; whether it is to be logged.
+    #[inline(never)]
     fn count(&mut self, fault: Fault, uptime_secs: u32) -> bool {
         let (_, rate, _) = &KINDS[fault as usize];
         let tally = &mut self.tallies[fault as usize];

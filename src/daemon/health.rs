@@ -97,6 +97,7 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     /// Begins a family. The unit is the last word of its name.
+    #[inline(never)]
     fn family(&mut self, name: &'a str, about: &'a str, kind: Kind) -> Samples<'_> {
         let family = Family {
             name: name.into(),
@@ -129,6 +130,7 @@ impl Samples<'_> {
     }
 
     /// One for each value of a label.
+    #[inline(never)]
     fn labelled<L: AsRef<str>>(self, name: &str, samples: impl IntoIterator<Item = (L, u64)>) {
         for (value, number) in samples {
             let label = Some((name, value.as_ref().as_bytes()));

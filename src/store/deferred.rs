@@ -118,6 +118,7 @@ fn defer<P: Defers>(
 }
 
 /// Puts a session into an entry's chain.
+#[inline(never)]
 pub(super) fn enchain<P: Defers>(
     parent: &mut P,
     sessions: &mut Arena<Session>,
@@ -290,6 +291,7 @@ impl Store {
     }
 
     /// What an entry and the sessions that it defers counted.
+    #[inline(never)]
     pub(super) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
         let mut sum = parent.common().contents.lanes(&self.memory.heap);
         sum.add(&self.pending(parent));
@@ -306,6 +308,7 @@ impl Store {
     }
 
     /// When a record last reached an entry or a session that it defers.
+    #[inline(never)]
     pub(super) fn last_update<P: Defers>(&self, parent: &P) -> WallTime {
         let sessions = chain(&self.sessions.arena, parent);
         let updates = sessions.map(|link| self.sessions.arena[link].common.stamp.wall());

@@ -260,6 +260,7 @@ impl<T: Entry> Level<T> {
     }
 
     /// An entry's counters.
+    #[inline(never)]
     pub fn lanes(&self, memory: &Memory, link: Link<T>) -> Lanes {
         self.arena[link].common().contents.lanes(&memory.heap)
     }

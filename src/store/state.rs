@@ -249,6 +249,7 @@ impl Numbers {
     }
 
     /// Gives an entry its number.
+    #[inline(never)]
     fn set<T>(&mut self, link: Link<T>, number: u32) {
         let at = link.number().get() as usize;
         if at >= self.0.len() {

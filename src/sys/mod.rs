@@ -97,3 +97,8 @@ pub(crate) fn cerr<T: From<i8> + PartialEq>(result: T) -> io::Result<T> {
         Ok(result)
     }
 }
+
+// Nothing unwinds, as panics end the process: the tables for it go where debuggers look
+// for them and strip(1) takes them away.
+#[cfg(all(not(debug_assertions), target_os = "linux"))]
+std::arch::global_asm!(".cfi_sections .debug_frame");

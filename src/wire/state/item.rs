@@ -113,6 +113,7 @@ const TAG_COUNTERS: u8 = 9;
 const LAST_TAG: u8 = TAG_PARTIAL;
 
 /// Adds a number.
+#[inline(never)]
 fn push_number(out: &mut Vec<u8>, number: impl Into<u64>) {
     let mut number = number.into();
     while number >= 0x80 {
@@ -400,6 +401,7 @@ struct Fields<'a, 'b> {
 
 impl<'a> Fields<'a, '_> {
     /// A number.
+    #[inline(never)]
     fn u64(&mut self) -> Option<u64> {
         if self.bytes.is_empty() && self.format.version != Version::One {
             return Some(0);
