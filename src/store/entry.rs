@@ -16,7 +16,8 @@
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
 //! [`packed`](super::packed)), together in a multiple of eight. Counters of a typical
 //! one take what stands here, and 210 those of one of many connected sessions. Beside
-//! them come four bytes of an index, and a bit of a table for each of the two.
+//! them come four bytes of an index, but for commands, and a bit of a table for each of
+//! the two.
 //!
 //! | level | slot | texts | counters |
 //! |---|---|---|---|

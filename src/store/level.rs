@@ -295,12 +295,14 @@ impl<T: Entry> Level<T> {
 
 impl<T: Parent> Level<T> {
     /// Makes the entry of a key the youngest of the idle ones, if it is one of them.
-    pub fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) {
+    /// Whether there is an entry of that key.
+    pub fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
         let found = self.find(memory, key);
         if let Some(link) = found.filter(|&link| *self.arena[link].connected_mut() == 0) {
             self.arena[link].common_mut().touched_secs = now.uptime_secs;
             self.refresh_idle(link);
         }
+        found.is_some()
     }
 
     /// Holds an entry once more.

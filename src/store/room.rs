@@ -22,6 +22,7 @@ use super::level::Level;
 use super::making::{domain_of, Octets};
 use super::packed::Codes;
 use super::{page_bytes, Hint, Record, Store};
+use std::net::IpAddr;
 
 /// The most entries that are freed for one record beforehand. Enough to empty several of
 /// the largest pages, few enough for one turn of the loop.
@@ -46,6 +47,14 @@ const DUE_PAGES: usize = 4;
 
 /// The share of the limit that is kept vacant for counters that grow.
 const GROWTH_SHARE: usize = 64;
+
+/// Which entries above a record's session are known.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    user: bool,
+    domain: bool,
+    ip: bool,
+}
 
 impl Budget {
     /// Whether there is room for new entries of so many bytes, and for growth.
@@ -94,9 +103,9 @@ impl Store {
             }
             _ => Codes::NONE,
         };
-        self.refresh_parents(record, hint, now);
+        let known = self.refresh_parents(record, hint, now);
         loop {
-            let wanted_bytes = self.wanted_bytes(record, hint, codes);
+            let wanted_bytes = self.wanted_bytes(record, hint, codes, known);
             let has_room = self.memory.budget.has_room(wanted_bytes);
             let due_bytes = match has_room {
                 true => limit_bytes / SHATTERED_SHARE,
@@ -123,30 +132,30 @@ impl Store {
         }
     }
 
-    /// Makes known users, domains and ips that a record is about the youngest of all, so
-    /// that they are not freed for its sake.
-    fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) {
+    /// Makes the user, domain and ip that a record is about the youngest of all, so that
+    /// they are not freed for its sake; which of them are known.
+    fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) -> Known {
         let (user, hash) = match *record {
             Record::Connect { user, .. } => (user, hint.user),
             Record::AddUser { user, .. } => (user, hint.subject),
-            _ => return,
+            _ => return Known::default(),
         };
         if matches!(record, Record::Connect { .. }) && self.is_refused(record, hint) {
-            return;
+            return Known::default();
         }
-        let domain = domain_of(user);
-        let domain = (domain, self.memory.hash(domain));
-        self.users.refresh(&self.memory, (user, hash), now);
-        self.domains.refresh(&self.memory, domain, now);
-        if let Some(ip) = record.ip() {
-            let octets = Octets::of(ip);
-            self.ips
-                .refresh(&self.memory, (octets.as_slice(), hint.ip), now);
+        let memory = &self.memory;
+        let octets = record.ip().map(Octets::of);
+        Known {
+            user: self.users.refresh(memory, (user, hash), now),
+            domain: self
+                .domains
+                .refresh(memory, memory.hashed(domain_of(user)), now),
+            ip: octets.is_some_and(|ip| self.ips.refresh(memory, (ip.as_slice(), hint.ip), now)),
         }
     }
 
     /// What the entries that a record may make can take from the budget, in bytes.
-    fn wanted_bytes(&self, record: &Record, hint: Hint, codes: Codes) -> usize {
+    fn wanted_bytes(&self, record: &Record, hint: Hint, codes: Codes, known: Known) -> usize {
         match *record {
             Record::Connect {
                 session,
@@ -158,20 +167,14 @@ impl Store {
                 if self.is_refused(record, hint) {
                     return 0;
                 }
-                let ip = ip.map(Octets::of);
                 self.wanted_by(&self.sessions, (session, service))
-                    + self.wanted_by_user(user)
-                    + ip.map_or(0, |ip| self.wanted_by(&self.ips, (ip.as_slice(), b"")))
+                    + self.wanted_above(user, ip, known)
             }
-            Record::AddUser { user, ip, .. } => {
-                let ip = ip.map(Octets::of);
-                self.wanted_by_user(user)
-                    + ip.map_or(0, |ip| self.wanted_by(&self.ips, (ip.as_slice(), b"")))
-            }
+            Record::AddUser { user, ip, .. } => self.wanted_above(user, ip, known),
             Record::UpdateSession { session, .. } | Record::UpdateCommand { session, .. }
                 if self.find_hinted(session, hint).is_none() =>
             {
-                self.wanted_by(&self.sessions, (session, b"")) + self.wanted_by_user(b"")
+                self.wanted_by(&self.sessions, (session, b"")) + self.wanted_above(b"", None, known)
             }
             Record::UpdateCommand { update, .. } => match update.begins {
                 Some(texts) if !self.is_refused(record, hint) => {
@@ -201,10 +204,19 @@ impl Store {
         level.wanted_bytes(&self.memory, texts, Codes::NONE)
     }
 
-    /// The same of a user and its domain.
-    fn wanted_by_user(&self, name: &[u8]) -> usize {
-        self.wanted_by(&self.users, (name, b""))
-            + self.wanted_by(&self.domains, (domain_of(name), b""))
+    /// The same of those of a user, its domain and an ip that are not known.
+    fn wanted_above(&self, user: &[u8], ip: Option<IpAddr>, known: Known) -> usize {
+        let mut bytes = 0;
+        if !known.user {
+            bytes += self.wanted_by(&self.users, (user, b""));
+        }
+        if !known.domain {
+            bytes += self.wanted_by(&self.domains, (domain_of(user), b""));
+        }
+        if let Some(ip) = ip.filter(|_| !known.ip) {
+            bytes += self.wanted_by(&self.ips, (Octets::of(ip).as_slice(), b""));
+        }
+        bytes
     }
 
     /// Frees one entry for a record.
