@@ -68,7 +68,7 @@ faults! {
     TooLong Warning SOME "record refused: a text is longer than 8192 bytes";
     Disconnected Warning SOME "record ignored: its session is disconnected";
     UnknownSession Warning SOME "DISCONNECT ignored: its session is not known";
-    Untracked Warning ONCE "session not tracked for want of memory: its commands count in the totals, what it uses does not";
+    Untracked Warning ONCE "session not tracked for want of memory: its commands count, what it uses does not";
     UnknownCommand Info SOME "UPDATE-CMD goes on with a command that is not known";
     Shrank Info SOME "totals shrank and are the base of what follows";
     Placeholder Info SOME "UPDATE of a session that was not announced, as after a restart: placeholder made";

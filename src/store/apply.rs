@@ -74,7 +74,7 @@ impl Store {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => {
                     if let (Note::Untracked, Some(_)) = (note, update.begins) {
-                        self.count_untracked_command(now);
+                        self.count_untracked_command(hint.subject, now);
                     }
                     Some(note)
                 }
@@ -83,7 +83,10 @@ impl Store {
                 self.add_user((user, hint.subject), (ip, hint.ip), &report.stats, now)
             }
             Record::Disconnect { session } => match self.find_hinted(session, hint) {
-                None => Some(Note::UnknownSession),
+                None => {
+                    self.untracked.remove(hint.subject);
+                    Some(Note::UnknownSession)
+                }
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
                     Some(Note::Disconnected)
                 }
@@ -155,6 +158,11 @@ impl Store {
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
         if session.is_none() {
+            if let Some(user) = parents.user {
+                let (users, ips) = ((&self.users, user), (&self.ips, parents.ip));
+                let budget = &mut self.memory.budget;
+                self.untracked.insert(budget, hint.subject, users, ips);
+            }
             self.let_go(parents, now);
         }
         (session.is_none() || !counted || !settled).then_some(Note::NoRoom)
@@ -324,11 +332,26 @@ impl Store {
         (made.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
 
-    /// The first record of a command whose session has no room: its user is not known, as
-    /// with a placeholder.
+    /// The first record of a command whose session, by the hash of its id, has no room. It
+    /// counts above where its user is remembered, else as that of a placeholder would.
     #[cold]
-    fn count_untracked_command(&mut self, now: Now) {
-        let parents = self.hold_user(self.memory.hashed(b""), now);
+    fn count_untracked_command(&mut self, id: u32, now: Now) {
+        let parents = match self.untracked.find(id, &self.users, &self.ips) {
+            Some((user, ip)) => {
+                let domain = self.users.arena[user].domain;
+                self.users.hold(user);
+                self.domains.hold(domain);
+                if let Some(ip) = ip {
+                    self.ips.hold(ip);
+                }
+                Parents {
+                    user: Some(user),
+                    domain: Some(domain),
+                    ip,
+                }
+            }
+            None => self.hold_user(self.memory.hashed(b""), now),
+        };
         self.count_upwards(parents, Difference::One(Event::Command), now);
         self.let_go(parents, now);
     }

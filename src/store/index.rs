@@ -66,6 +66,11 @@ impl<T> Chain<T> {
         hash: 0,
     };
 
+    /// The hash of the entry's key.
+    pub fn hash(&self) -> u32 {
+        self.hash
+    }
+
     /// The same, with a link that its owner needs.
     pub fn to(link: Link<T>) -> Chain<T> {
         Chain {

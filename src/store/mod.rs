@@ -16,6 +16,7 @@
 //! | `making`, `apply` | entries made and freed, records applied |
 //! | `room`, `evict`, `compact` | room made for a record: entries freed, or moved together |
 //! | `again` | records that say again what is known |
+//! | `untracked` | whose the sessions are that had no room |
 //! | `ahead` | memory that records are about to need |
 //! | `deferred` | what users, domains and ips have not added yet |
 //! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
@@ -63,6 +64,7 @@ mod room;
 mod row;
 mod slab;
 mod state;
+mod untracked;
 mod vacancies;
 
 #[cfg(test)]
@@ -94,6 +96,7 @@ use lanes::Lanes;
 use level::Level;
 use list::List;
 use memory::Memory;
+use untracked::Untracked;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +213,8 @@ pub struct Store {
     domains: Level<Domain>,
     /// The addresses.
     ips: Level<Ip>,
+    /// Whose the sessions are that had no room.
+    untracked: Untracked,
     /// The totals.
     global: Global,
     /// Something could not be added when its session was freed, and nobody was told yet.
@@ -251,6 +256,7 @@ impl Store {
                 heap: Heap::new(page_bytes),
                 hash_key: hash::Key::random(),
             },
+            untracked: Untracked::default(),
             global: Global {
                 counters: Lanes::default(),
                 connected: 0,

@@ -118,7 +118,7 @@ pub enum Note {
     /// A DISCONNECT of a session that is not known.
     UnknownSession,
     /// There is no room for the session that an UPDATE is about. A command that begins is
-    /// counted, its user and address being unknown; totals cannot be.
+    /// counted, at user and address if they are remembered; totals cannot be.
     Untracked,
     /// A command goes on that is not known (any more); its session is refreshed.
     UnknownCommand,

@@ -166,7 +166,7 @@ fn what_is_counted_stays_exact_while_nothing_may_be_freed() {
     for (name, value) in [
         ("num_logins", sessions),
         ("auth_successes", sessions),
-        // Those of who is not kept, too, though for which user is not known.
+        // Those of sessions that are not kept, too.
         ("num_cmds", sessions),
         ("num_connected_sessions", kept),
     ] {

@@ -1,0 +1,128 @@
+//! Whose the sessions are that had no room.
+//!
+//! When connected sessions fill the limit, another one is not kept. A small table
+//! remembers its user and address all the same, so that its commands count there. It is
+//! made when the first session finds no room, out of the reserve, a fixed share of the
+//! limit ([`SHARE`]); a session has one place in it, by the hash of its id, and who comes
+//! later to that place has it.
+//!
+//! Entries are known by hash and version, which stay when they move; one that is gone is
+//! not found any more.
+
+use super::arena::{Arena, Link};
+use super::budget::{Budget, Charge, Purpose};
+use super::entry::{Entry, Ip, User};
+use super::index::Index;
+use super::level::Level;
+
+/// The share of the limit that the table takes.
+const SHARE: usize = 128;
+
+/// An entry, wherever it lies.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The hash of its key.
+    hash: u32,
+    /// Its version.
+    version: u32,
+}
+
+impl Known {
+    /// The entry at a link.
+    fn of<T: Entry>(arena: &Arena<T>, link: Link<T>) -> Known {
+        Known {
+            hash: arena[link].common().chain.hash(),
+            version: arena.version(link),
+        }
+    }
+
+    /// Where it lies, if it is still there.
+    fn find<T: Entry>(self, level: &Level<T>) -> Option<Link<T>> {
+        let arena = &level.arena;
+        let mut at = Index::like(arena, level.index.first(self.hash), self.hash);
+        while let Some(link) = at.filter(|&link| arena.version(link) != self.version) {
+            at = Index::like(arena, arena[link].common().chain.next, self.hash);
+        }
+        at
+    }
+}
+
+/// A session that had no room.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The hash of its id.
+    id: u32,
+    /// Its user.
+    user: Known,
+    /// Its address.
+    ip: Option<Known>,
+}
+
+/// The table. See the module.
+#[derive(Debug, Default)]
+pub struct Untracked {
+    /// By the hash of the id; empty before the first session.
+    places: Vec<Option<Place>>,
+    /// What it costs.
+    charge: Option<Charge>,
+}
+
+impl Untracked {
+    /// Makes the table if there is none. False when there is no room even in the reserve.
+    fn has_places(&mut self, budget: &mut Budget) -> bool {
+        if self.charge.is_none() {
+            let count = (budget.limit_bytes() / SHARE / size_of::<Option<Place>>()).max(1);
+            let bytes = count * size_of::<Option<Place>>();
+            self.charge = budget.charge_blocks(bytes, 1, Purpose::Grow).ok();
+            if self.charge.is_some() {
+                self.places = vec![None; count];
+            }
+        }
+        self.charge.is_some()
+    }
+
+    /// The place of a session.
+    fn place(&mut self, id: u32) -> Option<&mut Option<Place>> {
+        let count = self.places.len();
+        self.places.get_mut((id as usize).checked_rem(count)?)
+    }
+
+    /// Remembers whose a session is, by the hash of its id.
+    pub fn insert(
+        &mut self,
+        budget: &mut Budget,
+        id: u32,
+        (users, user): (&Level<User>, Link<User>),
+        (ips, ip): (&Level<Ip>, Option<Link<Ip>>),
+    ) {
+        if !self.has_places(budget) {
+            return;
+        }
+        if let Some(place) = self.place(id) {
+            *place = Some(Place {
+                id,
+                user: Known::of(&users.arena, user),
+                ip: ip.map(|ip| Known::of(&ips.arena, ip)),
+            });
+        }
+    }
+
+    /// User and address of a session, as far as they are known.
+    pub fn find(
+        &mut self,
+        id: u32,
+        users: &Level<User>,
+        ips: &Level<Ip>,
+    ) -> Option<(Link<User>, Option<Link<Ip>>)> {
+        let place = (*self.place(id)?).filter(|place| place.id == id)?;
+        let user = place.user.find(users)?;
+        Some((user, place.ip.and_then(|ip| ip.find(ips))))
+    }
+
+    /// Forgets a session that ended.
+    pub fn remove(&mut self, id: u32) {
+        if let Some(place) = self.place(id) {
+            place.take_if(|place| place.id == id);
+        }
+    }
+}
