@@ -23,19 +23,18 @@ use crate::config::own_files::LOCK;
 use crate::sys::dir::Dir;
 use crate::sys::fifo::Fifo;
 use crate::sys::lock::{lock_directory, DirLock};
-use crate::sys::place::{look, Access, Found, Inode, Kind, Place, PlaceError};
+use crate::sys::place::{look, Access, Found, Kind, Place, PlaceError};
 use crate::sys::reason;
 use crate::sys::socket::bind_unix;
+use crate::sys::user::effective_uid;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(30);
-
-/// The mode of a base_dir.
-pub const BASE_DIR_MODE: u32 = 0o755;
 
 /// What listens at a file, by its index in the daemon.
 #[derive(Clone, Copy, Debug)]
@@ -135,28 +134,37 @@ impl Drop for ListenerFile {
 pub struct BaseDir {
     /// Where it is.
     path: PathBuf,
-    /// What it was when it was locked.
-    inode: Inode,
+    /// It must be for the daemon's user alone.
+    is_private: bool,
+    /// What was locked. Open, so that no other directory gets its inode.
+    dir: Dir,
     /// Keeps other daemons out.
     _lock: DirLock,
     /// It was gone when it was looked at last, and could not be made anew.
     is_missing: bool,
 }
 
-/// What a directory is, by whatever symlinks.
-fn inode_of(path: &Path) -> io::Result<Inode> {
-    fs::metadata(path).map(|metadata| Found::from(&metadata).inode)
-}
-
 impl BaseDir {
-    /// Locks it; `None`: another daemon holds it.
-    pub fn lock(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Option<BaseDir>> {
+    /// Makes it for the user and group `owner` if it is not there, and locks it; `None`:
+    /// another daemon holds it. A private one lies where others may write too.
+    pub fn open(
+        path: &Path,
+        is_private: bool,
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<Option<BaseDir>> {
+        if look(path)?.is_none() {
+            let mode = if is_private { 0o700 } else { 0o755 };
+            Dir::make(path, mode, owner)?;
+        }
+        if is_private {
+            check_private(&fs::symlink_metadata(path)?)?;
+        }
         let dir = Dir::open(path)?;
         let lock = lock_directory(&dir, LOCK, owner)?;
-        let inode = inode_of(path)?;
         Ok(lock.map(|lock| BaseDir {
             path: path.to_owned(),
-            inode,
+            is_private,
+            dir,
             _lock: lock,
             is_missing: false,
         }))
@@ -167,27 +175,35 @@ impl BaseDir {
     /// # Errors
     /// What keeps the daemon from it.
     fn restore(&mut self) -> Result<(), String> {
-        match inode_of(&self.path) {
-            Ok(inode) if inode == self.inode => return Ok(()),
+        let change = match self.dir.is_at(&self.path) {
+            Ok(true) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Dir::make(&self.path, BASE_DIR_MODE, None).map_err(|error| {
-                    format!("is gone and cannot be made anew: {}", reason(&error))
-                })?;
+                "is gone and cannot be made anew"
             }
-            _ => {}
-        }
-        match BaseDir::lock(&self.path, None) {
-            Ok(Some(dir)) => *self = dir,
-            Ok(None) => return Err("was replaced, and another dovestatd is serving there".into()),
-            Err(error) => {
-                return Err(format!(
-                    "was replaced and cannot be used: {}",
-                    reason(&error)
-                ))
+            _ => "was replaced and cannot be used",
+        };
+        match BaseDir::open(&self.path, self.is_private, None) {
+            Ok(Some(dir)) => {
+                *self = dir;
+                Ok(())
             }
+            Ok(None) => Err("was replaced, and another dovestatd is serving there".into()),
+            Err(error) => Err(format!("{change}: {}", reason(&error))),
         }
-        Ok(())
     }
+}
+
+/// Fails unless it is a directory of this process' user that others cannot change.
+fn check_private(metadata: &fs::Metadata) -> io::Result<()> {
+    let found = Found::from(metadata);
+    let is_shared = metadata.permissions().mode() & 0o022 != 0;
+    if found.kind == Kind::Directory && found.uid == effective_uid() && !is_shared {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "not a directory of yours alone; remove it or set base_dir",
+    ))
 }
 
 /// All of them.
@@ -271,5 +287,43 @@ impl Files {
     /// Removes the files that the daemon made.
     pub fn remove(&mut self) {
         self.all.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::scratch::Scratch;
+    use std::fs::Permissions;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_private_base_dir_is_made_anew_as_one_and_no_other_is_taken() {
+        let scratch = Scratch::new("files-private");
+        let path = scratch.join("run");
+        let set_mode = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let mut dir = BaseDir::open(&path, true, None).unwrap().unwrap();
+        for _ in 0..2 {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700);
+            fs::remove_dir_all(&path).unwrap();
+            dir.restore().unwrap();
+        }
+        fs::rename(&path, scratch.join("old")).unwrap();
+        let refused = "was replaced and cannot be used: not a directory of yours alone; remove it \
+                       or set base_dir";
+        symlink("old", &path).unwrap();
+        assert_eq!(dir.restore(), Ok(()), "the same directory");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(scratch.join("other")).unwrap();
+        symlink("other", &path).unwrap();
+        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        set_mode(0o777);
+        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        set_mode(0o755);
+        assert_eq!(dir.restore(), Ok(()));
+        assert!(BaseDir::open(&path, true, None).unwrap().is_none(), "held");
     }
 }

@@ -6,7 +6,7 @@
 //! into the file system is taken away again when this ends, however it ends.
 
 use super::fatal::Fatal;
-use super::files::{BaseDir, ListenerFile, BASE_DIR_MODE};
+use super::files::{BaseDir, ListenerFile};
 use super::listing;
 use super::log::Log;
 use super::manager::Manager;
@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::store::Limits;
 use crate::sys::dir::Dir;
-use crate::sys::place::{look, strange_symlink, Kind, Place};
+use crate::sys::place::{look, strange_symlink, Place};
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
 use crate::sys::reason;
@@ -31,9 +31,7 @@ use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// What the starter hears where nothing else would hear anything.
@@ -116,9 +114,10 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         refuse_strange_ways(&settings)?;
     }
     let base_dir = settings.base_dir.clone();
-    make_base_dir(&base_dir, &Defaults::ours().base_dir, owner)?;
-    let base_dir_lock = BaseDir::lock(&base_dir, owner)
-        .map_err(Fatal::io(format!("lock {}", base_dir.display())))?
+    // The one that an ordinary user has by default may lie in /tmp.
+    let is_private = owner.is_none() && base_dir == Defaults::ours().base_dir;
+    let base_dir_lock = BaseDir::open(&base_dir, is_private, owner)
+        .map_err(Fatal::io(format!("base_dir {}", base_dir.display())))?
         .ok_or_else(|| {
             let base_dir = base_dir.display();
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
@@ -296,29 +295,6 @@ fn refuse_strange_ways(settings: &Settings) -> Result<(), Fatal> {
             let link = link.display();
             let text = format!("{name}: {link} is a symlink of another user (uid {uid})");
             return Err(Fatal::Permission(text));
-        }
-    }
-    Ok(())
-}
-
-/// Makes base_dir if it is not there. The one that an ordinary user has by
-/// default lies where others may write too, so it must be that user's alone.
-fn make_base_dir(dir: &Path, default: &Path, owner: Option<(u32, u32)>) -> Result<(), Fatal> {
-    let failed = || Fatal::io(format!("base_dir {}", dir.display()));
-    let is_private = owner.is_none() && dir == default;
-    if look(dir).map_err(failed())?.is_none() {
-        let mode = if is_private { 0o700 } else { BASE_DIR_MODE };
-        Dir::make(dir, mode, owner).map_err(failed())?;
-    }
-    if is_private {
-        let metadata = fs::symlink_metadata(dir).map_err(failed())?;
-        let found = crate::sys::place::Found::from(&metadata);
-        let mode = metadata.permissions().mode() & 0o7777;
-        if found.kind != Kind::Directory || found.uid != effective_uid() || mode & 0o022 != 0 {
-            let dir = dir.display();
-            return Err(Fatal::Permission(format!(
-                "base_dir {dir}: not a directory of yours alone; remove it or set base_dir"
-            )));
         }
     }
     Ok(())

@@ -15,7 +15,8 @@
 //! end; in the middle of things it would be in the way of what was read since.
 //!
 //! Invariants: the directory was opened before root and the root directory were
-//! given up; the state is the business of one daemon at a time, whatever their
+//! given up, and is opened anew only where another one has taken its path, as where
+//! base_dir vanished and was made anew; the state is the business of one daemon at a time, whatever their
 //! base_dirs are: a lock of its own sees to that.
 //!
 //! Must not: end the daemon, whatever happens to the file.
@@ -60,8 +61,10 @@ pub struct State {
     dir: Dir,
     /// Keeps other daemons out.
     _lock: DirLock,
-    /// Where it is, for the log.
+    /// Where it is.
     path: PathBuf,
+    /// The path is out of reach.
+    in_chroot: bool,
     /// The time between two writes; `None`: at the end only.
     every: Option<Duration>,
     /// What the file has.
@@ -101,6 +104,13 @@ fn loss(path: &Path, error: &io::Error) -> String {
     format!("state_dir {path}: {why}; a restart will lose the statistics: {remedy}")
 }
 
+/// Takes the directory for this daemon alone.
+fn lock(dir: Dir, owner: Option<(u32, u32)>) -> io::Result<(Dir, DirLock)> {
+    let lock = lock_directory(&dir, LOCK, owner)?;
+    let taken = || io::Error::other("another daemon keeps its state there");
+    Ok((dir, lock.ok_or_else(taken)?))
+}
+
 /// Opens the directory, or makes it for the user to be.
 fn open_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Dir> {
     match Dir::open(path) {
@@ -131,16 +141,12 @@ impl State {
             log.info("state_dir is empty: a restart will lose the statistics");
             return None;
         };
-        let opened = open_dir(path, owner).and_then(|dir| {
-            let lock = lock_directory(&dir, LOCK, owner)?;
-            let taken = || io::Error::other("another daemon keeps its state there");
-            Ok((dir, lock.ok_or_else(taken)?))
-        });
-        match opened {
+        match open_dir(path, owner).and_then(|dir| lock(dir, owner)) {
             Ok((dir, lock)) => Some(State {
                 dir,
                 _lock: lock,
                 path: path.to_owned(),
+                in_chroot: settings.service.chroot_in(&settings.base_dir).is_some(),
                 every: interval(settings),
                 written: Mark::default(),
                 due: None,
@@ -256,6 +262,14 @@ impl State {
         self.writer.as_ref().map(Offshoot::as_fd)
     }
 
+    /// The directory to write to: the one at the path, if there is one.
+    fn dir(&mut self) -> io::Result<&Dir> {
+        if !self.in_chroot && matches!(self.dir.is_at(&self.path), Ok(false)) {
+            (self.dir, self._lock) = lock(Dir::open(&self.path)?, None)?;
+        }
+        Ok(&self.dir)
+    }
+
     /// Hears from the writer if it is done, and begins to write if it is time.
     pub fn serve(
         &mut self,
@@ -270,9 +284,10 @@ impl State {
             return;
         }
         self.due = None;
-        let dir = &self.dir;
-        let begun = Offshoot::begin(&[dir.as_fd()], || {
-            write(dir, store, now, &[]).map_err(|error| reason(&error))
+        let begun = self.dir().and_then(|dir| {
+            Offshoot::begin(&[dir.as_fd()], || {
+                write(dir, store, now, &[]).map_err(|error| reason(&error))
+            })
         });
         match begun {
             Ok(writer) => {
@@ -289,7 +304,7 @@ impl State {
         // It would be overtaken anyway.
         self.writer = None;
         let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
-        let result = write(&self.dir, store, now, &partials);
+        let result = self.dir().and_then(|dir| write(dir, store, now, &partials));
         self.told(result.map_err(|error| reason(&error)), log);
     }
 

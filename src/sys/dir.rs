@@ -6,7 +6,8 @@
 //! Invariants: names are of files in the directory itself; a symlink there is
 //! not followed, but for one that nobody else could have put there
 //! ([`Dir::append`]). What is neither a regular file nor a symlink, a FIFO or a
-//! device, is neither renamed nor replaced. So root can work in a directory of the service's user.
+//! device, is neither renamed nor replaced. So root can work in a directory of the
+//! service's user.
 //! [`Dir::replace`] shows either the old content or the new, never a part, even
 //! if the system crashes in the middle.
 //!
@@ -21,6 +22,7 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
+use super::place::Found;
 use super::user::effective_uid;
 
 /// A directory.
@@ -72,6 +74,13 @@ impl Dir {
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_DIRECTORY);
         options.open(path).map(Dir)
+    }
+
+    /// Whether `path` leads to this directory, by whatever symlinks, and not to another
+    /// one that was made there since.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let [there, here] = [std::fs::metadata(path)?, self.0.metadata()?];
+        Ok(Found::from(&there).inode == Found::from(&here).inode)
     }
 
     /// Makes the directory at `path`, where nothing is yet, with this mode whatever

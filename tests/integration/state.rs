@@ -141,6 +141,31 @@ fn a_crash_loses_what_came_since_the_last_interval() {
 }
 
 #[test]
+fn a_state_dir_that_was_made_anew_has_the_state_again() {
+    let setup = Setup::new().option("stats_state_interval=1s");
+    let daemon = Daemon::with("state-anew", &setup);
+    populate(&daemon);
+    let state = daemon.dir.at("run/state");
+    wait_until("the state", || Path::new(&state).exists());
+    // The state is in base_dir, which the daemon makes anew.
+    fs::remove_dir_all(daemon.dir.at("run")).expect("remove base_dir");
+    daemon.signal(libc::SIGHUP);
+    let fifo = daemon.fifo();
+    wait_until("the FIFO", || Path::new(&fifo).exists());
+    daemon.feed(&[connect("after", "u", "imap", 1, "")]);
+    wait_until("the state in the new directory", || {
+        Path::new(&state).exists()
+    });
+    // At the end it is written to yet another.
+    fs::rename(daemon.dir.at("run"), daemon.dir.at("old")).expect("rename base_dir");
+    fs::create_dir(daemon.dir.at("run")).expect("make base_dir");
+    let dir = daemon.stop();
+    let again = Daemon::in_dir(dir, &setup);
+    let sessions = again.client().export("session");
+    assert!(sessions.values("session").contains(&"after"));
+}
+
+#[test]
 fn a_kill_while_it_is_written_leaves_a_whole_state() {
     const USERS: u32 = 20_000;
     let setup = Setup::new().option("stats_state_interval=1s");
