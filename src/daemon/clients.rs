@@ -47,6 +47,13 @@ pub fn most_client_bytes(memory_limit_bytes: usize) -> usize {
     (memory_limit_bytes / 4).max(LEAST_BYTES)
 }
 
+/// The most clients that there may be at a time: beside `client_limit` of one listener
+/// those in the own slots of the others.
+pub fn most_clients(client_limit: u32, listeners: usize) -> u64 {
+    let own = own_slots(client_limit as usize) as u64;
+    u64::from(client_limit) + own * (listeners as u64).saturating_sub(1)
+}
+
 /// The slots that each listener has of its own.
 fn own_slots(client_limit: usize) -> usize {
     (client_limit / 8).clamp(1, 16)
@@ -205,7 +212,8 @@ impl Clients {
                 }
                 Slot::None => {
                     let name = client.listener_name();
-                    let report = || format!("{name}: all of them are being served");
+                    let busy = self.all.len();
+                    let report = || format!("{name}: {busy} clients are busy; raise client_limit");
                     context.report(Fault::ClientLimit, report);
                     return client.end(context.store);
                 }
@@ -262,6 +270,7 @@ impl Clients {
         let all = self.all.iter().enumerate();
         let (bytes, index) = all
             .map(|(index, client)| (client.held_bytes(), index))
+            .filter(|&(bytes, _)| bytes > 0)
             .max()?;
         let client = self.all.swap_remove(index);
         let name = client.listener_name();
@@ -380,6 +389,9 @@ mod tests {
     fn each_listener_has_slots_of_its_own() {
         for (limit, own) in [(1, 1), (15, 1), (16, 2), (127, 15), (128, 16), (1000, 16)] {
             assert_eq!(own_slots(limit), own, "client_limit {limit}");
+        }
+        for (listeners, most) in [(0, 16), (1, 16), (2, 18), (10, 34)] {
+            assert_eq!(most_clients(16, listeners), most, "{listeners} listeners");
         }
         let (all, limit) = ([busy(0); 16], 16);
         assert_eq!(find_slot(&all, 0, limit, NOW), Slot::None);

@@ -133,7 +133,7 @@ impl Gift {
     pub fn log_unnamed(name: &str, what: &str, log: &mut Log) {
         log.info(&format!(
             "{what} passed by the service manager as {name:?} is in no section of the settings; \
-             serving it with the defaults"
+             serving it with the defaults; a section with its path or port sets its options"
         ));
     }
 }

@@ -7,7 +7,7 @@
 //! nothing else runs out of memory.
 
 use super::clients::most_client_bytes;
-use super::log::Log;
+use super::log::{size, Log};
 use crate::config::{show_size, Level, Settings, MEMORY_LIMIT_MIN_BYTES};
 use crate::sys::memory::{cgroup_limit, in_use, machine_bytes, ResourceLimit};
 
@@ -106,33 +106,24 @@ fn judge(
         }
         let lowered = fitting_limit(room_bytes, beside_bytes).min(limit);
         warnings.push(format!(
-            "stats_memory_limit {} needs {} in all, but {name} {} leaves {}: {} is used; \
+            "stats_memory_limit {} needs {} in all, but {name} {} leaves {}: lowered to {}; \
              raise {name} or lower stats_memory_limit",
             show_size(limit),
-            show_rounded(needed_bytes),
-            show_rounded(*bytes),
-            show_rounded(room_bytes),
+            size(needed_bytes),
+            size(*bytes),
+            size(room_bytes),
             show_size(lowered),
         ));
         limit = lowered;
     }
     if let Some(machine) = machine_bytes.filter(|&machine| limit > machine) {
         warnings.push(format!(
-            "stats_memory_limit {} is more than the {} of this machine",
+            "stats_memory_limit {} is more than the {} of this machine; lower it",
             show_size(limit),
-            show_rounded(machine),
+            size(machine),
         ));
     }
     (limit, warnings)
-}
-
-/// A size in the largest unit of which there is at least one, rounded down.
-fn show_rounded(bytes: u64) -> String {
-    let unit = [40, 30, 20, 10]
-        .into_iter()
-        .find(|shift| bytes >> shift > 0);
-    let shift = unit.unwrap_or_default();
-    show_size(bytes >> shift << shift)
 }
 
 /// The memory limit in bytes to keep to: that of the settings, or a smaller one that
@@ -193,7 +184,7 @@ mod tests {
         assert_eq!(
             warnings[0],
             "stats_memory_limit 200 M needs 250 M in all, but RLIMIT_AS 43 M leaves 40 M: \
-             32 M is used; raise RLIMIT_AS or lower stats_memory_limit"
+             lowered to 32 M; raise RLIMIT_AS or lower stats_memory_limit"
         );
     }
 
@@ -201,8 +192,8 @@ mod tests {
     fn a_limit_beyond_the_machine_is_warned_of_and_stays() {
         let (kept, warnings) = judge(40 << 30, 0, &[], Some((16 << 30) - 5));
         assert_eq!(kept, 40 << 30);
-        let said = "stats_memory_limit 40 G is more than the 15 G of this machine";
-        assert_eq!(warnings, [said]);
+        let expected = "stats_memory_limit 40 G is more than the 15 G of this machine; lower it";
+        assert_eq!(warnings, [expected]);
         assert_eq!(judge(16 << 30, 0, &[], Some(16 << 30)).1.len(), 0);
     }
 }

@@ -152,7 +152,8 @@ impl Daemon {
         };
         let restart = differences(&self.settings, &new);
         self.settings = in_force(&self.settings, new);
-        make_room_for_clients(&self.settings.service, &mut self.log);
+        let listeners = self.listeners.len();
+        make_room_for_clients(&self.settings.service, listeners, &mut self.log);
         self.store.set_min_times(&store_limits(&self.settings));
         self.carbon.set(&self.settings, instant, &mut self.store);
         if let Some(state) = &mut self.state {

@@ -153,7 +153,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     for line in listing::lines(&opened, &settings) {
         log.info(&line);
     }
-    make_room_for_clients(&settings.service, &mut log);
+    make_room_for_clients(&settings.service, opened.listeners.len(), &mut log);
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
     let state = State::open(&settings, owner, &mut log);
     let pidfile = settings.pidfile.as_deref();

@@ -2,14 +2,15 @@
 //!
 //! A turn rebuilds the poll set from what there is, waits until something is
 //! ready or due, reads the clocks once, and then works in one fixed order:
-//! signals, sessions that fell silent, FIFOs, carbon, clients, new connections. Work in
+//! signals, sessions that fell silent, FIFOs, carbon, clients, new connections, the
+//! state, files that vanished, memory that ran out. Work in
 //! a turn is bounded for everyone ([`READ_BYTES`](super::fifo_input) a FIFO,
 //! as many steps for all clients together, [`ACCEPTS_A_TURN`] a listener), so
 //! nobody starves the others; who is not finished is polled without waiting.
 
 use super::carbon::Carbon;
 use super::client::Client;
-use super::clients::{most_client_bytes, Clients};
+use super::clients::{most_client_bytes, most_clients, Clients};
 use super::context::Context;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
@@ -113,13 +114,14 @@ pub fn store_limits(settings: &Settings) -> Limits {
 
 /// Sees to it that there are descriptors for as many clients as there may be, as
 /// far as the system lets us.
-pub fn make_room_for_clients(service: &Service, log: &mut Log) {
+pub fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
     let client_limit = service.client_limit;
-    let wanted = u64::from(client_limit) + SPARE_DESCRIPTORS;
+    let wanted = most_clients(client_limit, listeners) + SPARE_DESCRIPTORS;
     match raise_descriptor_limit(wanted) {
         Ok(got) if got >= wanted => {}
         Ok(got) => log.warning(&format!(
-            "client_limit {client_limit} needs {wanted} descriptors, the system allows {got}"
+            "client_limit {client_limit} needs {wanted} descriptors, the system allows {got}; \
+             raise the limit (under systemd by LimitNOFILE=) or lower client_limit"
         )),
         Err(error) => log.warning(&format!("raise the descriptor limit: {}", reason(&error))),
     }
@@ -311,13 +313,15 @@ impl Daemon {
     /// Closes a client if an allocation failed since the last turn, so that there is
     /// memory for the next one that would.
     fn find_memory(&mut self, now: Now) {
+        const REMEDY: &str = "lower stats_memory_limit, or let dovestatd have more memory";
         if reserve::was_used() {
             let closed = self.clients.close_largest(&mut self.store);
             let report = || match closed {
                 Some((name, bytes)) => {
-                    format!("a client of {name} that held {bytes} bytes was closed")
+                    let held = size(bytes as u64);
+                    format!("a client of {name} that held {held} was closed; {REMEDY}")
                 }
-                None => "there is no client to close".to_owned(),
+                None => format!("there is no client to close; {REMEDY}"),
             };
             self.faults
                 .report(&mut self.log, Fault::OutOfMemory, now.uptime_secs, report);
@@ -335,7 +339,7 @@ impl Daemon {
         }
     }
 
-    /// Says what it waits for if no record comes to these FIFOs for long.
+    /// Logs what it waits for if no record comes to these FIFOs for long.
     pub fn wait_for_records(&mut self, fifos: Vec<String>) {
         self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }

@@ -17,10 +17,10 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// From now on.
+    /// From now on, if there are any FIFOs.
     pub fn new(uptime_secs: u32, fifos: Vec<String>) -> Waiting {
         Waiting {
-            due_secs: Some(uptime_secs + PATIENCE_SECS),
+            due_secs: (!fifos.is_empty()).then_some(uptime_secs + PATIENCE_SECS),
             fifos,
         }
     }
@@ -71,7 +71,8 @@ mod tests {
         waiting.serve(0, 1300, &mut log);
         waiting.serve(0, 1301, &mut log);
         assert_eq!(waiting.wakes_at_secs(), None);
-        let mut served = Waiting::new(1000, Vec::new());
+        assert_eq!(Waiting::new(1000, Vec::new()).wakes_at_secs(), None);
+        let mut served = Waiting::new(1000, vec!["/a (mode 0600)".to_owned()]);
         served.serve(1, 1010, &mut log);
         served.serve(1, 1300, &mut log);
         assert_eq!(served.wakes_at_secs(), None);

@@ -86,10 +86,14 @@ fn a_memory_limit_that_the_process_may_not_have_is_lowered() {
     let options = ["stats_memory_limit=200M"];
     let mut daemon = confined("crowdlimit", 30_000, &options, Setup::new());
     let log = daemon.log();
-    let said = "warning: stats_memory_limit 200 M needs 254 M in all, but RLIMIT_AS 29 M leaves ";
-    assert!(log.contains(said), "{log}");
+    let expected =
+        "warning: stats_memory_limit 200 M needs 254 M in all, but RLIMIT_AS 29 M leaves ";
     assert!(
-        log.contains(" is used; raise RLIMIT_AS or lower stats_memory_limit"),
+        log.contains(expected) && log.contains(": lowered to "),
+        "{log}"
+    );
+    assert!(
+        log.contains("; raise RLIMIT_AS or lower stats_memory_limit"),
         "{log}"
     );
     let mut writer = daemon.writer();
@@ -133,9 +137,9 @@ fn a_memory_limit_that_the_control_group_has_not_is_lowered() {
     let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", group.0);
     let setup = Setup::new().option("stats_memory_limit=100M");
     let mut daemon = Daemon::with("crowdgroup", &setup.wrapped(&["sh", "-c", &enter, "sh"]));
-    let said =
+    let expected =
         format!("warning: stats_memory_limit 100 M needs 129 M in all, but {file} 24 M leaves ");
-    assert!(daemon.log().contains(&said), "{}", daemon.log());
+    assert!(daemon.log().contains(&expected), "{}", daemon.log());
     daemon.assert_alive();
     drop(daemon.stop());
     drop(group);
