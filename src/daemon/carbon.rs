@@ -313,7 +313,7 @@ fn goes_on(error: &io::Error) -> bool {
 }
 
 /// Why one of the server's addresses failed. The log names the server already, so an
-/// address that is the server's own text is not said twice.
+/// address that is the server's own text is left out.
 fn failed_at(address: SocketAddr, plan: &Plan, error: &io::Error) -> String {
     match address.to_string() == plan.server.to_string() {
         true => reason(error),

@@ -3,8 +3,8 @@
 //! A file that was removed or replaced leaves the daemon listening where no
 //! writer and no client can come from. So each file, and base_dir, is looked at
 //! every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
-//! daemon has by then; where they do not suffice the log says once what is gone and
-//! what to do, and it is tried again. Files that the service manager made are only
+//! daemon has by then; where they do not suffice, that is logged once with what to do,
+//! and it is tried again. Files that the service manager made are only
 //! looked at.
 //!
 //! Writers that opened a FIFO before it vanished are read on, as long as there are

@@ -19,12 +19,12 @@
 //! | `clients` | all connections: which are kept, which may use memory |
 //! | `conversation` | what a protocol makes of them |
 //! | `export` | the statistics protocol |
-//! | `status` | what the daemon says of itself in that protocol |
+//! | `status` | the reply to STATUS in that protocol |
 //! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
 //! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
 //! | `pidfile` | the number of the process |
 //! | `state` | statistics that outlive the daemon |
-//! | `waiting` | what is said while no record comes |
+//! | `waiting` | what is logged while no record comes |
 //! | `turn`, `reload` | the loop; settings read again |
 //!
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;

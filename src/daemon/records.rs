@@ -1,5 +1,5 @@
 //! From lines to statistics: each line of a FIFO is read as a record and applied, or
-//! told about when it is none.
+//! logged when it is none.
 //!
 //! Must not: read bytes; that is for [`fifo_input`](super::fifo_input).
 
@@ -16,7 +16,7 @@ pub struct Records<'a> {
     store: &'a mut Store,
     /// When they are applied.
     now: Now,
-    /// Where what is wrong with them is told.
+    /// Where what is wrong with them is logged.
     complaints: Complaints<'a>,
     /// Where their stats fields are decoded.
     room: StatsRoom,
@@ -28,9 +28,9 @@ pub struct Records<'a> {
 struct Complaints<'a> {
     /// The FIFO's name.
     name: &'a str,
-    /// Where it is told.
+    /// Where it is logged.
     log: &'a mut Log,
-    /// What was told before.
+    /// What was logged before.
     faults: &'a mut Faults,
     /// The instant of the lines, [`Now::uptime_secs`].
     now_secs: u32,
@@ -60,40 +60,36 @@ impl<'a> Records<'a> {
 }
 
 impl Complaints<'_> {
-    /// Tells what is wrong with a line.
-    fn tell(&mut self, fault: Fault, line: &[u8]) {
-        self.detail(fault, || visible(line));
+    /// Logs what is wrong with a line.
+    fn report(&mut self, fault: Fault, line: &[u8]) {
+        self.report_detail(fault, || visible(line));
     }
 
-    /// Logs a fault with what `detail` says of it.
-    fn detail(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+    /// Logs a fault with its detail.
+    fn report_detail(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
         let report = || format!("{}: {}", self.name, detail());
         self.faults.report(self.log, fault, self.now_secs, report);
     }
-}
 
-impl Complaints<'_> {
-    /// Reports that a record's session has no room, and what limit would have.
+    /// Logs that a record's session has no room, and what limit would have.
     #[cold]
     fn report_full(&mut self, fault: Fault, subject: &[u8], store: &Store) {
-        let report = || {
+        self.report_detail(fault, || {
             let limit_bytes = store.usage().limit_bytes as u64;
             format!(
-                "{}: {}: {} connected sessions fill stats_memory_limit = {}; {} would hold them",
-                self.name,
+                "{}: {} connected sessions fill stats_memory_limit = {}; {} would hold them",
                 visible(subject),
                 grouped(store.totals_of_everything().connected),
                 show_size(limit_bytes),
                 show_size(limit_bytes.saturating_mul(2)),
             )
-        };
-        self.faults.report(self.log, fault, self.now_secs, report);
+        });
     }
 }
 
-/// Whose stats field is wrong, and why: the session of a line and its user as far as
-/// they are known, or the user that an ADD-USER names.
-fn subject(store: &mut Store, line: &[u8], why: &StatsError) -> String {
+/// The session of a line and its user, as far as they are known, or the user that an
+/// ADD-USER names; and why its stats field is refused.
+fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
     let mut fields = line.split(|&byte| byte == b'\t');
     let (kind, subject) = (fields.next(), fields.next().unwrap_or_default());
     if kind == Some(b"ADD-USER") {
@@ -142,23 +138,23 @@ impl LineReader for Records<'_> {
                     self.complaints
                         .report_full(note.into(), subject, self.store);
                 }
-                Some(note) => self.complaints.tell(note.into(), record.subject()),
+                Some(note) => self.complaints.report(note.into(), record.subject()),
             }
         }
         for (line, refusal) in lines.iter().zip(refusals) {
             match refusal {
                 Some(Refusal::BadStats(error)) => {
-                    let detail = || subject(self.store, line, &error);
+                    let detail = || refused_stats(self.store, line, &error);
                     self.complaints
-                        .detail(Refusal::BadStats(error).into(), detail);
+                        .report_detail(Refusal::BadStats(error).into(), detail);
                 }
-                Some(refusal) => self.complaints.tell(refusal.into(), line),
+                Some(refusal) => self.complaints.report(refusal.into(), line),
                 None => {}
             }
         }
     }
 
     fn too_long(&mut self, beginning: &[u8]) {
-        self.complaints.tell(Fault::LineTooLong, beginning);
+        self.complaints.report(Fault::LineTooLong, beginning);
     }
 }

@@ -34,8 +34,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What the starter hears where nothing else would hear anything.
-const UNHEARD: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
+/// For the starter's standard error, where the log is lost.
+const NO_SYSLOG: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
                        is one; set log_path to a file, or use -F\n";
 
 /// sysexits(3): internal software error.
@@ -139,8 +139,8 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     let mut log = Log::open(&settings.log_path)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
     if !log.is_heard() {
-        // The starter's, until it hears that all is well.
-        let _ = io::stderr().write_all(UNHEARD.as_bytes());
+        // The starter's, until the daemon serves.
+        let _ = io::stderr().write_all(NO_SYSLOG.as_bytes());
     }
     tidy_up_panics(settings.log_path.clone(), Vec::new());
     for notice in &notices {

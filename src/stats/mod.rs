@@ -499,10 +499,10 @@ mod tests {
             let is_foreign = matches!(decoded(&cut), Err(StatsError::Foreign(_)));
             assert!(!is_foreign, "{size}");
         }
-        let said = StatsError::Foreign(108).to_string();
+        let message = StatsError::Foreign(108).to_string();
         let expected =
             format!("mail item of 108 bytes, not {MAIL_BYTES}: writer of another architecture?");
-        assert_eq!(said, expected);
+        assert_eq!(message, expected);
     }
 
     #[test]

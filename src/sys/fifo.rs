@@ -2,7 +2,8 @@
 //!
 //! Owns: the read end, a write end of its own, and the place of the FIFO. The
 //! write end is never written to; as long as it is open, the last writer
-//! leaving is no end of file, and poll(2) does not report a hangup for ever.
+//! leaving is no end of file, and poll(2) does not report a hangup for ever. Only a
+//! FIFO that another has replaced is read to its end ([`Fifo::close_writer`]).
 //!
 //! Invariants: both ends are nonblocking and belong to the very inode at the
 //! path when it was created; its mode and owner are as configured. The pipe is

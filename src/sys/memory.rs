@@ -51,7 +51,7 @@ pub struct InUse {
     pub resident: u64,
 }
 
-/// What this process has now; nothing where the system does not tell.
+/// What this process has now; 0 where the system does not report it.
 pub fn in_use() -> InUse {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: Vec<u64> = text
@@ -69,7 +69,7 @@ pub fn in_use() -> InUse {
     }
 }
 
-/// The memory of the machine in bytes; `None` where the system does not tell.
+/// The memory of the machine in bytes; `None` where the system does not report it.
 pub fn machine_bytes() -> Option<u64> {
     // SAFETY: no pointers.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };

@@ -45,8 +45,8 @@ pub fn was_used() -> bool {
 /// Frees a block that was the reserve; null is none.
 fn give_back(block: *mut u8) {
     if !block.is_null() {
-        // SAFETY: it was allocated by `fill` with this layout, and whoever swapped
-        // it out of the reserve is its only owner.
+        // SAFETY: it was allocated by `fill` with this layout, and the caller that
+        // swapped it out of the reserve is its only owner.
         unsafe { System.dealloc(block, BLOCK) };
     }
 }

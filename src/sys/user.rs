@@ -80,6 +80,9 @@ pub fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     Ok(by_name.or_else(|| numeric_id(name_or_gid)))
 }
 
+/// The most groups of a process: NGROUPS_MAX of Linux.
+const MAX_GROUPS: usize = 1 << 16;
+
 /// The groups of a user in the database, the primary one included; only that one of a
 /// user without a name.
 pub fn groups(user: &User) -> io::Result<Vec<u32>> {
@@ -99,8 +102,12 @@ pub fn groups(user: &User) -> io::Result<Vec<u32>> {
             groups.truncate(wanted);
             return Ok(groups);
         }
+        // musl fails so, too, where it cannot read them.
+        if groups.len() >= MAX_GROUPS {
+            return Err(io::Error::other("its groups cannot be read"));
+        }
         // Some systems do not return how many there are.
-        groups.resize(wanted.max(groups.len() * 2), 0);
+        groups.resize(wanted.max(groups.len() * 2).min(MAX_GROUPS), 0);
     }
 }
 

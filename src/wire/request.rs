@@ -12,7 +12,7 @@ pub enum Request {
     Export(Zoom, Filter),
     /// The totals cleared.
     Reset,
-    /// What the daemon says of itself.
+    /// The state of the daemon.
     Status,
 }
 

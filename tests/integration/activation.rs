@@ -112,10 +112,10 @@ fn what_was_passed_and_vanished_is_the_managers_to_make() {
     let path = daemon.fifo();
     fs::remove_file(&path).expect("remove the FIFO");
     daemon.signal(libc::SIGHUP);
-    let said = format!(
+    let expected = format!(
         "error: fifo_listener {path} is gone and is the service manager's: restart its socket unit"
     );
-    wait_until("its being noticed", || daemon.log().contains(&said));
+    wait_until("its being noticed", || daemon.log().contains(&expected));
     assert!(!Path::new(&path).exists());
     // Who had it open goes on.
     writer.send_waiting(&connect("after", "u", "imap", 1, ""));

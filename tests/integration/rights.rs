@@ -1,4 +1,4 @@
-//! What the daemon may not do, and says: as a user without rights, and in a container
+//! What the daemon may not do, and logs: as a user without rights, and in a container
 //! that has next to nothing.
 
 use std::fs;

@@ -419,7 +419,7 @@ fn with_a_smaller_limit_connected_sessions_come_back_first() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_told_of_at_the_start() {
+fn a_directory_that_cannot_be_written_is_logged_at_the_start() {
     let dir = TempDir::new("unwritable");
     fs::create_dir(dir.at("closed")).expect("mkdir");
     let mode = fs::Permissions::from_mode(0o555);
@@ -454,7 +454,7 @@ fn a_directory_that_cannot_be_written_is_told_of_at_the_start() {
 
 #[test]
 fn a_fifo_in_the_place_of_the_state_is_left_alone() {
-    // The settings cannot tell that the two directories are one.
+    // The settings do not show that the two directories are one.
     let dir = TempDir::new("one-place");
     fs::create_dir(dir.at("run")).expect("mkdir");
     std::os::unix::fs::symlink("run", dir.at("link")).expect("symlink");
@@ -483,7 +483,7 @@ fn a_fifo_in_the_place_of_the_state_is_left_alone() {
     // In the end the FIFO was taken away first.
     assert!(fs::metadata(&fifo).expect("a state").is_file());
     assert!(!Path::new(&dir.at("run/state.bad")).exists());
-    // Where they can tell it does not start.
+    // Where they show it, it does not start.
     let setup = Setup::new().service("fifo_listener state {\nmode = 0600\n}");
     let config = dir.write("dovestatd.conf", &setup.config(&dir));
     let output = run(&["-F", "-c", &config]);

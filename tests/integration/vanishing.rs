@@ -112,7 +112,7 @@ fn what_lies_in_the_way_stays() {
     );
     daemon.signal(libc::SIGHUP);
     wait_logged(&daemon, 0, &text);
-    // Said once, tried again.
+    // Logged once, tried again.
     let from = daemon.log().len();
     daemon.signal(libc::SIGHUP);
     wait_logged(&daemon, from, "settings read again");

@@ -5,7 +5,7 @@
 //! stand behind their length. So that files of other versions can be read, in both
 //! directions, items of an unknown kind are passed over, and so are fields behind
 //! those that are known; fields that an item does not have are 0 or empty. New fields
-//! stand behind all others. Which counters a file has its first item says by name.
+//! stand behind all others. The first item of a file has the names of its counters.
 //!
 //! Items of version 1 have no length, its counters are [`VERSION_1_COUNTERS`], and
 //! some lists stand behind all entries ([`StateItem::Place`]).
@@ -166,7 +166,7 @@ fn push_above(out: &mut Vec<u8>, origin: &Origin, basis: &Basis) {
     push_counters(out, &origin.pending);
 }
 
-/// Adds the word that nothing follows.
+/// Adds the end of all items.
 pub fn push_end(out: &mut Vec<u8>) {
     out.push(TAG_END);
 }
@@ -393,9 +393,8 @@ fn take_sized(from: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The fields of an item that are not read yet.
 struct Fields<'a, 'b> {
-    /// How.
     format: &'b Format,
-    /// They; in version 1 with all that follows.
+    /// In version 1 with all that follows them.
     bytes: &'a [u8],
 }
 
@@ -540,7 +539,7 @@ impl<'a> Fields<'a, '_> {
         Some(Ipv6Addr::from(octets).into())
     }
 
-    /// What was kept, of which version 1 says nothing.
+    /// What was kept, which version 1 does not have.
     fn kept(&mut self) -> Option<Option<Kept>> {
         if self.format.version == Version::One {
             return Some(None);
@@ -687,7 +686,7 @@ mod tests {
             let sized = [&content[..1], &length, &content[1..]].concat();
             assert_eq!(taken(Version::Two, &sized), None, "{:?}", content.get(..9));
         }
-        // In version 1 nothing says where an item ends.
+        // In version 1 items have no length.
         assert_eq!(taken(Version::One, &[TAG_DOMAIN]), None);
         assert_eq!(taken(Version::Two, &[TAG_DOMAIN, 1, 0]), None);
     }

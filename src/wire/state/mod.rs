@@ -6,7 +6,7 @@
 //! least significant byte first. So a damaged block is known before anything in
 //! it is looked at, and one that is missing, doubled or in another's place as
 //! well. The content is items, see [`item`]. An item is in one block; the last one
-//! says that nothing follows.
+//! is the end.
 //!
 //! Files of version 1 are read, those of version 2 read and written.
 //!
