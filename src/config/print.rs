@@ -46,7 +46,9 @@ impl Settings {
             }
             for inet in &self.inet_listeners {
                 let plain = InetListener::new(inet.name.clone());
-                out.section("inet_listener", inet.name.as_deref(), true, |out| {
+                // One that says nothing, as in the sample, is none yet.
+                let show = out.shown == Shown::All || *inet != plain;
+                out.section("inet_listener", inet.name.as_deref(), show, |out| {
                     out.rows(table::INET, inet, &plain);
                     out.rows(table::OPTIONS, &inet.options, &plain.options);
                 });

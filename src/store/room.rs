@@ -104,31 +104,34 @@ impl Store {
             _ => Codes::NONE,
         };
         let known = self.refresh_parents(record, hint, now);
+        let has_room = |store: &Store| {
+            let wanted_bytes = store.wanted_bytes(record, hint, codes, known);
+            store.memory.budget.has_room(wanted_bytes)
+        };
         loop {
-            let wanted_bytes = self.wanted_bytes(record, hint, codes, known);
-            let has_room = self.memory.budget.has_room(wanted_bytes);
-            let due_bytes = match has_room {
-                true => limit_bytes / SHATTERED_SHARE,
-                false => DUE_PAGES * page_bytes(limit_bytes),
+            // Compaction takes vacant slots, too: what there is room for is seen after it.
+            let is_due = match has_room(self) {
+                false => self.is_compaction_due(DUE_PAGES * page_bytes(limit_bytes)),
+                true if steps == 0 => self.is_compaction_due(limit_bytes / SHATTERED_SHARE),
+                // Evictions for one record can leave many holes.
+                true => self.is_compaction_due(limit_bytes / MOST_SHARE),
             };
-            if steps < MAX_COMPACTION && self.is_compaction_due(due_bytes) {
+            if is_due && steps < MAX_COMPACTION {
                 steps += self.compact(1);
             }
-            if has_room || self.memory.budget.has_room(wanted_bytes) {
-                // Evictions for one record can leave many holes.
-                while steps < MAX_COMPACTION && self.is_compaction_due(limit_bytes / MOST_SHARE) {
-                    steps += self.compact(1);
+            let is_over =
+                steps >= MAX_COMPACTION || !self.is_compaction_due(limit_bytes / MOST_SHARE);
+            if has_room(self) {
+                if is_over {
+                    return;
                 }
-                return;
-            }
-            if evictions < MAX_EVICTIONS && self.evict_for(record, hint, now) {
+            } else if evictions < MAX_EVICTIONS && self.evict_for(record, hint, now) {
                 evictions += 1;
-                continue;
-            }
-            if steps >= MAX_COMPACTION || !self.is_compaction_due(0) {
+            } else if steps < MAX_COMPACTION && self.is_compaction_due(0) {
+                steps += self.compact(MAX_EFFORT);
+            } else {
                 return;
             }
-            steps += self.compact(MAX_EFFORT);
         }
     }
 

@@ -260,7 +260,8 @@ fn several_servers_add_up_and_a_dead_one_is_no_end() {
     let mut top = Terminal::start(&mut client(&servers, &["-d", "0.2"]), 40, 160);
     top.wait_text("2 of 3 servers");
     top.wait_text("Sessions 6 ");
-    top.wait_text("No such file or directory");
+    // The end of the line may be cut: paths of tests differ in length.
+    top.wait_text("No such file");
     top.keys("6");
     top.wait("a row for each", |s| {
         let row = |name: &str| s.lines().any(|l| l.starts_with(&format!(" {name}")));
