@@ -145,11 +145,7 @@ pub fn reason(error: &io::Error) -> String {
         io::ErrorKind::WouldBlock => {
             format!("no answer for {} s", READ_TIMEOUT.as_secs())
         }
-        _ => {
-            let mut text = error.to_string();
-            text.truncate(text.find(" (os error").unwrap_or(text.len()));
-            text
-        }
+        _ => sys::reason(error),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cli::server::{
     SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
+use crate::sys;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -191,9 +192,7 @@ impl Server {
     }
 
     /// Gives the connection up.
-    fn lose(&mut self, mut why: String, now: Instant) {
-        // The system's number says nothing that its text does not.
-        why.truncate(why.find(" (os error").unwrap_or(why.len()));
+    fn lose(&mut self, why: String, now: Instant) {
         self.state = State::Down(now + self.rest, why);
         self.rest = (self.rest * 2).min(LONGEST_REST);
         self.waiting.clear();
@@ -211,7 +210,7 @@ impl Server {
         }
         match connection.send(&export_request(level, filters)) {
             Ok(()) => self.waiting.push_back(what),
-            Err(error) => self.lose(error.to_string(), now),
+            Err(error) => self.lose(reason(&error), now),
         }
     }
 
@@ -221,7 +220,7 @@ impl Server {
             Ok(whole) => whole,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
-                self.lose(error.to_string(), now);
+                self.lose(reason(&error), now);
                 false
             }
         }
@@ -290,7 +289,7 @@ impl Server {
     }
 }
 
-/// What a connecting thread tells: which server, its connection, and whether it was
+/// What a connecting thread reports: which server, its connection, and whether it was
 /// found to know `service=`.
 type Connected = (usize, io::Result<(Connection, bool)>);
 
@@ -369,7 +368,7 @@ impl Link {
                 let _ = waker.and_then(|mut waker| waker.write(b"x"));
             };
             if let Err(error) = thread::Builder::new().spawn(connect) {
-                server.lose(error.to_string(), now);
+                server.lose(sys::reason(&error), now);
             }
         }
     }
