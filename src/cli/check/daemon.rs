@@ -148,7 +148,7 @@ impl Daemon {
             .filter(|fifo| fifo.lines == 0 && lines > 0)
         {
             let path = fifo.path.display();
-            findings.note(format!("no record from {path} since then"));
+            findings.note(format!("no record from {path} since the daemon started"));
         }
         let refused: Vec<_> = self
             .faults

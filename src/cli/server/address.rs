@@ -6,7 +6,7 @@ use crate::cli::fatal::{warn, Fatal};
 use crate::config::Defaults;
 use crate::store::Zoom;
 use crate::sys;
-use crate::sys::user::{group_name, User};
+use crate::sys::user::{shown_group, shown_user};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -123,11 +123,7 @@ const RUNNING: &str = "is dovestatd running?";
 /// Whom a socket is for.
 fn who_may(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
-    let user = User::find(&meta.uid().to_string()).ok().flatten();
-    let user = user.and_then(|user| user.name);
-    let user = user.unwrap_or_else(|| meta.uid().to_string());
-    let group = group_name(meta.gid()).ok().flatten();
-    let group = group.unwrap_or_else(|| meta.gid().to_string());
+    let (user, group) = (shown_user(meta.uid()), shown_group(meta.gid()));
     let mode = meta.mode() & 0o7777;
     Some(match mode & 0o060 {
         0 => format!("user {user} (mode {mode:04o})"),
@@ -245,7 +241,7 @@ fn connect_tcp(host: &str, port: u16, end: Instant) -> io::Result<TcpStream> {
 mod tests {
     use super::*;
     use crate::sys::scratch::{alone, is_root, Scratch};
-    use crate::sys::user::drop_privileges;
+    use crate::sys::user::{drop_privileges, User};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
