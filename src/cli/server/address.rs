@@ -131,6 +131,16 @@ fn who_may(path: &Path) -> Option<String> {
     })
 }
 
+/// What it means that a server has sent nothing for [`READ_TIMEOUT`], within a reply or
+/// in place of one.
+pub fn silence(is_within_reply: bool) -> String {
+    let secs = READ_TIMEOUT.as_secs();
+    match is_within_reply {
+        true => format!("its reply has no end: no empty line came, nor anything else for {secs} s"),
+        false => format!("no answer for {secs} s"),
+    }
+}
+
 /// What a failure of a server means, in few words and without the system's number.
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {
@@ -138,9 +148,7 @@ pub fn reason(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => "request refused, or disconnected".to_owned(),
         // What a read that waited for too long says.
-        io::ErrorKind::WouldBlock => {
-            format!("no answer for {} s", READ_TIMEOUT.as_secs())
-        }
+        io::ErrorKind::WouldBlock => silence(false),
         _ => sys::reason(error),
     }
 }

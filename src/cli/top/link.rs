@@ -12,8 +12,8 @@
 use super::model::{Look, Table};
 use crate::cli::filter;
 use crate::cli::server::{
-    export_request, foreign, reason, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
-    SERVICE_UNKNOWN,
+    export_request, foreign, reason, silence, split, Address, Connection, Event, ReplyParser,
+    READ_TIMEOUT, SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
 use crate::sys;
@@ -27,8 +27,6 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may be silent before it is connected to anew.
-const SILENCE: Duration = READ_TIMEOUT;
 /// The longest rest between two attempts to connect.
 const LONGEST_REST: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
@@ -180,7 +178,7 @@ impl Server {
     /// When it will have been silent for too long, if it owes an answer.
     fn silent_at(&self) -> Option<Instant> {
         let owes = self.is_up() && !self.waiting.is_empty();
-        owes.then(|| self.heard + SILENCE)
+        owes.then(|| self.heard + READ_TIMEOUT)
     }
 
     /// Why it is not connected, once that is known.
@@ -417,14 +415,9 @@ impl Link {
             if server.silent_at().is_none_or(|at| at > now) {
                 continue;
             }
-            let secs = SILENCE.as_secs();
-            let is_cut =
+            let is_within_reply =
                 matches!(&server.state, State::Up(_, parser) if !parser.is_between_replies());
-            let why = match is_cut {
-                true => format!("its reply has no end: nothing came for {secs} s"),
-                false => format!("no answer for {secs} s"),
-            };
-            server.lose(why, now);
+            server.lose(silence(is_within_reply), now);
         }
     }
 
