@@ -126,6 +126,12 @@ impl Daemon {
         }
     }
 
+    /// When the last record came, in seconds since 1970; 0: never.
+    pub fn last_record_secs(&self) -> u64 {
+        let times = self.fifos.iter().map(|fifo| fifo.last_secs);
+        times.max().unwrap_or(0)
+    }
+
     /// Notes the reply.
     fn note(&self, address: &Address, findings: &mut Findings) {
         let Daemon { version, pid, .. } = self;
