@@ -1,9 +1,9 @@
 //! What is known of a column by its name.
 //!
 //! Owns: which columns are text, which are counters, what `top` calls them, and how
-//! their values are read and written. A time is read as two whole numbers around its dot, seconds and
-//! microseconds: `0.7442` is 7442 us, which is what the original means by it,
-//! and the same as our padded `0.007442`.
+//! their values are read and written. A time is read as two whole numbers around its
+//! dot, seconds and microseconds: `0.7442` is 7442 us, which is what the original
+//! means by it, and the same as our padded `0.007442`.
 
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Zoom;

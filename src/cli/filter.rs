@@ -71,7 +71,7 @@ pub fn service(filters: &[Vec<u8>]) -> Option<Pattern> {
     found.next().map(Pattern::new)
 }
 
-/// Says what is wrong with `ADDR` or `ADDR/BITS`.
+/// Refuses what is not `ADDR` or `ADDR/BITS`, with the reason.
 fn judge_network(text: &str) -> Result<(), String> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits)),

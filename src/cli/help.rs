@@ -1,4 +1,4 @@
-//! What the program says about itself.
+//! The texts of help.
 //!
 //! All of it comes from the tables of the command line; here are only the examples
 //! and what levels and filters are.
@@ -12,7 +12,7 @@ usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...
   dovestat top                     watch who is busy, live
   dovestat dump user --sort disk   print statistics: users, the busiest first
   dovestat run CMD [ARG...]        run a program and report it as a session
-dovestat help [COMMAND] tells more, dovestat(1) everything
+dovestat help [COMMAND] shows more, dovestat(1) everything
 ";
 
 /// An example for each command.
@@ -99,7 +99,7 @@ pub fn all() -> String {
         };
         push_options(&mut text, |row| row.commands == group);
     }
-    text + "\ndovestat COMMAND --help tells more of a command.\n"
+    text + "\ndovestat COMMAND --help shows more of a command.\n"
 }
 
 /// Appends the options that fit.

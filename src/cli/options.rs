@@ -338,7 +338,7 @@ impl Given {
         }
         Ok(CheckOptions {
             server,
-            dovecot: self.last("dovecot").map(PathBuf::from),
+            dovecot: self.last("dovecot").map(|path| raw::word(&path).into()),
         })
     }
 

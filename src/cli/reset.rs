@@ -37,7 +37,8 @@ fn reset(address: &Address) -> io::Result<()> {
             Some(Event::Header(names)) if names == ["OK"] => return Ok(()),
             Some(Event::Header(names)) => {
                 let why = foreign(Zoom::Global, &names);
-                return Err(io::Error::other(why.unwrap_or_default()));
+                let why = why.unwrap_or_else(|| "statistics in answer to RESET".to_owned());
+                return Err(io::Error::other(why));
             }
             Some(_) => return Err(io::Error::other("an empty line in answer to RESET")),
             None => match connection.fill(&mut parser) {

@@ -15,6 +15,7 @@ use crate::config::Defaults;
 use crate::report::{Children, FifoWriter, Login, Session};
 use crate::stats::Stats;
 use crate::sys::poll::{Interest, PollSet};
+use crate::sys::reason;
 use crate::sys::signal::{die_of, send, Signals};
 use crate::sys::user::{real_uid, User};
 use std::env;
@@ -65,7 +66,8 @@ pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
     let pid = match start(&options.program, &options.args) {
         Ok(pid) => pid,
         Err(error) => {
-            warn(&format!("{}: {error}", options.program.to_string_lossy()));
+            let program = options.program.to_string_lossy();
+            warn(&format!("{program}: {}", reason(&error)));
             let is_missing = error.kind() == io::ErrorKind::NotFound;
             return Ok(ExitCode::from(if is_missing {
                 NOT_FOUND
@@ -194,7 +196,7 @@ fn tell_if_unheard(fifo: &FifoWriter) {
     if let Err(error) = fifo.probe() {
         let why = match error.raw_os_error() {
             Some(libc::ENXIO) => "no daemon reads it".to_owned(),
-            _ => error.to_string(),
+            _ => reason(&error),
         };
         warn(&format!("not reported: {}: {why}", fifo.path().display()));
     }

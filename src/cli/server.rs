@@ -45,7 +45,7 @@ mod address;
 mod reply;
 
 pub(crate) use address::choose;
-pub use address::{reason, Address, SERVICE_UNKNOWN};
+pub use address::{reason, silence, Address, SERVICE_UNKNOWN};
 pub use reply::{foreign, split, Event, ReplyParser, Row, MAX_LINE_BYTES};
 
 use crate::store::Zoom;

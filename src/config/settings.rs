@@ -25,7 +25,7 @@ pub struct Settings {
     pub stats_state_interval_secs: u32,
     /// Most memory that statistics may use.
     pub stats_memory_limit_bytes: u64,
-    /// How long a finished command is kept at least, memory permitting.
+    /// How long a command is kept after its last record at least, memory permitting.
     pub stats_command_min_time_secs: u32,
     /// The same of a disconnected session.
     pub stats_session_min_time_secs: u32,

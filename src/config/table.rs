@@ -128,7 +128,7 @@ pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "stats_command_min_time",
         default: Some("1 mins"),
-        about: "how long a finished command is kept, memory permitting",
+        about: "how long a command is kept after its last record, memory permitting",
         set: |s, v| put(&mut s.stats_command_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_command_min_time_secs),
     },

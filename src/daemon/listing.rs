@@ -4,9 +4,8 @@ use super::fifo_input::FifoInput;
 use super::listener::{Listener, Section};
 use super::opening::Opened;
 use crate::config::{Protocol, Settings};
-use crate::sys::user::{group_name, User};
+use crate::sys::user;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// The FIFOs with owner and mode. To be called while the database of users is
@@ -55,17 +54,7 @@ fn address(listener: &Listener, settings: &Settings) -> String {
 fn access(path: &Path) -> String {
     let shown = path.display();
     match fs::metadata(path) {
-        Ok(found) => {
-            let (uid, gid) = (found.uid().to_string(), found.gid());
-            let user = User::find(&uid).ok().flatten().and_then(|user| user.name);
-            let group = group_name(gid).ok().flatten();
-            format!(
-                "{shown} (owner {}, group {}, mode {:04o})",
-                user.unwrap_or(uid),
-                group.unwrap_or(gid.to_string()),
-                found.permissions().mode() & 0o7777
-            )
-        }
+        Ok(found) => format!("{shown} ({})", user::access(&found)),
         // One that was passed under another name.
         Err(_) => shown.to_string(),
     }

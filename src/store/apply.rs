@@ -272,9 +272,7 @@ impl Store {
         let mut total = self.commands.lanes(&self.memory, link);
         let (_, shrank) = total.advance(update.report);
         self.touch_command(link, now);
-        let stored = self.with_room(now, |store| {
-            store.commands.set(&mut store.memory, link, &total)
-        });
+        let stored = self.set_command(link, &total, now);
         if update.done {
             self.commands.arena[link].common.stamp.set(Flag::Done, true);
         }
@@ -373,6 +371,20 @@ impl Store {
         self.let_go(parents, now);
         let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
         (!has_all || !counted).then_some(Note::NoRoom)
+    }
+
+    /// Sets a command's counters. It is in no idle list while room is made for them, so
+    /// that it is not freed for that.
+    fn set_command(&mut self, link: Link<Command>, total: &Lanes, now: Now) -> Option<()> {
+        if self.commands.set(&mut self.memory, link, total).is_ok() {
+            return Some(());
+        }
+        self.commands.stop_idling(link);
+        let stored = self.with_room(now, |store| {
+            store.commands.set(&mut store.memory, link, total)
+        });
+        self.commands.make_idle(link, now);
+        stored
     }
 
     /// Notes that a record reached a command.

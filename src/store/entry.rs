@@ -72,7 +72,7 @@ pub enum Flag {
     DeferredByDomain = 1 << 26,
     /// Of a session: its ip has not.
     DeferredByIp = 1 << 27,
-    /// Of a command: its writer said that it is done.
+    /// Of a command: its writer reported that it is done.
     Done = 1 << 28,
 }
 

@@ -24,7 +24,7 @@ use std::num::NonZeroU32;
 const MAX_LATER: usize = 1024;
 
 /// The most entries of a list that are passed over to put a session where it belongs by
-/// creation: it was made when a record told of it, and its CONNECT came later.
+/// creation: it was made for a record that came before its CONNECT.
 const MAX_NEWER: usize = 1024;
 
 /// The entries above a command or session, as far as there is room for them.

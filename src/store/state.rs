@@ -174,7 +174,7 @@ pub enum Saved<'a> {
         args: &'a [u8],
         /// Its number within the session; in version 1 only while it is not done.
         command_number: Option<NonZeroU32>,
-        /// Whether its writer said that it is done.
+        /// Whether its writer reported that it is done.
         is_done: bool,
         /// See there.
         basis: Basis,

@@ -11,8 +11,10 @@
 //! service, so they belong before the loop, and before a chroot.
 
 use std::ffi::{CStr, CString};
+use std::fs::Metadata;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr;
 use std::time::SystemTime;
@@ -111,8 +113,31 @@ pub fn groups(user: &User) -> io::Result<Vec<u32>> {
     }
 }
 
+/// A user for a person: by name, by number where the database has none.
+pub fn shown_user(uid: u32) -> String {
+    let user = User::find(&uid.to_string()).ok().flatten();
+    let name = user.and_then(|user| user.name);
+    name.unwrap_or_else(|| uid.to_string())
+}
+
+/// The same of a group.
+pub fn shown_group(gid: u32) -> String {
+    let name = group_name(gid).ok().flatten();
+    name.unwrap_or_else(|| gid.to_string())
+}
+
+/// Owner, group and mode of a file for a person.
+pub fn access(file: &Metadata) -> String {
+    format!(
+        "owner {}, group {}, mode {:04o}",
+        shown_user(file.uid()),
+        shown_group(file.gid()),
+        file.mode() & 0o7777
+    )
+}
+
 /// The name of a group; `None` for one the database does not know.
-pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+fn group_name(gid: u32) -> io::Result<Option<String>> {
     lookup(
         |record, text, len_bytes, found| {
             // SAFETY: as `lookup` promises; all outlive the call.

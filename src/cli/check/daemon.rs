@@ -70,7 +70,7 @@ pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon>
                 io::ErrorKind::PermissionDenied => "run this as root, or as the socket's owner",
                 _ => {
                     "start it: \"systemctl start dovestatd\", or \"dovestatd -F\" to see what it \
-                     says; if it runs elsewhere, name its socket by -s"
+                     logs; if it runs elsewhere, name its socket by -s"
                 }
             };
             findings.wrong(format!("no dovestatd answers at {address}: {why}"), todo);
@@ -126,6 +126,12 @@ impl Daemon {
         }
     }
 
+    /// When the last record came, in seconds since 1970; 0: never.
+    pub fn last_record_secs(&self) -> u64 {
+        let times = self.fifos.iter().map(|fifo| fifo.last_secs);
+        times.max().unwrap_or(0)
+    }
+
     /// Notes the reply.
     fn note(&self, address: &Address, findings: &mut Findings) {
         let Daemon { version, pid, .. } = self;
@@ -133,7 +139,8 @@ impl Daemon {
         findings.good(format!(
             "dovestatd {version} serves at {address} since {since} (process {pid})"
         ));
-        let lines: u64 = self.fifos.iter().map(|fifo| fifo.lines).sum();
+        let sum = |sum: u64, count: u64| sum.saturating_add(count);
+        let lines = self.fifos.iter().map(|fifo| fifo.lines).fold(0, sum);
         for fifo in self.fifos.iter().filter(|fifo| fifo.lines > 0) {
             let (path, last) = (fifo.path.display(), time(fifo.last_secs));
             findings.good(format!(
@@ -147,7 +154,7 @@ impl Daemon {
             .filter(|fifo| fifo.lines == 0 && lines > 0)
         {
             let path = fifo.path.display();
-            findings.note(format!("no record from {path} since then"));
+            findings.note(format!("no record from {path} since the daemon started"));
         }
         let refused: Vec<_> = self
             .faults
@@ -158,7 +165,7 @@ impl Daemon {
             let last = time(*last_secs);
             findings.note(format!("{about} ({count} so far, the last at {last})"));
         }
-        let refused: u64 = refused.iter().map(|fault| fault.2).sum();
+        let refused = refused.iter().map(|fault| fault.2).fold(0, sum);
         if lines == 0 {
             findings.wrong(
                 "no record came since then",
@@ -195,7 +202,37 @@ fn is_of_records(name: &str) -> bool {
     )
 }
 
-/// An instant in local time.
+/// An instant in local time; 1970 for one that no clock shows.
 fn time(secs: u64) -> String {
-    LocalTime::at(UNIX_EPOCH + Duration::from_secs(secs)).to_string()
+    let instant = UNIX_EPOCH.checked_add(Duration::from_secs(secs));
+    LocalTime::at(instant.unwrap_or(UNIX_EPOCH)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_a_server_is_too_large() {
+        let largest = u64::MAX.to_string();
+        let mut daemon = Daemon::default();
+        for (kind, name) in [
+            ("daemon", "start_time"),
+            ("fifo", "/a"),
+            ("fifo", "/b"),
+            ("fault", "bad_pid"),
+            ("fault", "bad_stats"),
+        ] {
+            let row = [kind, name, &largest, &largest, "about"];
+            daemon.take(row.map(str::to_owned));
+        }
+        let mut findings = Findings::default();
+        daemon.note(&Address::parse("/run/x"), &mut findings);
+        let text = findings.text();
+        assert!(text.contains("since 1970-01-01 "), "{text}");
+        assert!(
+            text.contains(&format!("none of the {largest} records")),
+            "{text}"
+        );
+    }
 }

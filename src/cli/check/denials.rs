@@ -19,8 +19,8 @@ const LOGS: [&str; 4] = [
 /// How much of the end of a log is looked at.
 const TAIL_BYTES: u64 = 4 << 20;
 
-/// Notes refusals.
-pub fn look(fifos: &[PathBuf], findings: &mut Findings) {
+/// Notes refusals. One from before the last record, in seconds since 1970, may be mended.
+pub fn look(fifos: &[PathBuf], last_record_secs: u64, findings: &mut Findings) {
     let mut was_seen = false;
     let mut unread = Vec::new();
     let mut last = None;
@@ -39,16 +39,7 @@ pub fn look(fifos: &[PathBuf], findings: &mut Findings) {
         last = denial(&text, fifos).or(last);
     }
     match last {
-        Some(Denial::AppArmor(line)) => findings.wrong(
-            format!("AppArmor refused it: {line}"),
-            "\"systemctl reload apparmor\" has Dovecot's profiles loaded with \
-             /etc/apparmor.d/abstractions/dovecot-common.d/dovestat; a FIFO elsewhere than in \
-             /run/dovestat needs a line of its own there",
-        ),
-        Some(Denial::SeLinux(line)) => findings.wrong(
-            format!("SELinux refused it: {line}"),
-            "give the FIFOs the type of Dovecot's own, dovecot_var_run_t, as README.SELinux says",
-        ),
+        Some(denial) => denial.note(last_record_secs, findings),
         None if !unread.is_empty() => findings.unknown(format!(
             "what AppArmor and SELinux refuse: {}",
             unread.join(", ")
@@ -65,6 +56,41 @@ enum Denial {
     AppArmor(String),
     /// Of SELinux.
     SeLinux(String),
+}
+
+impl Denial {
+    /// Notes it.
+    fn note(&self, last_record_secs: u64, findings: &mut Findings) {
+        match self {
+            _ if self.secs().is_some_and(|secs| secs < last_record_secs) => {
+                let line = self.line();
+                findings.note(format!("refused once, but records came after that: {line}"));
+            }
+            Denial::AppArmor(line) => findings.wrong(
+                format!("AppArmor refused it: {line}"),
+                "\"systemctl reload apparmor\" has Dovecot's profiles loaded with \
+                 /etc/apparmor.d/abstractions/dovecot-common.d/dovestat; a FIFO elsewhere than \
+                 in /run/dovestat needs a line of its own there",
+            ),
+            Denial::SeLinux(line) => findings.wrong(
+                format!("SELinux refused it: {line}"),
+                "give the FIFOs the type of Dovecot's own, dovecot_var_run_t, as README.SELinux \
+                 says",
+            ),
+        }
+    }
+
+    /// Its line.
+    fn line(&self) -> &str {
+        let (Denial::AppArmor(line) | Denial::SeLinux(line)) = self;
+        line
+    }
+
+    /// When it was, in seconds since 1970: `audit(1795469361.123:45)`.
+    fn secs(&self) -> Option<u64> {
+        let (_, stamp) = self.line().split_once("audit(")?;
+        stamp.split('.').next()?.parse().ok()
+    }
 }
 
 /// The last refusal in a log that is about one of the FIFOs.
@@ -127,7 +153,19 @@ mod tests {
         let found = |text: &str| denial(text, &fifos);
         assert_eq!(found(other), None);
         assert_eq!(found(apparmor), Some(Denial::AppArmor(apparmor.to_owned())));
+        let secs = |text: &str| found(text).and_then(|denial| denial.secs());
+        assert_eq!(secs(apparmor), Some(1_795_469_361));
+        assert_eq!(secs(selinux), Some(1_795_469_361));
+        assert_eq!(secs(&selinux.replace("audit(", "(")), None);
         assert_eq!(found(selinux), Some(Denial::SeLinux(selinux.to_owned())));
+        let noted = |last_record_secs| {
+            let mut findings = Findings::default();
+            let denial = found(apparmor).expect("it is found");
+            denial.note(last_record_secs, &mut findings);
+            findings.text()
+        };
+        assert!(noted(1_795_469_361).contains("WRONG:   AppArmor refused it: kernel"));
+        assert!(noted(1_795_469_362).contains("note:    refused once, but"));
         let both = format!("{selinux}\n{apparmor}\n{other}");
         assert_eq!(found(&both), Some(Denial::AppArmor(apparmor.to_owned())));
         let allowed = apparmor.replace("DENIED", "ALLOWED");

@@ -3,7 +3,7 @@
 
 use super::Findings;
 use crate::sys::reason;
-use crate::sys::user::{group_name, User};
+use crate::sys::user::access;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -48,19 +48,6 @@ fn is_read(path: &Path) -> Option<bool> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Some(false),
         Err(_) => None,
     }
-}
-
-/// Owner and mode, as a person reads them.
-pub fn access(found: &Metadata) -> String {
-    let (uid, gid) = (found.uid().to_string(), found.gid());
-    let user = User::find(&uid).ok().flatten().and_then(|user| user.name);
-    let group = group_name(gid).ok().flatten();
-    format!(
-        "owner {}, group {}, mode {:04o}",
-        user.unwrap_or(uid),
-        group.unwrap_or(gid.to_string()),
-        found.permissions().mode() & 0o7777
-    )
 }
 
 /// A user that writes to FIFOs.

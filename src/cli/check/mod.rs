@@ -20,6 +20,7 @@ mod writers;
 use super::fatal::Fatal;
 use super::server::Address;
 use crate::config::{table, Defaults};
+use daemon::Daemon;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,7 +53,8 @@ pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     if let Some(dovecot) = &dovecot {
         dovecot::look(dovecot, &fifos, &mut findings);
     }
-    denials::look(&fifos, &mut findings);
+    let last_record_secs = daemon.as_ref().map_or(0, Daemon::last_record_secs);
+    denials::look(&fifos, last_record_secs, &mut findings);
     findings.print()
 }
 

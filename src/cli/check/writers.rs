@@ -1,9 +1,9 @@
 //! Whom mail processes and auth run as, and whether these can open the FIFOs.
 
 use super::dovecot::Dovecot;
-use super::fifo::{access, Writer};
+use super::fifo::Writer;
 use super::{mail_and_user, Findings};
-use crate::sys::user::{groups, User};
+use crate::sys::user::{access, groups, shown_user, User};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,8 +80,9 @@ fn note_auth(writer: &Writer, fifo: &Path, findings: &mut Findings) {
     match writer.obstacle(fifo) {
         None => findings.good(format!("auth runs as {name}, who can write to {shown}")),
         Some(_) => findings.note(format!(
-            "auth runs as {name}, who cannot write to {shown}: what it opened as root when it \
-             started works until that FIFO is made anew; let {name}, or its group, write to it"
+            "auth runs as {name}, who cannot write to {shown}: it opens the FIFO as root \
+             when it starts, but could not open one that dovestatd has made anew; let {name} or its \
+             group write to it"
         )),
     }
 }
@@ -135,10 +136,8 @@ fn of_status(status: &str) -> Option<Writer> {
     let uid = *numbers("Uid:")?.get(3)?;
     let mut gids = numbers("Groups:")?;
     gids.push(*numbers("Gid:")?.get(3)?);
-    let user = User::find(&uid.to_string()).ok().flatten();
-    let name = user.and_then(|user| user.name);
     Some(Writer {
-        name: name.unwrap_or_else(|| uid.to_string()),
+        name: shown_user(uid),
         uid,
         gids,
     })

@@ -9,6 +9,7 @@ use crate::cli::fatal::{warn, Fatal};
 use crate::report::SessionId;
 use crate::sys::child::tie;
 use crate::sys::poll::{Interest, PollSet};
+use crate::sys::reason;
 use crate::sys::signal::{send, Signals};
 use crate::sys::user::effective_uid;
 use std::env;
@@ -160,7 +161,11 @@ impl Drop for Made {
             let _ = daemon.wait();
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            warn(&format!("remove {}: {error}", self.dir.display()));
+            warn(&format!(
+                "remove {}: {}",
+                self.dir.display(),
+                reason(&error)
+            ));
         }
     }
 }

@@ -21,8 +21,8 @@ use super::fatal::{warn, Fatal};
 use super::filter;
 use super::options::{DumpOptions, Source};
 use super::server::{
-    choose, export_request, foreign, Address, Connection, Event, ReplyParser, CONNECT_TIMEOUT,
-    READ_TIMEOUT, SERVICE_UNKNOWN,
+    choose, export_request, foreign, silence, Address, Connection, Event, ReplyParser,
+    CONNECT_TIMEOUT, READ_TIMEOUT, SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
 use diff::Diff;
@@ -232,10 +232,7 @@ fn read_reply(
                 Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
                 Err(error) if has_header && error.kind() == io::ErrorKind::WouldBlock => {
-                    let secs = READ_TIMEOUT.as_secs();
-                    return cut(format!(
-                        "its reply has no end: nothing came for {secs} s, not the empty line"
-                    ));
+                    return cut(silence(true));
                 }
                 Err(error) => return Ok(Err(error)),
             },

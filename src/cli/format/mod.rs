@@ -76,7 +76,7 @@ impl Format {
 pub enum Dialect {
     /// A script made for doveadm: `table` is its own.
     Doveadm,
-    /// Anybody: in `table` numbers stand at the right.
+    /// All others: in `table` numbers stand at the right.
     Usual,
     /// A reader of frames, which doveadm never printed: `json` has numbers, too.
     Frames,

@@ -267,7 +267,7 @@ fn help_is_of_a_command_or_of_all() {
     };
     assert_eq!(printed(&["help"]), printed(&["--help"]));
     assert_eq!(printed(&["version"]), printed(&["-V"]));
-    for command in ["dump", "top", "reset", "run", "demo"] {
+    for command in ["dump", "top", "reset", "run", "check", "demo"] {
         let own = printed(&[command, "--help"]);
         assert_eq!(printed(&["help", command]), own);
         assert_eq!(printed(&["-h", "stats", command]), own);

@@ -6,7 +6,7 @@ use crate::cli::fatal::{warn, Fatal};
 use crate::config::Defaults;
 use crate::store::Zoom;
 use crate::sys;
-use crate::sys::user::{group_name, User};
+use crate::sys::user::{shown_group, shown_user};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -123,16 +123,22 @@ const RUNNING: &str = "is dovestatd running?";
 /// Whom a socket is for.
 fn who_may(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
-    let user = User::find(&meta.uid().to_string()).ok().flatten();
-    let user = user.and_then(|user| user.name);
-    let user = user.unwrap_or_else(|| meta.uid().to_string());
-    let group = group_name(meta.gid()).ok().flatten();
-    let group = group.unwrap_or_else(|| meta.gid().to_string());
+    let (user, group) = (shown_user(meta.uid()), shown_group(meta.gid()));
     let mode = meta.mode() & 0o7777;
     Some(match mode & 0o060 {
         0 => format!("user {user} (mode {mode:04o})"),
         _ => format!("user {user} and group {group} (mode {mode:04o})"),
     })
+}
+
+/// What it means that a server has sent nothing for [`READ_TIMEOUT`], within a reply or
+/// in place of one.
+pub fn silence(is_within_reply: bool) -> String {
+    let secs = READ_TIMEOUT.as_secs();
+    match is_within_reply {
+        true => format!("its reply has no end: no empty line came, nor anything else for {secs} s"),
+        false => format!("no answer for {secs} s"),
+    }
 }
 
 /// What a failure of a server means, in few words and without the system's number.
@@ -142,14 +148,8 @@ pub fn reason(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => "request refused, or disconnected".to_owned(),
         // What a read that waited for too long says.
-        io::ErrorKind::WouldBlock => {
-            format!("no answer for {} s", READ_TIMEOUT.as_secs())
-        }
-        _ => {
-            let mut text = error.to_string();
-            text.truncate(text.find(" (os error").unwrap_or(text.len()));
-            text
-        }
+        io::ErrorKind::WouldBlock => silence(false),
+        _ => sys::reason(error),
     }
 }
 
@@ -249,7 +249,7 @@ fn connect_tcp(host: &str, port: u16, end: Instant) -> io::Result<TcpStream> {
 mod tests {
     use super::*;
     use crate::sys::scratch::{alone, is_root, Scratch};
-    use crate::sys::user::drop_privileges;
+    use crate::sys::user::{drop_privileges, User};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 

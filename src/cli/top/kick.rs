@@ -1,13 +1,15 @@
 //! Sessions ended by `doveadm kick`, after a question that shows the command.
 //!
 //! Owns: which command ends the sessions of a row, and the thread that waits for it.
-//! Names are not to be trusted: one that doveadm would take for more than itself (a pattern, a network, an option) is refused.
+//! Names are not to be trusted: one that doveadm would take for more than itself, or
+//! something else (a pattern, an address, an option), is refused.
 //!
 //! Must not: run anything that was not shown and agreed to, or a shell; wait.
 
 use super::model::Entry;
 use crate::cli::width::visible;
 use crate::store::Zoom;
+use crate::sys::reason;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -48,7 +50,8 @@ impl Kick {
             judge_user(user)?;
         }
         let ip = String::from_utf8_lossy(ip).into_owned();
-        if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
+        let needs_ip = level == Zoom::Ip || !ip.is_empty();
+        if needs_ip && ip.parse::<IpAddr>().is_err() {
             return Err("this is not an address".to_owned());
         }
         let user = OsString::from_vec(user.to_vec());
@@ -99,26 +102,38 @@ impl Kick {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 lines.push("there is no program doveadm in PATH".to_owned());
             }
-            Err(error) => lines.push(error.to_string()),
+            Err(error) => lines.push(reason(&error)),
         }
         lines
     }
 }
 
-/// Says why doveadm would not take a name for just this user.
+/// Refuses a name that doveadm would not take for just this user, with the reason.
 fn judge_user(user: &[u8]) -> Result<(), String> {
-    let address = || {
-        let text = std::str::from_utf8(user).ok()?;
-        text.split('/').next()?.parse::<IpAddr>().ok()
-    };
     let why = match user {
         [] => "nothing: this session has no user",
         _ if user.iter().any(|byte| b"*?".contains(byte)) => "a pattern",
         [b'-', ..] => "an option",
-        _ if address().is_some() => "an address",
+        _ if is_address(user) => "an address",
         _ => return Ok(()),
     };
     Err(format!("doveadm would take this name for {why}"))
+}
+
+/// Whether doveadm takes a name for an address or a network: its IPv4 addresses are
+/// those of inet_aton(3), up to four numbers of C, and its IPv6 ones may have brackets.
+fn is_address(name: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(name);
+    let address = text.split('/').next().unwrap_or_default();
+    let is_number = |part: &str| {
+        let hex = part.strip_prefix("0x").or(part.strip_prefix("0X"));
+        let digits = hex.unwrap_or(part);
+        let radix = if hex.is_some() { 16 } else { 10 };
+        !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix))
+    };
+    let parts = address.split('.');
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok() || parts.clone().count() <= 4 && parts.clone().all(is_number)
 }
 
 /// A command being run.
@@ -191,6 +206,8 @@ mod tests {
                 "s1\tjoe\timap\t\t7",
                 doveadm("doveadm kick joe"),
             ),
+            (Zoom::User, "1.2.3.4.5", doveadm("doveadm kick 1.2.3.4.5")),
+            (Zoom::User, "7a", doveadm("doveadm kick 7a")),
         ] {
             assert_eq!(kick(level, line), expected);
         }
@@ -199,6 +216,10 @@ mod tests {
             (Zoom::User, "jo?", "a pattern"),
             (Zoom::User, "-a", "an option"),
             (Zoom::User, "10.0.0.0/8", "an address"),
+            (Zoom::User, "12345", "an address"),
+            (Zoom::User, "127.0x1", "an address"),
+            (Zoom::User, "[::1]", "an address"),
+            (Zoom::Ip, "", "not an address"),
             (Zoom::User, "", "no user"),
             (Zoom::Session, "s1\t\timap\t10.0.0.1\t7", "no user"),
             (Zoom::Domain, "example.org", "K is for"),

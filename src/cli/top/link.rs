@@ -12,10 +12,11 @@
 use super::model::{Look, Table};
 use crate::cli::filter;
 use crate::cli::server::{
-    export_request, foreign, reason, split, Address, Connection, Event, ReplyParser, READ_TIMEOUT,
-    SERVICE_UNKNOWN,
+    export_request, foreign, reason, silence, split, Address, Connection, Event, ReplyParser,
+    READ_TIMEOUT, SERVICE_UNKNOWN,
 };
 use crate::store::{Pattern, Zoom};
+use crate::sys;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may be silent before it is connected to anew.
-const SILENCE: Duration = READ_TIMEOUT;
 /// The longest rest between two attempts to connect.
 const LONGEST_REST: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
@@ -179,7 +178,7 @@ impl Server {
     /// When it will have been silent for too long, if it owes an answer.
     fn silent_at(&self) -> Option<Instant> {
         let owes = self.is_up() && !self.waiting.is_empty();
-        owes.then(|| self.heard + SILENCE)
+        owes.then(|| self.heard + READ_TIMEOUT)
     }
 
     /// Why it is not connected, once that is known.
@@ -191,9 +190,7 @@ impl Server {
     }
 
     /// Gives the connection up.
-    fn lose(&mut self, mut why: String, now: Instant) {
-        // The system's number says nothing that its text does not.
-        why.truncate(why.find(" (os error").unwrap_or(why.len()));
+    fn lose(&mut self, why: String, now: Instant) {
         self.state = State::Down(now + self.rest, why);
         self.rest = (self.rest * 2).min(LONGEST_REST);
         self.waiting.clear();
@@ -211,7 +208,7 @@ impl Server {
         }
         match connection.send(&export_request(level, filters)) {
             Ok(()) => self.waiting.push_back(what),
-            Err(error) => self.lose(error.to_string(), now),
+            Err(error) => self.lose(reason(&error), now),
         }
     }
 
@@ -221,7 +218,7 @@ impl Server {
             Ok(whole) => whole,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
-                self.lose(error.to_string(), now);
+                self.lose(reason(&error), now);
                 false
             }
         }
@@ -290,7 +287,7 @@ impl Server {
     }
 }
 
-/// What a connecting thread tells: which server, its connection, and whether it was
+/// What a connecting thread reports: which server, its connection, and whether it was
 /// found to know `service=`.
 type Connected = (usize, io::Result<(Connection, bool)>);
 
@@ -369,7 +366,7 @@ impl Link {
                 let _ = waker.and_then(|mut waker| waker.write(b"x"));
             };
             if let Err(error) = thread::Builder::new().spawn(connect) {
-                server.lose(error.to_string(), now);
+                server.lose(sys::reason(&error), now);
             }
         }
     }
@@ -418,14 +415,9 @@ impl Link {
             if server.silent_at().is_none_or(|at| at > now) {
                 continue;
             }
-            let secs = SILENCE.as_secs();
-            let is_cut =
+            let is_within_reply =
                 matches!(&server.state, State::Up(_, parser) if !parser.is_between_replies());
-            let why = match is_cut {
-                true => format!("its reply has no end: nothing came for {secs} s"),
-                false => format!("no answer for {secs} s"),
-            };
-            server.lose(why, now);
+            server.lose(silence(is_within_reply), now);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::cli::fatal::Fatal;
 use crate::cli::options::TopOptions;
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};
+use crate::sys::reason;
 use crate::sys::signal::Signals;
 use crate::sys::terminal::{self, Size, Terminal};
 use std::io;
@@ -295,12 +296,17 @@ impl Screen {
         match effect {
             Effect::Draw => {}
             Effect::Kick => {
-                if let Some(kick) = self.view.kick.take() {
-                    // Shown until it has ended.
+                let kick = self.view.kick.take();
+                if self.job.is_some() {
+                    self.view.message = "the last doveadm kick has not ended yet".to_owned();
+                } else if let Some(kick) = kick {
+                    // Shown until it has ended, or a key is pressed.
                     self.message_until = None;
                     match Job::start(kick, self.link.waker()) {
                         Ok(job) => self.job = Some(job),
-                        Err(error) => self.view.message = error.to_string(),
+                        Err(error) => {
+                            self.view.message = format!("run doveadm: {}", reason(&error));
+                        }
                     }
                 }
             }

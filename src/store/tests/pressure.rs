@@ -328,6 +328,45 @@ fn a_command_counts_above_a_session_that_has_no_room_to_count_it() {
 }
 
 #[test]
+fn room_for_a_command_is_not_made_by_freeing_it() {
+    let mut store = store(256 << 10);
+    store.apply(&connect("s", "u@d", None), at(1));
+    let args = "x".repeat(5080);
+    let of_session = |update| Record::UpdateCommand {
+        session: b"s",
+        update,
+    };
+    let number = 1.try_into().unwrap();
+    let first = CommandUpdate {
+        number,
+        begins: Some((b"N", args.as_bytes())),
+        done: false,
+        report: &report(1),
+    };
+    assert_eq!(store.apply(&of_session(first), at(1)), None);
+    // The command is all that can be freed, and what it needs to grow, pages of longer
+    // texts, is more than what is left.
+    while store.memory.budget.room_bytes(budget::Purpose::Grow) >= 12_288 {
+        let memory = &mut store.memory;
+        let taken = memory
+            .heap
+            .take(64, &mut memory.budget, budget::Purpose::Grow);
+        taken.unwrap();
+    }
+    let mut total = report(1);
+    total.stats.values.fill(1 << 50);
+    let more = CommandUpdate {
+        number,
+        begins: None,
+        done: true,
+        report: &total,
+    };
+    assert_eq!(store.apply(&of_session(more), at(1)), Some(Note::NoRoom));
+    assert_eq!(commands(&mut store), ["N"]);
+    store.check();
+}
+
+#[test]
 fn texts_that_are_too_long_are_refused_and_free_nothing() {
     let mut store = store(256 << 10);
     for number in 0..200 {

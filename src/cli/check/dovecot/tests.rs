@@ -104,10 +104,7 @@ fn what_is_missing_is_named() {
         wrong(&dovecot("2.3.19.1", &unset))[0],
         "old_stats_notify_path is not set, and /nonexistent/dovecot/old-stats-mail is not there"
     );
-    let off = [
-        ("mode = 0600", "mode = 00"),
-        ("auth_stats = yes", "auth_stats = yes"),
-    ];
+    let off = [("mode = 0600", "mode = 00")];
     assert_eq!(
         wrong(&dovecot("2.3.19.1", &off))[1],
         "auth reports to /nonexistent/dovecot/old-stats-user, which leads to no FIFO of dovestatd"
