@@ -28,6 +28,9 @@ use std::net::IpAddr;
 /// the largest pages, few enough for one turn of the loop.
 const MAX_EVICTIONS: usize = 8000;
 
+/// The most that are freed for one record to have the reserve for growth again.
+const MAX_GIVING_BACK: usize = 8;
+
 /// The most that are freed for something of it that has no room all the same.
 const MAX_MORE_EVICTIONS: usize = 1000;
 
@@ -122,7 +125,14 @@ impl Store {
             let is_over =
                 steps >= MAX_COMPACTION || !self.is_compaction_due(limit_bytes / MOST_SHARE);
             if has_room(self) {
-                if is_over {
+                // What growth has used of the reserve is given back bit by bit; not for a
+                // command that goes on, which could be what is freed.
+                let gives_back = evictions < MAX_GIVING_BACK
+                    && self.memory.budget.room_bytes(Purpose::Create) == 0
+                    && !matches!(record, Record::UpdateCommand { .. });
+                if gives_back && self.evict_for(record, hint, now) {
+                    evictions += 1;
+                } else if is_over {
                     return;
                 }
             } else if evictions < MAX_EVICTIONS && self.evict_for(record, hint, now) {
