@@ -118,7 +118,6 @@ fn defer<P: Defers>(
 }
 
 /// Puts a session into an entry's chain.
-#[inline(never)]
 pub(super) fn enchain<P: Defers>(
     parent: &mut P,
     sessions: &mut Arena<Session>,

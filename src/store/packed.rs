@@ -111,7 +111,6 @@ impl Codes {
     }
 
     /// The narrowest for these values.
-    #[inline(never)]
     pub fn narrowest(lanes: &Lanes) -> Codes {
         const CODES: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
         let code = |bits: u64| CODES[8 - bits.leading_zeros() as usize / 8];
