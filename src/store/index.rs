@@ -26,7 +26,7 @@ use std::num::NonZeroU32;
 
 /// Bytes of the limit to one bucket of an index. An entry costs about 150 bytes,
 /// so even a limit filled by one level alone has few entries to a bucket, and
-/// the five indexes take less than a twenty-fifth of the limit.
+/// the four indexes take less than a twenty-fifth of the limit.
 pub const INDEX_SHARE: usize = 512;
 
 /// The most buckets of an index, for limits past 128 G: no machine has more
