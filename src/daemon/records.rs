@@ -7,8 +7,16 @@ use super::faults::{Fault, Faults};
 use super::log::{grouped, visible, Log};
 use crate::config::show_size;
 use crate::stats::{Report, StatsError};
-use crate::store::{Filter, Note, Now, Opening, Record, Row, Store, Zoom, LOOK_AHEAD};
-use crate::wire::{parse_record, LineReader, Refusal, StatsRoom};
+use crate::store::{
+    Filter, Note, Now, Opening, Record, Row, Store, Zoom, LOOK_AHEAD, MAX_TEXT_BYTES,
+};
+use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
+
+// So the store need not look for longer ones.
+const _: () = assert!(
+    MAX_LINE_BYTES <= MAX_TEXT_BYTES,
+    "texts of a line have room"
+);
 
 /// The lines of a FIFO on their way to the store.
 pub struct Records<'a> {

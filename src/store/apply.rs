@@ -26,14 +26,18 @@ impl Store {
     /// Applies a record. The answer is what was remarkable about it, if
     /// anything.
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
-        self.apply_hinted(record, self.hint(record), now)
+        match record.text_bytes() > MAX_TEXT_BYTES {
+            true => Some(Note::TooLong),
+            false => self.apply_hinted(record, self.hint(record), now),
+        }
     }
 
     /// The same, with what [`Store::look_ahead`] told of it.
+    ///
+    /// # Panics
+    /// When it has texts longer than [`MAX_TEXT_BYTES`], as none that was read from a line
+    /// of at most so many bytes has.
     pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
-        if record.text_bytes() > MAX_TEXT_BYTES {
-            return Some(Note::TooLong);
-        }
         self.make_room_for(record, hint, now);
         let note = self.apply_quietly(record, hint, now);
         if !self.has_lost {

@@ -65,6 +65,8 @@ pub struct Vacancies {
     open_heads: [u32; FILLS],
     /// Which of the lists have a page, a bit each.
     open_fills: u32,
+    /// The first page of the fullest of them, which slots are taken from, or [`NONE`].
+    fullest: u32,
     /// Used slots of a page, shifted by this, are its fill.
     fill_shift: u32,
     /// The bits that this shifts out: where they become zero, the fill changes.
@@ -120,6 +122,7 @@ impl Vacancies {
             table_charge: None,
             open_heads: [NONE; FILLS],
             open_fills: 0,
+            fullest: NONE,
             fill_shift,
             fill_mask: (1 << fill_shift) - 1,
             page_bytes,
@@ -167,9 +170,8 @@ impl Vacancies {
     /// Takes a vacant slot of the fullest page that has one.
     #[inline]
     pub fn take(&mut self, budget: &mut Budget) -> Option<SlotNumber> {
-        let fill = self.open_fills.checked_ilog2()?;
-        let number = self.open_heads[fill as usize];
-        let page = &mut self.pages[number as usize];
+        let number = self.fullest;
+        let page = self.pages.get_mut(number as usize)?;
         let words = number as usize * self.words_per_page;
         // A page in an open list has a vacant slot.
         let mut word = page.first_word;
@@ -185,7 +187,7 @@ impl Vacancies {
         page.used += 1;
         let used = page.used;
         if used & self.fill_mask == 0 || used as usize == self.slots_per_page {
-            self.refile(number, Some(fill), used);
+            self.refile(number, Some((used - 1) >> self.fill_shift), used);
         }
         self.len += 1;
         match self.odd_vacant.checked_sub(1) {
@@ -235,6 +237,15 @@ impl Vacancies {
         if used > 0 && used as usize != self.slots_per_page {
             self.open(number, used >> self.fill_shift);
         }
+        self.find_fullest();
+    }
+
+    /// Notes which page slots are taken from, after a list changed.
+    fn find_fullest(&mut self) {
+        self.fullest = match self.open_fills.checked_ilog2() {
+            Some(fill) => self.open_heads[fill as usize],
+            None => NONE,
+        };
     }
 
     /// Whether compaction should move a used slot, because its page is sparse.
@@ -253,9 +264,8 @@ impl Vacancies {
             return false;
         }
         let emptiest = self.open_fills.trailing_zeros();
-        let fullest = self.open_heads[self.open_fills.ilog2() as usize];
         let used = self.pages[number as usize].used;
-        number != fullest
+        number != self.fullest
             && used >> self.fill_shift <= emptiest + SPARSE_FILLS
             && used as usize * self.present() <= self.len
     }
@@ -352,6 +362,7 @@ impl Vacancies {
             ..PageUse::NONE
         };
         self.open(number, 0);
+        self.find_fullest();
         budget.mark_reclaimable(self.page_bytes);
         Ok((number, frame))
     }

@@ -116,7 +116,8 @@ pub fn parse_record<'a>(
             let report = room.read(&mut rest, report)?;
             Ok(Record::AddUser {
                 user: subject,
-                ip: remote_address(rest),
+                // Dovecot's own writers send nothing more.
+                ip: rest.and_then(|rest| remote_address(Some(rest))),
                 report,
             })
         }

@@ -8,7 +8,7 @@ use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
     CommandUpdate, CursorId, Filter, Network, Now, Opening, Pattern, Progress, Record, Row, Store,
-    Zoom,
+    Zoom, MAX_TEXT_BYTES,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -174,7 +174,7 @@ impl World {
     /// Applies a record, maybe looking ahead.
     fn apply(&mut self, record: &Record, looks_ahead: bool) {
         let now = self.now();
-        let note = match looks_ahead {
+        let note = match looks_ahead && record.text_bytes() <= MAX_TEXT_BYTES {
             true => {
                 let hint = self.store.look_ahead(std::slice::from_ref(record), now)[0];
                 self.store.apply_hinted(record, hint, now)
