@@ -8,7 +8,7 @@ use super::log::{grouped, visible, Log};
 use crate::config::show_size;
 use crate::stats::{Report, StatsError};
 use crate::store::{
-    Filter, Note, Now, Opening, Record, Row, Store, Zoom, LOOK_AHEAD, MAX_TEXT_BYTES,
+    Filter, Note, Now, Opening, Record, Row, Store, Zoom, MAX_TEXT_BYTES, PREFETCH_BATCH,
 };
 use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
 
@@ -29,7 +29,7 @@ pub struct Records<'a> {
     /// Where their stats fields are decoded.
     room: StatsRoom,
     /// What their stats fields say.
-    reports: [Report; LOOK_AHEAD],
+    reports: [Report; PREFETCH_BATCH],
 }
 
 /// What is wrong with the lines of a FIFO.
@@ -62,7 +62,7 @@ impl<'a> Records<'a> {
                 now_secs: now.uptime_secs,
             },
             room: StatsRoom::default(),
-            reports: [Report::default(); LOOK_AHEAD],
+            reports: [Report::default(); PREFETCH_BATCH],
         }
     }
 }
@@ -85,7 +85,7 @@ impl Complaints<'_> {
         self.report_detail(fault, || {
             let limit_bytes = store.usage().limit_bytes as u64;
             format!(
-                "{}: {} connected sessions fill stats_memory_limit = {}; {} would hold them",
+                "{}: {} connected sessions fill stats_memory_limit = {}; {} would pin them",
                 visible(subject),
                 grouped(store.totals_of_everything().connected),
                 show_size(limit_bytes),
@@ -122,8 +122,8 @@ fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
 
 impl LineReader for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
-        let mut records = [Record::Disconnect { session: b"" }; LOOK_AHEAD];
-        let mut refusals = [None; LOOK_AHEAD];
+        let mut records = [Record::Disconnect { session: b"" }; PREFETCH_BATCH];
+        let mut refusals = [None; PREFETCH_BATCH];
         let mut count = 0;
         for (index, (line, report)) in lines.iter_mut().zip(&mut self.reports).enumerate() {
             match parse_record(line, &mut self.room, report) {
@@ -135,10 +135,10 @@ impl LineReader for Records<'_> {
             }
         }
         let records = &records[..count];
-        let hints = self.store.look_ahead(records, self.now);
+        let hints = self.store.prefetch_records(records, self.now);
         for (record, hint) in records.iter().zip(hints) {
             let note = self.store.apply_hinted(record, hint, self.now);
-            let again = |note| self.store.apply_again(record, note, self.now);
+            let again = |note| self.store.apply_repeated(record, note, self.now);
             match note.and_then(again) {
                 None => {}
                 Some(note @ (Note::NoRoom | Note::Untracked)) => {

@@ -3,13 +3,14 @@
 //! For tests, of this room and of others, and for fuzzing: it looks at every
 //! entry several times. The programs do not call it, so they do not contain it.
 
-use super::arena::Link;
-use super::cursor::Cursor;
-use super::entry::{Entry, Flag, Node};
-use super::level::{key, Level};
-use super::list::{Hook, List};
-use super::making::domain_of;
-use super::{deferred, Store};
+use crate::store::entries::entry::{Entry, Flag, Node};
+use crate::store::entries::level::{key, Level};
+use crate::store::entries::lifecycle::domain_of;
+use crate::store::mem::arena::Link;
+use crate::store::mem::list::{Hook, List};
+use crate::store::query::cursor::Cursor;
+use crate::store::update::deferral;
+use crate::store::Store;
 use std::collections::HashSet;
 
 /// Whether there is an entry, by the numbers of links.
@@ -53,7 +54,7 @@ impl Store {
         self.check_sessions();
         self.check_indexes();
         self.check_ids();
-        deferred::check(self);
+        deferral::check(self);
         for walk in self.cursors.iter().flatten() {
             self.check_cursor(walk, |node| match node {
                 Node::Command(link) => commands.has(link),
@@ -266,7 +267,7 @@ fn all<T: Entry>(level: &Level<T>) -> Vec<Link<T>> {
 
 /// The entries of a level, which are those of its arena; the idle list has those
 /// of them that are not held, longest untouched first.
-fn entries<T: Entry>(level: &Level<T>, is_held: impl Fn(&T) -> bool) -> Links {
+fn entries<T: Entry>(level: &Level<T>, is_pinned: impl Fn(&T) -> bool) -> Links {
     let all = all(level);
     let links = Links::of(&all);
     assert_eq!(all.len(), level.arena.len(), "all entries are listed");
@@ -275,14 +276,14 @@ fn entries<T: Entry>(level: &Level<T>, is_held: impl Fn(&T) -> bool) -> Links {
     for link in &idle {
         let entry = &level.arena[*link];
         assert!(links.has(*link), "{link:?} exists");
-        assert!(!is_held(entry), "{link:?} is idle and held");
+        assert!(!is_pinned(entry), "{link:?} is idle and held");
         assert!(
             entry.common().touched_secs >= last_secs,
             "idle entries are in order of age"
         );
         last_secs = entry.common().touched_secs;
     }
-    let held = all.iter().filter(|&&link| is_held(&level.arena[link]));
+    let held = all.iter().filter(|&&link| is_pinned(&level.arena[link]));
     assert_eq!(
         held.count() + idle.len(),
         all.len(),

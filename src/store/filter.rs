@@ -1,7 +1,7 @@
 //! Which entries a request is about: the terms, and what they match by
 //! themselves. How they hold at levels above or below is for the cursor.
 
-use super::making::Octets;
+use crate::store::entries::lifecycle::Octets;
 use std::fmt;
 use std::net::IpAddr;
 

@@ -34,69 +34,47 @@
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
-mod again;
-mod ahead;
-mod apply;
-mod arena;
-mod biggest;
-mod budget;
 mod check;
-mod compact;
-mod contents;
-mod cursor;
-mod deferred;
-mod entry;
-mod evict;
+mod counters;
+mod entries;
 mod filter;
-mod hash;
-mod heap;
-mod index;
-mod lanes;
-mod level;
-mod list;
-mod making;
-mod memory;
-mod opening;
-mod packed;
+mod mem;
+mod query;
 mod record;
-mod restore;
-mod room;
 mod row;
-mod slab;
-mod state;
-mod untracked;
-mod vacancies;
+mod snapshot;
+mod update;
 
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use ahead::{Hint, LOOK_AHEAD};
-pub use apply::SILENCE_SECS;
-pub use biggest::biggest_bytes;
-pub use budget::Full;
-pub use contents::MAX_TEXT_BYTES;
-pub use cursor::{CursorId, Progress};
-pub use entry::{Now, WallTime};
+pub use counters::Counters;
+pub use entries::contents::MAX_TEXT_BYTES;
+pub use entries::entry::{Now, WallTime};
 pub use filter::{wildcard_match, Filter, Network, Pattern};
-pub use lanes::Counters;
-pub use opening::Opening;
+pub use mem::budget::Full;
+pub use query::cursor::{CursorId, Progress};
+pub use query::plan::Opening;
+pub use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
-pub use restore::{Restoring, Unsound, MAX_AWAY_SECS};
 pub use row::{Row, Totals};
-pub use state::{Basis, Kept, Listing, Origin, Saved};
+pub use snapshot::restore::{Restoring, Unsound, MAX_AWAY_SECS};
+pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+pub use update::apply::SILENCE_SECS;
+pub use update::prefetch::{Hint, PREFETCH_BATCH};
 
-use budget::Budget;
-use compact::Sweeps;
-use cursor::Cursor;
-use entry::{Command, Domain, Ip, Session, User};
-use heap::Heap;
-use lanes::Lanes;
-use level::Level;
-use list::List;
-use memory::Memory;
-use untracked::Untracked;
+use counters::Lanes;
+use entries::entry::{Command, Domain, Ip, Session, User};
+use entries::level::Level;
+use entries::untracked::Untracked;
+use mem::budget::Budget;
+use mem::heap::Heap;
+use mem::list::List;
+use mem::shared::Memory;
+use query::cursor::Cursor;
+use update::compact::Sweeps;
 
 /// A zoom level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +232,7 @@ impl Store {
             memory: Memory {
                 budget,
                 heap: Heap::new(page_bytes),
-                hash_key: hash::Key::random(),
+                hash_key: mem::hash::Key::random(),
             },
             untracked: Untracked::default(),
             global: Global {

@@ -1,10 +1,10 @@
 //! Rows: an entry as it is listed, with what belongs to it looked up.
 
-use super::deferred::Defers;
-use super::entry::{Flag, Node, WallTime};
-use super::lanes::Counters;
-use super::level::{key, rest};
 use super::Store;
+use crate::store::counters::Counters;
+use crate::store::entries::entry::{Flag, Node, WallTime};
+use crate::store::entries::level::{key, rest};
+use crate::store::update::deferral::Defers;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What rows of the levels above command have in common.

@@ -6,7 +6,7 @@
 //! writer that died in the middle of a line spoils that line and the one it runs
 //! into, no other.
 
-use crate::store::LOOK_AHEAD;
+use crate::store::PREFETCH_BATCH;
 use crate::sys::bytes::find;
 
 /// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
@@ -19,7 +19,7 @@ pub const READ_BYTES: usize = 65536;
 
 /// Who lines are handed to, without their LFs.
 pub trait LineReader {
-    /// Hands out whole lines, at most [`LOOK_AHEAD`] together.
+    /// Hands out whole lines, at most [`PREFETCH_BATCH`] together.
     fn take(&mut self, lines: &mut [&mut [u8]]);
     /// Hands out the beginning of a line that is too long.
     fn too_long(&mut self, beginning: &[u8]);
@@ -70,10 +70,10 @@ impl LineBuffer {
         }
         let mut has_more = true;
         while has_more {
-            let mut lines = [(); LOOK_AHEAD].map(|()| <&mut [u8]>::default());
+            let mut lines = [(); PREFETCH_BATCH].map(|()| <&mut [u8]>::default());
             let mut found = 0;
             let mut too_long = None;
-            while found < LOOK_AHEAD && too_long.is_none() {
+            while found < PREFETCH_BATCH && too_long.is_none() {
                 let Some(at) = find(b'\n', &bytes[searched..]) else {
                     has_more = false;
                     break;
@@ -135,7 +135,7 @@ mod tests {
 
     impl LineReader for Kept {
         fn take(&mut self, lines: &mut [&mut [u8]]) {
-            assert!(lines.len() <= LOOK_AHEAD);
+            assert!(lines.len() <= PREFETCH_BATCH);
             self.lines
                 .extend(lines.iter().map(|line| Ok(line.to_vec())));
         }

@@ -1,9 +1,9 @@
 //! The memory limit: what is charged, what is freed, what goes on regardless.
 
 use super::*;
-use crate::store::arena::Arena;
-use crate::store::entry::{Command, Domain, Entry, Ip, Node, Session, User};
-use crate::store::level::Level;
+use crate::store::entries::entry::{Command, Domain, Entry, Ip, Node, Session, User};
+use crate::store::entries::level::Level;
+use crate::store::mem::arena::Arena;
 
 #[test]
 fn invariants_and_totals_hold_while_memory_is_short() {
@@ -172,7 +172,7 @@ fn the_budget_is_what_the_allocator_counts() {
             + store.ips.index.untouched_bytes();
         // What is charged for the allocator's own needs: five indexes, and three
         // tables for each of 46 slabs at most.
-        let overhead = (5 + 3 * 46) * budget::BLOCK_OVERHEAD_BYTES;
+        let overhead = (5 + 3 * 46) * super::mem::budget::BLOCK_OVERHEAD_BYTES;
         let real = allocated - untouched + mapped;
         assert!(
             real <= used && used <= real + overhead,

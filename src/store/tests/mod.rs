@@ -7,9 +7,9 @@ mod model;
 mod pressure;
 mod state;
 
-use super::testing::Random;
 use super::*;
 use crate::stats::{Report, Stats, FIELD_COUNT};
+use crate::store::testing::Random;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -70,7 +70,7 @@ fn a_command_is_over_when_another_begins_and_counts_all_the_same() {
     let again = command("s", 1, Some("FIRST"), false);
     assert_eq!(store.apply(&again, at(1)), Some(Note::DuplicateCommand));
     assert_eq!(
-        store.apply_again(&again, Note::DuplicateCommand, at(1)),
+        store.apply_repeated(&again, Note::DuplicateCommand, at(1)),
         None
     );
     // What comes late still counts to it, whether it is over by the next or done.
@@ -300,7 +300,7 @@ fn a_command_counts_above_a_session_that_has_no_room_to_count_it() {
         let memory = &mut store.memory;
         while memory
             .heap
-            .take(bytes, &mut memory.budget, budget::Purpose::Grow)
+            .take(bytes, &mut memory.budget, super::mem::budget::Purpose::Grow)
             .is_ok()
         {}
     }
@@ -346,11 +346,16 @@ fn room_for_a_command_is_not_made_by_freeing_it() {
     assert_eq!(store.apply(&of_session(first), at(1)), None);
     // The command is all that can be freed, and what it needs to grow, pages of longer
     // texts, is more than what is left.
-    while store.memory.budget.room_bytes(budget::Purpose::Grow) >= 12_288 {
+    while store
+        .memory
+        .budget
+        .room_bytes(super::mem::budget::Purpose::Grow)
+        >= 12_288
+    {
         let memory = &mut store.memory;
         let taken = memory
             .heap
-            .take(64, &mut memory.budget, budget::Purpose::Grow);
+            .take(64, &mut memory.budget, super::mem::budget::Purpose::Grow);
         taken.unwrap();
     }
     let mut total = report(1);

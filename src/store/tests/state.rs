@@ -300,9 +300,9 @@ fn idle_entries_come_by_importance_whatever_their_level() {
             Saved::Session {
                 connected: true, ..
             } => 's',
-            Saved::Domain { origin, .. } if !origin.is_held => 'd',
-            Saved::Ip { origin, .. } if !origin.is_held => 'i',
-            Saved::User { origin, .. } if !origin.is_held => 'u',
+            Saved::Domain { origin, .. } if !origin.is_pinned => 'd',
+            Saved::Ip { origin, .. } if !origin.is_pinned => 'i',
+            Saved::User { origin, .. } if !origin.is_pinned => 'u',
             Saved::Session { .. } => 'S',
             Saved::Command { .. } => 'c',
             Saved::Global { .. } => 'g',
@@ -331,9 +331,9 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
         },
         place: 0,
     };
-    let origin = |is_held| Origin {
+    let origin = |is_pinned| Origin {
         created_secs: 1,
-        is_held,
+        is_pinned,
         pending: Counters::default(),
     };
     let restore = |memory_bytes| {
@@ -455,7 +455,7 @@ fn what_no_export_writes_is_not_believed() {
     };
     let origin = Origin {
         created_secs: 0,
-        is_held: false,
+        is_pinned: false,
         pending: Counters::default(),
     };
     let wrong_time = Basis {
@@ -562,7 +562,7 @@ fn what_is_said_again_word_for_word_is_no_mistake() {
     let before = store.totals_of_everything();
     let mut again = |record: &Record| {
         let note = store.apply(record, at(2)).expect("a note");
-        store.apply_again(record, note, at(2))
+        store.apply_repeated(record, note, at(2))
     };
     assert_eq!(again(&first), None);
     for other in [

@@ -161,7 +161,7 @@ fn push_basis(out: &mut Vec<u8>, basis: &Basis) {
 /// Adds what entries above sessions have.
 fn push_above(out: &mut Vec<u8>, origin: &Origin, basis: &Basis) {
     push_number(out, origin.created_secs);
-    push_number(out, origin.is_held);
+    push_number(out, origin.is_pinned);
     push_basis(out, basis);
     push_counters(out, &origin.pending);
 }
@@ -515,7 +515,7 @@ impl<'a> Fields<'a, '_> {
 
     /// What entries above sessions have.
     fn above(&mut self) -> Option<(Origin, Basis)> {
-        let (created_secs, is_held) = (self.u32()?, self.bool()?);
+        let (created_secs, is_pinned) = (self.u32()?, self.bool()?);
         let basis = self.basis()?;
         let pending = match self.format.version {
             Version::One => Counters::default(),
@@ -523,7 +523,7 @@ impl<'a> Fields<'a, '_> {
         };
         let origin = Origin {
             created_secs,
-            is_held,
+            is_pinned,
             pending,
         };
         Some((origin, basis))
@@ -721,7 +721,7 @@ mod tests {
         };
         let origin = Origin {
             created_secs: 9,
-            is_held: false,
+            is_pinned: false,
             pending: Counters::default(),
         };
         let basis = Basis {

@@ -25,7 +25,7 @@ const BASIS: Basis = Basis {
 fn items() -> Vec<StateItem<'static>> {
     let origin = Origin {
         created_secs: 7,
-        is_held: true,
+        is_pinned: true,
         pending: BASIS.counters,
     };
     let mut basis = BASIS;

@@ -54,7 +54,7 @@ impl LineReader for Taken {
                 records.push(record);
             }
         }
-        let hints = self.store.look_ahead(&records, self.now());
+        let hints = self.store.prefetch_records(&records, self.now());
         for ((record, now), hint) in records.iter().zip(instants).zip(hints) {
             check_written(record);
             let note = self.store.apply_hinted(record, hint, now);

@@ -176,7 +176,9 @@ impl World {
         let now = self.now();
         let note = match looks_ahead && record.text_bytes() <= MAX_TEXT_BYTES {
             true => {
-                let hint = self.store.look_ahead(std::slice::from_ref(record), now)[0];
+                let hint = self
+                    .store
+                    .prefetch_records(std::slice::from_ref(record), now)[0];
                 self.store.apply_hinted(record, hint, now)
             }
             false => self.store.apply(record, now),

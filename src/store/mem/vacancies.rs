@@ -6,7 +6,7 @@
 //! that sparse pages become empty. The lowest vacant slot of a page is taken first, and
 //! each page remembers where to begin to look for it.
 //!
-//! Compaction ([`compact`](super::compact)) asks here which pages are sparse: those among
+//! Compaction ([`compact`](crate::store::update::compact)) asks here which pages are sparse: those among
 //! the emptiest, at most as full as the average, while another page has room.
 //!
 //! Invariants: a page that is there has at least one used slot, but while it is being
@@ -16,7 +16,7 @@
 //!
 //! Must not: know what a slot holds; so there is one of this for slabs of every kind.
 
-use super::budget::{Budget, Charge, Full, Purpose};
+use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
 use crate::sys::page::Frame;
 use std::num::NonZeroUsize;
 

@@ -19,22 +19,24 @@
 //! Work is counted in steps: one for each node looked at, and more where a long
 //! pattern is compared with a long name.
 
-use super::ahead::ROWS_AHEAD;
-use super::arena::{Id, Link};
-use super::biggest::Ranking;
-use super::entry::{Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime};
-use super::filter::Filter;
-use super::level::{key, rest};
-use super::{Row, Store, Zoom};
+use crate::store::entries::entry::{
+    Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime,
+};
+use crate::store::entries::level::{key, rest};
+use crate::store::filter::Filter;
+use crate::store::mem::arena::{Id, Link};
+use crate::store::query::rank::Ranking;
+use crate::store::update::prefetch::PREFETCH_ROWS;
+use crate::store::{Row, Store, Zoom};
 
 /// A cursor of a store, to be given back by [`Store::close`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub struct CursorId(pub(super) usize);
+pub struct CursorId(pub(crate) usize);
 
 /// Where a walk goes from one row's entry to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// Along the whole level.
     Level,
     /// Along the list of its parent: a session's commands, a user's sessions, a
@@ -52,7 +54,7 @@ pub(super) enum Scope {
 
 /// An entry picked for a walk, which may be gone when it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pick {
+pub(crate) enum Pick {
     /// A command.
     Command(Id<Command>),
     /// A session.
@@ -67,7 +69,7 @@ pub(super) enum Pick {
 
 /// A walk. See the module.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// The level of the rows.
     pub zoom: Zoom,
     /// What fits.
@@ -113,7 +115,7 @@ impl Pick {
     }
 
     /// Follows an entry that moved. True if it was this one.
-    pub(super) fn follow(&mut self, old: Node, new: Node) -> bool {
+    pub(crate) fn follow(&mut self, old: Node, new: Node) -> bool {
         if !self.is(old) {
             return false;
         }
@@ -132,7 +134,7 @@ impl Pick {
 impl Cursor {
     /// Follows an entry that moved, and adds what is looked at for that to `steps`. True
     /// if it stands there or has picked it.
-    pub(super) fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
+    pub(crate) fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
         let mut is_here = self.at == Some(old);
         if is_here {
             self.at = Some(new);
@@ -191,9 +193,9 @@ impl Store {
                 continue;
             };
             if let (Node::Command(link), 0, Scope::Level) =
-                (node, looked_at % ROWS_AHEAD, walk.scope)
+                (node, looked_at % PREFETCH_ROWS, walk.scope)
             {
-                self.look_ahead_of_rows(link);
+                self.prefetch_rows(link);
             }
             looked_at += 1;
             let mut work = 1;
@@ -242,7 +244,7 @@ impl Store {
     }
 
     /// Picks an entry.
-    pub(super) fn pick(&self, node: Node) -> Pick {
+    pub(crate) fn pick(&self, node: Node) -> Pick {
         match node {
             Node::Command(link) => Pick::Command(self.commands.arena.id(link)),
             Node::Session(link) => Pick::Session(self.sessions.arena.id(link)),
@@ -253,14 +255,14 @@ impl Store {
     }
 
     /// Moves all cursors that stand at a node on, before it is freed.
-    pub(super) fn move_cursors_on(&mut self, node: Node) {
+    pub(crate) fn move_cursors_on(&mut self, node: Node) {
         self.move_on(node, |_| true);
     }
 
     /// Moves the cursors that stand at a session on, before it leaves the lists
     /// of its user and ip, if that is where they go; the place of a session in
     /// its level does not change.
-    pub(super) fn move_cursors_below_parents_on(&mut self, link: Link<Session>) {
+    pub(crate) fn move_cursors_below_parents_on(&mut self, link: Link<Session>) {
         self.move_on(Node::Session(link), |walk| {
             walk.zoom != Zoom::Session || matches!(walk.scope, Scope::Parent | Scope::Ip)
         });
@@ -287,14 +289,14 @@ impl Store {
     }
 
     /// Notes where a cursor stands.
-    pub(super) fn watch(&mut self, walk: &Cursor) {
+    pub(crate) fn watch(&mut self, walk: &Cursor) {
         for node in [walk.at, walk.end.map(Node::Command)].into_iter().flatten() {
             self.stamp(node).set(Flag::Watched, true);
         }
     }
 
     /// Notes what a cursor has picked; all of it exists.
-    pub(super) fn watch_picks(&mut self, picks: &[Pick]) {
+    pub(crate) fn watch_picks(&mut self, picks: &[Pick]) {
         for &pick in picks {
             let node = match pick {
                 Pick::Command(id) => Node::Command(id.link()),
@@ -308,7 +310,7 @@ impl Store {
     }
 
     /// Where a node has the flag that a cursor may stand there.
-    pub(super) fn stamp(&mut self, node: Node) -> &mut Stamp {
+    pub(crate) fn stamp(&mut self, node: Node) -> &mut Stamp {
         match node {
             Node::Command(link) => &mut self.commands.arena[link].common.stamp,
             Node::Session(link) => &mut self.sessions.arena[link].common.stamp,
@@ -522,7 +524,7 @@ impl Store {
     }
 
     /// The first command of a session or the next newer one of its id that has any.
-    pub(super) fn first_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
+    pub(crate) fn first_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
         let mut first = None;
         while let (None, Some(link)) = (first, at) {
             let session = &self.sessions.arena[link];
@@ -532,7 +534,7 @@ impl Store {
     }
 
     /// The last command of a session or the next older one of its id that has any.
-    pub(super) fn last_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
+    pub(crate) fn last_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
         let mut last = None;
         while let (None, Some(link)) = (last, at) {
             let session = &self.sessions.arena[link];

@@ -6,7 +6,7 @@
 //! Invariants: an entry is in a list at most once by the same hook; the caller
 //! knows whether it is in (a hook does not).
 
-use super::arena::{Arena, Link};
+use crate::store::mem::arena::{Arena, Link};
 
 /// An entry's place in one list.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl<T: Copy> List<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::budget::Budget;
+    use crate::store::mem::budget::Budget;
     use crate::store::testing::Random;
     use std::collections::VecDeque;
 

@@ -2,19 +2,19 @@
 //!
 //! A command belongs to a session; a session to a user and, when its client has
 //! an address, to an ip; a user to a domain. Parents know their children by
-//! lists. All references are links of four bytes, see [`arena`](super::arena).
+//! lists. All references are links of four bytes, see [`arena`](crate::store::mem::arena).
 //!
 //! An entry is *pinned* while something forbids freeing it: a session while connected,
 //! a user, domain or ip while at least one of its sessions is connected. A command is
 //! never pinned: Dovecot hardly ever reports that one is done. An entry that is not
 //! pinned is in its level's idle list, longest untouched first;
-//! [`evict`](super::evict) takes from there. Connected sessions are in a list of the
+//! [`evict`](crate::store::update::evict) takes from there. Connected sessions are in a list of the
 //! same hook, longest silent first.
 //!
 //! Sessions of one id are linked from the newest, which the index finds, to the oldest.
 //!
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
-//! [`packed`](super::packed)), together in a multiple of eight. Counters of a typical
+//! [`packed`](crate::store::counters::packed)), together in a multiple of eight. Counters of a typical
 //! one take what stands here, and 210 those of one of many connected sessions. Beside
 //! them come four bytes of an index, but for commands, and a bit of a table for each of
 //! the two.
@@ -27,11 +27,11 @@
 //! | domain | 68 | name | 46 |
 //! | ip | 68 | 4 or 16 | 16, then 46 |
 
-use super::arena::Link;
-use super::contents::Contents;
-use super::index::Chain;
-use super::list::{Hook, List};
-use super::packed::Codes;
+use crate::store::counters::packed::Widths;
+use crate::store::entries::contents::Contents;
+use crate::store::mem::arena::Link;
+use crate::store::mem::index::Chain;
+use crate::store::mem::list::{Hook, List};
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -66,7 +66,7 @@ pub enum Flag {
     /// Of a session: to be found by its id, no newer session has the same.
     Indexed = 1 << 23,
     /// Of a session: its user has not added what it counted, see
-    /// [`deferred`](super::deferred).
+    /// [`deferred`](crate::store::update::deferral).
     DeferredByUser = 1 << 25,
     /// Of a session: its domain has not.
     DeferredByDomain = 1 << 26,
@@ -183,7 +183,7 @@ pub trait Entry: Copy {
     /// The widths of counters that a new entry has from the beginning: what most
     /// entries that live on come to need. So a limit that is full of entries which
     /// may not be freed does not keep them from counting.
-    const CODES: Codes;
+    const WIDTHS: Widths;
     /// Whether entries are found by a key, and so in an index.
     const IS_INDEXED: bool;
     /// The reference to the entry at a link.
@@ -273,7 +273,7 @@ pub struct User {
     pub in_domain: Hook<User>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
-    /// The first session that is deferred, see [`deferred`](super::deferred).
+    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
     pub deferred: Option<Link<Session>>,
     /// How many of them are connected.
     pub connected: u32,
@@ -289,7 +289,7 @@ pub struct Domain {
     pub common: Common<Domain>,
     /// Users, newest first.
     pub users: List<User>,
-    /// The first session that is deferred, see [`deferred`](super::deferred).
+    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
     pub deferred: Option<Link<Session>>,
     /// How many of their sessions are connected.
     pub connected: u32,
@@ -305,7 +305,7 @@ pub struct Ip {
     pub common: Common<Ip>,
     /// Sessions, newest first.
     pub sessions: List<Session>,
-    /// The first session that is deferred, see [`deferred`](super::deferred).
+    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
     pub deferred: Option<Link<Session>>,
     /// How many of them are connected.
     pub connected: u32,
@@ -325,9 +325,9 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $is_indexed:literal $codes:ident { $($field:ident: $blank:expr),* };)*) => {$(
+    ($($name:ident $is_indexed:literal $widths:ident { $($field:ident: $blank:expr),* };)*) => {$(
         impl Entry for $name {
-            const CODES: Codes = Codes::$codes;
+            const WIDTHS: Widths = Widths::$widths;
             const IS_INDEXED: bool = $is_indexed;
             const BLANK: $name = $name {
                 common: Common::BLANK,

@@ -15,20 +15,20 @@
 //! added so, because they shrank or are partly another user's, is settled and
 //! stays so. One that could not be settled when it ended, for want of memory,
 //! stays deferred until it is freed; if there is no room even then, the note of the
-//! record that room was made for tells of it ([`Note::NoRoom`](super::Note::NoRoom)).
+//! record that room was made for tells of it ([`Note::NoRoom`](crate::store::Note::NoRoom)).
 
-use super::arena::{Arena, Link};
-use super::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
-use super::lanes::{Difference, Lanes};
-use super::level::Level;
-use super::memory::Memory;
-use super::{Full, Store};
+use crate::store::counters::{Difference, Lanes};
+use crate::store::entries::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
+use crate::store::entries::level::Level;
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::shared::Memory;
+use crate::store::{Full, Store};
 
 /// The most connected sessions of an entry that defers them.
-pub(super) const MOST: u32 = 12;
+pub(crate) const MOST: u32 = 12;
 
 /// An entry that defers sessions.
-pub(super) trait Defers: Parent {
+pub(crate) trait Defers: Parent {
     /// What a session has while this kind of entry defers it.
     const FLAG: Flag;
     /// The first deferred session.
@@ -70,7 +70,7 @@ defers!(Domain, DeferredByDomain, deferred_by_domain);
 defers!(Ip, DeferredByIp, deferred_by_ip);
 
 /// What a session counted, and who has not added it.
-pub(super) struct Owed {
+pub(crate) struct Owed {
     /// Its user.
     user: Option<Link<User>>,
     /// Its domain.
@@ -82,7 +82,7 @@ pub(super) struct Owed {
 }
 
 /// The sessions that an entry defers.
-pub(super) fn chain<'a, P: Defers>(
+pub(crate) fn chain<'a, P: Defers>(
     sessions: &'a Arena<Session>,
     parent: &P,
 ) -> impl Iterator<Item = Link<Session>> + 'a {
@@ -112,13 +112,13 @@ fn defer<P: Defers>(
     let _ = level.lay_plainly(memory, link);
     while let Some(deferred) = level.arena[link].first() {
         let counted = sessions.lanes(memory, deferred);
-        settle(level, memory, sessions, link, (deferred, &counted))?;
+        flush(level, memory, sessions, link, (deferred, &counted))?;
     }
     Ok(())
 }
 
 /// Puts a session into an entry's chain.
-pub(super) fn enchain<P: Defers>(
+pub(crate) fn enchain<P: Defers>(
     parent: &mut P,
     sessions: &mut Arena<Session>,
     session: Link<Session>,
@@ -170,7 +170,7 @@ fn follow<P: Defers>(
 ///
 /// # Errors
 /// [`Full`] when that has no room; then the session stays deferred.
-fn settle<P: Defers>(
+fn flush<P: Defers>(
     level: &mut Level<P>,
     memory: &mut Memory,
     sessions: &mut Level<Session>,
@@ -193,7 +193,7 @@ fn settle<P: Defers>(
 
 impl Store {
     /// Lets user, domain and ip of a session that has counted nothing yet defer it.
-    pub(super) fn defer(&mut self, link: Link<Session>) {
+    pub(crate) fn defer(&mut self, link: Link<Session>) {
         let Session {
             user, domain, ip, ..
         } = self.sessions.arena[link];
@@ -207,7 +207,7 @@ impl Store {
     }
 
     /// Lets the entries that defer a session follow it where it moved.
-    pub(super) fn follow_deferred(&mut self, old: Link<Session>, new: Link<Session>) {
+    pub(crate) fn follow_deferred(&mut self, old: Link<Session>, new: Link<Session>) {
         let sessions = &mut self.sessions.arena;
         let Session {
             user, domain, ip, ..
@@ -223,33 +223,33 @@ impl Store {
     ///
     /// # Errors
     /// [`Full`] when one of the entries has no room; it defers the session still.
-    pub(super) fn settle(&mut self, link: Link<Session>) -> Result<(), Full> {
+    pub(crate) fn flush(&mut self, link: Link<Session>) -> Result<(), Full> {
         let Session {
             user, domain, ip, ..
         } = self.sessions.arena[link];
         let (memory, sessions) = (&mut self.memory, &mut self.sessions);
         let counted = sessions.lanes(memory, link);
         let session = (link, &counted);
-        let by_user = settle(&mut self.users, memory, sessions, user, session);
-        let by_domain = settle(&mut self.domains, memory, sessions, domain, session);
+        let by_user = flush(&mut self.users, memory, sessions, user, session);
+        let by_domain = flush(&mut self.domains, memory, sessions, domain, session);
         let by_ip = ip.map_or(Ok(()), |ip| {
-            settle(&mut self.ips, memory, sessions, ip, session)
+            flush(&mut self.ips, memory, sessions, ip, session)
         });
         by_user.and(by_domain).and(by_ip)
     }
 
     /// Ends the deferring of a session that has to be settled now, if need be by
     /// freeing other entries. False when something of it could not be counted.
-    pub(super) fn settle_now(&mut self, link: Link<Session>, now: Now) -> bool {
-        let settled = self.with_room(now, |store| store.settle(link)).is_some();
-        settled || self.forget(link).is_none()
+    pub(crate) fn flush_now(&mut self, link: Link<Session>, now: Now) -> bool {
+        let flushed = self.with_room(now, |store| store.flush(link)).is_some();
+        flushed || self.detach(link).is_none()
     }
 
     /// Takes a session out of the chains it is in, and tells what is still to be
     /// added to whom.
-    pub(super) fn forget(&mut self, link: Link<Session>) -> Option<Owed> {
+    pub(crate) fn detach(&mut self, link: Link<Session>) -> Option<Owed> {
         let session = self.sessions.arena[link];
-        let owed = Owed {
+        let pending = Owed {
             user: session.has(Flag::DeferredByUser).then_some(session.user),
             domain: session
                 .has(Flag::DeferredByDomain)
@@ -258,31 +258,31 @@ impl Store {
             counted: self.sessions.lanes(&self.memory, link),
         };
         let sessions = &mut self.sessions.arena;
-        if let Some(user) = owed.user {
+        if let Some(user) = pending.user {
             unchain(&mut self.users, sessions, user, link);
         }
-        if let Some(domain) = owed.domain {
+        if let Some(domain) = pending.domain {
             unchain(&mut self.domains, sessions, domain, link);
         }
-        if let Some(ip) = owed.ip {
+        if let Some(ip) = pending.ip {
             unchain(&mut self.ips, sessions, ip, link);
         }
-        let is_owed = owed.user.is_some() || owed.domain.is_some() || owed.ip.is_some();
-        is_owed.then_some(owed)
+        let is_owed = pending.user.is_some() || pending.domain.is_some() || pending.ip.is_some();
+        is_owed.then_some(pending)
     }
 
     /// Adds what was still to be added when its session was freed. False when there is
     /// no room for something of it even now.
-    pub(super) fn add_owed(&mut self, owed: &Owed) -> bool {
-        let counted = Difference::Of(&owed.counted);
+    pub(crate) fn add_owed(&mut self, pending: &Owed) -> bool {
+        let counted = Difference::Of(&pending.counted);
         let memory = &mut self.memory;
-        let by_user = owed
+        let by_user = pending
             .user
             .map(|user| self.users.count(memory, user, counted));
-        let by_domain = owed
+        let by_domain = pending
             .domain
             .map(|domain| self.domains.count(memory, domain, counted));
-        let by_ip = owed.ip.map(|ip| self.ips.count(memory, ip, counted));
+        let by_ip = pending.ip.map(|ip| self.ips.count(memory, ip, counted));
         !matches!(
             (by_user, by_domain, by_ip),
             (Some(Err(Full)), _, _) | (_, Some(Err(Full)), _) | (_, _, Some(Err(Full)))
@@ -291,14 +291,14 @@ impl Store {
 
     /// What an entry and the sessions that it defers counted.
     #[inline(never)]
-    pub(super) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
+    pub(crate) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
         let mut sum = parent.common().contents.lanes(&self.memory.heap);
         sum.add(&self.pending(parent));
         sum
     }
 
     /// What the sessions that an entry defers counted.
-    pub(super) fn pending<P: Defers>(&self, parent: &P) -> Lanes {
+    pub(crate) fn pending<P: Defers>(&self, parent: &P) -> Lanes {
         let mut sum = Lanes::default();
         for link in chain(&self.sessions.arena, parent) {
             sum.add(&self.sessions.lanes(&self.memory, link));
@@ -308,7 +308,7 @@ impl Store {
 
     /// When a record last reached an entry or a session that it defers.
     #[inline(never)]
-    pub(super) fn last_update<P: Defers>(&self, parent: &P) -> WallTime {
+    pub(crate) fn last_update<P: Defers>(&self, parent: &P) -> WallTime {
         let sessions = chain(&self.sessions.arena, parent);
         let updates = sessions.map(|link| self.sessions.arena[link].common.stamp.wall());
         updates.fold(parent.common().stamp.wall(), WallTime::max)
@@ -316,7 +316,7 @@ impl Store {
 }
 
 /// Checks that sessions are in the chains that their flags say, for [`Store::check`].
-pub(super) fn check(store: &Store) {
+pub(crate) fn check(store: &Store) {
     let in_chains = |flag: Flag| {
         let mut marked = Vec::new();
         let mut at = store.sessions.all.head;

@@ -1,11 +1,11 @@
 //! What all levels share: the byte budget, the heap, and the key of the hashes.
 //!
 //! Must not: know what the bytes in the heap mean; that is for
-//! [`contents`](super::contents).
+//! [`contents`](crate::store::entries::contents).
 
-use super::budget::Budget;
-use super::hash;
-use super::heap::Heap;
+use crate::store::mem::budget::Budget;
+use crate::store::mem::hash;
+use crate::store::mem::heap::Heap;
 
 /// A key and its hash.
 pub type Hashed<'a> = (&'a [u8], u32);

@@ -4,7 +4,7 @@
 //! Pages are never given back while a slot is used. After a peak, a few connected
 //! sessions can lie in nearly all of them. So a sweep goes over the slots of all levels,
 //! round and round, a few entries at a time, as active defragmentation does in Redis: an
-//! entry whose slot lies in a sparse page (see [`vacancies`](super::vacancies)) moves to
+//! entry whose slot lies in a sparse page (see [`vacancies`](crate::store::mem::vacancies)) moves to
 //! the fullest page with room, and so does a blob. It frees nothing and asks the budget
 //! for nothing.
 //!
@@ -20,11 +20,11 @@
 //!
 //! Must not: run while anything outside of the store's own structures holds a link.
 
-use super::arena::Link;
-use super::entry::{Command, Domain, Flag, Ip, Node, Session, User};
-use super::index::Chain;
-use super::state::Kind;
-use super::Store;
+use crate::store::entries::entry::{Command, Domain, Flag, Ip, Node, Session, User};
+use crate::store::mem::arena::Link;
+use crate::store::mem::index::Chain;
+use crate::store::snapshot::save::Kind;
+use crate::store::Store;
 
 /// The most children that follow an entry.
 const MAX_CHILDREN: usize = 16_384;
@@ -38,7 +38,7 @@ const PAGES_PER_STEP: usize = 8;
 
 /// Where the sweeps are, and what came of them.
 #[derive(Debug, Default)]
-pub(super) struct Sweeps {
+pub(crate) struct Sweeps {
     /// The one over entries in sparse pages.
     sparse: Sweep,
     /// The one over all entries.
@@ -144,7 +144,7 @@ impl Movable for User {
         let budget = &mut store.memory.budget;
         let new = store.users.relocate(budget, old, true)?;
         let user = store.users.arena[new];
-        if !user.is_held() {
+        if !user.is_pinned() {
             store.users.follow_idle(new);
         }
         let users = &mut store.domains.arena[user.domain].users;
@@ -170,7 +170,7 @@ impl Movable for Domain {
         let budget = &mut store.memory.budget;
         let new = store.domains.relocate(budget, old, true)?;
         let domain = store.domains.arena[new];
-        if !domain.is_held() {
+        if !domain.is_pinned() {
             store.domains.follow_idle(new);
         }
         let mut at = domain.users.head;
@@ -203,7 +203,7 @@ impl Movable for Ip {
         let budget = &mut store.memory.budget;
         let new = store.ips.relocate(budget, old, true)?;
         let ip = store.ips.arena[new];
-        if !ip.is_held() {
+        if !ip.is_pinned() {
             store.ips.follow_idle(new);
         }
         let mut at = ip.sessions.head;
@@ -218,14 +218,14 @@ impl Movable for Ip {
 
 impl Store {
     /// Whether pages worth more than `due_bytes` can be emptied, as far as is known.
-    pub(super) fn is_compaction_due(&self, due_bytes: usize) -> bool {
+    pub(crate) fn is_compaction_due(&self, due_bytes: usize) -> bool {
         let reclaimable_bytes = self.memory.budget.reclaimable_bytes();
         reclaimable_bytes > due_bytes.max(self.sweeps.futile_bytes)
     }
 
     /// Goes on with the sweeps for a while, the longer the larger `effort` is; the steps
     /// that took.
-    pub(super) fn compact(&mut self, effort: usize) -> usize {
+    pub(crate) fn compact(&mut self, effort: usize) -> usize {
         let budget = &self.memory.budget;
         let limit_bytes = budget.limit_bytes();
         let wanted = effort

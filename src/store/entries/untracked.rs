@@ -9,11 +9,11 @@
 //! Entries are known by hash and version, which stay when they move; one that is gone is
 //! not found any more.
 
-use super::arena::{Arena, Link};
-use super::budget::{Budget, Charge, Purpose};
-use super::entry::{Entry, Ip, User};
-use super::index::Index;
-use super::level::Level;
+use crate::store::entries::entry::{Entry, Ip, User};
+use crate::store::entries::level::Level;
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::budget::{Budget, Charge, Purpose};
+use crate::store::mem::index::Index;
 
 /// The share of the limit that the table takes.
 const SHARE: usize = 128;

@@ -9,17 +9,17 @@
 //! can be handed out again ([`Store::again`]) by formats that list one statistic
 //! of all entries after the other.
 
-use super::cursor::{CursorId, Pick};
-use super::entry::Node;
-use super::filter::Filter;
-use super::opening::Opening;
-use super::{Store, Zoom};
+use crate::store::entries::entry::Node;
+use crate::store::filter::Filter;
+use crate::store::query::cursor::{CursorId, Pick};
+use crate::store::query::plan::Opening;
+use crate::store::{Store, Zoom};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 /// The biggest entries seen so far.
 #[derive(Debug)]
-pub(super) struct Ranking {
+pub(crate) struct Ranking {
     /// How many are wanted.
     limit: usize,
     /// How many were looked at.
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// How big an entry is.
-    pub(super) fn load_usecs(&self, node: Node) -> u64 {
+    pub(crate) fn load_usecs(&self, node: Node) -> u64 {
         let lanes = match node {
             Node::Command(link) => self.commands.lanes(&self.memory, link),
             Node::Session(link) => self.sessions.lanes(&self.memory, link),

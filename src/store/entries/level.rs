@@ -4,16 +4,16 @@
 //! knows nothing of other levels: who frees an entry has taken it out of its
 //! parents' lists and out of the index, and has freed its children.
 
-use super::arena::{Arena, Link};
-use super::budget::{Budget, Full};
-use super::contents::Contents;
-use super::entry::{Common, Entry, Now, Parent};
-use super::heap::Heap;
-use super::index::Index;
-use super::lanes::{Difference, Lanes};
-use super::list::List;
-use super::memory::{Hashed, Memory};
-use super::packed::Codes;
+use crate::store::counters::packed::Widths;
+use crate::store::counters::{Difference, Lanes};
+use crate::store::entries::contents::Contents;
+use crate::store::entries::entry::{Common, Entry, Now, Parent};
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::budget::{Budget, Full};
+use crate::store::mem::heap::Heap;
+use crate::store::mem::index::Index;
+use crate::store::mem::list::List;
+use crate::store::mem::shared::{Hashed, Memory};
 use crate::sys::bytes::prefetch;
 
 impl<T> Common<T> {
@@ -76,8 +76,8 @@ impl<T: Entry> Level<T> {
         now: Now,
         make: impl FnOnce(Common<T>) -> T,
     ) -> Result<Link<T>, Full> {
-        let codes = T::CODES.or(Codes::narrowest(counters));
-        let contents = Contents::new(memory, texts, (counters, codes))?;
+        let widths = T::WIDTHS.or(Widths::narrowest(counters));
+        let contents = Contents::new(memory, texts, (counters, widths))?;
         let mut common = Common {
             contents,
             touched_secs: now.uptime_secs,
@@ -162,29 +162,29 @@ impl<T: Entry> Level<T> {
     }
 
     /// Puts an entry into the index by the hash of its key.
-    pub fn enter(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
+    pub fn add_to_index(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
         self.index.insert(&mut self.arena, budget, link, hash);
     }
 
     /// Takes an entry out of the index; the hash of its key.
-    pub fn strike(&mut self, link: Link<T>) -> u32 {
+    pub fn remove_from_index(&mut self, link: Link<T>) -> u32 {
         self.index.remove(&mut self.arena, link)
     }
 
     /// Puts a new entry that nothing holds yet before all others, into the index
     /// and into the idle list.
-    pub fn enlist(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
+    pub fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
-        self.enter(budget, link, hash);
+        self.add_to_index(budget, link, hash);
         self.make_idle(link, now);
     }
 
-    /// Undoes [`enlist`](Level::enlist) and releases the entry.
-    pub fn delist(&mut self, memory: &mut Memory, link: Link<T>) {
+    /// Undoes [`link`](Level::link) and releases the entry.
+    pub fn unlink(&mut self, memory: &mut Memory, link: Link<T>) {
         self.stop_idling(link);
-        self.strike(link);
+        self.remove_from_index(link);
         self.all.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
@@ -241,8 +241,8 @@ impl<T: Entry> Level<T> {
 
     /// What making an entry of such texts and widths now may take from the budget, in
     /// bytes, where at most four entries are made that may share a class of the heap.
-    pub fn wanted_bytes(&self, memory: &Memory, texts: (&[u8], &[u8]), codes: Codes) -> usize {
-        let blob = Contents::blob_bytes(texts, T::CODES.or(codes));
+    pub fn wanted_bytes(&self, memory: &Memory, texts: (&[u8], &[u8]), widths: Widths) -> usize {
+        let blob = Contents::blob_bytes(texts, T::WIDTHS.or(widths));
         self.arena.wanted_bytes() + memory.heap.wanted_bytes(blob, 4)
     }
 
@@ -306,7 +306,7 @@ impl<T: Parent> Level<T> {
     }
 
     /// Holds an entry once more.
-    pub fn hold(&mut self, link: Link<T>) {
+    pub fn pin(&mut self, link: Link<T>) {
         let connected = self.arena[link].connected_mut();
         *connected += 1;
         if *connected == 1 {
@@ -315,7 +315,7 @@ impl<T: Parent> Level<T> {
     }
 
     /// Ends one hold on an entry.
-    pub fn let_go(&mut self, link: Link<T>, now: Now) {
+    pub fn unpin(&mut self, link: Link<T>, now: Now) {
         let connected = self.arena[link].connected_mut();
         *connected -= 1;
         if *connected == 0 {

@@ -2,24 +2,24 @@
 //!
 //! [`Store::export`] hands out everything that another process needs to go on as
 //! if there had been no end: entries, what they counted, the bases of what comes
-//! next, ages, order. [`Restoring`](super::Restoring) makes a store of it again.
+//! next, ages, order. [`Restoring`](crate::store::Restoring) makes a store of it again.
 //!
 //! The order is that of importance, so that who has less room can stop anywhere:
 //! the totals; connected sessions, the one of the latest record first; then idle
-//! entries of all levels, the one first that [`evict`](super::evict) would free
+//! entries of all levels, the one first that [`evict`](crate::store::update::evict) would free
 //! last. Ahead of each entry come those above it that did not come yet. An entry is
 //! known by how many of its level came before it. Each entry carries its place in
 //! the lists whose order is another.
 //!
 //! Must not: change anything, or know what becomes of the values.
 
-use super::arena::Link;
-use super::deferred::Defers;
-use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Session, User};
-use super::level::{key, rest, Level};
-use super::memory::Memory;
-use super::row::address;
-use super::{Counters, Now, Store, WallTime};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Node, Session, User};
+use crate::store::entries::level::{key, rest, Level};
+use crate::store::mem::arena::Link;
+use crate::store::mem::shared::Memory;
+use crate::store::row::address;
+use crate::store::update::deferral::Defers;
+use crate::store::{Counters, Now, Store, WallTime};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -42,7 +42,7 @@ pub struct Origin {
     /// When the entry was made, in seconds since 1970.
     pub created_secs: u32,
     /// Whether sessions that are connected hold it.
-    pub is_held: bool,
+    pub is_pinned: bool,
     /// What sessions counted and it has not added yet: its counters have it in
     /// version 1.
     pub pending: Counters,
@@ -182,7 +182,7 @@ pub enum Saved<'a> {
 }
 
 /// A kind of entries, as it is written and read.
-pub(super) trait Kind: Entry {
+pub(crate) trait Kind: Entry {
     /// Whether that list has the newest first.
     const NEWEST_FIRST: bool;
     /// Their level.
@@ -190,11 +190,11 @@ pub(super) trait Kind: Entry {
     /// The same, to be changed, and what levels share.
     fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
     /// Whether something forbids freeing one.
-    fn is_held(&self) -> bool;
+    fn is_pinned(&self) -> bool;
 }
 
 macro_rules! kinds {
-    ($($name:ident $level:ident $newest_first:literal $is_held:expr;)*) => {$(
+    ($($name:ident $level:ident $newest_first:literal $is_pinned:expr;)*) => {$(
         impl Kind for $name {
             const NEWEST_FIRST: bool = $newest_first;
             fn level(store: &Store) -> &Level<Self> {
@@ -203,9 +203,9 @@ macro_rules! kinds {
             fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
                 (&mut store.$level, &mut store.memory)
             }
-            fn is_held(&self) -> bool {
-                let is_held: fn(&$name) -> bool = $is_held;
-                is_held(self)
+            fn is_pinned(&self) -> bool {
+                let is_pinned: fn(&$name) -> bool = $is_pinned;
+                is_pinned(self)
             }
         }
     )*};
@@ -220,7 +220,7 @@ kinds! {
 }
 
 /// The entries of a level, oldest first.
-pub(super) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+pub(crate) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
     let first = match T::NEWEST_FIRST {
         true => level.all.tail,
         false => level.all.head,
@@ -428,7 +428,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
     ) -> Basis {
         let basis = self.basis(outgoing, link, entry);
         Basis {
-            age_secs: if entry.is_held() { 0 } else { basis.age_secs },
+            age_secs: if entry.is_pinned() { 0 } else { basis.age_secs },
             last_update: self.store.last_update(entry),
             ..basis
         }
@@ -438,7 +438,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
     fn origin<P: Defers + Kind>(&self, created_secs: u32, entry: &P) -> Origin {
         Origin {
             created_secs,
-            is_held: entry.is_held(),
+            is_pinned: entry.is_pinned(),
             pending: self.store.pending(entry).counters(),
         }
     }

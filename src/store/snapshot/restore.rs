@@ -17,17 +17,19 @@
 //! Must not: believe a value. Whatever is not what an export could have written
 //! ends the restoring; nothing of it is used then.
 
-use super::arena::{Arena, Link};
-use super::contents::MAX_TEXT_BYTES;
-use super::deferred::{chain, enchain, Defers, MOST};
-use super::entry::{Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User};
-use super::index::Chain;
-use super::lanes::{Difference, Lanes};
-use super::level::{key, Level};
-use super::list::{HookOf, List};
-use super::making::{domain_of, Octets};
-use super::state::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
-use super::{Counters, Full, Limits, Now, Store, WallTime};
+use crate::store::counters::{Difference, Lanes};
+use crate::store::entries::contents::MAX_TEXT_BYTES;
+use crate::store::entries::entry::{
+    Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User,
+};
+use crate::store::entries::level::{key, Level};
+use crate::store::entries::lifecycle::{domain_of, Octets};
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::index::Chain;
+use crate::store::mem::list::{HookOf, List};
+use crate::store::snapshot::save::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
+use crate::store::update::deferral::{chain, enchain, Defers, MOST};
+use crate::store::{Counters, Full, Limits, Now, Store, WallTime};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -125,7 +127,7 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
             arena.renew(link);
         }
         for link in self.by_age(arena, newest_first) {
-            if !arena[link].is_held() {
+            if !arena[link].is_pinned() {
                 place_last(idle, arena, link, |entry| &mut entry.common_mut().in_age);
             }
         }
@@ -134,7 +136,7 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
 
 impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
     /// Puts a new entry where it belongs, and notes it.
-    fn enlist(
+    fn link(
         &mut self,
         store: &mut Store,
         made: Option<Link<T>>,
@@ -144,7 +146,7 @@ impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
         let (level, memory) = T::level_mut(store);
         if let Some(link) = made {
             let hash = memory.hash(key(&memory.heap, &level.arena[link]));
-            level.enlist(&mut memory.budget, link, hash, touched);
+            level.link(&mut memory.budget, link, hash, touched);
         }
         self.push(made, places);
     }
@@ -223,7 +225,9 @@ fn link_ids(store: &mut Store) {
             None => {
                 let hash = id.1;
                 store.sessions.arena[link].set(Flag::Indexed, true);
-                store.sessions.enter(&mut store.memory.budget, link, hash);
+                store
+                    .sessions
+                    .add_to_index(&mut store.memory.budget, link, hash);
             }
         }
     }
@@ -435,7 +439,7 @@ impl Restoring {
             }
         }
         for link in self.sessions.by_age(arena, newest_first) {
-            if arena[link].is_held() {
+            if arena[link].is_pinned() {
                 let connected = &mut store.connected;
                 place_last(connected, arena, link, |session| &mut session.common.in_age);
             }
@@ -509,7 +513,7 @@ impl Restoring {
 
     /// A domain.
     fn take_domain(&mut self, name: &[u8], origin: Origin, basis: &Basis) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_held, (name, b""))?;
+        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
@@ -520,7 +524,7 @@ impl Restoring {
         });
         let places = [basis.place];
         self.pending_by_domain.insert(made, &origin.pending);
-        self.domains.enlist(&mut self.store, made, touched, places);
+        self.domains.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
@@ -528,7 +532,7 @@ impl Restoring {
     fn take_ip(&mut self, ip: IpAddr, origin: Origin, basis: &Basis) -> Result<(), Unsound> {
         let octets = Octets::of(ip);
         let octets = octets.as_slice();
-        let touched = self.touched(basis, origin.is_held, (octets, b""))?;
+        let touched = self.touched(basis, origin.is_pinned, (octets, b""))?;
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
@@ -539,7 +543,7 @@ impl Restoring {
         });
         let places = [basis.place];
         self.pending_by_ip.insert(made, &origin.pending);
-        self.ips.enlist(&mut self.store, made, touched, places);
+        self.ips.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
@@ -551,7 +555,7 @@ impl Restoring {
         origin: Origin,
         basis: &Basis,
     ) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_held, (name, b""))?;
+        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
         let domain = self.domains.find(domain)?;
         if self.store.find_user(name).is_some() {
             return Err(Unsound);
@@ -574,7 +578,7 @@ impl Restoring {
         });
         let store = &mut self.store;
         self.pending_by_user.insert(made, &origin.pending);
-        self.users.enlist(store, made, touched, places);
+        self.users.link(store, made, touched, places);
         if let Some(link) = made {
             let users = &mut store.domains.arena[domain].users;
             users.push_front(&mut store.users.arena, link, |user| &mut user.in_domain);
@@ -635,7 +639,7 @@ impl Restoring {
             session
         });
         if let Some(link) = made {
-            self.enter_session(link, touched);
+            self.insert_session(link, touched);
             self.defer(link, pending);
         }
         self.sessions.push(made, places);
@@ -643,7 +647,7 @@ impl Restoring {
     }
 
     /// Puts a session where its flags say.
-    fn enter_session(&mut self, link: Link<Session>, touched: Now) {
+    fn insert_session(&mut self, link: Link<Session>, touched: Now) {
         let store = &mut self.store;
         let arena = &mut store.sessions.arena;
         let session = arena[link];
@@ -651,7 +655,9 @@ impl Restoring {
         all.push_front(arena, link, |session| &mut session.common.in_level);
         if session.has(Flag::Indexed) {
             let hash = store.memory.hash(key(&store.memory.heap, &session));
-            store.sessions.enter(&mut store.memory.budget, link, hash);
+            store
+                .sessions
+                .add_to_index(&mut store.memory.budget, link, hash);
         }
         store.join_parents(link);
         if !session.has(Flag::Connected) {
@@ -661,10 +667,10 @@ impl Restoring {
         let arena = &mut store.sessions.arena;
         let connected = &mut store.connected;
         connected.push_back(arena, link, |session| &mut session.common.in_age);
-        store.users.hold(session.user);
-        store.domains.hold(store.users.arena[session.user].domain);
+        store.users.pin(session.user);
+        store.domains.pin(store.users.arena[session.user].domain);
         if let Some(ip) = session.ip {
-            store.ips.hold(ip);
+            store.ips.pin(ip);
         }
         store.global.connected += 1;
     }
@@ -723,7 +729,7 @@ impl Restoring {
             }
         });
         if let Some(link) = made {
-            self.store.enter_command(link, touched);
+            self.store.insert_command(link, touched);
         }
         self.commands.push(made, places);
         Ok(())

@@ -6,12 +6,14 @@
 //!
 //! Invariants: no lane is larger than [`MAX_SUM`], so the sum of two never wraps.
 //!
-//! Must not: know how entries keep them; that is for [`packed`](super::packed).
+//! Must not: know how entries keep them; that is for [`packed`].
+
+pub(crate) mod packed;
 
 use crate::stats::{Report, Stats, FIELD_COUNT, MAIL_FIELDS};
 
 /// The statistics fields in column order, then num_cmds and num_logins.
-pub const LANES: usize = FIELD_COUNT + 2;
+pub const COUNTERS: usize = FIELD_COUNT + 2;
 
 /// The lane of num_cmds.
 pub const NUM_CMDS: usize = FIELD_COUNT;
@@ -67,7 +69,7 @@ pub enum Difference<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lanes {
     /// The values.
-    values: [u64; LANES],
+    values: [u64; COUNTERS],
 }
 
 impl Lanes {
@@ -76,7 +78,7 @@ impl Lanes {
         let mut lanes = Lanes::of_stats(&counters.stats);
         lanes.values[NUM_CMDS] = counters.num_cmds;
         lanes.values[NUM_LOGINS] = counters.num_logins;
-        lanes.stop_at_the_largest();
+        lanes.saturate();
         lanes
     }
 
@@ -109,13 +111,13 @@ impl Lanes {
 
     /// All lanes.
     #[inline(always)]
-    pub fn values(&self) -> &[u64; LANES] {
+    pub fn values(&self) -> &[u64; COUNTERS] {
         &self.values
     }
 
     /// All lanes, to be changed.
     #[inline(always)]
-    pub fn values_mut(&mut self) -> &mut [u64; LANES] {
+    pub fn values_mut(&mut self) -> &mut [u64; COUNTERS] {
         &mut self.values
     }
 
@@ -128,7 +130,7 @@ impl Lanes {
             sums |= *sum;
         }
         if sums > MAX_SUM {
-            self.stop_at_the_largest();
+            self.saturate();
         }
     }
 
@@ -148,7 +150,7 @@ impl Lanes {
     /// Makes larger values the largest.
     #[cold]
     #[inline(never)]
-    fn stop_at_the_largest(&mut self) {
+    fn saturate(&mut self) {
         for value in &mut self.values {
             *value = (*value).min(MAX_SUM);
         }

@@ -10,11 +10,11 @@
 //!
 //! Must not: outlive the entry; who releases one frees its contents.
 
-use super::budget::{Full, Purpose};
-use super::heap::{Blob, Heap, MAX_BLOB_BYTES};
-use super::lanes::{Difference, Lanes};
-use super::memory::Memory;
-use super::packed::{self, Codes, MAX_PACKED_BYTES};
+use crate::store::counters::packed::{self, Widths, MAX_PACKED_BYTES};
+use crate::store::counters::{Difference, Lanes};
+use crate::store::mem::budget::{Full, Purpose};
+use crate::store::mem::heap::{Blob, Heap, MAX_BLOB_BYTES};
+use crate::store::mem::shared::Memory;
 use crate::sys::bytes::prefetch;
 
 /// The most bytes of both texts. The wire takes no longer line.
@@ -58,17 +58,17 @@ impl Contents {
     pub fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
-        (counters, codes): (&Lanes, Codes),
+        (counters, widths): (&Lanes, Widths),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
         assert!(length <= MAX_TEXT_BYTES, "long texts are refused before");
-        let bytes = length + codes.packed_bytes();
+        let bytes = length + widths.packed_bytes();
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
         let blob = heap.take(bytes, budget, Purpose::Create)?;
         let (text, packed) = heap.bytes_mut(blob).split_at_mut(length);
         text[..key.len()].copy_from_slice(key);
         text[key.len()..].copy_from_slice(rest);
-        packed::pack(counters, codes, packed);
+        packed::pack(counters, widths, packed);
         Ok(Contents {
             blob,
             key_len: key.len() as u16,
@@ -77,8 +77,8 @@ impl Contents {
     }
 
     /// What contents of such texts and widths take from the heap, in bytes.
-    pub fn blob_bytes((key, rest): (&[u8], &[u8]), codes: Codes) -> usize {
-        key.len() + rest.len() + codes.packed_bytes()
+    pub fn blob_bytes((key, rest): (&[u8], &[u8]), widths: Widths) -> usize {
+        key.len() + rest.len() + widths.packed_bytes()
     }
 
     /// Moves them to a fuller page if they lie in a sparse one. True if they moved.
@@ -159,7 +159,7 @@ impl Contents {
             return Ok(());
         }
         let counters = self.lanes(&memory.heap);
-        self.store(memory, (&counters, Codes::PLAIN), Purpose::Create)
+        self.store(memory, (&counters, Widths::PLAIN), Purpose::Create)
     }
 
     /// Sets counters that have outgrown the widths they had, as narrow as can be.
@@ -168,8 +168,8 @@ impl Contents {
     /// [`Full`] when there is no room; then the old stand.
     #[inline(never)]
     fn widen(&mut self, memory: &mut Memory, counters: &Lanes) -> Result<(), Full> {
-        let codes = Codes::narrowest(counters);
-        self.store(memory, (counters, codes), Purpose::Grow)
+        let widths = Widths::narrowest(counters);
+        self.store(memory, (counters, widths), Purpose::Grow)
     }
 
     /// Sets the counters in widths that are enough, where they are, or with the texts
@@ -180,16 +180,16 @@ impl Contents {
     fn store(
         &mut self,
         memory: &mut Memory,
-        (counters, codes): (&Lanes, Codes),
+        (counters, widths): (&Lanes, Widths),
         purpose: Purpose,
     ) -> Result<(), Full> {
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
         let text_bytes = self.text_bytes();
-        let bytes = text_bytes + codes.packed_bytes();
+        let bytes = text_bytes + widths.packed_bytes();
         if bytes > heap.bytes(self.blob).len() {
             heap.grow(&mut self.blob, text_bytes, bytes, budget, purpose)?;
         }
-        packed::pack(counters, codes, self.packed_mut(heap));
+        packed::pack(counters, widths, self.packed_mut(heap));
         Ok(())
     }
 
@@ -199,8 +199,8 @@ impl Contents {
     /// [`Full`] when there is no room; then the old stand.
     pub fn rename(&mut self, memory: &mut Memory, texts: (&[u8], &[u8])) -> Result<(), Full> {
         let packed = self.packed(&memory.heap);
-        let (counters, codes) = (packed::unpack(packed), Codes::of_packed(packed));
-        let new = Contents::new(memory, texts, (&counters, codes))?;
+        let (counters, widths) = (packed::unpack(packed), Widths::of_packed(packed));
+        let new = Contents::new(memory, texts, (&counters, widths))?;
         std::mem::replace(self, new).free(memory);
         Ok(())
     }
@@ -230,9 +230,9 @@ impl Contents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::budget::Budget;
-    use crate::store::hash;
-    use crate::store::lanes::Counters;
+    use crate::store::counters::Counters;
+    use crate::store::mem::budget::Budget;
+    use crate::store::mem::hash;
     use crate::store::testing::{some_counters, Random};
 
     /// Memory with so much room.
@@ -316,8 +316,8 @@ mod tests {
                     done
                 }
                 _ => {
-                    let codes = Codes::narrowest(&counters);
-                    Contents::new(&mut memory, both, (&counters, codes)).map(|contents| {
+                    let widths = Widths::narrowest(&counters);
+                    Contents::new(&mut memory, both, (&counters, widths)).map(|contents| {
                         all.push(Both {
                             contents,
                             texts,
@@ -349,10 +349,10 @@ mod tests {
     fn the_longest_texts_fit_with_the_widest_counters() {
         let mut memory = memory(1 << 20);
         let text = [b'x'; MAX_TEXT_BYTES + 1];
-        let zero = (&Lanes::default(), Codes::NONE);
+        let zero = (&Lanes::default(), Widths::NONE);
         let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
         let mut widest = Lanes::of(&Counters::default());
-        widest.values_mut().fill(crate::store::lanes::MAX_SUM);
+        widest.values_mut().fill(crate::store::counters::MAX_SUM);
         contents.set(&mut memory, &widest).unwrap();
         assert_eq!(contents.lanes(&memory.heap), widest);
         assert_eq!(contents.rest(&memory.heap), &text[2..]);

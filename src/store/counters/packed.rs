@@ -7,14 +7,14 @@
 //! widest to 210.
 //!
 //! What changes with nearly every record, the counters of a large domain, lies there
-//! plainly ([`Codes::PLAIN`]), a word for each lane in their order: then an addition is one
+//! plainly ([`Widths::PLAIN`]), a word for each lane in their order: then an addition is one
 //! loop over words, where otherwise all is unpacked, added and packed again. An event
 //! is counted where it lies, however it is packed.
 //!
 //! Must not: know where the bytes are kept.
 
-use super::lanes::{Difference, Event, Lanes, LANES, MAX_SUM, NUM_CMDS, NUM_LOGINS};
 use crate::stats::{place, Report};
+use crate::store::counters::{Difference, Event, Lanes, COUNTERS, MAX_SUM, NUM_CMDS, NUM_LOGINS};
 
 /// The lanes of amounts: microseconds and bytes.
 const AMOUNTS: [usize; 8] = [
@@ -65,7 +65,7 @@ const GROUPS: [usize; 4] = [AMOUNTS.len(), EVENTS.len(), MAIL.len(), AUTH.len()]
 const CODE_BYTES: usize = 2;
 
 /// Room for any packed counters.
-pub const MAX_PACKED_BYTES: usize = CODE_BYTES + LANES * 8;
+pub const MAX_PACKED_BYTES: usize = CODE_BYTES + COUNTERS * 8;
 
 /// The width of a group's counters in bytes, by code.
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 8];
@@ -83,38 +83,38 @@ const MASKS: [u64; 8] = {
 
 /// The groups' width codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Codes(u16);
+pub struct Widths(u16);
 
-impl Codes {
+impl Widths {
     /// Eight bytes for each counter, in the order of lanes.
-    pub const PLAIN: Codes = Codes(0o7777);
+    pub const PLAIN: Widths = Widths(0o7777);
 
     /// Nothing but zeros.
-    pub const NONE: Codes = Codes::of([0; 4]);
+    pub const NONE: Widths = Widths::of([0; 4]);
 
     /// A few commands and logins, well or failed: 16 bytes, one slot's size, which is
     /// what it takes without the failed ones as well.
-    pub const EVENTS: Codes = Codes::of([0, 1, 0, 1]);
+    pub const EVENTS: Widths = Widths::of([0, 1, 0, 1]);
 
     /// What most sessions come to: some megabytes and seconds.
-    pub const SESSION: Codes = Codes::of([3, 2, 1, 0]);
+    pub const SESSION: Widths = Widths::of([3, 2, 1, 0]);
 
     /// Of groups of these widths, in bytes; at most four.
-    const fn of([amounts, events, mail, auth]: [u16; 4]) -> Codes {
-        Codes(amounts | events << 3 | mail << 6 | auth << 9)
+    const fn of([amounts, events, mail, auth]: [u16; 4]) -> Widths {
+        Widths(amounts | events << 3 | mail << 6 | auth << 9)
     }
 
     /// Of each group the wider one.
-    pub fn or(self, other: Codes) -> Codes {
+    pub fn or(self, other: Widths) -> Widths {
         let group = |group: usize| (self.0 & 7 << (3 * group)).max(other.0 & 7 << (3 * group));
-        Codes(group(0) | group(1) | group(2) | group(3))
+        Widths(group(0) | group(1) | group(2) | group(3))
     }
 
     /// The narrowest for these values.
-    pub fn narrowest(lanes: &Lanes) -> Codes {
-        const CODES: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
-        let code = |bits: u64| CODES[8 - bits.leading_zeros() as usize / 8];
-        Codes(
+    pub fn narrowest(lanes: &Lanes) -> Widths {
+        const WIDTHS: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
+        let code = |bits: u64| WIDTHS[8 - bits.leading_zeros() as usize / 8];
+        Widths(
             code(bits(lanes, AMOUNTS))
                 | code(bits(lanes, EVENTS)) << 3
                 | code(bits(lanes, MAIL)) << 6
@@ -124,7 +124,7 @@ impl Codes {
 
     /// What counters of these widths take in bytes.
     pub fn packed_bytes(self) -> usize {
-        if self == Codes::PLAIN {
+        if self == Widths::PLAIN {
             return MAX_PACKED_BYTES;
         }
         let groups = GROUPS.iter().enumerate();
@@ -135,15 +135,15 @@ impl Codes {
     }
 
     /// Those of packed counters.
-    pub fn of_packed(packed: &[u8]) -> Codes {
-        Codes::split(packed).map_or(Codes::NONE, |(codes, _)| codes)
+    pub fn of_packed(packed: &[u8]) -> Widths {
+        Widths::split(packed).map_or(Widths::NONE, |(widths, _)| widths)
     }
 
     /// Those in front of packed counters, and what is behind them.
     #[inline(always)]
-    fn split(packed: &[u8]) -> Option<(Codes, &[u8])> {
-        let (codes, rest) = packed.split_first_chunk::<CODE_BYTES>()?;
-        Some((Codes(u16::from_le_bytes(*codes)), rest))
+    fn split(packed: &[u8]) -> Option<(Widths, &[u8])> {
+        let (widths, rest) = packed.split_first_chunk::<CODE_BYTES>()?;
+        Some((Widths(u16::from_le_bytes(*widths)), rest))
     }
 
     /// A group's code.
@@ -264,38 +264,38 @@ pub fn unpack(packed: &[u8]) -> Lanes {
 /// wait for all of them.
 #[inline(never)]
 fn unpack_to(packed: &[u8], lanes: &mut Lanes) {
-    let Some((codes, groups)) = Codes::split(packed) else {
+    let Some((widths, groups)) = Widths::split(packed) else {
         return;
     };
-    if codes == Codes::PLAIN {
+    if widths == Widths::PLAIN {
         let words = packed[CODE_BYTES..].chunks_exact(8);
         for (value, bytes) in lanes.values_mut().iter_mut().zip(words) {
             *value = word(bytes);
         }
     } else {
-        let packed = read_group(codes.code(0), groups, lanes, AMOUNTS);
-        let packed = read_group(codes.code(1), packed, lanes, EVENTS);
-        let packed = read_group(codes.code(2), packed, lanes, MAIL);
-        read_group(codes.code(3), packed, lanes, AUTH);
+        let packed = read_group(widths.code(0), groups, lanes, AMOUNTS);
+        let packed = read_group(widths.code(1), packed, lanes, EVENTS);
+        let packed = read_group(widths.code(2), packed, lanes, MAIL);
+        read_group(widths.code(3), packed, lanes, AUTH);
     }
 }
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
 #[inline]
-pub fn pack(lanes: &Lanes, codes: Codes, packed: &mut [u8]) {
-    let head = codes.0.to_le_bytes();
+pub fn pack(lanes: &Lanes, widths: Widths, packed: &mut [u8]) {
+    let head = widths.0.to_le_bytes();
     packed[..CODE_BYTES].copy_from_slice(&head);
-    if codes == Codes::PLAIN {
+    if widths == Widths::PLAIN {
         let words = packed[CODE_BYTES..].chunks_exact_mut(8);
         for (value, bytes) in lanes.values().iter().zip(words) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
     } else {
         let groups = &mut packed[CODE_BYTES..];
-        let packed = write_group(codes.code(0), groups, lanes, AMOUNTS);
-        let packed = write_group(codes.code(1), packed, lanes, EVENTS);
-        let packed = write_group(codes.code(2), packed, lanes, MAIL);
-        write_group(codes.code(3), packed, lanes, AUTH);
+        let packed = write_group(widths.code(0), groups, lanes, AMOUNTS);
+        let packed = write_group(widths.code(1), packed, lanes, EVENTS);
+        let packed = write_group(widths.code(2), packed, lanes, MAIL);
+        write_group(widths.code(3), packed, lanes, AUTH);
     }
 }
 
@@ -304,15 +304,15 @@ pub fn pack(lanes: &Lanes, codes: Codes, packed: &mut [u8]) {
 #[inline]
 #[must_use]
 pub fn replace(packed: &mut [u8], lanes: &Lanes) -> bool {
-    let Some((codes, _)) = Codes::split(packed) else {
+    let Some((widths, _)) = Widths::split(packed) else {
         return false;
     };
-    let surplus = (bits(lanes, AMOUNTS) & !codes.mask(0))
-        | (bits(lanes, EVENTS) & !codes.mask(1))
-        | (bits(lanes, MAIL) & !codes.mask(2))
-        | (bits(lanes, AUTH) & !codes.mask(3));
+    let surplus = (bits(lanes, AMOUNTS) & !widths.mask(0))
+        | (bits(lanes, EVENTS) & !widths.mask(1))
+        | (bits(lanes, MAIL) & !widths.mask(2))
+        | (bits(lanes, AUTH) & !widths.mask(3));
     if surplus == 0 {
-        pack(lanes, codes, packed);
+        pack(lanes, widths, packed);
     }
     surplus == 0
 }
@@ -332,11 +332,11 @@ pub enum Step {
 #[inline]
 #[must_use]
 pub fn step(packed: &mut [u8], report: &Report, total: &mut Lanes, difference: &mut Lanes) -> Step {
-    let Some((codes, _)) = Codes::split(packed) else {
+    let Some((widths, _)) = Widths::split(packed) else {
         return Step::Refused;
     };
     // No 32-bit counter can have wrapped where none has more than 32 bits.
-    if codes.width(1) > 4 || codes.width(2) > 4 {
+    if widths.width(1) > 4 || widths.width(2) > 4 {
         return Step::Refused;
     }
     unpack_to(packed, total);
@@ -351,14 +351,14 @@ pub fn step(packed: &mut [u8], report: &Report, total: &mut Lanes, difference: &
 
 /// Whether counters lie there plainly.
 pub fn is_plain(packed: &[u8]) -> bool {
-    Codes::split(packed).is_some_and(|(codes, _)| codes == Codes::PLAIN)
+    Widths::split(packed).is_some_and(|(widths, _)| widths == Widths::PLAIN)
 }
 
 /// The counters of a slot where they lie plainly.
 #[inline(always)]
-fn plain(packed: &mut [u8]) -> Option<&mut [u8; LANES * 8]> {
+fn plain(packed: &mut [u8]) -> Option<&mut [u8; COUNTERS * 8]> {
     let (head, words) = packed.split_first_chunk_mut::<CODE_BYTES>()?;
-    let is_plain = head[..CODE_BYTES] == Codes::PLAIN.0.to_le_bytes();
+    let is_plain = head[..CODE_BYTES] == Widths::PLAIN.0.to_le_bytes();
     words.first_chunk_mut().filter(|_| is_plain)
 }
 
@@ -396,8 +396,8 @@ pub fn count(packed: &mut [u8], difference: Difference) -> Option<Lanes> {
 
 /// Adds to counters that lie there plainly.
 #[inline(always)]
-fn add_plainly(words: &mut [u8; LANES * 8], lanes: &Lanes) {
-    let mut sums = [0; LANES];
+fn add_plainly(words: &mut [u8; COUNTERS * 8], lanes: &Lanes) {
+    let mut sums = [0; COUNTERS];
     let mut bits = 0;
     for ((sum, bytes), value) in sums
         .iter_mut()
@@ -412,7 +412,7 @@ fn add_plainly(words: &mut [u8; LANES * 8], lanes: &Lanes) {
         bytes.copy_from_slice(&sum.to_le_bytes());
     }
     if bits > MAX_SUM {
-        stop_at_the_largest(words);
+        saturate(words);
     }
 }
 
@@ -427,7 +427,7 @@ fn word(bytes: &[u8]) -> u64 {
 /// Makes larger values the largest.
 #[cold]
 #[inline(never)]
-fn stop_at_the_largest(words: &mut [u8; LANES * 8]) {
+fn saturate(words: &mut [u8; COUNTERS * 8]) {
     for bytes in words.chunks_exact_mut(8) {
         bytes.copy_from_slice(&word(bytes).min(MAX_SUM).to_le_bytes());
     }
@@ -453,31 +453,31 @@ fn count_one(counter: &mut [u8]) -> bool {
 /// Adds one to the counter of an event, packed with the widths it has.
 #[inline]
 fn count_one_packed(packed: &mut [u8], event: Event) -> bool {
-    let Some((codes, _)) = Codes::split(packed) else {
+    let Some((widths, _)) = Widths::split(packed) else {
         return false;
     };
-    let width = codes.width(1);
+    let width = widths.width(1);
     let index = match event {
         Event::Command => 0,
         Event::Login => 1,
     };
-    let begin = CODE_BYTES + AMOUNTS.len() * codes.width(0) + index * width;
+    let begin = CODE_BYTES + AMOUNTS.len() * widths.width(0) + index * width;
     count_one(&mut packed[begin..][..width])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::lanes::Counters;
+    use crate::store::counters::Counters;
     use crate::store::testing::{some_counters, Random};
 
     /// Counters packed as narrow as can be, behind them `slack` bytes more.
     fn packed(counters: &Counters, slack: usize) -> Vec<u8> {
         let lanes = Lanes::of(counters);
-        let codes = Codes::narrowest(&lanes);
-        let mut bytes = vec![0x55; codes.packed_bytes() + slack];
-        pack(&lanes, codes, &mut bytes);
-        assert!(bytes[codes.packed_bytes()..]
+        let widths = Widths::narrowest(&lanes);
+        let mut bytes = vec![0x55; widths.packed_bytes() + slack];
+        pack(&lanes, widths, &mut bytes);
+        assert!(bytes[widths.packed_bytes()..]
             .iter()
             .all(|&byte| byte == 0x55));
         bytes
@@ -487,7 +487,7 @@ mod tests {
     fn every_lane_is_in_one_group() {
         let mut lanes = [&AMOUNTS[..], &EVENTS, &MAIL, &AUTH].concat();
         lanes.sort();
-        assert_eq!(lanes, (0..LANES).collect::<Vec<_>>());
+        assert_eq!(lanes, (0..COUNTERS).collect::<Vec<_>>());
         assert_eq!(EVENTS[..2], [Event::Command.lane(), Event::Login.lane()]);
     }
 
@@ -549,7 +549,7 @@ mod tests {
             let mut bytes = packed(&before, 3);
             if round % 2 == 0 {
                 bytes = vec![0x55; MAX_PACKED_BYTES + 3];
-                pack(&Lanes::of(&before), Codes::PLAIN, &mut bytes);
+                pack(&Lanes::of(&before), Widths::PLAIN, &mut bytes);
             }
             let mut expected = Lanes::of(&before);
             expected.count(difference);

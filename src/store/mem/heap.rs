@@ -7,8 +7,8 @@
 //!
 //! Must not: outlive or share blobs; each has one owner, who frees it.
 
-use super::budget::{Budget, Full, Purpose};
-use super::slab::{Slab, SlabBytes};
+use crate::store::mem::budget::{Budget, Full, Purpose};
+use crate::store::mem::slab::{Slab, SlabBytes};
 
 /// The unit of slots in bytes.
 const GRANULE_BYTES: usize = 8;

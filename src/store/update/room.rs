@@ -3,7 +3,7 @@
 //! While a record is applied, it holds links; so entries move only here, before it
 //! does. A record that may make entries is measured by what its slots and blobs can
 //! take from the budget at most; until that fits, sparse pages are emptied
-//! ([`compact`](super::compact)) or entries freed ([`evict`](super::evict)). Both are
+//! ([`compact`](crate::store::update::compact)) or entries freed ([`evict`](crate::store::update::evict)). Both are
 //! bounded for each record, by [`MAX_COMPACTION`] and [`MAX_EVICTIONS`].
 //!
 //! What was not foreseen, above all counters that outgrow their blobs, still makes room
@@ -15,13 +15,13 @@
 //! more they are. So holes take at most a sixteenth of the limit, and what one page of
 //! each kind of slot makes unavoidable.
 
-use super::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
-use super::entry::{Entry, Flag, Now};
-use super::lanes::Lanes;
-use super::level::Level;
-use super::making::{domain_of, Octets};
-use super::packed::Codes;
-use super::{page_bytes, Hint, Record, Store};
+use crate::store::counters::packed::Widths;
+use crate::store::counters::Lanes;
+use crate::store::entries::entry::{Entry, Flag, Now};
+use crate::store::entries::level::Level;
+use crate::store::entries::lifecycle::{domain_of, Octets};
+use crate::store::mem::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
+use crate::store::{page_bytes, Hint, Record, Store};
 use std::net::IpAddr;
 
 /// The most entries that are freed for one record beforehand. Enough to empty several of
@@ -71,7 +71,7 @@ impl Store {
     /// Tries, freeing one entry after the other, until it succeeds, or nothing is
     /// left to free, or [`MAX_MORE_EVICTIONS`] have been freed for it: then the next
     /// record goes on.
-    pub(super) fn with_room<T>(
+    pub(crate) fn with_room<T>(
         &mut self,
         now: Now,
         mut attempt: impl FnMut(&mut Store) -> Result<T, Full>,
@@ -88,7 +88,7 @@ impl Store {
 
     /// Makes room for what a record may need. No link found before is of use afterwards.
     #[inline(always)]
-    pub(super) fn make_room_for(&mut self, record: &Record, hint: Hint, now: Now) {
+    pub(crate) fn make_room_for(&mut self, record: &Record, hint: Hint, now: Now) {
         if !self.memory.budget.is_ample() {
             self.make_room(record, hint, now);
         }
@@ -100,15 +100,15 @@ impl Store {
     fn make_room(&mut self, record: &Record, hint: Hint, now: Now) {
         let (mut evictions, mut steps) = (0, 0);
         let limit_bytes = self.memory.budget.limit_bytes();
-        let codes = match record {
+        let widths = match record {
             Record::UpdateCommand { update, .. } => {
-                Codes::narrowest(&Lanes::of_stats(&update.report.stats))
+                Widths::narrowest(&Lanes::of_stats(&update.report.stats))
             }
-            _ => Codes::NONE,
+            _ => Widths::NONE,
         };
         let known = self.refresh_parents(record, hint, now);
         let has_room = |store: &Store| {
-            let wanted_bytes = store.wanted_bytes(record, hint, codes, known);
+            let wanted_bytes = store.wanted_bytes(record, hint, widths, known);
             store.memory.budget.has_room(wanted_bytes)
         };
         loop {
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// What the entries that a record may make can take from the budget, in bytes.
-    fn wanted_bytes(&self, record: &Record, hint: Hint, codes: Codes, known: Known) -> usize {
+    fn wanted_bytes(&self, record: &Record, hint: Hint, widths: Widths, known: Known) -> usize {
         match *record {
             Record::Connect {
                 session,
@@ -191,7 +191,7 @@ impl Store {
             }
             Record::UpdateCommand { update, .. } => match update.begins {
                 Some(texts) if !self.is_refused(record, hint) => {
-                    self.commands.wanted_bytes(&self.memory, texts, codes)
+                    self.commands.wanted_bytes(&self.memory, texts, widths)
                 }
                 _ => 0,
             },
@@ -214,7 +214,7 @@ impl Store {
 
     /// The same of an entry that has counted nothing.
     fn wanted_by<T: Entry>(&self, level: &Level<T>, texts: (&[u8], &[u8])) -> usize {
-        level.wanted_bytes(&self.memory, texts, Codes::NONE)
+        level.wanted_bytes(&self.memory, texts, Widths::NONE)
     }
 
     /// The same of those of a user, its domain and an ip that are not known.

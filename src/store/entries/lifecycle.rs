@@ -4,17 +4,17 @@
 //! it out: each has one counterpart. While a record makes entries, those it has
 //! already are held like those of a connected session, so that making room for
 //! the next never frees them. Links stay what they are while a record is applied:
-//! entries move only before ([`room`](super::room)).
+//! entries move only before ([`room`](crate::store::update::room)).
 //!
-//! Must not: count anything; that is for [`apply`](super::apply).
+//! Must not: count anything; that is for [`apply`](crate::store::update::apply).
 
-use super::arena::{Arena, Link};
-use super::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
-use super::index::Chain;
-use super::lanes::Lanes;
-use super::list::{HookOf, List};
-use super::memory::Hashed;
-use super::{Hint, Note, Store};
+use crate::store::counters::Lanes;
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Node, Now, Session, User};
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::index::Chain;
+use crate::store::mem::list::{HookOf, List};
+use crate::store::mem::shared::Hashed;
+use crate::store::{Hint, Note, Store};
 use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -29,24 +29,24 @@ const MAX_NEWER: usize = 1024;
 
 /// The entries above a command or session, as far as there is room for them.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Parents {
+pub(crate) struct Parents {
     /// The user.
-    pub(super) user: Option<Link<User>>,
+    pub(crate) user: Option<Link<User>>,
     /// The user's domain.
-    pub(super) domain: Option<Link<Domain>>,
+    pub(crate) domain: Option<Link<Domain>>,
     /// The session's address.
-    pub(super) ip: Option<Link<Ip>>,
+    pub(crate) ip: Option<Link<Ip>>,
 }
 
 impl Parents {
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.user.is_none() && self.domain.is_none() && self.ip.is_none()
     }
 
     /// The entries above a session that add what a record of it says at once.
     #[inline(always)]
-    pub(super) fn not_deferring(session: &Session) -> Parents {
+    pub(crate) fn not_deferring(session: &Session) -> Parents {
         Parents {
             user: (!session.has(Flag::DeferredByUser)).then_some(session.user),
             domain: (!session.has(Flag::DeferredByDomain)).then_some(session.domain),
@@ -97,22 +97,22 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 
 impl Store {
     /// The newest session with that id.
-    pub(super) fn find_session(&self, id: &[u8]) -> Option<Link<Session>> {
+    pub(crate) fn find_session(&self, id: &[u8]) -> Option<Link<Session>> {
         self.sessions.find(&self.memory, self.memory.hashed(id))
     }
 
     /// The user with that name.
-    pub(super) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
+    pub(crate) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
         self.users.find(&self.memory, self.memory.hashed(name))
     }
 
     /// The domain with that name.
-    pub(super) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
+    pub(crate) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
         self.domains.find(&self.memory, self.memory.hashed(name))
     }
 
     /// The ip with that address.
-    pub(super) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
+    pub(crate) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
         let octets = Octets::of(ip);
         let hashed = self.memory.hashed(octets.as_slice());
         self.ips.find(&self.memory, hashed)
@@ -120,7 +120,7 @@ impl Store {
 
     /// The newest command of a session that has that number, if fewer than [`MAX_LATER`]
     /// have begun since.
-    pub(super) fn find_command(
+    pub(crate) fn find_command(
         &self,
         session: Link<Session>,
         number: NonZeroU32,
@@ -133,9 +133,9 @@ impl Store {
     }
 
     /// Finds or makes a user and its domain, and holds both.
-    pub(super) fn hold_user(&mut self, (name, hash): Hashed, now: Now) -> Parents {
+    pub(crate) fn find_or_create_user(&mut self, (name, hash): Hashed, now: Now) -> Parents {
         let mut parents = Parents {
-            domain: self.hold_domain(domain_of(name), now),
+            domain: self.find_or_create_domain(domain_of(name), now),
             ..Parents::default()
         };
         let Some(domain) = parents.domain else {
@@ -157,19 +157,19 @@ impl Store {
                     },
                 )
             })?;
-            self.users.enlist(&mut self.memory.budget, link, hash, now);
+            self.users.link(&mut self.memory.budget, link, hash, now);
             let users = &mut self.domains.arena[domain].users;
             users.push_front(&mut self.users.arena, link, |user| &mut user.in_domain);
             Some(link)
         });
         if let Some(user) = parents.user {
-            self.users.hold(user);
+            self.users.pin(user);
         }
         parents
     }
 
     /// Finds or makes a domain, and holds it.
-    fn hold_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
+    fn find_or_create_domain(&mut self, name: &[u8], now: Now) -> Option<Link<Domain>> {
         let hash = self.memory.hash(name);
         let found = self.domains.find(&self.memory, (name, hash));
         let link = found.or_else(|| {
@@ -186,16 +186,19 @@ impl Store {
                     },
                 )
             })?;
-            self.domains
-                .enlist(&mut self.memory.budget, link, hash, now);
+            self.domains.link(&mut self.memory.budget, link, hash, now);
             Some(link)
         })?;
-        self.domains.hold(link);
+        self.domains.pin(link);
         Some(link)
     }
 
     /// Finds or makes an ip, and holds it.
-    pub(super) fn hold_ip(&mut self, (octets, hash): Hashed, now: Now) -> Option<Link<Ip>> {
+    pub(crate) fn find_or_create_ip(
+        &mut self,
+        (octets, hash): Hashed,
+        now: Now,
+    ) -> Option<Link<Ip>> {
         let found = self.ips.find(&self.memory, (octets, hash));
         let link = found.or_else(|| {
             let link = self.with_room(now, |store| {
@@ -211,28 +214,28 @@ impl Store {
                     },
                 )
             })?;
-            self.ips.enlist(&mut self.memory.budget, link, hash, now);
+            self.ips.link(&mut self.memory.budget, link, hash, now);
             Some(link)
         })?;
-        self.ips.hold(link);
+        self.ips.pin(link);
         Some(link)
     }
 
     /// Ends one hold on each of the entries.
-    pub(super) fn let_go(&mut self, parents: Parents, now: Now) {
+    pub(crate) fn unpin(&mut self, parents: Parents, now: Now) {
         if let Some(user) = parents.user {
-            self.users.let_go(user, now);
+            self.users.unpin(user, now);
         }
         if let Some(domain) = parents.domain {
-            self.domains.let_go(domain, now);
+            self.domains.unpin(domain, now);
         }
         if let Some(ip) = parents.ip {
-            self.ips.let_go(ip, now);
+            self.ips.unpin(ip, now);
         }
     }
 
     /// The entries above a session.
-    pub(super) fn parents(&self, link: Link<Session>) -> Parents {
+    pub(crate) fn parents(&self, link: Link<Session>) -> Parents {
         let session = &self.sessions.arena[link];
         Parents {
             user: Some(session.user),
@@ -242,7 +245,7 @@ impl Store {
     }
 
     /// Makes a connected session below parents that are held for it.
-    pub(super) fn make_session(
+    pub(crate) fn create_session(
         &mut self,
         (id, hash, service): (&[u8], u32, &[u8]),
         parents: Parents,
@@ -272,13 +275,14 @@ impl Store {
             )
         })?;
         if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
-            self.sessions.strike(older);
+            self.sessions.remove_from_index(older);
             let arena = &mut self.sessions.arena;
             arena[older].set(Flag::Indexed, false);
             arena[older].common.chain = Chain::to(link);
             arena[link].older = Some(older);
         }
-        self.sessions.enter(&mut self.memory.budget, link, hash);
+        self.sessions
+            .add_to_index(&mut self.memory.budget, link, hash);
         let arena = &mut self.sessions.arena;
         self.sessions
             .all
@@ -292,7 +296,7 @@ impl Store {
     }
 
     /// Puts a session into the lists of its user and ip, by creation.
-    pub(super) fn join_parents(&mut self, link: Link<Session>) {
+    pub(crate) fn join_parents(&mut self, link: Link<Session>) {
         let arena = &mut self.sessions.arena;
         let Session { user, ip, .. } = arena[link];
         let sessions = &mut self.users.arena[user].sessions;
@@ -304,7 +308,7 @@ impl Store {
     }
 
     /// The connected session of that id, or a placeholder made for it.
-    pub(super) fn session_for_update(
+    pub(crate) fn session_for_update(
         &mut self,
         id: &[u8],
         hint: Hint,
@@ -316,13 +320,13 @@ impl Store {
                 false => Err(Note::Disconnected),
             };
         }
-        let parents = self.hold_user(self.memory.hashed(b""), now);
-        match self.make_session((id, hint.subject, b""), parents, now, |session| {
+        let parents = self.find_or_create_user(self.memory.hashed(b""), now);
+        match self.create_session((id, hint.subject, b""), parents, now, |session| {
             session.set(Flag::Placeholder, true)
         }) {
             Some(link) => Ok((link, Some(Note::Placeholder))),
             None => {
-                self.let_go(parents, now);
+                self.unpin(parents, now);
                 Err(Note::Untracked)
             }
         }
@@ -334,10 +338,11 @@ impl Store {
         let session = self.sessions.arena[link];
         let (newer, older) = (session.newer(), session.older);
         if session.has(Flag::Indexed) {
-            let hash = self.sessions.strike(link);
+            let hash = self.sessions.remove_from_index(link);
             if let Some(older) = older {
                 self.sessions.arena[older].set(Flag::Indexed, true);
-                self.sessions.enter(&mut self.memory.budget, older, hash);
+                self.sessions
+                    .add_to_index(&mut self.memory.budget, older, hash);
             }
             return;
         }
@@ -352,7 +357,7 @@ impl Store {
 
     /// Takes a session out of the lists of its user and ip, and moves the
     /// cursors on that stand there.
-    pub(super) fn leave_parents(&mut self, link: Link<Session>) {
+    pub(crate) fn leave_parents(&mut self, link: Link<Session>) {
         self.move_cursors_below_parents_on(link);
         let arena = &mut self.sessions.arena;
         let Session { user, ip, .. } = arena[link];
@@ -365,7 +370,7 @@ impl Store {
     }
 
     /// Makes a command of a connected session.
-    pub(super) fn make_command(
+    pub(crate) fn create_command(
         &mut self,
         session: Link<Session>,
         texts: (&[u8], &[u8]),
@@ -387,12 +392,12 @@ impl Store {
             .common
             .stamp
             .set(Flag::Done, is_done);
-        self.enter_command(link, now);
+        self.insert_command(link, now);
         Some(link)
     }
 
     /// Puts a new command behind all others.
-    pub(super) fn enter_command(&mut self, link: Link<Command>, now: Now) {
+    pub(crate) fn insert_command(&mut self, link: Link<Command>, now: Now) {
         let arena = &mut self.commands.arena;
         let session = arena[link].session;
         self.commands
@@ -407,21 +412,21 @@ impl Store {
     }
 
     /// Ends a session, and so its last command.
-    pub(super) fn disconnect(&mut self, link: Link<Session>, now: Now) {
+    pub(crate) fn disconnect(&mut self, link: Link<Session>, now: Now) {
         // Without room for that now, what it counted is added when it is freed.
-        let _ = self.settle(link);
+        let _ = self.flush(link);
         let parents = self.parents(link);
         let arena = &mut self.sessions.arena;
         arena[link].set(Flag::Connected, false);
         self.connected
             .remove(arena, link, |session| &mut session.common.in_age);
         self.sessions.make_idle(link, now);
-        self.let_go(parents, now);
+        self.unpin(parents, now);
         self.global.connected -= 1;
     }
 
     /// Frees a command.
-    pub(super) fn free_command(&mut self, link: Link<Command>) {
+    pub(crate) fn free_command(&mut self, link: Link<Command>) {
         self.move_cursors_on(Node::Command(link));
         self.commands.stop_idling(link);
         let arena = &mut self.commands.arena;
@@ -437,8 +442,8 @@ impl Store {
     }
 
     /// Frees a disconnected session that has no commands.
-    pub(super) fn free_session(&mut self, link: Link<Session>) {
-        let owed = self.forget(link);
+    pub(crate) fn free_session(&mut self, link: Link<Session>) {
+        let pending = self.detach(link);
         self.move_cursors_on(Node::Session(link));
         self.leave_parents(link);
         self.unlink_id(link);
@@ -448,30 +453,30 @@ impl Store {
             .all
             .remove(arena, link, |session| &mut session.common.in_level);
         self.sessions.release(&mut self.memory, link);
-        if let Some(owed) = owed {
-            self.has_lost |= !self.add_owed(&owed);
+        if let Some(pending) = pending {
+            self.has_lost |= !self.add_owed(&pending);
         }
     }
 
     /// Frees a user that is not held and has no sessions.
-    pub(super) fn free_user(&mut self, link: Link<User>) {
+    pub(crate) fn free_user(&mut self, link: Link<User>) {
         self.move_cursors_on(Node::User(link));
         let domain = self.users.arena[link].domain;
         let users = &mut self.domains.arena[domain].users;
         users.remove(&mut self.users.arena, link, |user| &mut user.in_domain);
-        self.users.delist(&mut self.memory, link);
+        self.users.unlink(&mut self.memory, link);
     }
 
     /// Frees a domain that is not held and has no users.
-    pub(super) fn free_domain(&mut self, link: Link<Domain>) {
+    pub(crate) fn free_domain(&mut self, link: Link<Domain>) {
         self.move_cursors_on(Node::Domain(link));
-        self.domains.delist(&mut self.memory, link);
+        self.domains.unlink(&mut self.memory, link);
     }
 
     /// Frees an ip that is not held and has no sessions.
-    pub(super) fn free_ip(&mut self, link: Link<Ip>) {
+    pub(crate) fn free_ip(&mut self, link: Link<Ip>) {
         self.move_cursors_on(Node::Ip(link));
-        self.ips.delist(&mut self.memory, link);
+        self.ips.unlink(&mut self.memory, link);
     }
 }
 

@@ -13,7 +13,7 @@
 //! one by its own oldest; so a flood of commands frees those of the flooder, however
 //! young they are.
 //!
-//! Entries that are pinned (see [`entry`](super::entry)) are in no idle list: they
+//! Entries that are pinned (see [`entry`](crate::store::entries::entry)) are in no idle list: they
 //! are never freed and stand in nobody's way. An idle entry whose children are
 //! still there is freed from its leaves, one at a time, oldest child first; as a
 //! record that reaches a child also reaches its parents, those children are at
@@ -21,10 +21,10 @@
 //!
 //! One call frees one entry, in constant time.
 
-use super::arena::Link;
-use super::entry::{Command, Entry, Node, Now, Session};
-use super::level::Level;
-use super::Store;
+use crate::store::entries::entry::{Command, Entry, Node, Now, Session};
+use crate::store::entries::level::Level;
+use crate::store::mem::arena::Link;
+use crate::store::Store;
 use std::cmp::Ordering;
 
 /// So many commands of a session are no flood.
@@ -75,7 +75,7 @@ impl Candidate {
 
 impl Store {
     /// Frees one entry. False when all that is left is pinned.
-    pub(super) fn evict(&mut self, now: Now) -> bool {
+    pub(crate) fn evict(&mut self, now: Now) -> bool {
         let oldest = self.oldest(now);
         if let Some(oldest) = oldest {
             self.free_leaf(oldest.node);
@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// The same for a command that begins in this session.
-    pub(super) fn evict_for_command(&mut self, session: Link<Session>, now: Now) -> bool {
+    pub(crate) fn evict_for_command(&mut self, session: Link<Session>, now: Now) -> bool {
         let oldest = self.oldest(now);
         let surplus = self.surplus_command(session).map(Node::Command);
         let surplus = surplus.filter(|_| oldest.is_some_and(|oldest| !oldest.is_past()));

@@ -3,7 +3,7 @@
 //! A slot is `stride` consecutive elements of `T`; a slab of entries has stride
 //! one, a slab of text or packed numbers has some granules to a slot. Slots are
 //! known by their number; which are vacant is in tables beside the pages
-//! ([`vacancies`](super::vacancies)), so that a vacant slot needs no link inside. A
+//! ([`vacancies`](crate::store::mem::vacancies)), so that a vacant slot needs no link inside. A
 //! page whose last slot was freed is given back at once, and what it was charged
 //! serves the next page of any slab: when the workload shifts from one kind of entry
 //! to another, so does the memory.
@@ -16,9 +16,9 @@
 //!
 //! Must not: know what is in a slot, or free anything by itself.
 
-use super::budget::{Budget, Full, Purpose};
-use super::vacancies::Vacancies;
-pub use super::vacancies::{Search, SlotNumber};
+use crate::store::mem::budget::{Budget, Full, Purpose};
+use crate::store::mem::vacancies::Vacancies;
+pub use crate::store::mem::vacancies::{Search, SlotNumber};
 use crate::sys::page::{system_page_bytes, Frame, Page};
 use std::num::NonZeroUsize;
 

@@ -17,9 +17,9 @@
 //!
 //! Must not: know what a key is; the caller hashes and compares.
 
-use super::arena::{Arena, Link};
-use super::budget::{Budget, Charge, Full, Purpose};
-use super::entry::Entry;
+use crate::store::entries::entry::Entry;
+use crate::store::mem::arena::{Arena, Link};
+use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
 use crate::sys::bytes::prefetch;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
@@ -321,7 +321,7 @@ impl<T: Entry> Index<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entry::Ip;
+    use crate::store::entries::entry::Ip;
     use crate::store::testing::Random;
     use std::collections::HashMap;
 

@@ -5,16 +5,16 @@
 //! does remember, and such a record is no mistake as long as it says the very
 //! same. A beginning that says anything else stays refused.
 
-use super::entry::Flag;
-use super::level::{key, rest};
-use super::{CommandUpdate, Note, Now, Record, Store};
+use crate::store::entries::entry::Flag;
+use crate::store::entries::level::{key, rest};
+use crate::store::{CommandUpdate, Note, Now, Record, Store};
 use std::net::IpAddr;
 
 impl Store {
     /// Applies a record that [`Store::apply`] refused with `note`, if that was for
     /// beginning what has begun just so: a session stays as it is, a command goes
     /// on. The answer is what is remarkable then, if anything.
-    pub fn apply_again(&mut self, record: &Record, note: Note, now: Now) -> Option<Note> {
+    pub fn apply_repeated(&mut self, record: &Record, note: Note, now: Now) -> Option<Note> {
         match (note, record) {
             (
                 Note::DuplicateSession,

@@ -6,15 +6,15 @@
 //! total that the session has no room for as its new base is not counted until
 //! a later one finds room.
 
-use super::arena::Link;
-use super::entry::{Command, Flag, Now, Session, WallTime};
-use super::lanes::{Difference, Event, Lanes};
-use super::level::{key, rest};
-use super::making::{Octets, Parents};
-use super::memory::Hashed;
-use super::packed::{self, Step};
-use super::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 use crate::stats::{Report, Stats};
+use crate::store::counters::packed::{self, Step};
+use crate::store::counters::{Difference, Event, Lanes};
+use crate::store::entries::entry::{Command, Flag, Now, Session, WallTime};
+use crate::store::entries::level::{key, rest};
+use crate::store::entries::lifecycle::{Octets, Parents};
+use crate::store::mem::arena::Link;
+use crate::store::mem::shared::Hashed;
+use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -32,7 +32,7 @@ impl Store {
         }
     }
 
-    /// The same, with what [`Store::look_ahead`] told of it.
+    /// The same, with what [`Store::prefetch_records`] told of it.
     ///
     /// # Panics
     /// When it has texts longer than [`MAX_TEXT_BYTES`], as none that was read from a line
@@ -148,15 +148,16 @@ impl Store {
         if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
             return Some(Note::DuplicateSession);
         }
-        let mut parents = self.hold_user((user, hint.user), now);
+        let mut parents = self.find_or_create_user((user, hint.user), now);
         let octets = ip.map(Octets::of);
-        parents.ip = octets.and_then(|octets| self.hold_ip((octets.as_slice(), hint.ip), now));
+        parents.ip =
+            octets.and_then(|octets| self.find_or_create_ip((octets.as_slice(), hint.ip), now));
         // What a placeholder counted stays where it was counted.
-        let settled = live.is_none_or(|placeholder| self.settle_now(placeholder, now));
+        let flushed = live.is_none_or(|placeholder| self.flush_now(placeholder, now));
         let session = match live {
             _ if parents.ip.is_none() && ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
-            None => self.make_session((id, hint.subject, service), parents, now, |session| {
+            None => self.create_session((id, hint.subject, service), parents, now, |session| {
                 session.pid = pid
             }),
         };
@@ -167,9 +168,9 @@ impl Store {
                 let budget = &mut self.memory.budget;
                 self.untracked.insert(budget, hint.subject, users, ips);
             }
-            self.let_go(parents, now);
+            self.unpin(parents, now);
         }
-        (session.is_none() || !counted || !settled).then_some(Note::NoRoom)
+        (session.is_none() || !counted || !flushed).then_some(Note::NoRoom)
     }
 
     /// Makes a placeholder the session that it stands for, below parents that
@@ -197,7 +198,7 @@ impl Store {
         session.domain = domain;
         session.ip = parents.ip;
         self.join_parents(link);
-        self.let_go(before, now);
+        self.unpin(before, now);
         self.touch_session(link, now);
         Some(link)
     }
@@ -236,7 +237,7 @@ impl Store {
     ) -> Option<Note> {
         self.touch_session(link, now);
         // What it counted before can no longer be told from its totals.
-        let settled = !shrank || self.settle_now(link, now);
+        let flushed = !shrank || self.flush_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
         let stored = self.with_room(now, |store| {
@@ -247,7 +248,7 @@ impl Store {
         }
         let parents = Parents::not_deferring(&self.sessions.arena[link]);
         let counted = self.count_upwards(parents, Difference::Of(&difference), now);
-        match settled && counted && stored.is_some() {
+        match flushed && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
         }
@@ -318,7 +319,7 @@ impl Store {
         let mut counters = Lanes::default();
         counters.set_stats(&update.report.stats);
         let number = (update.number, update.done);
-        let made = self.make_command(session, texts, number, &counters, now);
+        let made = self.create_command(session, texts, number, &counters, now);
         let difference = Difference::One(Event::Command);
         self.touch_session(session, now);
         let stored = self.with_room(now, |store| {
@@ -341,10 +342,10 @@ impl Store {
         let parents = match self.untracked.find(id, &self.users, &self.ips) {
             Some((user, ip)) => {
                 let domain = self.users.arena[user].domain;
-                self.users.hold(user);
-                self.domains.hold(domain);
+                self.users.pin(user);
+                self.domains.pin(domain);
                 if let Some(ip) = ip {
-                    self.ips.hold(ip);
+                    self.ips.pin(ip);
                 }
                 Parents {
                     user: Some(user),
@@ -352,10 +353,10 @@ impl Store {
                     ip,
                 }
             }
-            None => self.hold_user(self.memory.hashed(b""), now),
+            None => self.find_or_create_user(self.memory.hashed(b""), now),
         };
         self.count_upwards(parents, Difference::One(Event::Command), now);
-        self.let_go(parents, now);
+        self.unpin(parents, now);
     }
 
     /// ADD-USER.
@@ -366,13 +367,14 @@ impl Store {
         stats: &Stats,
         now: Now,
     ) -> Option<Note> {
-        let mut parents = self.hold_user(user, now);
+        let mut parents = self.find_or_create_user(user, now);
         let octets = ip.map(Octets::of);
-        parents.ip = octets.and_then(|octets| self.hold_ip((octets.as_slice(), ip_hash), now));
+        parents.ip =
+            octets.and_then(|octets| self.find_or_create_ip((octets.as_slice(), ip_hash), now));
         let mut counted = Lanes::default();
         counted.set_stats(stats);
         let counted = self.count_upwards(parents, Difference::Of(&counted), now);
-        self.let_go(parents, now);
+        self.unpin(parents, now);
         let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
         (!has_all || !counted).then_some(Note::NoRoom)
     }

@@ -11,34 +11,34 @@
 //! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
 //! was, and whoever uses it looks whether that still holds.
 
-use super::arena::Link;
-use super::entry::{Command, Flag, Now, Session};
-use super::index::Index;
-use super::level::key;
-use super::list::Hook;
-use super::making::Octets;
-use super::{Record, Store};
+use crate::store::entries::entry::{Command, Flag, Now, Session};
+use crate::store::entries::level::key;
+use crate::store::entries::lifecycle::Octets;
+use crate::store::mem::arena::Link;
+use crate::store::mem::index::Index;
+use crate::store::mem::list::Hook;
+use crate::store::{Record, Store};
 use crate::sys::bytes::prefetch;
 
 /// The most records that are looked ahead for together: more than a processor can
 /// wait for at once.
-pub const LOOK_AHEAD: usize = 32;
+pub const PREFETCH_BATCH: usize = 32;
 
 /// Rows of commands that are looked ahead for together.
-pub(super) const ROWS_AHEAD: usize = 16;
+pub(crate) const PREFETCH_ROWS: usize = 16;
 
 /// What was found out about what a record is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Hint {
     /// The hash of the session's id, or of the user's name where that comes first.
-    pub(super) subject: u32,
+    pub(crate) subject: u32,
     /// The hash of the name that a CONNECT says.
-    pub(super) user: u32,
+    pub(crate) user: u32,
     /// The hash of the address that a CONNECT or ADD-USER contains.
-    pub(super) ip: u32,
+    pub(crate) ip: u32,
     /// Where the session was.
     link: Option<Link<Session>>,
-    /// [`Index::removals`](super::index::Index::removals) at that time.
+    /// [`Index::removals`](crate::store::mem::index::Index::removals) at that time.
     removals: u32,
 }
 
@@ -56,7 +56,7 @@ impl Hint {
 impl Store {
     /// What can be told of a record without looking anything up.
     #[inline(always)]
-    pub(super) fn hint(&self, record: &Record) -> Hint {
+    pub(crate) fn hint(&self, record: &Record) -> Hint {
         let mut hint = Hint {
             subject: self.memory.hash(record.subject()),
             ..Hint::NONE
@@ -71,10 +71,10 @@ impl Store {
     }
 
     /// Brings what these records are about, and what they change, into the processor's
-    /// cache, at most [`LOOK_AHEAD`] of them, and tells where their sessions are.
-    pub fn look_ahead(&self, records: &[Record], now: Now) -> [Hint; LOOK_AHEAD] {
+    /// cache, at most [`PREFETCH_BATCH`] of them, and tells where their sessions are.
+    pub fn prefetch_records(&self, records: &[Record], now: Now) -> [Hint; PREFETCH_BATCH] {
         let (users, ips, sessions) = (&self.users, &self.ips, &self.sessions);
-        let mut hints = [Hint::NONE; LOOK_AHEAD];
+        let mut hints = [Hint::NONE; PREFETCH_BATCH];
         for (hint, record) in hints.iter_mut().zip(records) {
             *hint = self.hint(record);
             match record {
@@ -105,7 +105,7 @@ impl Store {
         for (hint, record) in hints.iter_mut().zip(records) {
             hint.link = Index::like(&sessions.arena, hint.link, hint.subject);
             if let Some(link) = hint.link {
-                self.look_ahead_of_session(link, record, now);
+                self.prefetch_session(link, record, now);
             }
             match record {
                 Record::AddUser { .. } => users.prefetch_contents(&self.memory, hint.subject),
@@ -132,7 +132,7 @@ impl Store {
 
     /// Brings what a record of this session changes into the processor's cache.
     #[inline(always)]
-    fn look_ahead_of_session(&self, link: Link<Session>, record: &Record, now: Now) {
+    fn prefetch_session(&self, link: Link<Session>, record: &Record, now: Now) {
         let session = &self.sessions.arena[link];
         session.common.contents.prefetch(&self.memory.heap);
         if !session.has(Flag::DeferredByDomain) {
@@ -151,13 +151,13 @@ impl Store {
     }
 
     /// Brings what the rows of a command and of those behind it in their level show
-    /// into the processor's cache, [`ROWS_AHEAD`] in all.
-    pub(super) fn look_ahead_of_rows(&self, first: Link<Command>) {
+    /// into the processor's cache, [`PREFETCH_ROWS`] in all.
+    pub(crate) fn prefetch_rows(&self, first: Link<Command>) {
         let heap = &self.memory.heap;
         let commands = std::iter::successors(Some(first), |&link| {
             self.commands.arena[link].common.in_level.next
         });
-        let mut sessions = [None; ROWS_AHEAD];
+        let mut sessions = [None; PREFETCH_ROWS];
         for (session, command) in sessions.iter_mut().zip(commands) {
             let command = &self.commands.arena[command];
             command.common.contents.prefetch(heap);
@@ -167,7 +167,7 @@ impl Store {
             prefetch(&found.common);
             prefetch(&found.user);
         }
-        let mut users = [None; ROWS_AHEAD];
+        let mut users = [None; PREFETCH_ROWS];
         for (user, session) in users.iter_mut().zip(sessions.into_iter().flatten()) {
             session.common.contents.prefetch_texts(heap);
             prefetch(&user.insert(&self.users.arena[session.user]).common);
@@ -179,7 +179,7 @@ impl Store {
 
     /// The session of that id, whose record this hint was made for.
     #[inline(always)]
-    pub(super) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
+    pub(crate) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
         match hint.link {
             Some(link) if hint.removals == self.sessions.index.removals() => {
                 debug_assert!(key(&self.memory.heap, &self.sessions.arena[link]) == id);

@@ -13,8 +13,8 @@
 //!
 //! Must not: follow links; that is for lists, indexes and levels.
 
-use super::budget::{Budget, Full, Purpose};
-use super::slab::{Search, Slab, SlabBytes};
+use crate::store::mem::budget::{Budget, Full, Purpose};
+use crate::store::mem::slab::{Search, Slab, SlabBytes};
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};

@@ -6,11 +6,11 @@
 //! entries are picked and sorted by age, as long as they are few; else the walk
 //! is along the level.
 
-use super::arena::{Id, Link};
-use super::cursor::{Cursor, CursorId, Pick, Scope};
-use super::entry::{Command, Domain, Ip, Node, Session, User};
-use super::filter::Filter;
-use super::{Store, Zoom};
+use crate::store::entries::entry::{Command, Domain, Ip, Node, Session, User};
+use crate::store::filter::Filter;
+use crate::store::mem::arena::{Id, Link};
+use crate::store::query::cursor::{Cursor, CursorId, Pick, Scope};
+use crate::store::{Store, Zoom};
 
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;

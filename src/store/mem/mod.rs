@@ -1,0 +1,9 @@
+pub(crate) mod arena;
+pub(crate) mod budget;
+pub(crate) mod hash;
+pub(crate) mod heap;
+pub(crate) mod index;
+pub(crate) mod list;
+pub(crate) mod shared;
+pub(crate) mod slab;
+pub(crate) mod vacancies;

@@ -1,0 +1,3 @@
+pub(crate) mod cursor;
+pub(crate) mod plan;
+pub(crate) mod rank;

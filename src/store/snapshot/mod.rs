@@ -1,0 +1,2 @@
+pub(crate) mod restore;
+pub(crate) mod save;
