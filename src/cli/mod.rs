@@ -30,6 +30,8 @@
 //! Must not: let a control character of a peer reach a terminal, or take a
 //! closed standard output for an error.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod column;
 mod completion;

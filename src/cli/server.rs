@@ -7,7 +7,7 @@
 //!
 //! Invariants: a reply is never held as a whole: the parser keeps what was
 //! read last and the line that is being completed, which may have
-//! [`MAX_LINE_BYTES`] at most. Whatever the server sends, nothing panics; a row
+//! `MAX_LINE_BYTES` at most. Whatever the server sends, nothing panics; a row
 //! may have more or fewer fields than the header, and says so.
 //!
 //! Must not: print, or know what rows mean.
@@ -26,7 +26,7 @@
 //!     while let Some(event) = parser.next()? {
 //!         match event {
 //!             Event::Header(_names) => {}
-//!             Event::Row(row) => println!("{} fields", row.len()),
+//!             Event::Row(row) => println!("{} fields", row.fields().count()),
 //!             Event::End | Event::Nothing => break 'reply,
 //!         }
 //!     }
@@ -46,7 +46,7 @@ mod reply;
 
 pub(crate) use address::choose;
 pub use address::{reason, silence, Address, SERVICE_UNKNOWN};
-pub use reply::{foreign, split, Event, ReplyParser, Row, MAX_LINE_BYTES};
+pub use reply::{foreign, split, Event, ReplyParser};
 
 use crate::store::Zoom;
 use crate::wire::push_escaped;

@@ -21,6 +21,8 @@
 //! listener can really be bound is found out by who binds it. Where defaults depend
 //! on who asks, [`Defaults`] holds them.
 
+#![forbid(unsafe_code)]
+
 mod build;
 mod dovecot;
 mod glob;
@@ -42,7 +44,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
-    Protocol, Service, Settings, StateDir, UnixListener,
+    Protocol, Service, Settings, UnixListener,
 };
 pub use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
 pub use value::show_size;
@@ -152,10 +154,8 @@ pub fn read(
     }
 }
 
-/// The settings of [`read`].
-///
-/// # Errors
-/// As there.
+/// The settings of [`read`], and its errors.
+#[cfg(any(test, feature = "internals"))]
 pub fn load(
     source: &Source,
     overrides: &[String],

@@ -154,7 +154,7 @@ impl Log {
         let label = match severity {
             Severity::Error => "error: ",
             Severity::Warning => "warning: ",
-            Severity::Info | Severity::Debug => "",
+            Severity::Info => "",
         };
         let now = SystemTime::now();
         let written = match &mut self.target {

@@ -10,6 +10,8 @@
 //!
 //! Must not: know who reported a value, or where it is kept.
 
+#![forbid(unsafe_code)]
+
 mod wire_struct;
 
 use std::fmt;

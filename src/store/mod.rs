@@ -34,6 +34,9 @@
 //! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
 //!   caller's monotonic clock, shown times are the caller's wall clock.
 
+#![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "internals"))]
 mod check;
 mod counters;
 mod entries;
@@ -60,8 +63,9 @@ pub use query::plan::Opening;
 pub use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
 pub use row::{Row, Totals};
-pub use snapshot::restore::{Restoring, Unsound, MAX_AWAY_SECS};
+pub use snapshot::restore::Restoring;
 pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+#[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 

@@ -53,12 +53,6 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// How many fields there are; the header may have had another number.
-    #[allow(clippy::len_without_is_empty, reason = "a row has at least one field")]
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
     /// A field; empty if the row is too short to have it.
     pub fn get(&self, column: usize) -> &'a [u8] {
         self.spans
@@ -91,6 +85,7 @@ pub struct ReplyParser {
 
 impl ReplyParser {
     /// Takes bytes as they came.
+    #[cfg(any(test, feature = "internals"))]
     pub fn feed(&mut self, bytes: &[u8]) {
         self.forget();
         self.buffer.extend_from_slice(bytes);
@@ -114,7 +109,7 @@ impl ReplyParser {
     /// The next event that is complete, `None` when more bytes are needed.
     ///
     /// # Errors
-    /// `InvalidData` for a line of more than [`MAX_LINE_BYTES`]: the rest cannot
+    /// `InvalidData` for a line of more than `MAX_LINE_BYTES`: the rest cannot
     /// be read.
     #[allow(clippy::should_implement_trait, reason = "rows borrow the parser")]
     pub fn next(&mut self) -> io::Result<Option<Event<Row<'_>>>> {
@@ -281,7 +276,7 @@ mod tests {
             panic!("no row");
         };
         assert_eq!(
-            (row.len(), row.get(0), row.get(1)),
+            (row.spans.len(), row.get(0), row.get(1)),
             (1, &b"1"[..], &b""[..])
         );
         assert!(!parser.is_between_replies());

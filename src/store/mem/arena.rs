@@ -155,6 +155,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// What of that compaction can give back, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub fn reclaimable_bytes(&self) -> usize {
         self.slab.reclaimable_bytes()
     }

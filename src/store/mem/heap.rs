@@ -89,6 +89,7 @@ impl Heap {
     }
 
     /// What of that compaction can give back, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub fn reclaimable_bytes(&self) -> usize {
         self.classes.iter().map(Slab::reclaimable_bytes).sum()
     }

@@ -107,6 +107,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// What of that compaction can give back, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub fn reclaimable_bytes(&self) -> usize {
         self.vacancies.reclaimable_bytes()
     }

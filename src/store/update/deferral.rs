@@ -316,6 +316,7 @@ impl Store {
 }
 
 /// Checks that sessions are in the chains that their flags say, for [`Store::check`].
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(store: &Store) {
     let in_chains = |flag: Flag| {
         let mut marked = Vec::new();
