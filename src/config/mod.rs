@@ -11,7 +11,7 @@
 //! the same table. `origin` remembers where settings stand.
 //!
 //! Invariants:
-//! - a [`Settings`] that [`load`] returned holds only values inside their ranges,
+//! - a [`Settings`] that [`read`] returned holds only values inside their ranges,
 //!   whatever was in the file;
 //! - what [`Settings::print`] wrote, `load` reads back to an equal `Settings`;
 //! - one run reports every mistake, in the order in which the text is read.
