@@ -193,11 +193,13 @@ impl BaseDir {
     }
 }
 
-/// Fails unless it is a directory of this process' user that others cannot change.
+/// Fails unless it is a directory of this process' user, or of root, that others cannot
+/// change.
 fn check_private(metadata: &fs::Metadata) -> io::Result<()> {
     let found = Found::from(metadata);
     let is_shared = metadata.permissions().mode() & 0o022 != 0;
-    if found.kind == Kind::Directory && found.uid == effective_uid() && !is_shared {
+    let is_trusted = [0, effective_uid()].contains(&found.uid);
+    if found.kind == Kind::Directory && is_trusted && !is_shared {
         return Ok(());
     }
     Err(io::Error::new(
