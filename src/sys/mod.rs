@@ -20,6 +20,7 @@
 //! | [`poll`]       | the poll set, rebuilt every turn of the loop           |
 //! | [`place`]      | what lies at a path, and whether it may be taken       |
 //! | [`fifo`]       | a FIFO that is read and never at its end               |
+//! | [`writer`]     | the write end of a FIFO that another process reads        |
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`dir`]        | a directory, and files in it replaced as a whole       |
 //! | [`lock`]       | a directory held by one process                        |
@@ -73,6 +74,7 @@ pub mod terminal;
 pub mod usage;
 pub mod user;
 pub mod vector;
+pub mod writer;
 
 #[cfg(test)]
 pub(crate) mod counting;
