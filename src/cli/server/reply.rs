@@ -7,7 +7,10 @@ use std::io::{self, Read};
 
 /// The longest line of a reply. The daemon keeps texts of at most a FIFO's
 /// record (8 KiB, doubled by escapes), the original's are no longer.
-pub const MAX_LINE_BYTES: usize = 1 << 20;
+const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// The most columns of a reply: many more than any server has.
+const MAX_COLUMNS: usize = 1000;
 
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
@@ -109,8 +112,8 @@ impl ReplyParser {
     /// The next event that is complete, `None` when more bytes are needed.
     ///
     /// # Errors
-    /// `InvalidData` for a line of more than `MAX_LINE_BYTES`: the rest cannot
-    /// be read.
+    /// `InvalidData` for a line of more than `MAX_LINE_BYTES` or a header of more
+    /// than `MAX_COLUMNS`: the rest cannot be read.
     #[allow(clippy::should_implement_trait, reason = "rows borrow the parser")]
     pub fn next(&mut self) -> io::Result<Option<Event<Row<'_>>>> {
         let event = self.next_span()?;
@@ -134,8 +137,7 @@ impl ReplyParser {
         let found = find(b'\n', fresh);
         let end = self.searched + found.unwrap_or(fresh.len());
         if end - self.done > MAX_LINE_BYTES {
-            let text = "line of a reply is too long";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(too_much("line of a reply is longer than 1 MiB"));
         }
         self.searched = end + usize::from(found.is_some());
         if found.is_none() {
@@ -150,6 +152,9 @@ impl ReplyParser {
             (false, false) => Event::Nothing,
             (false, true) => {
                 let row = split(&mut self.buffer[start..end], &mut self.spans);
+                if row.spans.len() > MAX_COLUMNS {
+                    return Err(too_much("reply has more than 1000 columns"));
+                }
                 let name = |name| String::from_utf8_lossy(name).into_owned();
                 Event::Header(row.fields().map(name).collect())
             }
@@ -167,6 +172,11 @@ impl ReplyParser {
         self.searched -= self.done;
         self.done = 0;
     }
+}
+
+/// The error for more than is kept.
+fn too_much(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Cuts a line without its LF into unescaped fields; `spans` is overwritten.
@@ -295,6 +305,20 @@ mod tests {
                 parser.feed(end.as_bytes());
                 assert_eq!(parser.next().is_ok(), fits, "{len}");
             }
+        }
+    }
+
+    #[test]
+    fn the_most_columns_are_known() {
+        for (columns, fits) in [
+            (MAX_COLUMNS - 1, true),
+            (MAX_COLUMNS, true),
+            (MAX_COLUMNS + 1, false),
+        ] {
+            let mut parser = ReplyParser::default();
+            parser.feed(vec!["c"; columns].join("\t").as_bytes());
+            parser.feed(b"\n");
+            assert_eq!(parser.next().is_ok(), fits, "{columns}");
         }
     }
 

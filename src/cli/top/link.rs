@@ -154,7 +154,7 @@ impl Server {
 
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
-        matches!(self.address, Address::Unix(_))
+        !matches!(self.address, Address::Tcp(..))
     }
 
     /// What is wrong with it, if anything.
