@@ -12,6 +12,9 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 /// The most columns of a reply: many more than any server has.
 const MAX_COLUMNS: usize = 1000;
 
+/// The most rows of a reply: one with more has no end.
+const MAX_ROWS: u64 = 100_000_000;
+
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
 
@@ -82,6 +85,8 @@ pub struct ReplyParser {
     searched: usize,
     /// Whether the header of the reply was given out.
     in_rows: bool,
+    /// The rows of the reply so far.
+    rows: u64,
     /// The fields of the last row.
     spans: Vec<(usize, usize)>,
 }
@@ -112,8 +117,8 @@ impl ReplyParser {
     /// The next event that is complete, `None` when more bytes are needed.
     ///
     /// # Errors
-    /// `InvalidData` for a line of more than `MAX_LINE_BYTES` or a header of more
-    /// than `MAX_COLUMNS`: the rest cannot be read.
+    /// `InvalidData` for a line of more than `MAX_LINE_BYTES`, a header of more than
+    /// `MAX_COLUMNS`, and more than `MAX_ROWS`: the rest cannot be read.
     #[allow(clippy::should_implement_trait, reason = "rows borrow the parser")]
     pub fn next(&mut self) -> io::Result<Option<Event<Row<'_>>>> {
         let event = self.next_span()?;
@@ -147,10 +152,17 @@ impl ReplyParser {
         let was_in_rows = self.in_rows;
         self.in_rows = start < end;
         Ok(Some(match (was_in_rows, self.in_rows) {
-            (true, true) => Event::Row((start, end)),
+            (true, true) => {
+                self.rows += 1;
+                if self.rows > MAX_ROWS {
+                    return Err(too_much("reply has more than 100 million rows, so no end"));
+                }
+                Event::Row((start, end))
+            }
             (true, false) => Event::End,
             (false, false) => Event::Nothing,
             (false, true) => {
+                self.rows = 0;
                 let row = split(&mut self.buffer[start..end], &mut self.spans);
                 if row.spans.len() > MAX_COLUMNS {
                     return Err(too_much("reply has more than 1000 columns"));
@@ -304,6 +316,25 @@ mod tests {
                 parser.feed("x".repeat(len).as_bytes());
                 parser.feed(end.as_bytes());
                 assert_eq!(parser.next().is_ok(), fits, "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_rows_are_known() {
+        for (before, fits) in [
+            (MAX_ROWS - 2, true),
+            (MAX_ROWS - 1, true),
+            (MAX_ROWS, false),
+        ] {
+            let mut parser = ReplyParser::default();
+            parser.feed(b"a\n1\n\na\n1\n");
+            for _ in 0..2 {
+                assert!(matches!(parser.next(), Ok(Some(Event::Header(_)))));
+                assert_eq!(parser.rows, 0);
+                parser.rows = before;
+                assert_eq!(parser.next().is_ok(), fits, "{before}");
+                let _ = parser.next();
             }
         }
     }
