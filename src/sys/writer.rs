@@ -50,3 +50,78 @@ fn check(file: &File) -> io::Result<()> {
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fifo::Fifo;
+    use crate::sys::place::Access;
+    use crate::sys::scratch::Scratch;
+    use std::fs;
+    use std::os::unix::fs::{symlink, MetadataExt};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    fn fifo(path: &Path) -> Fifo {
+        let access = Access {
+            mode: 0o600,
+            uid: None,
+            gid: None,
+        };
+        Fifo::create(path, access).unwrap()
+    }
+
+    #[test]
+    fn only_a_fifo_is_opened() {
+        let dir = Scratch::new("writer-kinds");
+        let path = dir.join("fifo");
+        let read = fifo(&path);
+        symlink("fifo", dir.join("link")).unwrap();
+        for name in ["fifo", "link"] {
+            assert!(open(&dir.join(name)).is_ok(), "{name}");
+        }
+        drop(read);
+        assert_eq!(open(&path).unwrap_err().raw_os_error(), Some(libc::ENXIO));
+        fs::write(dir.join("file"), "content").unwrap();
+        symlink("file", dir.join("to-file")).unwrap();
+        symlink("/dev/ptmx", dir.join("device")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
+        for name in ["file", "to-file", "device", "socket", "."] {
+            let error = open(&dir.join(name)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+        assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
+    }
+
+    #[test]
+    fn what_is_put_in_its_place_is_not_opened() {
+        let dir = Scratch::new("writer-swapped");
+        let _read = fifo(&dir.join("fifo"));
+        fs::write(dir.join("file"), "content").unwrap();
+        let path = dir.join("here");
+        let (fifo, is_over) = (
+            fs::metadata(dir.join("fifo")).unwrap().ino(),
+            AtomicBool::new(false),
+        );
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let new = dir.join("new");
+                while !is_over.load(Ordering::Relaxed) {
+                    for target in ["fifo", "file", "fifo", "/dev/null"] {
+                        symlink(target, &new).unwrap();
+                        fs::rename(&new, &path).unwrap();
+                    }
+                }
+            });
+            let mut opened = 0;
+            for _ in 0..20_000 {
+                if let Ok(file) = open(&path) {
+                    assert_eq!(file.metadata().unwrap().ino(), fifo);
+                    opened += 1;
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert!(opened > 0);
+        });
+        assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
+    }
+}
