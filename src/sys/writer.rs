@@ -92,11 +92,21 @@ mod tests {
         assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_is_put_in_its_place_is_not_opened() {
         let dir = Scratch::new("writer-swapped");
         let _read = fifo(&dir.join("fifo"));
         fs::write(dir.join("file"), "content").unwrap();
+        // A lease on a file ends when it is opened for writing.
+        let file = File::open(dir.join("file")).unwrap();
+        // SAFETY: no pointers; what the lease would send is ignored.
+        unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+        // SAFETY: no pointers; the descriptor is owned by `file`.
+        let lease = || cerr(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) });
+        // SAFETY: likewise.
+        let begun = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
+        cerr(begun).unwrap();
         let path = dir.join("here");
         let (fifo, is_over) = (
             fs::metadata(dir.join("fifo")).unwrap().ino(),
@@ -122,6 +132,6 @@ mod tests {
             is_over.store(true, Ordering::Relaxed);
             assert!(opened > 0);
         });
-        assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
+        assert_eq!(lease().unwrap(), libc::F_RDLCK, "the file was opened");
     }
 }
