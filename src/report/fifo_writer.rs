@@ -193,7 +193,7 @@ mod tests {
         let writer = FifoWriter::new(&path);
         assert_eq!(write(&writer, b"a\n"), (Delivery::Absent, 0));
         assert_eq!(writer.probe().unwrap_err().kind(), ErrorKind::NotFound);
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         writer.probe().unwrap();
         assert_eq!(write(&writer, b"b\n"), (Delivery::Written, 1));
         assert_eq!(read(&fifo), b"b\n");
@@ -203,14 +203,14 @@ mod tests {
         assert_eq!(write(&writer, b"d\n").0, Delivery::Absent);
         let error = writer.probe().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         assert_eq!(write(&writer, b"e\n"), (Delivery::Written, 2));
         // Unlinked, but still read.
         fs::remove_file(&path).unwrap();
         assert_eq!(write(&writer, b"f\n"), (Delivery::Written, 2));
         assert_eq!(read(&fifo), b"e\nf\n");
         // Replaced while the old one is still read.
-        let other = Fifo::create(&path, ACCESS).unwrap();
+        let other = Fifo::create(&path, None, ACCESS).unwrap();
         assert_eq!(write(&writer, b"g\n"), (Delivery::Written, 3));
         assert_eq!((read(&fifo), read(&other)), (vec![], b"g\n".to_vec()));
     }
@@ -219,7 +219,7 @@ mod tests {
     fn a_full_one_drops_and_what_is_no_fifo_is_not_written_to() {
         let dir = Scratch::new("report-full");
         let path = dir.join("fifo");
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         let writer = FifoWriter::new(&path);
         let record = [b'x'; libc::PIPE_BUF];
         let mut written = 0;

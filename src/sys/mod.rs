@@ -23,6 +23,7 @@
 //! | [`writer`]     | the write end of a FIFO that another process reads        |
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`dir`]        | a directory, and files in it replaced as a whole       |
+//! | [`way`]        | the way to a directory, walked once                    |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
 //! | [`sigpipe`]    | writing without being ended by it                      |
@@ -74,6 +75,7 @@ pub mod terminal;
 pub mod usage;
 pub mod user;
 pub mod vector;
+pub mod way;
 pub mod writer;
 
 #[cfg(test)]
