@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use crate::attack::{Class, Tally};
 use crate::harness::{is_root, program, send_signal, skipped, text, wait_until, TempDir};
-use crate::link::Client;
 
 /// The service's user.
 const NOBODY: u32 = 65_534;
@@ -263,6 +262,250 @@ fn no_base_dir_and_no_chroot_is_used_that_was_swapped_in() {
     ] {
         let scene = Scene::new("swap-base");
         scene.attack(lines, &mut tally);
+    }
+    tally.survived();
+}
+
+/// What a directory on the way can be: its owner, its mode, and why root does not trust
+/// it, if it does not.
+const DIRECTORIES: [(u32, u32, Option<&str>); 9] = [
+    (0, 0o755, None),
+    (0, 0o700, None),
+    (NOBODY, 0o755, None),
+    (NOBODY, 0o700, None),
+    (
+        STRANGER,
+        0o755,
+        Some("belongs to user 54321 (uid 54321), not to root or nobody; chown it"),
+    ),
+    (
+        STRANGER,
+        0o1777,
+        Some("belongs to user 54321 (uid 54321), not to root or nobody; chown it"),
+    ),
+    (
+        0,
+        0o775,
+        Some("can be changed by others (mode 0775); chmod go-w it"),
+    ),
+    (
+        0,
+        0o757,
+        Some("can be changed by others (mode 0757); chmod go-w it"),
+    ),
+    (
+        NOBODY,
+        0o1777,
+        Some("can be changed by others (mode 1777); chmod go-w it"),
+    ),
+];
+
+#[test]
+fn directories_that_others_can_change_are_refused() {
+    if !is_root() {
+        let test = "directories_that_others_can_change_are_refused";
+        return skipped(test, "needs root");
+    }
+    let mut tally = Tally::of(Class::Places);
+    let section = |listener: &str| format!("service stats {{\n{listener} {{\nmode = 0600\n}}\n}}");
+    let chroot = "service stats {\nchroot = @\n}".to_owned();
+    for (setting, lines) in [
+        ("base_dir", "base_dir = @".to_owned()),
+        ("base_dir", "base_dir = @/new".to_owned()),
+        ("state_dir", "state_dir = @".to_owned()),
+        ("state_dir", "state_dir = @/new".to_owned()),
+        ("log_path", "log_path = @/new".to_owned()),
+        ("pidfile", "pidfile = @/new".to_owned()),
+        ("fifo_listener", section("fifo_listener @/new")),
+        ("unix_listener", section("unix_listener @/new")),
+        ("service stats: chroot", chroot),
+    ] {
+        for (uid, mode, why) in DIRECTORIES {
+            // The directory itself, and one below it.
+            for below in ["", "/below"] {
+                tally.tries(1);
+                let scene = Scene::new("modes");
+                let way = scene.dir.at("way");
+                let end = format!("{way}{below}");
+                fs::create_dir(&way).expect("mkdir");
+                fs::create_dir_all(&end).expect("mkdir");
+                chown(&end, Some(NOBODY), None).expect("chown");
+                chown(&way, Some(uid), None).expect("chown");
+                fs::set_permissions(&way, Permissions::from_mode(mode)).expect("chmod");
+                scene.settings(&lines.replace('@', &end));
+                let (code, said) = scene.start();
+                let Some(why) = why else {
+                    assert_eq!(code, Some(0), "{lines} {uid} {mode:o}: {said}");
+                    continue;
+                };
+                assert_eq!(code, Some(77), "{lines} {uid} {mode:o}: {said}");
+                let what = format!("dovestatd: {setting} {end}");
+                assert!(said.contains(&what), "{what}: {said}");
+                let why = format!(": {way} {why} or set another path\n");
+                assert!(said.ends_with(&why), "{why}: {said}");
+                let made = fs::read_dir(&end).expect("it").count();
+                assert_eq!(made, 0, "{lines} {uid} {mode:o}");
+            }
+        }
+    }
+    tally.survived();
+}
+
+#[test]
+fn a_sticky_directory_of_roots_may_be_on_the_way_and_have_files() {
+    if !is_root() {
+        let test = "a_sticky_directory_of_roots_may_be_on_the_way_and_have_files";
+        return skipped(test, "needs root");
+    }
+    let mut tally = Tally::of(Class::Places);
+    let section = |listener: &str| format!("service stats {{\n{listener} {{\nmode = 0600\n}}\n}}");
+    for (lines, may) in [
+        ("base_dir = @/new".to_owned(), true),
+        ("base_dir = @".to_owned(), false),
+        ("state_dir = @".to_owned(), false),
+        ("log_path = @/new".to_owned(), true),
+        ("pidfile = @/new".to_owned(), true),
+        (section("fifo_listener @/new"), true),
+        (section("unix_listener @/new"), true),
+        // Others can put their own there.
+        ("log_path = @/theirs".to_owned(), false),
+        ("base_dir = @/theirs.d".to_owned(), false),
+        ("state_dir = @/theirs.d".to_owned(), false),
+        ("log_path = @/link/log".to_owned(), false),
+        (section("fifo_listener @/theirs"), false),
+        (section("fifo_listener @/theirs.fifo"), false),
+        (section("unix_listener @/theirs"), false),
+    ] {
+        tally.tries(1);
+        let scene = Scene::new("sticky");
+        let way = scene.dir.at("way");
+        let at = |name: &str| format!("{way}/{name}");
+        fs::create_dir(&way).expect("mkdir");
+        fs::set_permissions(&way, Permissions::from_mode(0o1777)).expect("chmod");
+        fs::write(at("theirs"), "").expect("write");
+        fs::create_dir(at("theirs.d")).expect("mkdir");
+        mkfifo(&at("theirs.fifo"));
+        symlink(scene.dir.at("roots"), at("link")).expect("symlink");
+        for name in ["theirs", "theirs.d", "theirs.fifo", "link"] {
+            lchown(at(name), Some(STRANGER), Some(STRANGER)).expect("lchown");
+        }
+        scene.settings(&lines.replace('@', &way));
+        let (code, said) = scene.start();
+        assert_eq!(code == Some(0), may, "{lines}: {said}");
+    }
+    tally.survived();
+}
+
+#[test]
+fn symlinks_of_roots_are_followed() {
+    if !is_root() {
+        return skipped("symlinks_of_roots_are_followed", "needs root");
+    }
+    let scene = Scene::new("links");
+    symlink("run", scene.dir.at("to-run")).expect("symlink");
+    symlink(scene.dir.at("to-run"), scene.dir.at("to-link")).expect("symlink");
+    symlink("real-log", scene.dir.at("to-log")).expect("symlink");
+    let link = scene.dir.at("to-link");
+    let lines = format!(
+        "base_dir = {link}\nstate_dir = {link}/../run\npidfile = {link}/pid\nlog_path = {}\n",
+        scene.dir.at("to-log")
+    );
+    scene.settings(&lines);
+    let (code, said) = scene.start();
+    assert_eq!(code, Some(0), "{said}");
+    let log = fs::read_to_string(scene.dir.at("real-log")).expect("the log");
+    assert!(log.contains(&format!("serving in {link}")), "{log}");
+    assert!(Path::new(&scene.dir.at("run/state")).exists());
+}
+
+#[test]
+fn files_that_root_did_not_make_are_not_given_away() {
+    if !is_root() {
+        let test = "files_that_root_did_not_make_are_not_given_away";
+        return skipped(test, "needs root");
+    }
+    let mut tally = Tally::of(Class::Places);
+    for (place, uid, warning) in [
+        // As a rotation leaves it.
+        ("roots.d", 0, "may not make files in its directory"),
+        ("roots.d", STRANGER, "may not make files in its directory"),
+        (
+            "run",
+            0,
+            "may not open it anew (Permission denied); chown it to that user",
+        ),
+        ("run", NOBODY, ""),
+    ] {
+        tally.tries(1);
+        let scene = Scene::new("given");
+        fs::create_dir(scene.dir.at("roots.d")).expect("mkdir");
+        let log = scene.dir.write(&format!("{place}/log"), "before\n");
+        chown(&log, Some(uid), Some(uid)).expect("chown");
+        fs::set_permissions(&log, Permissions::from_mode(0o600)).expect("chmod");
+        scene.settings(&format!("log_path = {log}"));
+        let (code, said) = scene.start();
+        assert_eq!(code, Some(0), "{said}");
+        let meta = fs::metadata(&log).expect("the log");
+        assert_eq!((meta.uid(), meta.mode() & 0o7777), (uid, 0o600), "{place}");
+        let text = fs::read_to_string(&log).expect("the log");
+        assert!(text.starts_with("before\n") && text.contains("shutting down"));
+        let warned = format!("warning: log_path {log}: user nobody {warning}");
+        let is_warned = text.contains(&warned);
+        assert_eq!(is_warned, !warning.is_empty(), "{place} {uid}: {text}");
+        // One that it made is, and opened anew by its user.
+        fs::remove_file(&log).expect("unlink");
+        let (code, said) = scene.start();
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(
+            fs::metadata(&log).expect("the log").uid(),
+            NOBODY,
+            "{place}"
+        );
+    }
+    tally.survived();
+}
+
+/// What the service's user can plant in its directory to have root change, and where.
+type Plant = (&'static str, fn(&str, &str) -> std::io::Result<()>);
+
+#[test]
+fn what_was_planted_for_a_listener_leads_root_to_nothing() {
+    if !is_root() {
+        let test = "what_was_planted_for_a_listener_leads_root_to_nothing";
+        return skipped(test, "needs root");
+    }
+    let mut tally = Tally::of(Class::Places);
+    let plants: [Plant; 2] = [
+        ("a symlink", |to, at| symlink(to, at)),
+        // Where the system lets an ordinary user make one.
+        ("a hard link", |to, at| fs::hard_link(to, at)),
+    ];
+    for (kind, plant) in plants {
+        for to in ["file", "fifo", "socket"] {
+            for name in ["new", ".new"] {
+                for listener in ["fifo_listener", "unix_listener"] {
+                    tally.tries(1);
+                    let mut scene = Scene::new("planted");
+                    let at = scene.dir.at(&format!("run/sub/{name}"));
+                    plant(&scene.dir.at(&format!("roots/{to}")), &at).expect("plant");
+                    if kind == "a symlink" {
+                        lchown(&at, Some(NOBODY), Some(NOBODY)).expect("lchown");
+                    }
+                    scene.before = image(&scene.dir.at("roots"));
+                    scene.settings(&format!(
+                        "service stats {{\n{listener} sub/new {{\nuser = nobody\nmode = 0666\n}}\n}}"
+                    ));
+                    let (code, said) = scene.start();
+                    // The name beside is a socket's only.
+                    let is_in_the_way = name == "new" || listener == "unix_listener";
+                    assert_eq!(
+                        code != Some(0),
+                        is_in_the_way,
+                        "{kind} to {to} at {name}, {listener}: {said}"
+                    );
+                }
+            }
+        }
     }
     tally.survived();
 }
