@@ -20,7 +20,7 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
-use super::place::{c_path, look, Found, Inode, Kind};
+use super::place::{look, Found, Inode, Kind};
 use super::user::effective_uid;
 use super::way::{check, refused, walk, Last};
 
@@ -32,8 +32,8 @@ pub type Owner = Option<(u32, u32)>;
 pub struct Dir {
     /// Open for reading, else O_PATH.
     pub(super) file: File,
-    /// Where it was found.
-    pub(super) path: PathBuf,
+    /// Where it was found, without the slash behind.
+    pub(super) path: String,
     /// Root alone can put another in its place.
     pub(super) is_fixed: bool,
     /// Whose files are trusted in it.
@@ -49,11 +49,11 @@ impl AsFd for Dir {
 /// openat(2).
 pub(super) fn open_in(
     dir: Option<&Dir>,
-    path: &Path,
+    path: &str,
     flags: libc::c_int,
     mode: u32,
 ) -> io::Result<File> {
-    let path = c_path(path)?;
+    let path = CString::new(path)?;
     let fd = dir.map_or(libc::AT_FDCWD, |dir| dir.file.as_raw_fd());
     let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: the path is a NUL-terminated string that outlives the call.
@@ -98,9 +98,7 @@ impl Dir {
     pub fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
         match Dir::open(path, owner) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A slash at the end is no name.
-                let path: PathBuf = path.components().collect();
-                let (parent, name) = Dir::of(&path, owner)?;
+                let (parent, name) = Dir::of(path, owner)?;
                 parent.make(&name, mode, owner)
             }
             result => result,
@@ -117,21 +115,22 @@ impl Dir {
         walk(path, owner, Last::FileOrLink)
     }
 
-    /// Of what was opened at `path`, which is not checked.
-    pub(super) fn from_parts(file: File, path: PathBuf) -> Dir {
-        Dir {
-            file,
-            path,
+    /// Finds it, by whatever symlinks. An empty path is that of `/`.
+    pub(super) fn at(path: &str) -> io::Result<Dir> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        Ok(Dir {
+            file: open_in(None, &format!("{path}/"), flags, 0)?,
+            path: path.to_owned(),
             is_fixed: true,
             trusted: [effective_uid(); 2],
-        }
+        })
     }
 
     /// Open for reading, if that is permitted: what has O_PATH can neither be
     /// synchronized nor locked.
     pub(super) fn readable(mut self) -> io::Result<Dir> {
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        match open_in(Some(&self), Path::new("."), flags, 0) {
+        match open_in(Some(&self), ".", flags, 0) {
             Ok(file) => self.file = file,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
@@ -145,15 +144,15 @@ impl Dir {
 
     /// Whether it is one of those where the kernel shows processes.
     pub(super) fn is_proc(&self) -> bool {
-        self.path.starts_with("/proc")
+        self.path.starts_with("/proc/")
     }
 
     /// A path to something in it, for calls that take no descriptor.
     pub(super) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
-        let path = self.path.join(name);
-        match self.is_fixed && path.as_os_str().len() <= max_bytes {
-            true => path,
-            false => PathBuf::from(format!("/proc/self/fd/{}/{name}", self.file.as_raw_fd())),
+        let path = format!("{}/{name}", self.path);
+        match self.is_fixed && path.len() <= max_bytes {
+            true => path.into(),
+            false => format!("/proc/self/fd/{}/{name}", self.file.as_raw_fd()).into(),
         }
     }
 
@@ -171,9 +170,14 @@ impl Dir {
     /// to this process' user, who alone can write to it.
     pub fn check_private(&self, path: &Path) -> io::Result<()> {
         if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
-            return Err(refused(path, "is a symlink; remove it"));
+            return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
         }
-        check(path, &self.metadata()?, [effective_uid(); 2], false)
+        check(
+            &path.to_string_lossy(),
+            &self.metadata()?,
+            [effective_uid(); 2],
+            false,
+        )
     }
 
     /// Makes the directory `name`, where nothing is yet, with this mode whatever
@@ -197,7 +201,7 @@ impl Dir {
         file.set_permissions(Permissions::from_mode(mode))?;
         Ok(Dir {
             file,
-            path: self.path.join(name),
+            path: format!("{}/{name}", self.path),
             is_fixed: false,
             trusted: self.trusted,
         })
@@ -219,7 +223,7 @@ impl Dir {
     /// openat(2).
     fn open_anything(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
         c_name(name)?;
-        open_in(Some(self), Path::new(name), flags, mode)
+        open_in(Some(self), name, flags, mode)
     }
 
     /// What has a name there, if anything does.
@@ -497,7 +501,7 @@ mod tests {
         }
         // That is followed by who finds the directory.
         let (dir, name) = Dir::of_target(&roots.join("symlink"), None).unwrap();
-        assert_eq!((&*dir.path, &*name), (scratch.path(), "secret"));
+        assert_eq!((Path::new(&dir.path), &*name), (scratch.path(), "secret"));
     }
 
     #[test]

@@ -13,13 +13,11 @@
 //! An ordinary user cannot be led to give away what is root's: the kernel finds its
 //! way.
 
-use std::ffi::OsString;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use super::cerr;
 use super::dir::{open_in, Dir, Owner};
@@ -45,135 +43,105 @@ pub(super) enum Last {
 /// Opens the directory of a path; what the last name is called there, unless that
 /// is the directory itself.
 pub(super) fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
-    if effective_uid() == 0 {
-        return walk_as_root(path, owner, last);
-    }
-    let (path, name) = match last {
-        Last::Directory => (path, ""),
-        _ => split(path)?,
-    };
-    let dir = Dir::from_parts(open_in(None, path, libc::O_PATH, 0)?, path.to_owned());
-    Ok((dir.readable()?, name.to_owned()))
-}
-
-/// Directory and name of a file.
-fn split(path: &Path) -> io::Result<(&Path, &str)> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    match (path.parent(), name) {
-        (Some(parent), Some(name)) => Ok((parent, name)),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "no name of a file",
-        )),
-    }
-}
-
-/// Puts the names of a path on the stack of those to come.
-fn push(ahead: &mut Vec<OsString>, path: &Path) {
-    let names = path.components().rev();
-    let names = names.filter(|name| matches!(name, Component::Normal(_) | Component::ParentDir));
-    ahead.extend(names.map(|name| name.as_os_str().to_owned()));
-}
-
-fn walk_as_root(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
-    if last != Last::Directory {
-        split(path)?;
-    }
+    let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     let trusted = [0, owner.map_or(0, |(uid, _)| uid)];
-    let open_root = || {
-        let root = Path::new("/");
-        let file = open_in(None, root, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        io::Result::Ok(Dir::from_parts(file, root.to_owned()))
+    let (dir, name) = match last {
+        Last::Directory => (directory(path, trusted, MAX_SYMLINKS)?, String::new()),
+        _ => file(path, trusted, last, MAX_SYMLINKS)?,
     };
-    let mut at = open_root()?;
-    let mut ahead = Vec::new();
-    push(&mut ahead, path);
-    let mut symlinks = 0;
-    let name = loop {
-        let Some(name) = ahead.pop() else {
-            break OsString::new();
-        };
-        let is_last = ahead.is_empty() && last != Last::Directory;
-        if is_last && last == Last::File {
-            break name;
-        }
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        let found = match open_in(Some(&at), Path::new(&name), flags, 0) {
-            Err(error) if is_last && error.kind() == io::ErrorKind::NotFound => break name,
-            found => found?,
-        };
-        let metadata = found.metadata()?;
-        let is_fixed = is_fixed(&at.metadata()?, &metadata);
-        let path = at.path.join(&name);
-        if metadata.is_symlink() {
-            if !is_fixed || metadata.uid() != 0 {
-                return Err(refused(
-                    &path,
-                    "is a symlink that others can change; remove it",
-                ));
-            }
-            // Those of /proc lead where their text does not.
-            if is_last && at.is_proc() {
-                break name;
-            }
-            symlinks += 1;
-            if symlinks > MAX_SYMLINKS {
-                return Err(io::Error::from_raw_os_error(libc::ELOOP));
-            }
-            let target = target(&found)?;
-            if target.has_root() {
-                at = open_root()?;
-            }
-            push(&mut ahead, &target);
-            continue;
-        }
-        if is_last {
-            break name;
-        }
-        if !metadata.is_dir() {
-            return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
-        }
-        check(&path, &metadata, trusted, true)?;
-        at = Dir {
-            file: found,
-            is_fixed: is_fixed && at.is_fixed,
-            path,
+    if effective_uid() == 0 && !dir.path.is_empty() {
+        check(
+            &dir.path,
+            &dir.metadata()?,
             trusted,
-        };
-    };
-    if at.path != Path::new("/") {
-        check(&at.path, &at.metadata()?, trusted, last != Last::Directory)?;
+            last != Last::Directory,
+        )?;
     }
-    at.trusted = trusted;
-    let name = name.into_string();
-    Ok((
-        at.readable()?,
-        name.map_err(|_| io::ErrorKind::InvalidInput)?,
-    ))
+    Ok((dir.readable()?, name))
+}
+
+/// Opens a directory, by so many symlinks at most.
+fn directory(path: &str, trusted: [u32; 2], symlinks: usize) -> io::Result<Dir> {
+    let path = path.trim_end_matches('/');
+    let (parent, name) = match path.rsplit_once('/') {
+        Some(names) if effective_uid() == 0 => names,
+        _ => return Dir::at(path),
+    };
+    let at = directory(parent, trusted, symlinks)?;
+    if name == "." {
+        return Ok(at);
+    }
+    let found = open_in(Some(&at), name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let metadata = found.metadata()?;
+    if metadata.is_symlink() {
+        let (target, symlinks) = target(&at, name, &found, symlinks)?;
+        return directory(&target, trusted, symlinks);
+    }
+    if !metadata.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+    }
+    let path = format!("{}/{name}", at.path);
+    check(&path, &metadata, trusted, true)?;
+    Ok(Dir {
+        is_fixed: at.is_fixed && is_fixed(&at, &metadata)?,
+        file: found,
+        path,
+        trusted,
+    })
+}
+
+/// Opens the directory of a file; with its name there.
+fn file(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Result<(Dir, String)> {
+    let path = path.trim_end_matches('/');
+    let (parent, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
+    let at = directory(parent, trusted, symlinks)?;
+    // Symlinks of /proc lead where their text does not.
+    if effective_uid() == 0 && last == Last::FileOrLink && !at.is_proc() {
+        match open_in(Some(&at), name, libc::O_PATH | libc::O_NOFOLLOW, 0) {
+            Ok(found) if found.metadata()?.is_symlink() => {
+                let (target, symlinks) = target(&at, name, &found, symlinks)?;
+                return file(&target, trusted, last, symlinks);
+            }
+            _ => {}
+        }
+    }
+    Ok((at, name.to_owned()))
+}
+
+/// Where a symlink leads; with how many more there may be.
+fn target(at: &Dir, name: &str, symlink: &File, symlinks: usize) -> io::Result<(String, usize)> {
+    let metadata = symlink.metadata()?;
+    if metadata.uid() != 0 || !is_fixed(at, &metadata)? {
+        let why = "is a symlink that others can change; remove it";
+        return Err(refused(&format!("{}/{name}", at.path), why));
+    }
+    let symlinks = symlinks.checked_sub(1);
+    let symlinks = symlinks.ok_or_else(|| io::Error::from_raw_os_error(libc::ELOOP))?;
+    let mut text = vec![0; MAX_TARGET_BYTES];
+    let (fd, start, len) = (symlink.as_raw_fd(), text.as_mut_ptr().cast(), text.len());
+    // SAFETY: the empty name is a NUL-terminated constant; pointer and length are
+    // those of `text`, borrowed for the call.
+    let len_bytes = cerr(unsafe { libc::readlinkat(fd, c"".as_ptr(), start, len) })?;
+    text.truncate(len_bytes.unsigned_abs());
+    let text = String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData)?;
+    match text.starts_with('/') {
+        true => Ok((text, symlinks)),
+        false => Ok((format!("{}/{text}", at.path), symlinks)),
+    }
 }
 
 /// Whether root alone can put something else in the place of what was found in a
 /// directory.
-fn is_fixed(dir: &Metadata, found: &Metadata) -> bool {
+fn is_fixed(dir: &Dir, found: &Metadata) -> io::Result<bool> {
+    let dir = dir.metadata()?;
     let is_sticky = dir.mode() & libc::S_ISVTX as u32 != 0;
-    dir.uid() == 0 && (dir.mode() & 0o022 == 0 || is_sticky && found.uid() == 0)
-}
-
-/// Where a symlink leads.
-fn target(symlink: &std::fs::File) -> io::Result<PathBuf> {
-    let mut text = vec![0; MAX_TARGET_BYTES];
-    let (fd, at, len) = (symlink.as_raw_fd(), text.as_mut_ptr().cast(), text.len());
-    // SAFETY: the empty name is a NUL-terminated constant; pointer and length are
-    // those of `text`, borrowed for the call.
-    let len_bytes = cerr(unsafe { libc::readlinkat(fd, c"".as_ptr(), at, len) })?;
-    text.truncate(len_bytes.unsigned_abs());
-    Ok(OsString::from_vec(text).into())
+    Ok(dir.uid() == 0 && (dir.mode() & 0o022 == 0 || is_sticky && found.uid() == 0))
 }
 
 /// Fails unless a directory belongs to one of the users and only its owner can write
 /// to it, or, where that is enough, it is a sticky one of root's.
 pub(super) fn check(
-    path: &Path,
+    path: &str,
     dir: &Metadata,
     trusted: [u32; 2],
     may_be_sticky: bool,
@@ -198,8 +166,9 @@ pub(super) fn check(
 }
 
 /// What is not to be trusted, and what to do.
-pub(super) fn refused(path: &Path, why: &str) -> io::Error {
-    let text = format!("{} {why} or set another path", path.display());
+#[cold]
+pub(super) fn refused(path: &str, why: &str) -> io::Error {
+    let text = format!("{path} {why} or set another path");
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
@@ -220,7 +189,7 @@ mod tests {
     /// Another one.
     const OTHER: u32 = 12347;
 
-    fn open(path: &Path) -> Result<PathBuf, String> {
+    fn open(path: &Path) -> Result<String, String> {
         match walk(path, Some((USER, USER)), Last::Directory) {
             Ok((dir, _)) => Ok(dir.path),
             Err(error) => Err(error.to_string()),
@@ -315,7 +284,7 @@ mod tests {
                 lchown(&link, Some(link_uid), None).unwrap();
                 let result = open(&link);
                 match may {
-                    true => assert!(result.unwrap().ends_with("target")),
+                    true => assert!(result.unwrap().ends_with("/target")),
                     false => {
                         let text = result.unwrap_err();
                         assert!(
