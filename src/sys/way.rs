@@ -134,7 +134,7 @@ fn target(at: &Dir, name: &str, symlink: &File, symlinks: usize) -> io::Result<(
 /// directory.
 fn is_fixed(dir: &Dir, found: &Metadata) -> io::Result<bool> {
     let dir = dir.metadata()?;
-    let is_sticky = dir.mode() & libc::S_ISVTX as u32 != 0;
+    let is_sticky = dir.mode() & libc::S_ISVTX != 0;
     Ok(dir.uid() == 0 && (dir.mode() & 0o022 == 0 || is_sticky && found.uid() == 0))
 }
 
@@ -157,7 +157,7 @@ pub(super) fn check(
         let why = format!("belongs to user {whose} (uid {uid}), not to {first}{or}; chown it");
         return Err(refused(path, &why));
     }
-    let is_sticky = uid == 0 && mode & 0o1000 != 0;
+    let is_sticky = uid == 0 && mode & libc::S_ISVTX != 0;
     if mode & 0o022 != 0 && !(may_be_sticky && is_sticky) {
         let why = format!("can be changed by others (mode {mode:04o}); chmod go-w it");
         return Err(refused(path, &why));
