@@ -39,18 +39,24 @@ impl Swapper {
         if pid > 0 {
             return Swapper(pid);
         }
+        // SAFETY: a list of no groups.
+        let mut rc = unsafe { libc::setgroups(0, std::ptr::null()) };
         // SAFETY: no pointers.
-        let is_user = unsafe { libc::setgid(uid) == 0 && libc::setuid(uid) == 0 };
+        rc |= unsafe { libc::setgid(uid) };
         // SAFETY: no pointers.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        rc |= unsafe { libc::setuid(uid) };
+        // SAFETY: no pointers.
+        rc |= unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        if rc != 0 {
+            // SAFETY: no pointers.
+            unsafe { libc::_exit(1) };
+        }
         let at = libc::AT_FDCWD;
         let (call, exchange) = (libc::SYS_renameat2, libc::RENAME_EXCHANGE);
-        while is_user {
+        loop {
             // SAFETY: the names are NUL-terminated strings that outlive the call.
             unsafe { libc::syscall(call, at, one.as_ptr(), at, other.as_ptr(), exchange) };
         }
-        // SAFETY: no pointers.
-        unsafe { libc::_exit(1) }
     }
 }
 
