@@ -45,10 +45,7 @@ pub(super) enum Last {
 pub(super) fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
     let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     let trusted = [0, owner.map_or(0, |(uid, _)| uid)];
-    let (dir, name) = match last {
-        Last::Directory => (directory(path, trusted, MAX_SYMLINKS)?, String::new()),
-        _ => file(path, trusted, last, MAX_SYMLINKS)?,
-    };
+    let (dir, name) = find(path, trusted, last, MAX_SYMLINKS)?;
     if effective_uid() == 0 && !dir.path.is_empty() {
         check(
             &dir.path,
@@ -60,52 +57,50 @@ pub(super) fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, St
     Ok((dir.readable()?, name))
 }
 
-/// Opens a directory, by so many symlinks at most.
-fn directory(path: &str, trusted: [u32; 2], symlinks: usize) -> io::Result<Dir> {
+/// The same, by so many symlinks at most; what the directory is to be itself is not
+/// checked yet.
+fn find(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Result<(Dir, String)> {
     let path = path.trim_end_matches('/');
+    let is_root = effective_uid() == 0;
+    let is_directory = last == Last::Directory;
     let (parent, name) = match path.rsplit_once('/') {
-        Some(names) if effective_uid() == 0 => names,
-        _ => return Dir::at(path),
+        Some(names) if is_root || !is_directory => names,
+        _ if is_directory => return Ok((Dir::at(path)?, String::new())),
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    let at = directory(parent, trusted, symlinks)?;
-    if name == "." {
-        return Ok(at);
+    let (at, _) = find(parent, trusted, Last::Directory, symlinks)?;
+    let name = name.to_owned();
+    // Symlinks of /proc lead where their text does not.
+    let may_follow = is_root && last == Last::FileOrLink && !at.is_proc();
+    if !is_directory && !may_follow || name == "." {
+        return Ok((at, name));
     }
-    let found = open_in(Some(&at), name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let found = match open_in(Some(&at), &name, libc::O_PATH | libc::O_NOFOLLOW, 0) {
+        Err(error) if may_follow && error.kind() == io::ErrorKind::NotFound => {
+            return Ok((at, name));
+        }
+        found => found?,
+    };
     let metadata = found.metadata()?;
     if metadata.is_symlink() {
-        let (target, symlinks) = target(&at, name, &found, symlinks)?;
-        return directory(&target, trusted, symlinks);
+        let (target, symlinks) = target(&at, &name, &found, symlinks)?;
+        return find(&target, trusted, last, symlinks);
+    }
+    if may_follow {
+        return Ok((at, name));
     }
     if !metadata.is_dir() {
         return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
     }
     let path = format!("{}/{name}", at.path);
     check(&path, &metadata, trusted, true)?;
-    Ok(Dir {
+    let dir = Dir {
         is_fixed: at.is_fixed && is_fixed(&at, &metadata)?,
         file: found,
         path,
         trusted,
-    })
-}
-
-/// Opens the directory of a file; with its name there.
-fn file(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Result<(Dir, String)> {
-    let path = path.trim_end_matches('/');
-    let (parent, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
-    let at = directory(parent, trusted, symlinks)?;
-    // Symlinks of /proc lead where their text does not.
-    if effective_uid() == 0 && last == Last::FileOrLink && !at.is_proc() {
-        match open_in(Some(&at), name, libc::O_PATH | libc::O_NOFOLLOW, 0) {
-            Ok(found) if found.metadata()?.is_symlink() => {
-                let (target, symlinks) = target(&at, name, &found, symlinks)?;
-                return file(&target, trusted, last, symlinks);
-            }
-            _ => {}
-        }
-    }
-    Ok((at, name.to_owned()))
+    };
+    Ok((dir, name))
 }
 
 /// Where a symlink leads; with how many more there may be.
