@@ -67,7 +67,7 @@ mod tests {
             uid: None,
             gid: None,
         };
-        Fifo::create(path, access).unwrap()
+        Fifo::create(path, None, access).unwrap()
     }
 
     #[test]
