@@ -67,7 +67,8 @@ impl Drop for Frame {
     }
 }
 
-/// Elements, none of which has padding, in a frame of their own.
+/// Elements in a frame of their own, all of them written: what a frame held before, padding
+/// included, is never read.
 #[derive(Debug)]
 pub struct Page<T: Copy> {
     /// Where they are.
@@ -78,17 +79,9 @@ pub struct Page<T: Copy> {
     elements: PhantomData<T>,
 }
 
-impl<const N: usize> Page<[u8; N]> {
-    /// As many elements as fit into a frame, with whatever bytes are there.
-    pub fn of_bytes(frame: Frame) -> Page<[u8; N]> {
-        // Written they all are: by the kernel, or by a page of which the frame was before.
-        Page::unwritten(frame)
-    }
-}
-
 impl<T: Copy> Page<T> {
-    /// As many elements as fit into a frame, which are to be written.
-    fn unwritten(frame: Frame) -> Page<T> {
+    /// Fills a frame with as many copies of `blank` as fit.
+    pub fn filled(frame: Frame, blank: T) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
         let page = Page {
@@ -97,12 +90,6 @@ impl<T: Copy> Page<T> {
             elements: PhantomData,
         };
         assert!(page.len > 0);
-        page
-    }
-
-    /// Fills a frame with as many copies of `blank` as fit.
-    pub fn filled(frame: Frame, blank: T) -> Page<T> {
-        let page = Page::unwritten(frame);
         let start = page.start();
         // SAFETY: at least one element fits into the mapping, which is aligned for them
         // and owned by nobody else yet.
@@ -174,8 +161,10 @@ mod tests {
         let page = Page::filled(page.into_frame(), 9u64);
         assert_eq!(page.len, bytes.get() / 8);
         assert!(page.iter().all(|element| *element == 9));
-        let page = Page::of_bytes(page.into_frame());
-        assert!(page.iter().all(|element| *element == 9u64.to_ne_bytes()));
+        // Bytes where a struct had padding are values again.
+        let page = Page::filled(page.into_frame(), (1u8, 2u32));
+        let page = Page::filled(page.into_frame(), 3u8);
+        assert!(page.iter().all(|element| *element == 3));
     }
 
     #[test]
