@@ -160,11 +160,6 @@ impl Service {
         table::with_defaults(blank, table::SERVICE)
     }
 
-    /// Whether somebody asked for another user than the default one.
-    pub fn user_given(&self) -> bool {
-        self.user != table::DEFAULT_USER
-    }
-
     /// The effective path of `chroot`.
     pub fn chroot_in(&self, base_dir: &Path) -> Option<PathBuf> {
         self.chroot.as_ref().map(|dir| base_dir.join(dir))

@@ -135,10 +135,7 @@ impl<'a> Missing<'a> {
     fn service(&mut self) {
         let settings = &self.configuration.settings;
         let service = &settings.service;
-        // The default user has a stand-in.
-        if service.user_given() {
-            self.user(Scope::Service, "service stats: user", &service.user);
-        }
+        self.user(Scope::Service, "service stats: user", &service.user);
         if let Some(group) = &service.group {
             self.group(Scope::Service, "service stats: group", group);
         }

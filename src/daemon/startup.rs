@@ -19,6 +19,7 @@ use super::state::State;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     show_size, Configuration, Defaults, LogPath, Mistakes, Service, Settings, CHROOT_MADE,
+    DEFAULT_USER,
 };
 use crate::store::Limits;
 use crate::sys::dir::Dir;
@@ -41,29 +42,12 @@ const NO_SYSLOG: &str = "dovestatd: no system log at /dev/log: what is logged is
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
 
-/// Who stands in for the default user where that was not created: nobody has no
-/// files anywhere.
-const FALLBACK_USER: &str = "nobody";
-
-/// Where that user does not exist either, as in a container without /etc/passwd: the
-/// number that Linux has for users it cannot show.
-const NOBODY_ID: u32 = 65534;
-
-/// The user of that number.
-const NOBODY: User = User {
-    name: None,
-    uid: NOBODY_ID,
-    gid: Some(NOBODY_ID),
-};
-
 /// The user and group to run as.
 pub struct Identity {
     /// The user.
     pub user: User,
     /// The group.
     pub gid: u32,
-    /// What the administrator should know about it.
-    remark: Option<String>,
 }
 
 impl Identity {
@@ -114,8 +98,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         refuse_strange_ways(&settings)?;
     }
     let base_dir = settings.base_dir.clone();
-    // The one that an ordinary user has by default may lie in /tmp.
-    let is_private = owner.is_none() && base_dir == Defaults::ours().base_dir;
+    // The default one of a user's own daemon may lie in /tmp.
+    let is_private =
+        base_dir == Defaults::private().base_dir && owner.is_none_or(|(uid, _)| uid == 0);
     let base_dir_lock = BaseDir::open(&base_dir, is_private, owner)
         .map_err(Fatal::io(format!("base_dir {}", base_dir.display())))?
         .ok_or_else(|| {
@@ -235,7 +220,31 @@ fn log_name(settings: &Settings) -> String {
 pub fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
-        .ok_or_else(|| Fatal::Setting(format!("{setting}: no user {name} on this system")))
+        .ok_or_else(|| {
+            let mut text = format!("{setting}: no user {name} on this system");
+            if name == DEFAULT_USER {
+                text += "; make it: ";
+                text += making_user();
+                text += "; or set user, a number will do";
+            }
+            Fatal::Setting(text)
+        })
+}
+
+/// The command that makes the default user on this system.
+pub fn making_user() -> &'static str {
+    let is_there = |path: &str| Path::new(path).exists();
+    let has_line = ["/usr/lib", "/usr/local/lib"]
+        .map(|dir| is_there(&format!("{dir}/sysusers.d/dovestat.conf")))
+        .contains(&true);
+    if has_line && is_there("/usr/bin/systemd-sysusers") {
+        return "systemd-sysusers";
+    }
+    match is_there("/usr/sbin/useradd") {
+        true => "useradd --system --user-group --shell /usr/sbin/nologin dovestat",
+        // busybox
+        false => "addgroup -S dovestat; adduser -S -D -H -s /sbin/nologin -G dovestat dovestat",
+    }
 }
 
 /// A group by name, likewise.
@@ -247,17 +256,7 @@ pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
 
 /// Who the daemon is to be when it has given up root.
 fn identity(service: &Service) -> Result<Identity, Fatal> {
-    let mut remark = None;
-    let user = match find_user("service stats: user", &service.user) {
-        Err(Fatal::Setting(missing)) if !service.user_given() => {
-            let nobody = find_user("service stats: user", FALLBACK_USER);
-            let nobody = nobody.unwrap_or(NOBODY);
-            let name = nobody.name.clone().unwrap_or(NOBODY_ID.to_string());
-            remark = Some(format!("{missing}: running as {name}"));
-            nobody
-        }
-        found => found?,
-    };
+    let user = find_user("service stats: user", &service.user)?;
     let gid = match (&service.group, user.gid) {
         (Some(group), _) => find_gid("service stats: group", group)?,
         (None, Some(gid)) => gid,
@@ -267,7 +266,7 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
             return Err(Fatal::Setting(text));
         }
     };
-    Ok(Identity { user, gid, remark })
+    Ok(Identity { user, gid })
 }
 
 /// Refuses settings by which root would follow a symlink that another user put on
@@ -322,11 +321,7 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
     if identity.user.uid != 0 {
         empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid, root.as_deref()).map_err(Fatal::io(what))?;
-    if let Some(remark) = &identity.remark {
-        log.warning(remark);
-    }
-    Ok(())
+    drop_privileges(&identity.user, identity.gid, root.as_deref()).map_err(Fatal::io(what))
 }
 
 /// Logs what the user that the daemon has become may not do, but the settings ask for.

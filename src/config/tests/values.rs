@@ -20,7 +20,6 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(s.stats_ip_min_time_secs, 12 * 3600);
     assert_eq!((s.carbon_server, s.carbon_name), (None, String::new()));
     assert_eq!(s.carbon_interval_secs, 30);
-    assert!(!s.service.user_given());
     assert_eq!(s.service.user, "dovestat");
     assert_eq!((s.service.group, s.service.chroot), (None, None));
     assert_eq!(s.service.client_limit, 1000);
