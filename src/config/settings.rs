@@ -84,7 +84,7 @@ impl Settings {
             metrics_levels: Vec::new(),
             metrics_limit: 0,
             service: Service::new(),
-            fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
+            fifo_listeners: table::FIFO_NAMES.map(FileListener::fifo).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
             inet_listeners: Vec::new(),
         };
@@ -189,6 +189,14 @@ impl FileListener {
             mode: 0,
         };
         table::with_defaults(blank, table::FILE)
+    }
+
+    /// One of a FIFO.
+    pub(super) fn fifo(name: &str) -> FileListener {
+        FileListener {
+            mode: table::FIFO_MODE,
+            ..FileListener::new(name)
+        }
     }
 
     /// The effective path.

@@ -13,7 +13,7 @@
 
 use super::fatal::Fatal;
 use super::fifo_input::FifoInput;
-use super::files::{End, ListenerFile};
+use super::files::{look_for_reader, End, ListenerFile};
 use super::listener::{Listener, Section, Socket};
 use super::log::Log;
 use super::manager::Gift;
@@ -129,7 +129,10 @@ pub fn open_listeners(
             }
             None => {
                 let access = access(KIND, listener)?;
-                let fifo = Fifo::create(&path, access).map_err(occupied(KIND, &path))?;
+                let name = format!("{KIND} {}", path.display());
+                let fifo = look_for_reader(&name, &path, &settings.base_dir, log)
+                    .and_then(|()| Fifo::create(&path, access))
+                    .map_err(occupied(KIND, &path))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.extend(fifo.place().cloned().map(file));
                 (fifo, None)

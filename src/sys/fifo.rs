@@ -15,7 +15,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -37,11 +37,9 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// Creates the FIFO at `path`, or takes over one of ours that nobody reads
-    /// any more, with its inode, so that writers which have it open go on.
-    ///
-    /// An ordinary user cannot take over a FIFO whose mode denies the user
-    /// reading or writing.
+    /// Creates the FIFO at `path`, or takes over one of ours with its inode, so that
+    /// writers which have it open go on. Whether it has a reader does not matter: that
+    /// may be any process of a user whom its mode lets read.
     pub fn create(path: &Path, access: Access) -> Result<Fifo, PlaceError> {
         let is_new = match make_fifo(path) {
             Ok(()) => true,
@@ -59,24 +57,22 @@ impl Fifo {
         if found.kind != Kind::Fifo {
             return Err(PlaceError::WrongKind(found.kind));
         }
-        match is_read(path) {
-            Ok(true) => return Err(PlaceError::InUse),
-            // Of another user's, "permission denied" would tell less.
-            _ if !access.is_ours(found.uid) => {
-                return Err(PlaceError::Foreign {
-                    kind: found.kind,
-                    uid: found.uid,
-                })
-            }
-            Ok(false) => {}
-            Err(error) => {
-                return Err(PlaceError::Io {
-                    step: "probe FIFO",
-                    error,
-                })
-            }
+        // "Permission denied" would tell less.
+        if !access.is_ours(found.uid) {
+            return Err(PlaceError::Foreign {
+                kind: found.kind,
+                uid: found.uid,
+            });
         }
-        let fifo = Fifo::open(path, found).and_then(|fifo| {
+        let fifo = match Fifo::open(path, found) {
+            Err(PlaceError::Io { error, .. })
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                let_owner_in(path, found).and_then(|()| Fifo::open(path, found))
+            }
+            result => result,
+        };
+        let fifo = fifo.and_then(|fifo| {
             fifo.mend(access)?;
             Ok(fifo)
         });
@@ -190,19 +186,43 @@ fn make_fifo(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody has the FIFO at `path` open for reading: without a reader,
-/// opening it for writing fails with ENXIO.
-fn is_read(path: &Path) -> io::Result<bool> {
+/// Whether a process has the FIFO at `path` open for reading, as far as opening it for
+/// writing tells: that fails without a reader.
+pub fn is_read(path: &Path) -> bool {
     let mut options = File::options();
-    match options
+    let options = options
         .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path)
-    {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(false),
-        Err(error) => Err(error),
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+    options.open(path).is_ok()
+}
+
+/// Lets the owner of the FIFO that was found open both ends, for now: its mode may be
+/// for writers alone, and we may have no right but the owner's. Others get none by it.
+#[cfg(target_os = "linux")]
+fn let_owner_in(path: &Path, found: Found) -> Result<(), PlaceError> {
+    let during = || PlaceError::during("open FIFO");
+    let name = c_path(path).map_err(during())?;
+    // With musl, std's own open leaves O_PATH out.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    let fd = cerr(unsafe { libc::open(name.as_ptr(), flags) }).map_err(during())?;
+    // SAFETY: the descriptor is new and owned by nobody else.
+    let fifo = unsafe { File::from_raw_fd(fd) };
+    let metadata = fifo.metadata().map_err(during())?;
+    if Found::from(&metadata) != found {
+        return Err(during()(io::Error::other("replaced while being opened")));
     }
+    let mode = Permissions::from_mode(metadata.mode() & 0o7777 | 0o600);
+    // The only way to a descriptor that is not open for anything.
+    fs::set_permissions(format!("/proc/self/fd/{fd}"), mode).map_err(during())
+}
+
+/// The mode has to be changed by a person.
+#[cfg(not(target_os = "linux"))]
+fn let_owner_in(_path: &Path, _found: Found) -> Result<(), PlaceError> {
+    Err(PlaceError::during("open FIFO")(
+        io::ErrorKind::PermissionDenied.into(),
+    ))
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.
@@ -255,6 +275,7 @@ mod tests {
     use super::*;
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
+    use crate::sys::user::{drop_privileges, User};
     use std::io::Write;
 
     const PRIVATE: Access = Access {
@@ -343,29 +364,65 @@ mod tests {
     }
 
     #[test]
-    fn a_living_one_is_refused_and_a_dead_one_reused() {
+    fn one_that_is_there_is_reused_whoever_holds_it() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
+        assert!(!is_read(&path));
         let first = Fifo::create(&path, PRIVATE).unwrap();
+        assert!(is_read(&path));
         let inode = first.place().unwrap().inode;
-        assert!(matches!(
-            Fifo::create(&path, PRIVATE),
-            Err(PlaceError::InUse)
-        ));
         let writer = open_writer(&path).unwrap();
-        drop(first);
-        let second = Fifo::create(
-            &path,
-            Access {
+        for first in [Some(first), None] {
+            let access = Access {
                 mode: 0o620,
                 ..PRIVATE
-            },
-        )
-        .unwrap();
-        assert_eq!(second.place().unwrap().inode, inode);
-        assert_eq!(mode(&path), 0o620);
-        (&writer).write_all(b"x").unwrap();
-        assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
+            };
+            let second = Fifo::create(&path, access).unwrap();
+            assert_eq!(second.place().unwrap().inode, inode);
+            assert_eq!(mode(&path), 0o620);
+            (&writer).write_all(b"x").unwrap();
+            assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
+            drop((first, second));
+            assert!(!is_read(&path));
+        }
+    }
+
+    #[test]
+    fn one_for_writers_alone_is_taken_over_by_its_owner() {
+        if !is_root() {
+            return;
+        }
+        let name = "one_for_writers_alone_is_taken_over_by_its_owner";
+        alone(module_path!(), name, || {
+            let dir = Scratch::new("fifo-writers");
+            let path = dir.join("fifo");
+            std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).unwrap();
+            let user = User {
+                name: None,
+                uid: 12345,
+                gid: None,
+            };
+            drop_privileges(&user, 12345, None).unwrap();
+            let mut inode = None;
+            for before in [0o200, 0o220, 0o020, 0, 0o422] {
+                for after in [0o200, 0o220] {
+                    let access = Access {
+                        mode: after,
+                        ..PRIVATE
+                    };
+                    let fifo = Fifo::create(&path, access).unwrap();
+                    assert_eq!(mode(&path), after, "after {before:o}");
+                    let reused = inode.replace(fifo.place().unwrap().inode);
+                    assert!(reused.is_none_or(|reused| inode == Some(reused)));
+                    let denied = File::options().read(true).open(&path).unwrap_err();
+                    assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+                    open_writer(&path).unwrap().write_all(b"x").unwrap();
+                    assert_eq!(fifo.read(&mut [0; 2]).unwrap(), 1);
+                    drop(fifo);
+                    fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+                }
+            }
+        });
     }
 
     #[test]
@@ -446,7 +503,7 @@ mod tests {
             let dir = Scratch::new("fifo-mode");
             for umask in [0, 0o022, 0o077] {
                 set_umask(umask);
-                for wanted in [0o600, 0o622, 0o666, 0o222] {
+                for wanted in [0o600, 0o622, 0o666, 0o222, 0o200, 0o220] {
                     let fifo = Fifo::create(
                         &dir.join("fifo"),
                         Access {

@@ -173,12 +173,12 @@ service stats {
   fifo_listener stats-mail {
     user = 
     group = 
-    mode = 0600
+    mode = 0200
   }
   fifo_listener stats-user {
     user = 
     group = 
-    mode = 0600
+    mode = 0200
   }
   unix_listener stats {
     user = 

@@ -28,7 +28,7 @@ fn defaults_are_those_of_the_manual() {
         .iter()
         .map(|l| (&*l.name, l.mode))
         .collect();
-    assert_eq!(fifos, [("stats-mail", 0o600), ("stats-user", 0o600)]);
+    assert_eq!(fifos, [("stats-mail", 0o200), ("stats-user", 0o200)]);
     assert_eq!(s.unix_listeners.len(), 1);
     let unix = &s.unix_listeners[0];
     assert_eq!((&*unix.file.name, unix.file.mode), ("stats", 0o600));
