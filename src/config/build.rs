@@ -482,7 +482,8 @@ impl Builder {
                     place: place.clone(),
                     message: format!(
                         "inet_listener: no address is set: all who can reach port {} on any \
-                         address of this host can read all statistics; set address or allow_nets",
+                         address of this host can read all statistics; set address (* :: if that is \
+                         meant) or allow_nets",
                         inet.port
                     ),
                 });
@@ -514,6 +515,7 @@ impl Builder {
                 close_after_reply: options.close_after_reply,
                 // That nobody may do what nobody can is true.
                 reset: options.reset && default.reset,
+                server_names: options.server_names.clone(),
                 ..default
             };
             if options.protocol == Protocol::Http && *options != meaningful {

@@ -276,6 +276,9 @@ pub struct ListenerOptions {
     pub column_order: ColumnOrder,
     /// Whether a list of nothing has a header, too.
     pub header_always: bool,
+    /// What clients of HTTP may call the server, beside its addresses and localhost;
+    /// `None`: anything, as no browser comes by a UNIX socket.
+    pub server_names: Option<Vec<String>>,
 }
 
 impl ListenerOptions {
@@ -283,6 +286,7 @@ impl ListenerOptions {
     pub fn of_unix() -> ListenerOptions {
         ListenerOptions {
             reset: true,
+            server_names: None,
             ..ListenerOptions::of_inet()
         }
     }
@@ -295,6 +299,7 @@ impl ListenerOptions {
             close_after_reply: false,
             column_order: ColumnOrder::V2_3,
             header_always: false,
+            server_names: Some(Vec::new()),
         };
         table::with_defaults(blank, table::OPTIONS)
     }

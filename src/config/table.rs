@@ -307,6 +307,13 @@ pub const INET: &[Setting<InetListener>] = &[
         set: |l, v| put(&mut l.allow_nets, value::networks(v)),
         get: |l| value::show_list(&l.allow_nets),
     },
+    Setting {
+        name: "server_names",
+        default: Some(""),
+        about: "names by which clients of http may ask, beside addresses and localhost",
+        set: |l, v| put(&mut l.options.server_names, value::hosts(v).map(Some)),
+        get: |l| value::show_list(l.options.server_names.as_deref().unwrap_or_default()),
+    },
 ];
 
 /// Further settings of `unix_listener` and `inet_listener`.

@@ -18,8 +18,8 @@ use super::scrape::Scrape;
 use crate::config::ListenerOptions;
 use crate::store::Store;
 use crate::wire::http::{
-    parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method, Response, Status,
-    Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
+    is_meant, parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method,
+    Response, Status, Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
 };
 use crate::wire::metrics::Format;
 use std::rc::Rc;
@@ -31,9 +31,15 @@ const METRICS_PATH: &[u8] = b"/metrics";
 const INDEX: &str = "<!DOCTYPE html>\n<title>dovestatd</title>\n\
     <p>dovestatd: <a href=\"/metrics\">metrics</a></p>\n";
 
+/// What a client is told that means another server.
+const MISDIRECTED: &str = ": this server is not known by that name; ask it by address, or name it \
+                           in server_names of its inet_listener";
+
 /// A client that speaks it.
 #[derive(Debug)]
 pub struct Http {
+    /// The names of the server for its clients; `None`: they may mean any.
+    server_names: Option<Vec<String>>,
     /// Whether each response ends the connection.
     close_after_reply: bool,
     /// The listener's name, for the log.
@@ -93,6 +99,7 @@ impl Http {
     /// With a client that has said nothing yet.
     pub fn new(options: &ListenerOptions, listener: &Rc<str>) -> Http {
         Http {
+            server_names: options.server_names.clone(),
             close_after_reply: options.close_after_reply,
             listener: Rc::clone(listener),
             sending: None,
@@ -107,7 +114,12 @@ impl Http {
             b"/" => Some(Page::Index),
             _ => None,
         };
+        let is_meant = match (&self.server_names, request.host) {
+            (Some(names), Some(host)) => is_meant(host, names),
+            _ => true,
+        };
         let (status, page) = match (page, request.method) {
+            _ if !is_meant => (Status::Misdirected, Page::Refusal),
             (None, _) => (Status::NotFound, Page::Refusal),
             (Some(_), Method::Other) => (Status::MethodNotAllowed, Page::Refusal),
             (Some(_), _) if request.has_content => (Status::ContentTooLarge, Page::Refusal),
@@ -121,7 +133,10 @@ impl Http {
                 content_type: page.content_type(),
                 framing: Framing::None,
                 version: request.version,
-                keep_alive: request.keep_alive && !request.has_content && !self.close_after_reply,
+                keep_alive: request.keep_alive
+                    && is_meant
+                    && !request.has_content
+                    && !self.close_after_reply,
             },
         }
     }
@@ -142,7 +157,13 @@ impl Http {
             // How long they are is only known when they are made.
             Page::Metrics(_) => None,
             Page::Index => Some(INDEX.to_owned()),
-            Page::Refusal => Some(format!("{}\n", response.status.text())),
+            Page::Refusal => {
+                let why = match response.status {
+                    Status::Misdirected => MISDIRECTED,
+                    _ => "",
+                };
+                Some([response.status.text(), why, "\n"].concat())
+            }
         };
         let framing = text.as_ref().map(|text| Framing::Length(text.len()));
         let response = Response {
@@ -189,6 +210,12 @@ impl Conversation for Http {
             Head::Refused(status) => self.refuse(status, exchange, context),
             Head::Whole(request, length) => {
                 let answer = self.decide(&request);
+                if let (Status::Misdirected, Some(host)) = (answer.response.status, request.host) {
+                    let (listener, host) = (&self.listener, visible(host));
+                    context.report(Fault::HttpRefused, || {
+                        format!("{listener}: Host {host}{MISDIRECTED}")
+                    });
+                }
                 exchange.input.drain(..length);
                 self.begin(answer, exchange, context);
             }

@@ -155,7 +155,8 @@ fn the_start_lists_listeners_and_sizes() {
     }
     let open = format!(
         "warning: {}:{}: inet_listener: no address is set: all who can reach port {http} on any \
-         address of this host can read all statistics; set address or allow_nets\n",
+         address of this host can read all statistics; set address (* :: if that is meant) or \
+         allow_nets\n",
         daemon.dir.at("dovestatd.conf"),
         fs::read_to_string(daemon.dir.at("dovestatd.conf"))
             .expect("the configuration")

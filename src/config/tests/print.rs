@@ -58,6 +58,7 @@ service stats {
   inet_listener "web \"1\"" {
     port = 9166
     protocol = http
+    server_names = mail.example.org, stats.example.org.
     close_after_reply = yes
   }
   inet_listener {
