@@ -515,7 +515,6 @@ impl Builder {
                 close_after_reply: options.close_after_reply,
                 // That nobody may do what nobody can is true.
                 reset: options.reset && default.reset,
-                server_names: options.server_names.clone(),
                 ..default
             };
             if options.protocol == Protocol::Http && *options != meaningful {

@@ -9,6 +9,7 @@ use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,6 +241,9 @@ pub struct InetListener {
     pub port: u16,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
+    /// What clients of HTTP may call the server, beside its addresses and localhost:
+    /// names with a blank in between.
+    pub server_names: Rc<str>,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
@@ -257,6 +261,7 @@ impl InetListener {
             addresses: Vec::new(),
             port: 0,
             allow_nets: Vec::new(),
+            server_names: Rc::default(),
             options,
         };
         table::with_defaults(blank, table::INET)
@@ -276,9 +281,6 @@ pub struct ListenerOptions {
     pub column_order: ColumnOrder,
     /// Whether a list of nothing has a header, too.
     pub header_always: bool,
-    /// What clients of HTTP may call the server, beside its addresses and localhost;
-    /// `None`: anything, as no browser comes by a UNIX socket.
-    pub server_names: Option<Vec<String>>,
 }
 
 impl ListenerOptions {
@@ -286,7 +288,6 @@ impl ListenerOptions {
     pub fn of_unix() -> ListenerOptions {
         ListenerOptions {
             reset: true,
-            server_names: None,
             ..ListenerOptions::of_inet()
         }
     }
@@ -299,7 +300,6 @@ impl ListenerOptions {
             close_after_reply: false,
             column_order: ColumnOrder::V2_3,
             header_always: false,
-            server_names: Some(Vec::new()),
         };
         table::with_defaults(blank, table::OPTIONS)
     }

@@ -311,8 +311,11 @@ pub const INET: &[Setting<InetListener>] = &[
         name: "server_names",
         default: Some(""),
         about: "names by which clients of http may ask, beside addresses and localhost",
-        set: |l, v| put(&mut l.options.server_names, value::hosts(v).map(Some)),
-        get: |l| value::show_list(l.options.server_names.as_deref().unwrap_or_default()),
+        set: |l, v| {
+            let names = value::addresses(v).map(|names| value::show_list(&names).into());
+            put(&mut l.server_names, names)
+        },
+        get: |l| l.server_names.to_string(),
     },
 ];
 

@@ -356,12 +356,6 @@ pub fn addresses(text: &str) -> Result<Vec<Address>, String> {
     Ok(found)
 }
 
-/// Addresses and host names, divided by blanks or commas.
-pub fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let words = text.split(|c: char| c.is_whitespace() || c == ',');
-    words.filter(|word| !word.is_empty()).map(host).collect()
-}
-
 /// Networks, divided by blanks or commas: `192.0.2.0/24`, `2001:db8::/32`, `::1`.
 pub fn networks(text: &str) -> Result<Vec<Network>, String> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',');

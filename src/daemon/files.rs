@@ -137,6 +137,7 @@ impl Drop for ListenerFile {
 /// [`PlaceError::InUse`] when another daemon holds the directory that the FIFO is in.
 /// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
 /// read, and who would keep the daemon out.
+#[cold]
 pub fn look_for_reader(
     name: &str,
     path: &Path,
@@ -150,10 +151,10 @@ pub fn look_for_reader(
     if dir.is_some_and(|dir| matches!(dir.is_at(base_dir), Ok(false)) && is_held(&dir, LOCK)) {
         return Err(PlaceError::InUse);
     }
-    log.warning(&format!(
-        "{name} is read by another process, which takes records away: by Dovecot's own service, \
-         unless its FIFO has mode = 0, or by a user whom the mode lets read"
-    ));
+    const READ: &str = " is read by another process, which takes records away: by Dovecot's own \
+                        service, unless its FIFO has mode = 0, or by a user whom the mode lets \
+                        read";
+    log.warning(&[name, READ].concat());
     Ok(())
 }
 

@@ -39,7 +39,7 @@ const MISDIRECTED: &str = ": this server is not known by that name; ask it by ad
 #[derive(Debug)]
 pub struct Http {
     /// The names of the server for its clients; `None`: they may mean any.
-    server_names: Option<Vec<String>>,
+    server_names: Option<Rc<str>>,
     /// Whether each response ends the connection.
     close_after_reply: bool,
     /// The listener's name, for the log.
@@ -97,13 +97,23 @@ struct Sending {
 
 impl Http {
     /// With a client that has said nothing yet.
-    pub fn new(options: &ListenerOptions, listener: &Rc<str>) -> Http {
+    pub fn new(
+        options: &ListenerOptions,
+        listener: &Rc<str>,
+        server_names: &Option<Rc<str>>,
+    ) -> Http {
         Http {
-            server_names: options.server_names.clone(),
+            server_names: server_names.clone(),
             close_after_reply: options.close_after_reply,
             listener: Rc::clone(listener),
             sending: None,
         }
+    }
+
+    /// Whether this server is meant by a Host.
+    fn is_meant(&self, host: &[u8]) -> bool {
+        let names = self.server_names.as_ref();
+        names.is_none_or(|names| is_meant(host, names))
     }
 
     /// What is answered.
@@ -114,12 +124,7 @@ impl Http {
             b"/" => Some(Page::Index),
             _ => None,
         };
-        let is_meant = match (&self.server_names, request.host) {
-            (Some(names), Some(host)) => is_meant(host, names),
-            _ => true,
-        };
         let (status, page) = match (page, request.method) {
-            _ if !is_meant => (Status::Misdirected, Page::Refusal),
             (None, _) => (Status::NotFound, Page::Refusal),
             (Some(_), Method::Other) => (Status::MethodNotAllowed, Page::Refusal),
             (Some(_), _) if request.has_content => (Status::ContentTooLarge, Page::Refusal),
@@ -133,10 +138,7 @@ impl Http {
                 content_type: page.content_type(),
                 framing: Framing::None,
                 version: request.version,
-                keep_alive: request.keep_alive
-                    && is_meant
-                    && !request.has_content
-                    && !self.close_after_reply,
+                keep_alive: request.keep_alive && !request.has_content && !self.close_after_reply,
             },
         }
     }
@@ -177,16 +179,20 @@ impl Http {
     }
 
     /// Closes the connection for what came is no request, or none that is read.
-    fn refuse(&mut self, status: Status, exchange: &mut Exchange, context: &mut Context) {
-        // Further lines may have passwords.
-        let input = exchange.input.trim_ascii_start();
-        let line = input.split(|&byte| byte == b'\n').next();
-        let line = visible(line.unwrap_or_default());
+    #[cold]
+    fn refuse(
+        &mut self,
+        (status, shown, has_content): (Status, String, bool),
+        exchange: &mut Exchange,
+        context: &mut Context,
+    ) {
         let (listener, text) = (&self.listener, status.text());
-        context.report(Fault::HttpRefused, || format!("{listener}: {text}: {line}"));
+        context.report(Fault::HttpRefused, || {
+            format!("{listener}: {text}: {shown}")
+        });
         let answer = Answer {
             page: Page::Refusal,
-            has_content: true,
+            has_content,
             response: Response {
                 status,
                 content_type: Page::Refusal.content_type(),
@@ -207,15 +213,20 @@ impl Conversation for Http {
     fn answer(&mut self, exchange: &mut Exchange, context: &mut Context) {
         match parse_head(&exchange.input) {
             Head::Partial => {}
-            Head::Refused(status) => self.refuse(status, exchange, context),
+            Head::Refused(status) => {
+                // Further lines may have passwords.
+                let input = exchange.input.trim_ascii_start();
+                let line = input.split(|&byte| byte == b'\n').next();
+                let shown = visible(line.unwrap_or_default());
+                self.refuse((status, shown, true), exchange, context);
+            }
             Head::Whole(request, length) => {
-                let answer = self.decide(&request);
-                if let (Status::Misdirected, Some(host)) = (answer.response.status, request.host) {
-                    let (listener, host) = (&self.listener, visible(host));
-                    context.report(Fault::HttpRefused, || {
-                        format!("{listener}: Host {host}{MISDIRECTED}")
-                    });
+                if let Some(host) = request.host.filter(|host| !self.is_meant(host)) {
+                    let has_content = request.method != Method::Head;
+                    let refusal = (Status::Misdirected, visible(host), has_content);
+                    return self.refuse(refusal, exchange, context);
                 }
+                let answer = self.decide(&request);
                 exchange.input.drain(..length);
                 self.begin(answer, exchange, context);
             }

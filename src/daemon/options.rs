@@ -4,10 +4,8 @@
 
 use super::fatal::Fatal;
 use super::preflight;
-use super::startup::making_user;
 use crate::config::{
-    self, Configuration, Defaults, LogPath, Mistake, Mistakes, Scope, Settings, Shown, Source,
-    StateDir, DEFAULT_USER, OUR_FILE,
+    self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
 };
 use crate::sys::user::{effective_uid, User};
 use std::ffi::OsString;
@@ -176,25 +174,36 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::load`].
+    #[cold]
     pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
         let mut configuration = self.load()?;
         if self.foreground {
             configuration.settings.log_path = LogPath::Stderr;
-            if self.is_trial(&configuration.settings) {
-                make_trial(&mut configuration);
-            }
         }
         Ok(configuration)
     }
 
-    /// Whether root tries the daemon out: in the foreground, without a configuration,
-    /// and on a system without the user of a service.
-    fn is_trial(&self, settings: &Settings) -> bool {
-        effective_uid() == 0
+    /// Sets what holds for root who tries the daemon out, by `-F` and nothing else,
+    /// without a configuration and on a system without the user of a service: root
+    /// serves itself, as any user is served, and leaves nothing to a service of later.
+    /// Returns whether it is so.
+    #[cold]
+    pub fn try_out(&mut self) -> bool {
+        let is_trial = self.foreground
+            && self.overrides.is_empty()
+            && effective_uid() == 0
             && matches!(&self.source, Source::Default(path) if !path.exists())
-            && settings.base_dir == Defaults::ours().base_dir
-            && settings.service.user == DEFAULT_USER
-            && matches!(User::find(DEFAULT_USER), Ok(None))
+            && matches!(User::find(DEFAULT_USER), Ok(None));
+        if is_trial {
+            let base_dir = Defaults::private().base_dir;
+            self.overrides = vec![
+                format!("base_dir={}", base_dir.display()),
+                "state_dir=".to_owned(),
+                "service/stats/user=0".to_owned(),
+                "service/stats/group=0".to_owned(),
+            ];
+        }
+        is_trial
     }
 
     /// Looks for mistakes in the configuration, those that are found only on this
@@ -223,24 +232,6 @@ impl Options {
         };
         print(&format!("{file}: ok{remark}\n"))
     }
-}
-
-/// Has root serve itself, as any user is served without a configuration, and leave
-/// nothing to a service of later.
-fn make_trial(configuration: &mut Configuration) {
-    let settings = &mut configuration.settings;
-    settings.base_dir = Defaults::private().base_dir;
-    settings.state_dir = StateDir::Off;
-    settings.service.user = "0".to_owned();
-    settings.service.group = Some("0".to_owned());
-    let message = format!(
-        "there is no such file, and no user dovestat: a trial, as root, for root alone, in {}, \
-         without a state; a service needs that user: {}",
-        settings.base_dir.display(),
-        making_user()
-    );
-    let place = configuration.place_of(Scope::Top, "");
-    configuration.notices.push(Mistake { place, message });
 }
 
 /// The text of `--help`.

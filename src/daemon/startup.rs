@@ -31,13 +31,16 @@ use crate::sys::reserve;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
 /// For the starter's standard error, where the log is lost.
 const NO_SYSLOG: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
                        is one; set log_path to a file, or use -F\n";
+
+/// For the log of [`Options::try_out`]; the command that makes the user follows.
+const TRIAL: &str = "no configuration and no user dovestat: a trial, as root, for root alone and \
+                     without a state; a service needs that user: ";
 
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
@@ -67,9 +70,10 @@ impl Identity {
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
-pub fn serve(options: &Options) -> Result<(), Fatal> {
+pub fn serve(mut options: Options) -> Result<(), Fatal> {
     let (manager, gifts) = Manager::meet();
     reset_inherited().map_err(Fatal::io("reset signals"))?;
+    let is_trial = options.try_out();
     let configuration = options.load_to_serve()?;
     // What the manager opened needs no owner and no directory.
     if gifts.is_empty() {
@@ -128,6 +132,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         let _ = io::stderr().write_all(NO_SYSLOG.as_bytes());
     }
     tidy_up_panics(settings.log_path.clone(), Vec::new());
+    if is_trial {
+        log.warning(&[TRIAL, making_user()].concat());
+    }
     for notice in &notices {
         log.warning(&notice.to_string());
     }
@@ -217,38 +224,49 @@ fn log_name(settings: &Settings) -> String {
 }
 
 /// A user by name, or the setting that names one who does not exist.
-pub fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
+#[cold]
+pub fn find_user(setting: &str, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
         .ok_or_else(|| {
             let mut text = format!("{setting}: no user {name} on this system");
             if name == DEFAULT_USER {
-                text += "; make it: ";
-                text += making_user();
-                text += "; or set user, a number will do";
+                text += &[
+                    "; make it: ",
+                    making_user(),
+                    "; or set user, a number will do",
+                ]
+                .concat();
             }
             Fatal::Setting(text)
         })
 }
 
 /// The command that makes the default user on this system.
-pub fn making_user() -> &'static str {
-    let is_there = |path: &str| Path::new(path).exists();
-    let has_line = ["/usr/lib", "/usr/local/lib"]
-        .map(|dir| is_there(&format!("{dir}/sysusers.d/dovestat.conf")))
-        .contains(&true);
-    if has_line && is_there("/usr/bin/systemd-sysusers") {
-        return "systemd-sysusers";
-    }
-    match is_there("/usr/sbin/useradd") {
-        true => "useradd --system --user-group --shell /usr/sbin/nologin dovestat",
-        // busybox
-        false => "addgroup -S dovestat; adduser -S -D -H -s /sbin/nologin -G dovestat dovestat",
-    }
+#[cold]
+fn making_user() -> &'static str {
+    const WAYS: [(&str, &str); 3] = [
+        ("/usr/lib/sysusers.d/dovestat.conf", "systemd-sysusers"),
+        (
+            "/usr/local/lib/sysusers.d/dovestat.conf",
+            "systemd-sysusers",
+        ),
+        (
+            "/usr/sbin/useradd",
+            "useradd --system --user-group --shell /usr/sbin/nologin dovestat",
+        ),
+    ];
+    let way = WAYS.iter().find(|(path, _)| Path::new(path).exists());
+    // busybox
+    way.map_or(
+        "addgroup -S dovestat; adduser -S -D -H -s /sbin/nologin -G dovestat dovestat",
+        |(_, command)| command,
+    )
 }
 
 /// A group by name, likewise.
-pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
+#[cold]
+pub fn find_gid(setting: &str, name: &str) -> Result<u32, Fatal> {
     find_group(name)
         .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))

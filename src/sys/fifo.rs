@@ -15,7 +15,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -68,7 +68,8 @@ impl Fifo {
             Err(PlaceError::Io { error, .. })
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
-                let_owner_in(path, found).and_then(|()| Fifo::open(path, found))
+                let_owner_in(path, access.mode).map_err(PlaceError::during("open FIFO"))?;
+                Fifo::open(path, found)
             }
             result => result,
         };
@@ -196,33 +197,16 @@ pub fn is_read(path: &Path) -> bool {
     options.open(path).is_ok()
 }
 
-/// Lets the owner of the FIFO that was found open both ends, for now: its mode may be
-/// for writers alone, and we may have no right but the owner's. Others get none by it.
-#[cfg(target_os = "linux")]
-fn let_owner_in(path: &Path, found: Found) -> Result<(), PlaceError> {
-    let during = || PlaceError::during("open FIFO");
-    let name = c_path(path).map_err(during())?;
-    // With musl, std's own open leaves O_PATH out.
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+/// Lets the owner of the FIFO at `path` open both ends, for now: its mode may be for
+/// writers alone, and we may have no right but the owner's. Others get none but those
+/// of `mode`, which it is to have.
+#[cold]
+fn let_owner_in(path: &Path, mode: u32) -> io::Result<()> {
+    let path = c_path(path)?;
+    let (mode, flags) = ((mode | 0o600) as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW);
     // SAFETY: the path is a NUL-terminated string that outlives the call.
-    let fd = cerr(unsafe { libc::open(name.as_ptr(), flags) }).map_err(during())?;
-    // SAFETY: the descriptor is new and owned by nobody else.
-    let fifo = unsafe { File::from_raw_fd(fd) };
-    let metadata = fifo.metadata().map_err(during())?;
-    if Found::from(&metadata) != found {
-        return Err(during()(io::Error::other("replaced while being opened")));
-    }
-    let mode = Permissions::from_mode(metadata.mode() & 0o7777 | 0o600);
-    // The only way to a descriptor that is not open for anything.
-    fs::set_permissions(format!("/proc/self/fd/{fd}"), mode).map_err(during())
-}
-
-/// The mode has to be changed by a person.
-#[cfg(not(target_os = "linux"))]
-fn let_owner_in(_path: &Path, _found: Found) -> Result<(), PlaceError> {
-    Err(PlaceError::during("open FIFO")(
-        io::ErrorKind::PermissionDenied.into(),
-    ))
+    cerr(unsafe { libc::fchmodat(libc::AT_FDCWD, path.as_ptr(), mode, flags) })?;
+    Ok(())
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.

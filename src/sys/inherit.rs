@@ -10,7 +10,7 @@
 //!
 //! Must not: read the environment.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -41,21 +41,10 @@ pub fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
     let end = FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
     let taken = (FIRST..end).map(|number| take(number).and_then(passed));
     let taken = taken.collect();
-    for number in open_descriptors() {
-        if number >= FIRST {
-            drop(take(number));
-        }
+    for number in end..=last_descriptor() {
+        drop(take(number));
     }
     taken
-}
-
-/// The numbers of descriptors that may be open.
-fn open_descriptors() -> Vec<RawFd> {
-    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-    match fs::read_dir("/proc/self/fd") {
-        Ok(entries) => entries.filter_map(number).collect(),
-        Err(_) => (FIRST..=last_descriptor()).collect(),
-    }
 }
 
 /// A descriptor that came through execve(2).

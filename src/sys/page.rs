@@ -10,6 +10,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -44,6 +45,25 @@ impl Frame {
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Frame { start, bytes })
+    }
+
+    /// Copies its first bytes behind themselves, so that they are there `times`.
+    #[inline(never)]
+    fn repeat(&mut self, bytes: usize, times: usize) {
+        let total = bytes * times;
+        assert!(total <= self.bytes);
+        // Padding is copied as it is.
+        let start: NonNull<MaybeUninit<u8>> = self.start.cast();
+        let mut written = bytes;
+        while written < total {
+            let count = written.min(total - written);
+            // SAFETY: `written` is below the size of the mapping.
+            let place = unsafe { start.add(written) };
+            // SAFETY: as many bytes lie in front of `place`, and there is room for as many
+            // from there on.
+            unsafe { place.copy_from_nonoverlapping(start, count) };
+            written += count;
+        }
     }
 
     /// Its size in bytes.
@@ -84,26 +104,16 @@ impl<T: Copy> Page<T> {
     pub fn filled(frame: Frame, blank: T) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
-        let page = Page {
+        let mut page = Page {
             len: frame.bytes / size_of::<T>(),
             frame,
             elements: PhantomData,
         };
         assert!(page.len > 0);
-        let start = page.start();
         // SAFETY: at least one element fits into the mapping, which is aligned for them
         // and owned by nobody else yet.
-        unsafe { start.write(blank) };
-        let mut written = 1;
-        while written < page.len {
-            let count = written.min(page.len - written);
-            // SAFETY: `written` is below the number of elements.
-            let place = unsafe { start.add(written) };
-            // SAFETY: as many elements were written in front of `place`, and there is
-            // room for as many from there on.
-            unsafe { place.copy_from_nonoverlapping(start, count) };
-            written += count;
-        }
+        unsafe { page.start().write(blank) };
+        page.frame.repeat(size_of::<T>(), page.len);
         page
     }
 

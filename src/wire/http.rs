@@ -105,22 +105,24 @@ pub struct HttpRequest<'a> {
     pub host: Option<&'a [u8]>,
 }
 
-/// Whether a request for `host` is for a server that has these names: it gives one of
-/// them, an address, or localhost. A page that has its own name lead to the server
+/// Whether a request for `host` is for a server that has these names, with blanks in
+/// between: it gives one of them, an address, or localhost. A page that has its own name lead to the server
 /// (DNS rebinding), to have a browser read it that can reach it, cannot choose what
 /// the browser gives: its name.
-pub fn is_meant(host: &[u8], names: &[String]) -> bool {
+pub fn is_meant(host: &[u8], names: &str) -> bool {
     // An IPv6 address: no name begins so.
     if host.is_empty() || host.starts_with(b"[") {
         return true;
     }
-    let name = std::str::from_utf8(host).unwrap_or_default();
-    let name = name.split(':').next().unwrap_or_default();
-    let is = |known: &str| {
-        let [name, known] = [name, known].map(|name| name.strip_suffix('.').unwrap_or(name));
-        name.eq_ignore_ascii_case(known)
+    let name = &host[..find(b':', host).unwrap_or(host.len())];
+    let is = |known: &[u8]| {
+        let [name, known] = [name, known].map(|name| name.strip_suffix(b".").unwrap_or(name));
+        !known.is_empty() && name.eq_ignore_ascii_case(known)
     };
-    name.parse::<Ipv4Addr>().is_ok() || is("localhost") || names.iter().any(|known| is(known))
+    let is_address = |name: &str| name.parse::<Ipv4Addr>().is_ok();
+    is(b"localhost")
+        || names.as_bytes().split(|&byte| byte == b' ').any(is)
+        || std::str::from_utf8(name).is_ok_and(is_address)
 }
 
 /// What the bytes from a client come to.

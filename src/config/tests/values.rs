@@ -38,7 +38,6 @@ fn defaults_are_those_of_the_manual() {
         close_after_reply: false,
         column_order: ColumnOrder::V2_3,
         header_always: false,
-        server_names: None,
     };
     assert_eq!(unix.options, options);
     assert!(s.inet_listeners.is_empty());

@@ -199,7 +199,8 @@ fn pages_that_lead_their_name_here_are_told_nothing() {
         let request = format!("GET /metrics HTTP/{version}\r\n\r\n");
         assert_eq!(ask(&mut client(port), &request).status, 200, "no Host");
     }
-    let logged = format!("inet_listener 127.0.0.1:{port}: Host \"evil.example\": this server");
+    let logged =
+        format!("inet_listener 127.0.0.1:{port}: 421 Misdirected Request: \"evil.example\"");
     assert!(daemon.log().contains(&logged), "{}", daemon.log());
     // The names hold from HUP on.
     let file = daemon.dir.at("dovestatd.conf");
