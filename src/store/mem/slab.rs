@@ -19,7 +19,7 @@
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::vacancies::Vacancies;
 pub use crate::store::mem::vacancies::{Search, SlotNumber};
-use crate::sys::page::{system_page_bytes, Frame, Page};
+use crate::sys::page::{system_page_bytes, Page};
 use std::num::NonZeroUsize;
 
 /// What the pages of a slab take.
@@ -44,10 +44,8 @@ const MOST_TAIL: usize = 8;
 /// Slots of one size. See the module.
 #[derive(Debug)]
 pub struct Slab<T: Copy> {
-    /// What fresh elements hold, unless pages are made without.
+    /// What fresh elements hold.
     blank: T,
-    /// Makes a page.
-    make_page: fn(Frame, T) -> Page<T>,
     /// Elements to a slot.
     stride: usize,
     /// The pages by number; `None` where one was given back.
@@ -63,16 +61,6 @@ fn not_used() -> ! {
     panic!("no used slot of that number")
 }
 
-impl<const N: usize> Slab<[u8; N]> {
-    /// As [`Slab::new`], but fresh elements hold whatever bytes are there.
-    pub fn of_bytes(stride: usize, page_bytes: usize) -> Slab<[u8; N]> {
-        Slab {
-            make_page: |frame, _| Page::of_bytes(frame),
-            ..Slab::new([0; N], stride, page_bytes)
-        }
-    }
-}
-
 impl<T: Copy> Slab<T> {
     /// A slab without pages. Its pages have at least `page_bytes`, more where slots of
     /// this size would leave more than a [`MOST_TAIL`]th of a page at its end.
@@ -85,7 +73,6 @@ impl<T: Copy> Slab<T> {
         let page = NonZeroUsize::new(page_bytes).expect("slots have bytes");
         Slab {
             blank,
-            make_page: Page::filled,
             stride,
             pages: Vec::new(),
             vacancies: Vacancies::new(page_bytes / slot_bytes, page),
@@ -144,7 +131,7 @@ impl<T: Copy> Slab<T> {
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
-        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
+        self.pages[number as usize] = Some(Page::filled(frame, self.blank));
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))
     }
