@@ -5,7 +5,7 @@
 //! once stays as it is, because no other user can replace it.
 
 use crate::config::{table, Defaults};
-use crate::sys::user::{access, effective_uid};
+use crate::sys::proc::user::{access, effective_uid};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -51,7 +51,7 @@ pub use value::show_size;
 
 use origin::Origins;
 
-use crate::sys::user::effective_uid;
+use crate::sys::proc::user::effective_uid;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 

@@ -17,7 +17,7 @@ use super::glob;
 use super::lines::{self, Line};
 use super::mistake::{quoted, Place};
 use super::{Source, OUR_FILE};
-use crate::sys::dir::open_regular;
+use crate::sys::fs::dir::open_regular;
 use crate::sys::reason;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

@@ -16,16 +16,16 @@
 //! lies in the way of a file stays. What the daemon made is removed when its
 //! [`ListenerFile`] is dropped, if it still lies there.
 
-use super::fifo_input::FifoInput;
-use super::listener::{Listener, Socket};
 use super::log::Log;
 use crate::config::own_files::LOCK;
-use crate::sys::dir::{Dir, Owner};
-use crate::sys::fifo::{is_read, Fifo};
-use crate::sys::lock::{is_held, lock_directory, DirLock};
-use crate::sys::place::{look, Access, Found, Kind, Place, PlaceError};
+use crate::daemon::input::fifo::FifoInput;
+use crate::daemon::serve::listener::{Listener, Socket};
+use crate::sys::fs::dir::{Dir, Owner};
+use crate::sys::fs::fifo::{is_read, Fifo};
+use crate::sys::fs::lock::{is_held, lock_directory, DirLock};
+use crate::sys::fs::place::{look, Access, Found, Kind, Place, PlaceError};
+use crate::sys::fs::socket::bind_unix;
 use crate::sys::reason;
-use crate::sys::socket::bind_unix;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

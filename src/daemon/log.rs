@@ -8,9 +8,9 @@
 //! from inside a chroot.
 
 use crate::config::LogPath;
-use crate::sys::dir::{Dir, Owner};
+use crate::sys::fd::output::{nonblocking_twin, try_write_line, MAX_LINE_BYTES};
+use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::local_time::LocalTime;
-use crate::sys::output::{nonblocking_twin, try_write_line, MAX_LINE_BYTES};
 use crate::sys::syslog::{Syslog, LOG_PATH};
 use std::fs::File;
 use std::io;

@@ -3,11 +3,11 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use super::preflight;
 use crate::config::{
     self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
 };
-use crate::sys::user::{effective_uid, User};
+use crate::daemon::start::preflight;
+use crate::sys::proc::user::{effective_uid, User};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -6,11 +6,11 @@
 //! the next start on, and loses nothing then as long as there is a state. A
 //! configuration with mistakes changes nothing.
 
-use super::listener::Section;
-use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
 };
+use crate::daemon::serve::listener::Section;
+use crate::daemon::server::{make_room_for_clients, store_limits, Daemon};
 use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;

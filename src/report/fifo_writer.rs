@@ -9,8 +9,8 @@
 //!
 //! Must not: keep records, or know what is in them.
 
-use crate::sys::sigpipe::without_sigpipe;
-use crate::sys::writer;
+use crate::sys::fd::sigpipe::without_sigpipe;
+use crate::sys::fs::writer;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -163,8 +163,8 @@ impl Opened<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fifo::Fifo;
-    use crate::sys::place::Access;
+    use crate::sys::fs::fifo::Fifo;
+    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
 
     const ACCESS: Access = Access {

@@ -309,8 +309,8 @@ fn write(opened: &mut Opened<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> De
 mod tests {
     use super::*;
     use crate::stats::place;
-    use crate::sys::fifo::Fifo;
-    use crate::sys::place::Access;
+    use crate::sys::fs::fifo::Fifo;
+    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::path::Path;
 

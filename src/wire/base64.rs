@@ -3,7 +3,7 @@
 //! What the processor is not fast at is decoded four characters at a time, by a table
 //! of their values.
 
-use crate::sys::vector::{decode_base64, SLACK_BYTES};
+use crate::sys::mem::vector::{decode_base64, SLACK_BYTES};
 
 /// The characters, by value.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -2,7 +2,7 @@
 //! would end a field or a line. Any other byte behind `\x01` stands for itself,
 //! and a `\x01` at the end for nothing.
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
 /// The byte that begins an escape.
 const ESCAPE: u8 = 1;

@@ -11,7 +11,7 @@
 //! ends a line as CR LF does, empty lines before a request are skipped, Host may be
 //! missing. Browsers always send it, and whom they mean by it is checked: [`is_meant`].
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 use std::net::Ipv4Addr;
 
 /// The longest request line, without its end.

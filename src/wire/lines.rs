@@ -7,7 +7,7 @@
 //! into, no other.
 
 use crate::store::PREFETCH_BATCH;
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
 /// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
 /// Real writers stay below PIPE_BUF.

@@ -50,7 +50,7 @@ pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
 pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
 /// Takes the bytes up to the first TAB off the front of `rest`, which becomes
 /// `None` when there was no TAB. `None` when there is nothing to take from.

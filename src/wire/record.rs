@@ -7,7 +7,7 @@ use super::escape::{has_escapes, unescape};
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
-use crate::sys::bytes::find_last;
+use crate::sys::mem::bytes::find_last;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 

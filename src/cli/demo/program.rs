@@ -14,7 +14,7 @@
 //! Must not: start it.
 
 use crate::cli::fatal::{warn, Fatal};
-use crate::sys::user::effective_uid;
+use crate::sys::proc::user::effective_uid;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;

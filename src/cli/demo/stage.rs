@@ -7,11 +7,11 @@
 use super::{failed, Role};
 use crate::cli::fatal::{warn, Fatal};
 use crate::report::SessionId;
-use crate::sys::child::tie;
-use crate::sys::poll::{Interest, PollSet};
+use crate::sys::fd::poll::{Interest, PollSet};
+use crate::sys::proc::child::tie;
+use crate::sys::proc::signal::{send, Signals};
+use crate::sys::proc::user::effective_uid;
 use crate::sys::reason;
-use crate::sys::signal::{send, Signals};
-use crate::sys::user::effective_uid;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};

@@ -16,8 +16,8 @@ use crate::cli::fatal::{warn, Fatal};
 use crate::cli::format::{Dialect, Format, Printer};
 use crate::cli::options::TopOptions;
 use crate::cli::width::{visible, width};
+use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::local_time::LocalTime;
-use crate::sys::poll::{Interest, PollSet};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

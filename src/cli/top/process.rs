@@ -1,6 +1,6 @@
 //! How long a process of this machine has been running.
 
-use crate::sys::process::ticks_per_sec;
+use crate::sys::proc::process::ticks_per_sec;
 use std::fs;
 
 /// In seconds; `None` for one that is not there, or where there is no /proc.

@@ -15,7 +15,7 @@ use crate::store::counters::{Difference, Lanes};
 use crate::store::mem::budget::{Full, Purpose};
 use crate::store::mem::heap::{Blob, Heap, MAX_BLOB_BYTES};
 use crate::store::mem::shared::Memory;
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 
 /// The most bytes of both texts. The wire takes no longer line.
 pub const MAX_TEXT_BYTES: usize = 8192;

@@ -14,7 +14,7 @@ use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::List;
 use crate::store::mem::shared::{Hashed, Memory};
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 
 impl<T> Common<T> {
     /// Notes that a record reached the entry.

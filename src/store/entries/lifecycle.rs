@@ -15,7 +15,7 @@ use crate::store::mem::index::Chain;
 use crate::store::mem::list::{HookOf, List};
 use crate::store::mem::shared::Hashed;
 use crate::store::{Hint, Note, Store};
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 

@@ -18,7 +18,7 @@
 //!
 //! Must not: decide what to free.
 
-use crate::sys::page::Frame;
+use crate::sys::mem::page::Frame;
 use std::num::NonZeroUsize;
 
 /// What a block costs the allocator beyond its size: header and rounding in

@@ -20,7 +20,7 @@
 use crate::store::entries::entry::Entry;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 

@@ -19,7 +19,7 @@
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::vacancies::Vacancies;
 pub use crate::store::mem::vacancies::{Search, SlotNumber};
-use crate::sys::page::{system_page_bytes, Page};
+use crate::sys::mem::page::{system_page_bytes, Page};
 use std::num::NonZeroUsize;
 
 /// What the pages of a slab take.

@@ -17,7 +17,7 @@
 //! Must not: know what a slot holds; so there is one of this for slabs of every kind.
 
 use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
-use crate::sys::page::Frame;
+use crate::sys::mem::page::Frame;
 use std::num::NonZeroUsize;
 
 /// Number of a slot.

@@ -18,7 +18,7 @@ use crate::store::mem::arena::Link;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::Hook;
 use crate::store::{Record, Store};
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 
 /// The most records that are looked ahead for together: more than a processor can
 /// wait for at once.

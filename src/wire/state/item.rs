@@ -17,7 +17,7 @@ use crate::stats::{FIELDS, FIELD_COUNT};
 use crate::store::{
     Basis, Counters, Kept, Listing, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
 };
-use crate::sys::place::Inode;
+use crate::sys::fs::place::Inode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// num_logins, num_cmds and the statistics fields.
