@@ -29,9 +29,12 @@
 
 use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
+use crate::store::entries::level::Level;
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
 use crate::store::mem::list::{Hook, List};
+use crate::store::mem::shared::Memory;
+use crate::store::Store;
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -176,8 +179,41 @@ pub enum Node {
     Ip(Link<Ip>),
 }
 
+/// The expression, with the link of a [`Node`] bound to a name: compiled once for each kind
+/// of entries. It reaches the entry by what is generic over [`Entry`].
+macro_rules! with_link {
+    ($node:expr, $link:ident => $body:expr) => {
+        match $node {
+            Node::Command($link) => $body,
+            Node::Session($link) => $body,
+            Node::User($link) => $body,
+            Node::Domain($link) => $body,
+            Node::Ip($link) => $body,
+        }
+    };
+}
+pub(crate) use with_link;
+
+impl Store {
+    /// The level of a link.
+    #[inline(always)]
+    pub(crate) fn level<T: Entry>(&self, _: Link<T>) -> &Level<T> {
+        T::level(self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry<T: Entry>(&self, link: Link<T>) -> &T {
+        &T::level(self).arena[link]
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry_mut<T: Entry>(&mut self, link: Link<T>) -> &mut T {
+        &mut T::level_mut(self).0.arena[link]
+    }
+}
+
 /// An entry of any level.
-pub trait Entry: Copy {
+pub(crate) trait Entry: Copy {
     /// What vacant slots of fresh pages hold.
     const BLANK: Self;
     /// The widths of counters that a new entry has from the beginning: what most
@@ -186,12 +222,19 @@ pub trait Entry: Copy {
     const WIDTHS: Widths;
     /// Whether entries are found by a key, and so in an index.
     const IS_INDEXED: bool;
-    /// The reference to the entry at a link.
+    /// Whether the list of the level has the newest entry first.
+    const NEWEST_FIRST: bool;
     fn node(link: Link<Self>) -> Node;
-    /// What it shares with the others.
+    fn level(store: &Store) -> &Level<Self>;
+    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
     fn common(&self) -> &Common<Self>;
-    /// The same, to be changed.
     fn common_mut(&mut self) -> &mut Common<Self>;
+    /// Whether the entry must not be freed; then it is not in the idle list.
+    fn is_pinned(&self) -> bool;
+    /// The child that is freed first.
+    fn oldest_child(&self) -> Option<Node>;
+    /// Frees an entry that is not pinned and has no children.
+    fn free(store: &mut Store, link: Link<Self>);
 }
 
 /// A command.
@@ -314,7 +357,7 @@ pub struct Ip {
 }
 
 /// An entry that connected sessions hold.
-pub trait Parent: Entry {
+pub(crate) trait Parent: Entry {
     /// How many there are; others may hold it for as long as a record lasts.
     fn connected_mut(&mut self) -> &mut u32;
 }
@@ -325,16 +368,38 @@ const fn nowhere<T>() -> Link<T> {
 }
 
 macro_rules! entries {
-    ($($name:ident $is_indexed:literal $widths:ident { $($field:ident: $blank:expr),* };)*) => {$(
+    ($(
+        $name:ident in $level:ident { $($field:ident: $blank:expr),* }
+        $widths:ident, indexed $is_indexed:literal, newest first $newest_first:literal,
+        |$entry:ident| pinned $is_pinned:expr, child $child:expr, freed by $free:ident;
+    )*) => {$(
         impl Entry for $name {
             const WIDTHS: Widths = Widths::$widths;
             const IS_INDEXED: bool = $is_indexed;
+            const NEWEST_FIRST: bool = $newest_first;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 $($field: $blank),*
             };
             fn node(link: Link<Self>) -> Node {
                 Node::$name(link)
+            }
+            fn level(store: &Store) -> &Level<Self> {
+                &store.$level
+            }
+            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
+                (&mut store.$level, &mut store.memory)
+            }
+            fn is_pinned(&self) -> bool {
+                let $entry = self;
+                $is_pinned
+            }
+            fn oldest_child(&self) -> Option<Node> {
+                let $entry = self;
+                $child
+            }
+            fn free(store: &mut Store, link: Link<Self>) {
+                store.$free(link);
             }
             fn common(&self) -> &Common<Self> {
                 &self.common
@@ -347,20 +412,28 @@ macro_rules! entries {
 }
 
 entries! {
-    Command false NONE { session: nowhere(), in_session: Hook::NONE, number: None };
-    Session true SESSION {
+    Command in commands { session: nowhere(), in_session: Hook::NONE, number: None }
+        NONE, indexed false, newest first false,
+        |_entry| pinned false, child None, freed by free_command;
+    Session in sessions {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None, deferred_by_domain: None,
-        deferred_by_ip: None
-    };
-    User true EVENTS {
+        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None,
+        deferred_by_domain: None, deferred_by_ip: None
+    }
+        SESSION, indexed true, newest first true,
+        |session| pinned session.has(Flag::Connected), child session.commands.head.map(Node::Command), freed by free_session;
+    User in users {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
-    };
-    Domain true SESSION {
-        users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
-    };
-    Ip true EVENTS { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
+    }
+        EVENTS, indexed true, newest first true,
+        |user| pinned user.connected > 0, child user.sessions.tail.map(Node::Session), freed by free_user;
+    Domain in domains { users: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
+        SESSION, indexed true, newest first true,
+        |domain| pinned domain.connected > 0, child domain.users.tail.map(Node::User), freed by free_domain;
+    Ip in ips { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
+        EVENTS, indexed true, newest first true,
+        |ip| pinned ip.connected > 0, child ip.sessions.tail.map(Node::Session), freed by free_ip;
 }
 
 macro_rules! parents {

@@ -228,7 +228,6 @@ impl<T: Copy> Arena<T> {
     }
 
     /// Whether a link is still to an entry.
-    #[cfg(test)]
     pub fn is_used(&self, link: Link<T>) -> bool {
         self.slab.is_used(link.slot())
     }

@@ -27,7 +27,7 @@ use crate::store::entries::lifecycle::{domain_of, Octets};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
 use crate::store::mem::list::{HookOf, List};
-use crate::store::snapshot::save::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
+use crate::store::snapshot::save::{by_creation, Basis, Kept, Listing, Origin, Saved};
 use crate::store::update::deferral::{chain, enchain, Defers, MOST};
 use crate::store::{Counters, Full, Limits, Now, Store, WallTime};
 use std::collections::{BTreeMap, HashMap};
@@ -73,7 +73,7 @@ fn sorted<T>(keyed: impl Iterator<Item = (u32, Link<T>)>) -> Vec<Link<T>> {
         .collect()
 }
 
-impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
+impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
     /// None yet.
     const NONE: Restored<T, LISTS> = Restored(Vec::new());
 
@@ -134,7 +134,7 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
     }
 }
 
-impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
+impl<T: Parent, const LISTS: usize> Restored<T, LISTS> {
     /// Puts a new entry where it belongs, and notes it.
     fn link(
         &mut self,
@@ -190,7 +190,7 @@ impl Pending {
 
     /// Has the entries add what no restored session counted. False when there is no
     /// room for all of it.
-    fn flush<P: Kind>(self, store: &mut Store) -> bool {
+    fn flush<P: Entry>(self, store: &mut Store) -> bool {
         let (level, memory) = P::level_mut(store);
         let add = |(number, pending)| {
             let link = Link::from_number(number);
@@ -274,13 +274,13 @@ fn is_sound(wall: WallTime) -> bool {
 }
 
 /// Puts an entry behind all others of a list.
-fn place_last<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+fn place_last<T: Entry>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     list.remove(arena, link, hook);
     list.push_back(arena, link, hook);
 }
 
 /// Makes an entry the newest of a list: to be called for all of them, oldest first.
-fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+fn place<T: Entry>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     match T::NEWEST_FIRST {
         true => {
             list.remove(arena, link, hook);
@@ -465,7 +465,7 @@ impl Restoring {
     }
 
     /// Makes an entry if there is room for it.
-    fn make<T: Kind>(
+    fn make<T: Entry>(
         &mut self,
         texts: (&[u8], &[u8]),
         (basis, touched): (&Basis, Now),

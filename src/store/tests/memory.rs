@@ -1,7 +1,7 @@
 //! The memory limit: what is charged, what is freed, what goes on regardless.
 
 use super::*;
-use crate::store::entries::entry::{Command, Domain, Entry, Ip, Node, Session, User};
+use crate::store::entries::entry::{with_link, Command, Domain, Entry, Ip, Node, Session, User};
 use crate::store::entries::level::Level;
 use crate::store::mem::arena::Arena;
 
@@ -252,13 +252,7 @@ fn check_eviction(store: &mut Store, now: Now) -> bool {
 
 /// Whether nothing freed the entry since the node was read.
 fn is_alive(store: &Store, node: Node) -> bool {
-    match node {
-        Node::Command(link) => store.commands.arena.is_used(link),
-        Node::Session(link) => store.sessions.arena.is_used(link),
-        Node::User(link) => store.users.arena.is_used(link),
-        Node::Domain(link) => store.domains.arena.is_used(link),
-        Node::Ip(link) => store.ips.arena.is_used(link),
-    }
+    with_link!(node, link => store.level(link).arena.is_used(link))
 }
 
 /// Every idle entry, and the share of its min_time it has outlived.

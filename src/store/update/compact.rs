@@ -20,10 +20,9 @@
 //!
 //! Must not: run while anything outside of the store's own structures holds a link.
 
-use crate::store::entries::entry::{Command, Domain, Flag, Ip, Node, Session, User};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
-use crate::store::snapshot::save::Kind;
 use crate::store::Store;
 
 /// The most children that follow an entry.
@@ -62,7 +61,7 @@ struct Sweep {
 }
 
 /// Entries that can move.
-trait Movable: Kind {
+trait Movable: Entry {
     /// Whether the entry has few enough children; they are added to `steps`.
     fn has_few_children(store: &Store, link: Link<Self>, steps: &mut usize) -> bool;
     /// Moves the entry to a fuller page.
@@ -300,7 +299,7 @@ impl Store {
             let mut has_moved = common.contents.relocate(memory);
             if level.arena.is_sparse(link) && T::has_few_children(self, link, steps) {
                 if let Some(new) = T::relocate(self, link) {
-                    self.follow_cursors(T::node(link), T::node(new), steps);
+                    self.follow_cursors(link, new, steps);
                     has_moved = true;
                 }
             }
@@ -326,14 +325,15 @@ impl Store {
 
     /// Lets cursors that stand at an entry, or have picked it, follow it; what is looked
     /// at for that is added to `steps`.
-    fn follow_cursors(&mut self, old: Node, new: Node, steps: &mut usize) {
-        if !self.stamp(new).has(Flag::Watched) {
+    fn follow_cursors<T: Entry>(&mut self, old: Link<T>, new: Link<T>, steps: &mut usize) {
+        if !self.entry(new).common().stamp.has(Flag::Watched) {
             return;
         }
         let mut is_watched = false;
         for walk in self.cursors.iter_mut().flatten() {
-            is_watched |= walk.follow(old, new, steps);
+            is_watched |= walk.follow(T::node(old), T::node(new), steps);
         }
-        self.stamp(new).set(Flag::Watched, is_watched);
+        let stamp = &mut self.entry_mut(new).common_mut().stamp;
+        stamp.set(Flag::Watched, is_watched);
     }
 }

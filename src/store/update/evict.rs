@@ -21,7 +21,7 @@
 //!
 //! One call frees one entry, in constant time.
 
-use crate::store::entries::entry::{Command, Entry, Node, Now, Session};
+use crate::store::entries::entry::{with_link, Command, Entry, Node, Now, Session};
 use crate::store::entries::level::Level;
 use crate::store::mem::arena::Link;
 use crate::store::Store;
@@ -120,39 +120,14 @@ impl Store {
 
     /// Frees an entry, or the oldest one without children below it.
     fn free_leaf(&mut self, node: Node) {
-        match self.leaf(node) {
-            Node::Command(link) => {
-                self.commands.evictions += 1;
-                self.free_command(link);
-            }
-            Node::Session(link) => {
-                self.sessions.evictions += 1;
-                self.free_session(link);
-            }
-            Node::User(link) => {
-                self.users.evictions += 1;
-                self.free_user(link);
-            }
-            Node::Domain(link) => {
-                self.domains.evictions += 1;
-                self.free_domain(link);
-            }
-            Node::Ip(link) => {
-                self.ips.evictions += 1;
-                self.free_ip(link);
-            }
+        match with_link!(node, link => self.entry(link).oldest_child()) {
+            Some(child) => self.free_leaf(child),
+            None => with_link!(node, link => self.evict_entry(link)),
         }
     }
 
-    /// The entry itself, or the oldest of the entries without children below it.
-    fn leaf(&self, node: Node) -> Node {
-        let child = match node {
-            Node::Command(_) => None,
-            Node::Session(link) => self.sessions.arena[link].commands.head.map(Node::Command),
-            Node::User(link) => self.users.arena[link].sessions.tail.map(Node::Session),
-            Node::Domain(link) => self.domains.arena[link].users.tail.map(Node::User),
-            Node::Ip(link) => self.ips.arena[link].sessions.tail.map(Node::Session),
-        };
-        child.map_or(node, |child| self.leaf(child))
+    fn evict_entry<T: Entry>(&mut self, link: Link<T>) {
+        T::level_mut(self).0.evictions += 1;
+        T::free(self, link);
     }
 }
