@@ -65,14 +65,11 @@ pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 
-use counters::Lanes;
 use entries::entry::{Command, Domain, Ip, Session, User};
 use entries::level::Level;
 use entries::untracked::Untracked;
-use mem::budget::Budget;
-use mem::heap::Heap;
 use mem::list::List;
-use mem::shared::Memory;
+use mem::Memory;
 use query::cursor::Cursor;
 use update::compact::Sweeps;
 
@@ -163,7 +160,7 @@ pub struct Usage {
 #[derive(Debug)]
 struct Global {
     /// Since `reset_secs`.
-    counters: Lanes,
+    counters: Counters,
     /// Sessions connected now.
     connected: u64,
     /// When counting began, in seconds since 1970.
@@ -219,24 +216,21 @@ impl Store {
     /// # Errors
     /// [`Full`] when the limit is too small for the indexes alone.
     pub fn new(limits: &Limits, now: Now) -> Result<Store, Full> {
-        let mut budget = Budget::new(limits.memory_bytes);
         let page_bytes = page_bytes(limits.memory_bytes);
+        let mut memory = Memory::new(limits.memory_bytes, page_bytes);
+        let budget = &mut memory.budget;
         Ok(Store {
-            commands: Level::new(limits.command_min_time_secs, page_bytes, &mut budget)?,
-            sessions: Level::new(limits.session_min_time_secs, page_bytes, &mut budget)?,
+            commands: Level::new(limits.command_min_time_secs, page_bytes, budget)?,
+            sessions: Level::new(limits.session_min_time_secs, page_bytes, budget)?,
             connected: List::EMPTY,
             sessions_with_commands: 0,
-            users: Level::new(limits.user_min_time_secs, page_bytes, &mut budget)?,
-            domains: Level::new(limits.domain_min_time_secs, page_bytes, &mut budget)?,
-            ips: Level::new(limits.ip_min_time_secs, page_bytes, &mut budget)?,
-            memory: Memory {
-                budget,
-                heap: Heap::new(page_bytes),
-                hash_key: mem::hash::Key::random(),
-            },
+            users: Level::new(limits.user_min_time_secs, page_bytes, budget)?,
+            domains: Level::new(limits.domain_min_time_secs, page_bytes, budget)?,
+            ips: Level::new(limits.ip_min_time_secs, page_bytes, budget)?,
+            memory,
             untracked: Untracked::default(),
             global: Global {
-                counters: Lanes::default(),
+                counters: Counters::default(),
                 connected: 0,
                 reset_secs: now.wall.secs,
                 last_update: WallTime::default(),

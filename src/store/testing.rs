@@ -1,8 +1,8 @@
 //! What the tests of this room and those above it share: a random number generator whose seed is
 //! printed and can be set again by `DOVESTAT_SEED`.
 
-use super::Counters;
-use crate::stats::Stats;
+use crate::stats::{Stats, FIELD_COUNT};
+use crate::store::counters::{Counters, MAX_SUM};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -49,5 +49,16 @@ pub fn some_counters(random: &mut Random, bits: u64) -> Counters {
         },
         num_logins: value(),
         num_cmds: value(),
+    }
+}
+
+/// The largest counters.
+pub fn widest() -> Counters {
+    Counters {
+        stats: Stats {
+            values: [MAX_SUM; FIELD_COUNT],
+        },
+        num_logins: MAX_SUM,
+        num_cmds: MAX_SUM,
     }
 }

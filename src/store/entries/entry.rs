@@ -31,9 +31,9 @@ use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
 use crate::store::entries::level::Level;
 use crate::store::mem::arena::Link;
-use crate::store::mem::index::Chain;
+use crate::store::mem::index::{Chain, Indexed};
 use crate::store::mem::list::{Hook, List};
-use crate::store::mem::shared::Memory;
+use crate::store::mem::Memory;
 use crate::store::Store;
 use std::num::NonZeroU32;
 
@@ -213,15 +213,13 @@ impl Store {
 }
 
 /// An entry of any level.
-pub(crate) trait Entry: Copy {
+pub(crate) trait Entry: Indexed {
     /// What vacant slots of fresh pages hold.
     const BLANK: Self;
     /// The widths of counters that a new entry has from the beginning: what most
     /// entries that live on come to need. So a limit that is full of entries which
     /// may not be freed does not keep them from counting.
     const WIDTHS: Widths;
-    /// Whether entries are found by a key, and so in an index.
-    const IS_INDEXED: bool;
     /// Whether the list of the level has the newest entry first.
     const NEWEST_FIRST: bool;
     fn node(link: Link<Self>) -> Node;
@@ -233,8 +231,6 @@ pub(crate) trait Entry: Copy {
     fn is_pinned(&self) -> bool;
     /// The child that is freed first.
     fn oldest_child(&self) -> Option<Node>;
-    /// Frees an entry that is not pinned and has no children.
-    fn free(store: &mut Store, link: Link<Self>);
 }
 
 /// A command.
@@ -371,11 +367,20 @@ macro_rules! entries {
     ($(
         $name:ident in $level:ident { $($field:ident: $blank:expr),* }
         $widths:ident, indexed $is_indexed:literal, newest first $newest_first:literal,
-        |$entry:ident| pinned $is_pinned:expr, child $child:expr, freed by $free:ident;
+        |$entry:ident| pinned $is_pinned:expr, child $child:expr;
     )*) => {$(
+        impl Indexed for $name {
+            const IS_INDEXED: bool = $is_indexed;
+            fn chain(&self) -> &Chain<Self> {
+                &self.common.chain
+            }
+            fn chain_mut(&mut self) -> &mut Chain<Self> {
+                &mut self.common.chain
+            }
+        }
+
         impl Entry for $name {
             const WIDTHS: Widths = Widths::$widths;
-            const IS_INDEXED: bool = $is_indexed;
             const NEWEST_FIRST: bool = $newest_first;
             const BLANK: $name = $name {
                 common: Common::BLANK,
@@ -398,9 +403,6 @@ macro_rules! entries {
                 let $entry = self;
                 $child
             }
-            fn free(store: &mut Store, link: Link<Self>) {
-                store.$free(link);
-            }
             fn common(&self) -> &Common<Self> {
                 &self.common
             }
@@ -414,26 +416,26 @@ macro_rules! entries {
 entries! {
     Command in commands { session: nowhere(), in_session: Hook::NONE, number: None }
         NONE, indexed false, newest first false,
-        |_entry| pinned false, child None, freed by free_command;
+        |_entry| pinned false, child None;
     Session in sessions {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
         commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None,
         deferred_by_domain: None, deferred_by_ip: None
     }
         SESSION, indexed true, newest first true,
-        |session| pinned session.has(Flag::Connected), child session.commands.head.map(Node::Command), freed by free_session;
+        |session| pinned session.has(Flag::Connected), child session.commands.head.map(Node::Command);
     User in users {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
     }
         EVENTS, indexed true, newest first true,
-        |user| pinned user.connected > 0, child user.sessions.tail.map(Node::Session), freed by free_user;
+        |user| pinned user.connected > 0, child user.sessions.tail.map(Node::Session);
     Domain in domains { users: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
         SESSION, indexed true, newest first true,
-        |domain| pinned domain.connected > 0, child domain.users.tail.map(Node::User), freed by free_domain;
+        |domain| pinned domain.connected > 0, child domain.users.tail.map(Node::User);
     Ip in ips { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
         EVENTS, indexed true, newest first true,
-        |ip| pinned ip.connected > 0, child ip.sessions.tail.map(Node::Session), freed by free_ip;
+        |ip| pinned ip.connected > 0, child ip.sessions.tail.map(Node::Session);
 }
 
 macro_rules! parents {

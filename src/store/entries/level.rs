@@ -5,7 +5,7 @@
 //! parents' lists and out of the index, and has freed its children.
 
 use crate::store::counters::packed::Widths;
-use crate::store::counters::{Difference, Lanes};
+use crate::store::counters::{Counters, Difference};
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Common, Entry, Now, Parent};
 use crate::store::mem::arena::{Arena, Link};
@@ -13,8 +13,7 @@ use crate::store::mem::budget::{Budget, Full};
 use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::List;
-use crate::store::mem::shared::{Hashed, Memory};
-use crate::sys::bytes::prefetch;
+use crate::store::mem::{Hashed, Memory};
 
 impl<T> Common<T> {
     /// Notes that a record reached the entry.
@@ -63,7 +62,7 @@ impl<T: Entry> Level<T> {
         })
     }
 
-    /// Makes an entry with these texts and counters. It is in none of the lists
+    /// Creates an entry with these texts and counters. It is in none of the lists
     /// and not in the index.
     ///
     /// # Errors
@@ -72,23 +71,20 @@ impl<T: Entry> Level<T> {
         &mut self,
         memory: &mut Memory,
         texts: (&[u8], &[u8]),
-        counters: &Lanes,
+        counters: &Counters,
         now: Now,
-        make: impl FnOnce(Common<T>) -> T,
+        mut entry: T,
     ) -> Result<Link<T>, Full> {
         let widths = T::WIDTHS.or(Widths::narrowest(counters));
         let contents = Contents::new(memory, texts, (counters, widths))?;
-        let mut common = Common {
-            contents,
-            touched_secs: now.uptime_secs,
-            ..Common::BLANK
-        };
-        common.stamp.set_wall(now.wall);
-        let made = self.arena.insert(make(common), &mut memory.budget);
-        if made.is_err() {
+        let common = entry.common_mut();
+        common.contents = contents;
+        common.touch(now);
+        let created = self.arena.insert(entry, &mut memory.budget);
+        if created.is_err() {
             contents.free(memory);
         }
-        made
+        created
     }
 
     /// Gives an entry's slot, texts and counters back.
@@ -110,19 +106,10 @@ impl<T: Entry> Level<T> {
         &mut self.arena[link].common_mut().contents
     }
 
-    /// Lets an entry's counters lie plainly, as is worthwhile where something is added
-    /// to them with nearly every record.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then they stay packed.
-    pub fn lay_plainly(&mut self, memory: &mut Memory, link: Link<T>) -> Result<(), Full> {
-        self.contents_mut(link).lay_plainly(memory)
-    }
-
     /// Notes that a record reached an entry, and adds to its counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
     pub fn reach(
         &mut self,
@@ -141,24 +128,6 @@ impl<T: Entry> Level<T> {
         self.index.find(&self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })
-    }
-
-    /// Lets the processor fetch the entry that is looked at first for a hash.
-    #[inline(never)]
-    pub fn prefetch_first(&self, hash: u32) {
-        if let Some(link) = self.index.first(hash) {
-            prefetch(&self.arena[link].common().chain);
-        }
-    }
-
-    /// Lets the processor fetch texts and counters of the entry of a hash, if there is
-    /// one.
-    #[inline(never)]
-    pub fn prefetch_contents(&self, memory: &Memory, hash: u32) {
-        let first = self.index.first(hash);
-        if let Some(link) = Index::like(&self.arena, first, hash) {
-            self.arena[link].common().contents.prefetch(&memory.heap);
-        }
     }
 
     /// Puts an entry into the index by the hash of its key.
@@ -181,10 +150,9 @@ impl<T: Entry> Level<T> {
         self.make_idle(link, now);
     }
 
-    /// Undoes [`link`](Level::link) and releases the entry.
+    /// Takes an idle entry that is not in the index out of the lists, and releases it.
     pub fn unlink(&mut self, memory: &mut Memory, link: Link<T>) {
         self.stop_idling(link);
-        self.remove_from_index(link);
         self.all.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
@@ -249,7 +217,7 @@ impl<T: Entry> Level<T> {
     /// Replaces an entry's texts.
     ///
     /// # Errors
-    /// [`Full`] when there is no room; then the old texts stand.
+    /// [`Full`] when there is no room; then nothing has changed.
     pub fn rename(
         &mut self,
         memory: &mut Memory,
@@ -259,21 +227,20 @@ impl<T: Entry> Level<T> {
         self.contents_mut(link).rename(memory, texts)
     }
 
-    /// An entry's counters.
     #[inline(never)]
-    pub fn lanes(&self, memory: &Memory, link: Link<T>) -> Lanes {
-        self.arena[link].common().contents.lanes(&memory.heap)
+    pub fn counters(&self, memory: &Memory, link: Link<T>) -> Counters {
+        self.arena[link].common().contents.counters(&memory.heap)
     }
 
     /// Sets an entry's counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     pub fn set(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        counters: &Lanes,
+        counters: &Counters,
     ) -> Result<(), Full> {
         self.contents_mut(link).set(memory, counters)
     }
@@ -281,7 +248,7 @@ impl<T: Entry> Level<T> {
     /// Adds to an entry's counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
     pub fn count(
         &mut self,

@@ -17,7 +17,6 @@
 //!
 //! Must not: know what a key is; the caller hashes and compares.
 
-use crate::store::entries::entry::Entry;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
 use crate::sys::bytes::prefetch;
@@ -80,6 +79,14 @@ impl<T> Chain<T> {
     }
 }
 
+/// Entries that an index can chain.
+pub(crate) trait Indexed: Copy {
+    /// Whether entries of the type are found by a key; else an index has no buckets.
+    const IS_INDEXED: bool;
+    fn chain(&self) -> &Chain<Self>;
+    fn chain_mut(&mut self) -> &mut Chain<Self>;
+}
+
 /// An index of the entries of one arena.
 #[derive(Debug)]
 pub struct Index<T> {
@@ -102,7 +109,7 @@ pub struct Index<T> {
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T: Entry> Index<T> {
+impl<T: Indexed> Index<T> {
     /// An empty index for a store with this budget.
     ///
     /// # Errors
@@ -163,7 +170,7 @@ impl<T: Entry> Index<T> {
     #[inline(always)]
     pub fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
         while let Some(link) = at {
-            let chain = &arena[link].common().chain;
+            let chain = arena[link].chain();
             if chain.hash == hash {
                 break;
             }
@@ -186,7 +193,7 @@ impl<T: Entry> Index<T> {
             if matches(entry) {
                 break;
             }
-            at = Index::like(arena, entry.common().chain.next, hash);
+            at = Index::like(arena, entry.chain().next, hash);
         }
         at
     }
@@ -227,14 +234,14 @@ impl<T: Entry> Index<T> {
     /// Lets the index find an entry where it moved; its chain moved with it.
     pub fn follow(&mut self, arena: &mut Arena<T>, old: Link<T>, new: Link<T>) {
         self.removals = self.removals.wrapping_add(1);
-        let bucket = self.bucket(arena[new].common().chain.hash);
+        let bucket = self.bucket(arena[new].chain().hash);
         let mut at = self.head(bucket);
         if at == Some(old) {
             self.buckets[bucket] = new.number().get();
             return;
         }
         while let Some(link) = at {
-            let chain = &mut arena[link].common_mut().chain;
+            let chain = arena[link].chain_mut();
             if chain.next == Some(old) {
                 chain.next = Some(new);
                 return;
@@ -248,7 +255,7 @@ impl<T: Entry> Index<T> {
     fn push(&mut self, arena: &mut Arena<T>, hash: u32, link: Link<T>) {
         let bucket = self.bucket(hash);
         let next = self.head(bucket);
-        arena[link].common_mut().chain = Chain { next, hash };
+        *arena[link].chain_mut() = Chain { next, hash };
         self.buckets[bucket] = link.number().get();
     }
 
@@ -271,9 +278,9 @@ impl<T: Entry> Index<T> {
         while chains != [None; SPLIT_TOGETHER] {
             for at in &mut chains {
                 if let Some(link) = *at {
-                    let Chain { next, hash } = arena[link].common().chain;
+                    let Chain { next, hash } = *arena[link].chain();
                     if let Some(next) = next {
-                        prefetch(&arena[next].common().chain);
+                        prefetch(arena[next].chain());
                     }
                     *at = next;
                     self.push(arena, hash, link);
@@ -284,7 +291,7 @@ impl<T: Entry> Index<T> {
         let next = self.next_to_split();
         for bucket in next..next + together {
             if let Some(link) = self.head(bucket) {
-                prefetch(&arena[link].common().chain);
+                prefetch(arena[link].chain());
             }
         }
     }
@@ -296,8 +303,7 @@ impl<T: Entry> Index<T> {
 
     /// Takes an entry out; the hash it had.
     pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) -> u32 {
-        let Chain { next, hash } =
-            std::mem::replace(&mut arena[link].common_mut().chain, Chain::NONE);
+        let Chain { next, hash } = std::mem::replace(arena[link].chain_mut(), Chain::NONE);
         self.len -= 1;
         self.removals = self.removals.wrapping_add(1);
         let bucket = self.bucket(hash);
@@ -307,7 +313,7 @@ impl<T: Entry> Index<T> {
         }
         let mut at = self.head(bucket);
         while let Some(before) = at {
-            let chain = &mut arena[before].common_mut().chain;
+            let chain = arena[before].chain_mut();
             if chain.next == Some(link) {
                 chain.next = next;
                 return hash;
@@ -321,9 +327,33 @@ impl<T: Entry> Index<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entries::entry::Ip;
     use crate::store::testing::Random;
     use std::collections::HashMap;
+
+    #[derive(Clone, Copy)]
+    struct Numbered {
+        chain: Chain<Numbered>,
+        number: u32,
+    }
+
+    impl Numbered {
+        fn new(number: u32) -> Numbered {
+            Numbered {
+                chain: Chain::NONE,
+                number,
+            }
+        }
+    }
+
+    impl Indexed for Numbered {
+        const IS_INDEXED: bool = true;
+        fn chain(&self) -> &Chain<Numbered> {
+            &self.chain
+        }
+        fn chain_mut(&mut self) -> &mut Chain<Numbered> {
+            &mut self.chain
+        }
+    }
 
     /// Spreads a number over 32 bits.
     fn hash(number: u32) -> u32 {
@@ -334,12 +364,12 @@ mod tests {
     fn agrees_with_a_hash_map_while_it_grows() {
         let mut random = Random::seeded("index against HashMap");
         let mut budget = Budget::new(1 << 20);
-        let mut index = Index::<Ip>::new(&mut budget).unwrap();
-        let mut arena = Arena::new(Ip::BLANK, 4096);
-        let mut model: HashMap<u32, Link<Ip>> = HashMap::new();
+        let mut index = Index::<Numbered>::new(&mut budget).unwrap();
+        let mut arena = Arena::new(Numbered::new(0), 4096);
+        let mut model: HashMap<u32, Link<Numbered>> = HashMap::new();
         for _ in 0..20_000 {
             let number = random.below(4000) as u32;
-            let found = index.find(&arena, hash(number), |ip| ip.created_secs == number);
+            let found = index.find(&arena, hash(number), |entry| entry.number == number);
             assert_eq!(found, model.get(&number).copied(), "{number}");
             match found {
                 Some(link) if random.below(3) == 0 => {
@@ -349,11 +379,7 @@ mod tests {
                 }
                 Some(_) => {}
                 None => {
-                    let ip = Ip {
-                        created_secs: number,
-                        ..Ip::BLANK
-                    };
-                    let link = arena.insert(ip, &mut budget).unwrap();
+                    let link = arena.insert(Numbered::new(number), &mut budget).unwrap();
                     index.insert(&mut arena, &mut budget, link, hash(number));
                     model.insert(number, link);
                 }

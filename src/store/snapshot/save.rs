@@ -371,7 +371,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         Basis {
             age_secs: age_secs(entry, self.now),
             last_update: common.stamp.wall(),
-            counters: common.contents.lanes(&self.store.memory.heap).counters(),
+            counters: common.contents.counters(&self.store.memory.heap),
             place: outgoing.places.get(link).unwrap_or_default(),
         }
     }
@@ -391,7 +391,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         Origin {
             created_secs,
             is_pinned: entry.is_pinned(),
-            pending: self.store.pending(entry).counters(),
+            pending: self.store.pending(entry),
         }
     }
 
@@ -530,7 +530,7 @@ impl Store {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters.counters(),
+            counters: self.global.counters,
             kept: Some(Kept {
                 connected: self.global.connected,
                 entries: usage.entries.map(|count| count as u64),

@@ -28,7 +28,7 @@ fn invariants_and_totals_hold_while_memory_is_short() {
                         session: session.as_bytes(),
                         user: user.as_bytes(),
                         service: b"imap",
-                        pid: 7,
+                        pid: step,
                         ip: Some(IpAddr::V4(octets)),
                     };
                     if store.apply(&record, now) != Some(Note::DuplicateSession) {

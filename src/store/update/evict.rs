@@ -23,6 +23,7 @@
 
 use crate::store::entries::entry::{with_link, Command, Entry, Node, Now, Session};
 use crate::store::entries::level::Level;
+use crate::store::entries::lifecycle::Lifecycle;
 use crate::store::mem::arena::Link;
 use crate::store::Store;
 use std::cmp::Ordering;
@@ -126,7 +127,7 @@ impl Store {
         }
     }
 
-    fn evict_entry<T: Entry>(&mut self, link: Link<T>) {
+    fn evict_entry<T: Lifecycle>(&mut self, link: Link<T>) {
         T::level_mut(self).0.evictions += 1;
         T::free(self, link);
     }

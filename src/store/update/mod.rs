@@ -3,5 +3,4 @@ pub(crate) mod compact;
 pub(crate) mod deferral;
 pub(crate) mod evict;
 pub(crate) mod prefetch;
-pub(crate) mod repeat;
 pub(crate) mod room;

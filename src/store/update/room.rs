@@ -16,7 +16,7 @@
 //! each kind of slot makes unavoidable.
 
 use crate::store::counters::packed::Widths;
-use crate::store::counters::Lanes;
+use crate::store::counters::Counters;
 use crate::store::entries::entry::{Entry, Flag, Now};
 use crate::store::entries::level::Level;
 use crate::store::entries::lifecycle::{domain_of, Octets};
@@ -102,7 +102,7 @@ impl Store {
         let limit_bytes = self.memory.budget.limit_bytes();
         let widths = match record {
             Record::UpdateCommand { update, .. } => {
-                Widths::narrowest(&Lanes::of_stats(&update.report.stats))
+                Widths::narrowest(&Counters::of_stats(&update.report.stats))
             }
             _ => Widths::NONE,
         };
@@ -149,8 +149,8 @@ impl Store {
     /// they are not freed for its sake; which of them are known.
     fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) -> Known {
         let (user, hash) = match *record {
-            Record::Connect { user, .. } => (user, hint.user),
-            Record::AddUser { user, .. } => (user, hint.subject),
+            Record::Connect { user, .. } => (user, hint.hashes.user),
+            Record::AddUser { user, .. } => (user, hint.hashes.subject),
             _ => return Known::default(),
         };
         if matches!(record, Record::Connect { .. }) && self.is_refused(record, hint) {
@@ -163,7 +163,10 @@ impl Store {
             domain: self
                 .domains
                 .refresh(memory, memory.hashed(domain_of(user)), now),
-            ip: octets.is_some_and(|ip| self.ips.refresh(memory, (ip.as_slice(), hint.ip), now)),
+            ip: octets.is_some_and(|ip| {
+                self.ips
+                    .refresh(memory, (ip.as_slice(), hint.hashes.ip), now)
+            }),
         }
     }
 
@@ -185,7 +188,7 @@ impl Store {
             }
             Record::AddUser { user, ip, .. } => self.wanted_above(user, ip, known),
             Record::UpdateSession { session, .. } | Record::UpdateCommand { session, .. }
-                if self.find_hinted(session, hint).is_none() =>
+                if self.session_of(record, hint).is_none() =>
             {
                 self.wanted_by(&self.sessions, (session, b"")) + self.wanted_above(b"", None, known)
             }
@@ -201,7 +204,7 @@ impl Store {
 
     /// Whether a record will be refused for the session that it is about.
     fn is_refused(&self, record: &Record, hint: Hint) -> bool {
-        let known = self.find_hinted(record.subject(), hint);
+        let known = self.session_of(record, hint);
         known.is_some_and(|link| {
             let session = &self.sessions.arena[link];
             let is_connected = session.has(Flag::Connected);
@@ -234,8 +237,8 @@ impl Store {
 
     /// Frees one entry for a record.
     fn evict_for(&mut self, record: &Record, hint: Hint, now: Now) -> bool {
-        if let Record::UpdateCommand { session, .. } = *record {
-            if let Some(link) = self.find_hinted(session, hint) {
+        if let Record::UpdateCommand { .. } = record {
+            if let Some(link) = self.session_of(record, hint) {
                 return self.evict_for_command(link, now);
             }
         }
