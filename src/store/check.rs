@@ -17,7 +17,7 @@ impl Store {
     /// Checks that everything in the store agrees with everything else.
     ///
     /// # Panics
-    /// When something does not, and says what.
+    /// When something does not, with a message what.
     pub fn check(&self) {
         check_level(&self.commands);
         check_level(&self.sessions);
@@ -37,7 +37,7 @@ impl Store {
         let budget = &self.memory.budget;
         assert!(
             budget.used_bytes() <= budget.limit_bytes(),
-            "the limit holds"
+            "the limit is kept"
         );
         let reclaimable = self.memory.heap.reclaimable_bytes()
             + self.commands.arena.reclaimable_bytes()
@@ -179,7 +179,7 @@ impl Store {
         assert_eq!(self.sessions_with_commands, with_commands);
     }
 
-    /// Whatever is to be found by its key is.
+    /// All indexed entries are found by their keys.
     fn check_indexes(&self) {
         self.check_index(&self.users, |_| true);
         self.check_index(&self.domains, |_| true);
@@ -187,7 +187,7 @@ impl Store {
         self.check_index(&self.sessions, |session| session.has(Flag::Indexed));
     }
 
-    /// Those of a level for which `is_indexed` holds are found by their keys.
+    /// Entries of a level that satisfy `is_indexed` are found by their keys.
     fn check_index<T: Entry>(&self, level: &Level<T>, is_indexed: impl Fn(&T) -> bool) {
         for link in all(level) {
             let entry = &level.arena[link];
@@ -198,7 +198,7 @@ impl Store {
         }
     }
 
-    /// A cursor stands where something is, which knows that.
+    /// A cursor stands at an entry that exists and has the flag for it.
     fn check_cursor(&self, walk: &Cursor) {
         let end = walk.end.map(Node::Command);
         for node in [walk.at, end].into_iter().flatten() {

@@ -7,7 +7,7 @@
 //! widest to 210. An event is counted in place, without unpacking.
 //!
 //! It costs 15 to 17% of all instructions of a record, and stays because it saves memory:
-//! unpacked, a typical entry would take two to three times the bytes.
+//! a typical entry would take about twice the bytes without it.
 //!
 //! Must not: know where the bytes are stored.
 
@@ -67,7 +67,7 @@ const GROUPS: [usize; 4] = [AMOUNTS.len(), EVENTS.len(), MAIL.len(), AUTH.len()]
 const WIDTHS_BYTES: usize = 2;
 
 /// Room for any packed counters.
-pub const MAX_PACKED_BYTES: usize = WIDTHS_BYTES + COUNTERS * 8;
+pub(crate) const MAX_PACKED_BYTES: usize = WIDTHS_BYTES + COUNTERS * 8;
 
 /// The width of a group's counters in bytes, by the three bits.
 const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 8];
@@ -85,18 +85,18 @@ const MASKS: [u64; 8] = {
 
 /// The widths of the groups, three bits each: an index of [`WIDTHS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Widths(u16);
+pub(crate) struct Widths(u16);
 
 impl Widths {
-    /// Nothing but zeros.
-    pub const NONE: Widths = Widths::of([0; 4]);
+    /// All zero.
+    pub(crate) const NONE: Widths = Widths::of([0; 4]);
 
     /// A few commands and logins, well or failed: 16 bytes, one slot's size, which is
     /// what it takes without the failed ones as well.
-    pub const EVENTS: Widths = Widths::of([0, 1, 0, 1]);
+    pub(crate) const EVENTS: Widths = Widths::of([0, 1, 0, 1]);
 
     /// What most sessions come to: some megabytes and seconds.
-    pub const SESSION: Widths = Widths::of([3, 2, 1, 0]);
+    pub(crate) const SESSION: Widths = Widths::of([3, 2, 1, 0]);
 
     /// Of groups of these widths, in bytes; at most four.
     const fn of([amounts, events, mail, auth]: [u16; 4]) -> Widths {
@@ -104,13 +104,13 @@ impl Widths {
     }
 
     /// Of each group the wider one.
-    pub fn or(self, other: Widths) -> Widths {
+    pub(crate) fn or(self, other: Widths) -> Widths {
         let group = |group: usize| (self.0 & 7 << (3 * group)).max(other.0 & 7 << (3 * group));
         Widths(group(0) | group(1) | group(2) | group(3))
     }
 
     /// The narrowest for these values.
-    pub fn narrowest(counters: &Counters) -> Widths {
+    pub(crate) fn narrowest(counters: &Counters) -> Widths {
         const WIDTHS: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
         let least = |bits: u64| WIDTHS[8 - bits.leading_zeros() as usize / 8];
         Widths(
@@ -122,7 +122,7 @@ impl Widths {
     }
 
     /// What counters of these widths take in bytes.
-    pub fn packed_bytes(self) -> usize {
+    pub(crate) fn packed_bytes(self) -> usize {
         let groups = GROUPS.iter().enumerate();
         WIDTHS_BYTES
             + groups
@@ -131,7 +131,7 @@ impl Widths {
     }
 
     /// Those of packed counters.
-    pub fn of_packed(packed: &[u8]) -> Widths {
+    pub(crate) fn of_packed(packed: &[u8]) -> Widths {
         Widths::split(packed).map_or(Widths::NONE, |(widths, _)| widths)
     }
 
@@ -268,7 +268,7 @@ fn write_group<'a, const N: usize>(
 
 /// Reads packed counters from the front of a slot.
 #[inline(always)]
-pub fn unpack(packed: &[u8]) -> Counters {
+pub(crate) fn unpack(packed: &[u8]) -> Counters {
     let mut counters = Counters::default();
     unpack_to(packed, &mut counters);
     counters
@@ -289,7 +289,7 @@ fn unpack_to(packed: &[u8], counters: &mut Counters) {
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
 #[inline]
-pub fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
+pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
     let (head, groups) = packed.split_at_mut(WIDTHS_BYTES);
     head.copy_from_slice(&widths.0.to_le_bytes());
     let packed = write_group(widths.bits(0), groups, counters, AMOUNTS);
@@ -302,7 +302,7 @@ pub fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
 /// changed, when a value needs more bytes.
 #[inline]
 #[must_use]
-pub fn replace(packed: &mut [u8], counters: &Counters) -> bool {
+pub(crate) fn replace(packed: &mut [u8], counters: &Counters) -> bool {
     let Some((widths, _)) = Widths::split(packed) else {
         return false;
     };
@@ -317,7 +317,7 @@ pub fn replace(packed: &mut [u8], counters: &Counters) -> bool {
 }
 
 /// What came of [`step`].
-pub enum Step {
+pub(crate) enum Step {
     /// The total and the difference are those of the report.
     Taken,
     /// As `Taken`, but the total needs more bytes; nothing changed where it is packed.
@@ -330,7 +330,7 @@ pub enum Step {
 /// [`Counters::step`] does. `total` and `difference` are zero before.
 #[inline]
 #[must_use]
-pub fn step(
+pub(crate) fn step(
     packed: &mut [u8],
     report: &Report,
     total: &mut Counters,
@@ -357,7 +357,7 @@ pub fn step(
 /// bytes, nothing changes, and the answer is what there would be.
 #[inline]
 #[must_use]
-pub fn count(packed: &mut [u8], difference: Difference) -> Option<Counters> {
+pub(crate) fn count(packed: &mut [u8], difference: Difference) -> Option<Counters> {
     let is_counted = match difference {
         Difference::Nothing => true,
         Difference::One(event) => count_one_packed(packed, event),

@@ -1,9 +1,8 @@
 //! The contents of an entry: its texts and its counters, in one blob.
 //!
 //! The key comes first, then the other text, then the counters, packed (see
-//! [`packed`]). So what finds an entry and what counts in it lie
-//! side by side, most often in two lines of the processor's cache, and are made and freed
-//! together.
+//! [`packed`]). So the key and the counters lie side by side, most often in
+//! two cache lines, and are allocated and freed together.
 //!
 //! Invariants: the slot of an entry's blob is long enough for its texts and its packed
 //! counters; when the counters need more, both move.
@@ -24,19 +23,18 @@ const _: () = assert!(MAX_TEXT_BYTES + MAX_PACKED_BYTES <= MAX_BLOB_BYTES);
 
 /// Where texts and counters of an entry are. See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Contents {
-    /// All of them, one behind the other.
+pub(crate) struct Contents {
     blob: Blob,
-    /// Bytes of the key: command name, session id, user or domain name, or the
+    /// Length of the key: command name, session id, user or domain name, or the
     /// 4 or 16 bytes of an address.
     key_len: u16,
-    /// Bytes of the other text: a command's arguments, a session's service.
+    /// Length of the other text: a command's arguments, a session's service.
     rest_len: u16,
 }
 
 impl Contents {
     /// Placeholder in an entry that has not been created.
-    pub const NONE: Contents = Contents {
+    pub(crate) const NONE: Contents = Contents {
         blob: Blob::EMPTY,
         key_len: 0,
         rest_len: 0,
@@ -49,13 +47,13 @@ impl Contents {
     ///
     /// # Panics
     /// When the texts are longer than [`MAX_TEXT_BYTES`].
-    pub fn new(
+    pub(crate) fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
         (counters, widths): (&Counters, Widths),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
-        assert!(length <= MAX_TEXT_BYTES, "long texts are refused before");
+        assert!(length <= MAX_TEXT_BYTES, "long texts are refused earlier");
         let bytes = length + widths.packed_bytes();
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
         let blob = heap.take(bytes, budget, Purpose::Create)?;
@@ -71,34 +69,32 @@ impl Contents {
     }
 
     /// What contents of such texts and widths take from the heap, in bytes.
-    pub fn blob_bytes((key, rest): (&[u8], &[u8]), widths: Widths) -> usize {
+    pub(crate) fn blob_bytes((key, rest): (&[u8], &[u8]), widths: Widths) -> usize {
         key.len() + rest.len() + widths.packed_bytes()
     }
 
     /// Moves them to a fuller page if they lie in a sparse one. True if they moved.
     #[inline]
-    pub fn relocate(&mut self, memory: &mut Memory) -> bool {
+    pub(crate) fn relocate(&mut self, memory: &mut Memory) -> bool {
         memory.heap.relocate(&mut self.blob, &mut memory.budget)
     }
 
-    /// Gives the memory back.
-    pub fn free(self, memory: &mut Memory) {
+    pub(crate) fn free(self, memory: &mut Memory) {
         memory.heap.free(self.blob, &mut memory.budget);
     }
 
     #[inline]
-    pub fn key(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn key(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[..self.key_len.into()]
     }
 
-    /// The other text.
-    pub fn rest(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn rest(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[self.key_len.into()..][..self.rest_len.into()]
     }
 
     /// Texts and packed counters, slack included.
     #[inline(always)]
-    pub fn bytes(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn bytes(self, heap: &Heap) -> &[u8] {
         heap.bytes(self.blob)
     }
 
@@ -110,38 +106,38 @@ impl Contents {
 
     /// The packed counters, slack included.
     #[inline(always)]
-    pub fn packed(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn packed(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[self.text_bytes()..]
     }
 
     /// The packed counters, slack included, to be changed within the widths they have.
     #[inline(always)]
-    pub fn packed_mut(self, heap: &mut Heap) -> &mut [u8] {
+    pub(crate) fn packed_mut(self, heap: &mut Heap) -> &mut [u8] {
         &mut heap.bytes_mut(self.blob)[self.text_bytes()..]
     }
 
     #[inline(never)]
-    pub fn counters(self, heap: &Heap) -> Counters {
+    pub(crate) fn counters(self, heap: &Heap) -> Counters {
         packed::unpack(self.packed(heap))
     }
 
-    /// Sets the counters.
-    ///
     /// # Errors
     /// [`Full`] when they need more room and there is none; then nothing has changed.
-    pub fn set(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
+    pub(crate) fn set(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
         match packed::replace(self.packed_mut(&mut memory.heap), counters) {
             true => Ok(()),
             false => self.widen(memory, counters),
         }
     }
 
-    /// Adds to the counters.
-    ///
     /// # Errors
     /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
-    pub fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
+    pub(crate) fn count(
+        &mut self,
+        memory: &mut Memory,
+        difference: Difference,
+    ) -> Result<(), Full> {
         match packed::count(self.packed_mut(&mut memory.heap), difference) {
             None => Ok(()),
             Some(sums) => self.widen(memory, &sums),
@@ -166,11 +162,13 @@ impl Contents {
         Ok(())
     }
 
-    /// Replaces the texts.
-    ///
     /// # Errors
     /// [`Full`] when there is no room; then nothing has changed.
-    pub fn rename(&mut self, memory: &mut Memory, texts: (&[u8], &[u8])) -> Result<(), Full> {
+    pub(crate) fn rename(
+        &mut self,
+        memory: &mut Memory,
+        texts: (&[u8], &[u8]),
+    ) -> Result<(), Full> {
         let packed = self.packed(&memory.heap);
         let (counters, widths) = (packed::unpack(packed), Widths::of_packed(packed));
         let new = Contents::new(memory, texts, (&counters, widths))?;

@@ -21,7 +21,7 @@ use crate::sys::bytes::find;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-/// How many commands of a session may have begun since one that goes on. It most often
+/// The most commands of a session that may have begun since one that goes on. It most often
 /// is the last; some more where a client sends commands without waiting.
 const MAX_LATER: usize = 1024;
 
@@ -45,16 +45,13 @@ impl Parents {
 
 /// The 4 or 16 bytes of an address. One mapped into IPv6 is that IPv4 address.
 #[derive(Clone, Copy, Debug)]
-pub struct Octets {
-    /// The bytes, at the front.
+pub(crate) struct Octets {
     bytes: [u8; 16],
-    /// How many.
     len: usize,
 }
 
 impl Octets {
-    /// Of an address.
-    pub fn of(ip: IpAddr) -> Octets {
+    pub(crate) fn of(ip: IpAddr) -> Octets {
         let mut bytes = [0; 16];
         let len = match ip.to_canonical() {
             IpAddr::V4(ip) => {
@@ -69,14 +66,13 @@ impl Octets {
         Octets { bytes, len }
     }
 
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
 /// The domain of a user: what follows the first `@`, nothing without one.
-pub fn domain_of(user: &[u8]) -> &[u8] {
+pub(crate) fn domain_of(user: &[u8]) -> &[u8] {
     match find(b'@', user) {
         Some(at) => &user[at + 1..],
         None => &[],
@@ -84,30 +80,27 @@ pub fn domain_of(user: &[u8]) -> &[u8] {
 }
 
 impl Store {
-    /// The newest session with that id.
+    /// The newest session of an id.
     pub(crate) fn find_session(&self, id: &[u8]) -> Option<Link<Session>> {
         self.sessions.find(&self.memory, self.memory.hashed(id))
     }
 
-    /// The user with that name.
     pub(crate) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
         self.users.find(&self.memory, self.memory.hashed(name))
     }
 
-    /// The domain with that name.
     pub(crate) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
         self.domains.find(&self.memory, self.memory.hashed(name))
     }
 
-    /// The ip with that address.
     pub(crate) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
         let octets = Octets::of(ip);
         let hashed = self.memory.hashed(octets.as_slice());
         self.ips.find(&self.memory, hashed)
     }
 
-    /// The newest command of a session that has that number, if fewer than [`MAX_LATER`]
-    /// have begun since.
+    /// The newest command of a session with a number, if fewer than [`MAX_LATER`] began
+    /// after it.
     pub(crate) fn find_command(
         &self,
         session: Link<Session>,
@@ -395,8 +388,7 @@ impl Lifecycle for Session {
         }
     }
 
-    /// Takes a session out of the lists of its user and ip, and moves the cursors on that
-    /// stand there.
+    /// Takes a session out of the lists of its user and ip. Cursors there move on.
     fn leave(store: &mut Store, link: Link<Session>) {
         store.move_cursors_below_parents_on(link);
         let arena = &mut store.sessions.arena;
@@ -409,8 +401,7 @@ impl Lifecycle for Session {
         }
     }
 
-    /// Frees a session, and adds what its parents have not added yet with the room that
-    /// makes.
+    /// Frees a session, then adds what its parents have not added yet: now there is more room.
     fn free(store: &mut Store, link: Link<Session>) {
         let pending = store.detach(link);
         store.move_cursors_on(Node::Session(link));

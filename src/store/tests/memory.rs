@@ -182,7 +182,7 @@ fn the_budget_is_what_the_allocator_counts() {
 }
 
 #[test]
-fn what_is_freed_has_the_largest_share_of_its_min_time() {
+fn the_largest_share_of_min_time_is_freed_first() {
     let mut random = Random::seeded("shares of min_time");
     let mut store = store(8 << 20);
     let mut secs = 0;

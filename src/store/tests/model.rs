@@ -1,9 +1,9 @@
-//! The store against a naive recount of everything it was told.
+//! The store against a naive recount of all its records.
 
 use super::*;
 use std::collections::{BTreeMap, HashSet};
 
-/// The naive model: everything is kept in plain maps and added up by hand.
+/// The naive model: everything is in maps and added up one by one.
 #[derive(Default)]
 struct Model {
     /// Counters of users, domains and ips by kind and name.

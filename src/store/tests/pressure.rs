@@ -234,7 +234,7 @@ fn fill_with_connected(store: &mut Store) -> u32 {
 }
 
 #[test]
-fn what_is_known_of_untracked_sessions_counts_above_them() {
+fn commands_of_untracked_sessions_count_above_them() {
     let mut store = store(256 << 10);
     let tracked = u64::from(fill_with_connected(&mut store));
     // As many as the table of such a small limit has places for, some of them.

@@ -8,6 +8,12 @@
 //! A CONNECT or the first record of a command that repeats exactly what is known is no
 //! mistake: a writer that finds another reader at its FIFO repeats everything, and a
 //! restored store knows it. One that differs is refused.
+//!
+//! Must not: know where entries lie, or which of them are deferred: [`lifecycle`] and
+//! [`deferral`] do.
+//!
+//! [`lifecycle`]: crate::store::entries::lifecycle
+//! [`deferral`]: crate::store::update::deferral
 
 use crate::stats::{Report, Stats};
 use crate::store::counters::packed::{self, Step};
@@ -19,7 +25,7 @@ use crate::store::mem::arena::Link;
 use crate::store::mem::Hashed;
 use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 
-/// A session that sent nothing for so long has lost its process. Dovecot's
+/// A session without records for so long has lost its process. Dovecot's
 /// writers refresh at least every five minutes.
 pub const SILENCE_SECS: u32 = 15 * 60;
 
@@ -34,7 +40,6 @@ pub(crate) struct Hashes {
     pub(crate) ip: u32,
 }
 
-/// A CONNECT.
 struct Connect<'a> {
     id: Hashed<'a>,
     user: Hashed<'a>,
@@ -172,7 +177,6 @@ impl Store {
         self.global.last_update = WallTime::default();
     }
 
-    /// CONNECT.
     fn connect(
         &mut self,
         connect: &Connect,
@@ -211,7 +215,7 @@ impl Store {
         (session.is_none() || !counted || !flushed).then_some(Note::NoRoom)
     }
 
-    /// Whether a connected session is as a CONNECT of its id says.
+    /// Whether a CONNECT describes a connected session as it is.
     fn is_repeated(&self, link: Link<Session>, connect: &Connect) -> bool {
         let session = &self.sessions.arena[link];
         let heap = &self.memory.heap;
@@ -249,7 +253,6 @@ impl Store {
         Some(link)
     }
 
-    /// UPDATE-SESSION.
     #[inline]
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
         let contents = self.sessions.arena[link].common.contents;
@@ -298,7 +301,6 @@ impl Store {
         }
     }
 
-    /// UPDATE-CMD.
     fn update_command(
         &mut self,
         session: Link<Session>,
@@ -391,7 +393,6 @@ impl Store {
         self.unpin(parents, now);
     }
 
-    /// ADD-USER.
     fn add_user(
         &mut self,
         user: Hashed,

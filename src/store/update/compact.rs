@@ -8,7 +8,7 @@
 //! the fullest page with room, and so does a blob. It frees nothing and asks the budget
 //! for nothing.
 //!
-//! What was made together is freed together, so blobs in sparse pages most often belong
+//! Entry and blob are created and freed together, so blobs in sparse pages most often belong
 //! to entries in sparse pages. One sweep looks at those alone, and passes over all other
 //! pages. Where that moves nothing, another one looks at all entries, for the blobs of
 //! the others.
@@ -18,7 +18,7 @@
 //! alone. An entry whose children would be more than [`MAX_CHILDREN`] to follow stays
 //! where it is; its children take many times the page that it keeps.
 //!
-//! Must not: run while anything outside of the store's own structures holds a link.
+//! Must not: run while a link is anywhere but in the store's own structures.
 
 use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use crate::store::mem::arena::Link;
@@ -42,8 +42,7 @@ pub(crate) struct Sweeps {
     sparse: Sweep,
     /// The one over all entries.
     whole: Sweep,
-    /// Pages to be emptied that are not worth another round, in bytes: what lies in them
-    /// stays.
+    /// Pages that the last round could not empty, in bytes.
     futile_bytes: usize,
 }
 
@@ -222,8 +221,7 @@ impl Store {
         reclaimable_bytes > due_bytes.max(self.sweeps.futile_bytes)
     }
 
-    /// Goes on with the sweeps for a while, the longer the larger `effort` is; the steps
-    /// that took.
+    /// Goes on with the sweeps, the longer the larger `effort` is. Returns the steps taken.
     pub(crate) fn compact(&mut self, effort: usize) -> usize {
         let budget = &self.memory.budget;
         let limit_bytes = budget.limit_bytes();
@@ -239,7 +237,7 @@ impl Store {
         if sparse.is_vain {
             let mut whole = self.sweeps.whole;
             steps += self.sweep(&mut whole, false, wanted);
-            // Only a round that has just ended without moving anything says so.
+            // True only when a round has just ended without moving anything.
             let is_vain = std::mem::take(&mut whole.is_vain);
             self.sweeps.whole = whole;
             let budget = &self.memory.budget;
@@ -323,8 +321,8 @@ impl Store {
         std::iter::successors(first, |&link| self.users.arena[link].in_domain.next)
     }
 
-    /// Lets cursors that stand at an entry, or have picked it, follow it; what is looked
-    /// at for that is added to `steps`.
+    /// Lets cursors that stand at an entry, or have picked it, follow it; the work is added
+    /// to `steps`.
     fn follow_cursors<T: Entry>(&mut self, old: Link<T>, new: Link<T>, steps: &mut usize) {
         if !self.entry(new).common().stamp.has(Flag::Watched) {
             return;

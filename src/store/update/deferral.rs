@@ -36,15 +36,13 @@ pub(crate) const MOST: u32 = 12;
 
 /// An entry that defers sessions.
 pub(crate) trait Defers: Parent {
-    /// What a session has while this kind of entry defers it.
+    /// Set in a session while this kind of entry defers it.
     const FLAG: Flag;
-    /// The first deferred session.
+    /// The first session of the chain.
     fn first(&self) -> Option<Link<Session>>;
-    /// The same, to be changed.
     fn first_mut(&mut self) -> &mut Option<Link<Session>>;
-    /// The next one behind a session.
+    /// The session behind another in the chain.
     fn next(session: &Session) -> Option<Link<Session>>;
-    /// The same, to be changed.
     fn next_mut(session: &mut Session) -> &mut Option<Link<Session>>;
 }
 
@@ -145,7 +143,7 @@ fn unchain<P: Defers>(
     }
 }
 
-/// Lets an entry's chain follow a session that moved.
+/// Lets an entry's chain point to a session that moved.
 fn follow<P: Defers>(
     level: &mut Level<P>,
     sessions: &mut Arena<Session>,
@@ -331,7 +329,7 @@ impl Store {
     }
 }
 
-/// Checks that sessions are in the chains that their flags say, for [`Store::check`].
+/// Checks that sessions are in the chains of their flags, for [`Store::check`].
 pub(crate) fn check(store: &Store) {
     let in_chains = |flag: Flag| {
         let mut marked = Vec::new();

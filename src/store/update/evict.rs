@@ -1,23 +1,21 @@
-//! What is freed when memory runs out.
+//! Eviction: which entry is freed when memory runs out.
 //!
-//! The rule: freed first is the entry that has outlived the largest share of
-//! its level's min_time. Each level's idle list has its longest untouched entry
-//! at the head, so only five heads are compared. As long as one of them is past
-//! its min_time its share is above one and beats every head that is not; within
-//! min_time the same comparison goes on. On equal shares the smaller kind of
-//! entry goes first.
+//! The rule: the entry is freed that has outlived the largest share of its level's
+//! min_time. Each level's idle list has its longest untouched entry at the head, so only
+//! five heads are compared. An entry past its min_time has a share above one and goes
+//! before all that are not; within min_time the same comparison decides. On equal shares
+//! the smaller kind of entry goes first.
 //!
-//! One session can hold its fair share of the commands: twice the average of the
-//! sessions that have any, and at most half of all; but [`ALWAYS_FAIR`] in any case.
-//! While nothing is past its min_time, a session that has more makes room for the next
-//! one by its own oldest; so a flood of commands frees those of the flooder, however
-//! young they are.
+//! The fair share of a session is twice the average number of commands of the sessions
+//! that have any, and at most half of all commands; but [`ALWAYS_FAIR`] in any case.
+//! While nothing is past its min_time, a new command of a session that has more evicts the
+//! session's own oldest; so a flood of commands evicts those of its client, however young
+//! they are.
 //!
-//! Entries that are pinned (see [`entry`](crate::store::entries::entry)) are in no idle list: they
-//! are never freed and stand in nobody's way. An idle entry whose children are
-//! still there is freed from its leaves, one at a time, oldest child first; as a
-//! record that reaches a child also reaches its parents, those children are at
-//! least as long untouched.
+//! Entries that are pinned (see [`entry`](crate::store::entries::entry)) are in no idle list:
+//! they are never freed and never compared. An idle entry with children is freed from its
+//! leaves, one at a time, oldest child first. It becomes idle when the last of its
+//! connected sessions has ended, so its children are idle at least as long.
 //!
 //! One call frees one entry, in constant time.
 
@@ -28,13 +26,12 @@ use crate::store::mem::arena::Link;
 use crate::store::Store;
 use std::cmp::Ordering;
 
-/// So many commands of a session are no flood.
+/// Commands of a session that are no flood.
 const ALWAYS_FAIR: usize = 16;
 
 /// An idle entry, and how much of its level's min_time it has outlived.
 #[derive(Clone, Copy)]
 struct Candidate {
-    /// The entry.
     node: Node,
     /// Seconds since it was touched.
     age_secs: u64,
@@ -54,7 +51,7 @@ impl Candidate {
         })
     }
 
-    /// The one with the larger share; on equal shares this one.
+    /// The candidate with the larger share; on equal shares `self`.
     fn or_older(self, other: Candidate) -> Candidate {
         let (mine, its) = (
             self.age_secs * other.min_time_secs,
@@ -84,7 +81,7 @@ impl Store {
         oldest.is_some()
     }
 
-    /// The same for a command that begins in this session.
+    /// Frees one entry for a command that begins in a session.
     pub(crate) fn evict_for_command(&mut self, session: Link<Session>, now: Now) -> bool {
         let oldest = self.oldest(now);
         let surplus = self.surplus_command(session).map(Node::Command);

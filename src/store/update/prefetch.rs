@@ -12,7 +12,7 @@
 //! of commands 2.17 times.
 //!
 //! Nothing is changed or decided here. A [`Hint`] contains where a session was;
-//! [`Store::session_of`] checks that this still holds.
+//! [`Store::session_of`] checks that this is still true.
 
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Command, Entry, Flag, Now, Session};
@@ -195,8 +195,8 @@ impl Store {
         }
     }
 
-    /// Prefetches what the rows of a command and of those behind it in their level show,
-    /// [`PREFETCH_ROWS`] in all.
+    /// Prefetches what the rows of a command and its [`PREFETCH_ROWS`] successors in their
+    /// level show.
     pub(crate) fn prefetch_rows(&self, first: Link<Command>) {
         let heap = &self.memory.heap;
         let commands = std::iter::successors(Some(first), |&link| {
