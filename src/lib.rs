@@ -22,18 +22,42 @@
 //!
 //! `dovestatd` is [`daemon::main`], `dovestat` is [`cli::main`].
 
-#[forbid(unsafe_code)]
-pub mod cli;
-#[forbid(unsafe_code)]
-pub mod config;
-#[forbid(unsafe_code)]
-pub mod daemon;
-#[forbid(unsafe_code)]
+// Without `internals`, the compiler tells what nothing uses; with it, what is public in
+// a room and reaches nobody outside of it.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub), deny(missing_docs))]
+
 pub mod report;
-#[forbid(unsafe_code)]
+
+// The other rooms are public for tests, benchmarks and fuzz targets alone.
+#[cfg(feature = "internals")]
+pub mod cli;
+#[cfg(feature = "internals")]
+pub mod config;
+#[cfg(feature = "internals")]
+pub mod daemon;
+#[cfg(feature = "internals")]
 pub mod stats;
-#[forbid(unsafe_code)]
+#[cfg(feature = "internals")]
 pub mod store;
+#[cfg(feature = "internals")]
 pub mod sys;
-#[forbid(unsafe_code)]
+#[cfg(feature = "internals")]
 pub mod wire;
+
+#[cfg(not(feature = "internals"))]
+mod cli;
+#[cfg(not(feature = "internals"))]
+mod config;
+#[cfg(not(feature = "internals"))]
+mod daemon;
+#[cfg(not(feature = "internals"))]
+mod stats;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(not(feature = "internals"))]
+mod sys;
+#[cfg(not(feature = "internals"))]
+mod wire;
+
+pub use cli::main as dovestat;
+pub use daemon::main as dovestatd;

@@ -1,4 +1,4 @@
 //! The client's program.
 fn main() -> std::process::ExitCode {
-    dovestat::cli::main(std::env::args_os())
+    dovestat::dovestat(std::env::args_os())
 }

@@ -1,4 +1,4 @@
 //! The daemon's program.
 fn main() -> std::process::ExitCode {
-    dovestat::daemon::main(std::env::args_os().skip(1))
+    dovestat::dovestatd(std::env::args_os().skip(1))
 }

@@ -12,6 +12,7 @@
 //! | `completion` | that table as scripts for shells |
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
+//! | `usual` | where a daemon is when it is not named |
 //! | `column` | what is known of a column by its name |
 //! | `filter` | filters judged |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
@@ -30,6 +31,8 @@
 //! Must not: let a control character of a peer reach a terminal, or take a
 //! closed standard output for an error.
 
+#![forbid(unsafe_code)]
+
 mod check;
 mod column;
 mod completion;
@@ -46,6 +49,7 @@ mod run;
 pub mod server;
 mod table;
 mod top;
+mod usual;
 mod width;
 
 use fatal::Fatal;

@@ -270,8 +270,8 @@ impl Given {
     fn servers(&self) -> Vec<Address> {
         let given = self.0.opt_strs("s");
         let address = |text: &String| match Address::parse(text) {
-            Address::Unix(_) => Address::Unix(raw::word(text).into()),
-            tcp => tcp,
+            tcp @ Address::Tcp(..) => tcp,
+            _ => Address::Unix(raw::word(text).into()),
         };
         given.iter().map(address).collect()
     }

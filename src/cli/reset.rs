@@ -30,7 +30,7 @@ pub fn run(servers: &[Address]) -> Result<(), Fatal> {
 /// Clears the totals of one server.
 fn reset(address: &Address) -> io::Result<()> {
     let mut connection = address.connect(CONNECT_TIMEOUT)?;
-    connection.send(b"RESET\n")?;
+    connection.ask(b"RESET\n")?;
     let mut parser = ReplyParser::default();
     loop {
         match parser.next()? {

@@ -11,7 +11,7 @@
 
 use super::fatal::{warn, Fatal};
 use super::options::RunOptions;
-use crate::config::Defaults;
+use super::usual;
 use crate::report::{Children, FifoWriter, Login, Session};
 use crate::stats::Stats;
 use crate::sys::poll::{Interest, PollSet};
@@ -29,9 +29,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The FIFO of a daemon that the system starts.
-const SYSTEM_FIFO: &str = "/run/dovestat/stats-mail";
 
 /// Where the FIFO is when no option says it.
 const FIFO_VARIABLE: &str = "DOVESTAT_FIFO";
@@ -59,7 +56,7 @@ const REST: Duration = Duration::from_millis(100);
 /// Runs the program; gives its exit code, or ends as it did.
 pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
     options.left_out.iter().for_each(|what| warn(what));
-    let fifo = Arc::new(FifoWriter::new(fifo_path(options)));
+    let fifo = Arc::new(fifo(options));
     tell_if_unheard(&fifo);
     let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
     let mut children = Children::new();
@@ -203,21 +200,13 @@ fn tell_if_unheard(fifo: &FifoWriter) {
 }
 
 /// Where to report to: like a client's server, the first that is there.
-fn fifo_path(options: &RunOptions) -> PathBuf {
+fn fifo(options: &RunOptions) -> FifoWriter {
     let given = options.fifo.clone();
     let variable = || env::var_os(FIFO_VARIABLE).filter(|path| !path.is_empty());
-    given
-        .or_else(|| variable().map(PathBuf::from))
-        .unwrap_or_else(|| {
-            let own = Defaults::ours().base_dir.join("stats-mail");
-            let system = Path::new(SYSTEM_FIFO);
-            let own_is_it = own.exists() && !system.exists();
-            if own_is_it {
-                own
-            } else {
-                system.to_path_buf()
-            }
-        })
+    match given.or_else(|| variable().map(PathBuf::from)) {
+        Some(path) => FifoWriter::new(path),
+        None => FifoWriter::checked(usual::file("stats-mail"), usual::believe),
+    }
 }
 
 /// Whose session it is.

@@ -7,8 +7,8 @@
 //!
 //! Invariants: a reply is never held as a whole: the parser keeps what was
 //! read last and the line that is being completed, which may have
-//! [`MAX_LINE_BYTES`] at most. Whatever the server sends, nothing panics; a row
-//! may have more or fewer fields than the header, and says so.
+//! `MAX_LINE_BYTES` at most, and a header of `MAX_COLUMNS`. Whatever the server
+//! sends, nothing panics; a row may have more or fewer fields than the header, and says so.
 //!
 //! Must not: print, or know what rows mean.
 //!
@@ -26,7 +26,7 @@
 //!     while let Some(event) = parser.next()? {
 //!         match event {
 //!             Event::Header(_names) => {}
-//!             Event::Row(row) => println!("{} fields", row.len()),
+//!             Event::Row(row) => println!("{} fields", row.fields().count()),
 //!             Event::End | Event::Nothing => break 'reply,
 //!         }
 //!     }
@@ -46,7 +46,7 @@ mod reply;
 
 pub(crate) use address::choose;
 pub use address::{reason, silence, Address, SERVICE_UNKNOWN};
-pub use reply::{foreign, split, Event, ReplyParser, Row, MAX_LINE_BYTES};
+pub use reply::{foreign, split, Event, ReplyParser};
 
 use crate::store::Zoom;
 use crate::wire::push_escaped;
@@ -54,7 +54,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a server may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +80,8 @@ pub fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
 pub struct Connection {
     /// Its socket.
     stream: Stream,
+    /// When a short answer must have come.
+    until: Option<Instant>,
 }
 
 /// The two kinds of sockets.
@@ -108,8 +110,18 @@ impl Connection {
         either!(self, stream => (&mut &*stream).write_all(request))
     }
 
+    /// Sends a request whose answer is short and must have come in [`READ_TIMEOUT`],
+    /// however little of it comes at a time.
+    pub fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        self.until = Some(Instant::now() + READ_TIMEOUT);
+        self.send(request)
+    }
+
     /// Reads once, into the parser; 0 says that the server closed.
     pub fn fill(&mut self, parser: &mut ReplyParser) -> io::Result<usize> {
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         either!(self, stream => parser.fill(stream))
     }
 

@@ -11,7 +11,7 @@
 //! the same table. `origin` remembers where settings stand.
 //!
 //! Invariants:
-//! - a [`Settings`] that [`load`] returned holds only values inside their ranges,
+//! - a [`Settings`] that [`read`] returned holds only values inside their ranges,
 //!   whatever was in the file;
 //! - what [`Settings::print`] wrote, `load` reads back to an equal `Settings`;
 //! - one run reports every mistake, in the order in which the text is read.
@@ -20,6 +20,8 @@
 //! users, no host names and no clock, writes nothing, and never logs. Whether a
 //! listener can really be bound is found out by who binds it. Where defaults depend
 //! on who asks, [`Defaults`] holds them.
+
+#![forbid(unsafe_code)]
 
 mod build;
 mod dovecot;
@@ -42,7 +44,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
-    Protocol, Service, Settings, StateDir, UnixListener,
+    Protocol, Service, Settings, UnixListener,
 };
 pub use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
 pub use value::show_size;
@@ -152,10 +154,8 @@ pub fn read(
     }
 }
 
-/// The settings of [`read`].
-///
-/// # Errors
-/// As there.
+/// The settings of [`read`], and its errors.
+#[cfg(any(test, feature = "internals"))]
 pub fn load(
     source: &Source,
     overrides: &[String],

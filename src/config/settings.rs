@@ -111,18 +111,6 @@ impl Settings {
     pub fn enabled_fifos(&self) -> impl Iterator<Item = &FileListener> {
         self.fifo_listeners.iter().filter(|fifo| fifo.is_enabled())
     }
-
-    /// The UNIX sockets to listen on.
-    pub fn enabled_unix(&self) -> impl Iterator<Item = &UnixListener> {
-        self.unix_listeners
-            .iter()
-            .filter(|unix| unix.file.is_enabled())
-    }
-
-    /// The TCP ports to listen on.
-    pub fn enabled_inet(&self) -> impl Iterator<Item = &InetListener> {
-        self.inet_listeners.iter().filter(|inet| inet.port != 0)
-    }
 }
 
 /// Where the log goes.

@@ -20,16 +20,13 @@ use super::fifo_input::FifoInput;
 use super::listener::{Listener, Socket};
 use super::log::Log;
 use crate::config::own_files::LOCK;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
 use crate::sys::fifo::Fifo;
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::place::{look, Access, Found, Kind, Place, PlaceError};
 use crate::sys::reason;
 use crate::sys::socket::bind_unix;
-use crate::sys::user::effective_uid;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,7 +99,7 @@ impl ListenerFile {
     ) -> Result<(), PlaceError> {
         match self.end {
             End::Fifo(index) => {
-                let fifo = Fifo::create(&self.place.path, access)?;
+                let fifo = Fifo::create(&self.place.path, None, access)?;
                 if let Some(place) = fifo.place() {
                     self.place = place.clone();
                 }
@@ -111,7 +108,7 @@ impl ListenerFile {
             }
             End::Listener(index) => {
                 let socket;
-                (socket, self.place) = bind_unix(&self.place.path, access)?;
+                (socket, self.place) = bind_unix(&self.place.path, None, access)?;
                 listeners[index].socket = Socket::Unix(socket);
             }
         }
@@ -136,8 +133,9 @@ pub struct BaseDir {
     path: PathBuf,
     /// It must be for the daemon's user alone.
     is_private: bool,
-    /// What was locked. Open, so that no other directory gets its inode.
-    dir: Dir,
+    /// What was locked. Open, so that no other directory gets its inode; `None` in a
+    /// chroot.
+    dir: Option<Dir>,
     /// Keeps other daemons out.
     _lock: DirLock,
     /// It was gone when it was looked at last, and could not be made anew.
@@ -147,24 +145,17 @@ pub struct BaseDir {
 impl BaseDir {
     /// Makes it for the user and group `owner` if it is not there, and locks it; `None`:
     /// another daemon holds it. A private one lies where others may write too.
-    pub fn open(
-        path: &Path,
-        is_private: bool,
-        owner: Option<(u32, u32)>,
-    ) -> io::Result<Option<BaseDir>> {
-        if look(path)?.is_none() {
-            let mode = if is_private { 0o700 } else { 0o755 };
-            Dir::make(path, mode, owner)?;
-        }
+    pub fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
+        let mode = if is_private { 0o700 } else { 0o755 };
+        let dir = Dir::open_or_make(path, mode, owner)?;
         if is_private {
-            check_private(&fs::symlink_metadata(path)?)?;
+            dir.check_private(path)?;
         }
-        let dir = Dir::open(path)?;
         let lock = lock_directory(&dir, LOCK, owner)?;
         Ok(lock.map(|lock| BaseDir {
             path: path.to_owned(),
             is_private,
-            dir,
+            dir: Some(dir),
             _lock: lock,
             is_missing: false,
         }))
@@ -175,9 +166,10 @@ impl BaseDir {
     /// # Errors
     /// What keeps the daemon from it.
     fn restore(&mut self) -> Result<(), String> {
-        let change = match self.dir.is_at(&self.path) {
-            Ok(true) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let is_there = self.dir.as_ref().map(|dir| dir.is_at(&self.path));
+        let change = match is_there {
+            None | Some(Ok(true)) => return Ok(()),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 "is gone and cannot be made anew"
             }
             _ => "was replaced and cannot be used",
@@ -193,19 +185,6 @@ impl BaseDir {
     }
 }
 
-/// Fails unless it is a directory of this process' user that others cannot change.
-fn check_private(metadata: &fs::Metadata) -> io::Result<()> {
-    let found = Found::from(metadata);
-    let is_shared = metadata.permissions().mode() & 0o022 != 0;
-    if found.kind == Kind::Directory && found.uid == effective_uid() && !is_shared {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "not a directory of yours alone; remove it or set base_dir",
-    ))
-}
-
 /// All of them.
 #[derive(Debug)]
 pub struct Files {
@@ -219,7 +198,9 @@ pub struct Files {
 
 impl Files {
     /// Looked at from now on, unless they are out of reach in a chroot.
-    pub fn new(base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+    pub fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+        // Who took over the daemon could leave the chroot by it.
+        base_dir.dir.take_if(|_| in_chroot);
         Files {
             base_dir,
             all,
@@ -294,8 +275,8 @@ impl Files {
 mod tests {
     use super::*;
     use crate::sys::scratch::Scratch;
-    use std::fs::Permissions;
-    use std::os::unix::fs::symlink;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{symlink, PermissionsExt};
 
     #[test]
     fn a_private_base_dir_is_made_anew_as_one_and_no_other_is_taken() {
@@ -310,18 +291,22 @@ mod tests {
             dir.restore().unwrap();
         }
         fs::rename(&path, scratch.join("old")).unwrap();
-        let refused = "was replaced and cannot be used: not a directory of yours alone; remove it \
-                       or set base_dir";
+        let refused = |why: &str| {
+            let path = path.display();
+            let text = format!("was replaced and cannot be used: {path} {why} or set another path");
+            Err(text)
+        };
         symlink("old", &path).unwrap();
         assert_eq!(dir.restore(), Ok(()), "the same directory");
         fs::remove_file(&path).unwrap();
         fs::create_dir(scratch.join("other")).unwrap();
         symlink("other", &path).unwrap();
-        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        assert_eq!(dir.restore(), refused("is a symlink; remove it"));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         set_mode(0o777);
-        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        let why = "can be changed by others (mode 0777); chmod go-w it";
+        assert_eq!(dir.restore(), refused(why));
         set_mode(0o755);
         assert_eq!(dir.restore(), Ok(()));
         assert!(BaseDir::open(&path, true, None).unwrap().is_none(), "held");

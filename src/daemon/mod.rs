@@ -30,6 +30,8 @@
 //! Must not: end, stall or spin whatever its peers send. Input is theirs;
 //! assertions are for bugs of our own.
 
+#![forbid(unsafe_code)]
+
 mod batch;
 mod carbon;
 mod client;

@@ -19,6 +19,7 @@ use super::log::Log;
 use super::manager::Gift;
 use super::startup::{find_gid, find_user};
 use crate::config::{Address, FileListener, ListenerOptions, Settings};
+use crate::sys::dir::Owner;
 use crate::sys::fifo::Fifo;
 use crate::sys::inherit::{covers, Passed};
 use crate::sys::place::{look, Access, Inode, Place, PlaceError};
@@ -113,6 +114,7 @@ impl Unserved {
 /// What is taken, in the way, not permitted or does not exist.
 pub fn open_listeners(
     settings: &Settings,
+    owner: Owner,
     gifts: Vec<Gift>,
     log: &mut Log,
 ) -> Result<Opened, Fatal> {
@@ -129,7 +131,7 @@ pub fn open_listeners(
             }
             None => {
                 let access = access(KIND, listener)?;
-                let fifo = Fifo::create(&path, access).map_err(occupied(KIND, &path))?;
+                let fifo = Fifo::create(&path, owner, access).map_err(occupied(KIND, &path))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.extend(fifo.place().cloned().map(file));
                 (fifo, None)
@@ -139,7 +141,7 @@ pub fn open_listeners(
             .fifos
             .push(FifoInput::new(fifo, &listener.name, held));
     }
-    open_unix(settings, &mut unserved, &mut opened)?;
+    open_unix(settings, owner, &mut unserved, &mut opened)?;
     open_inet(settings, &mut unserved, &mut opened, log)?;
     serve_unnamed(unserved, &mut opened, log);
     Ok(opened)
@@ -148,6 +150,7 @@ pub fn open_listeners(
 /// The UNIX sockets.
 fn open_unix(
     settings: &Settings,
+    owner: Owner,
     unserved: &mut Unserved,
     opened: &mut Opened,
 ) -> Result<(), Fatal> {
@@ -165,7 +168,8 @@ fn open_unix(
             }
             None => {
                 let access = access(KIND, &listener.file)?;
-                let (socket, place) = bind_unix(&path, access).map_err(occupied(KIND, &path))?;
+                let (socket, place) =
+                    bind_unix(&path, owner, access).map_err(occupied(KIND, &path))?;
                 let file = ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.push(file);
                 socket
@@ -184,8 +188,9 @@ fn open_unix(
 /// The file of a FIFO or socket that the service manager made.
 fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
     let inode = look(path).ok()??.inode;
-    let path = path.to_owned();
-    Some(ListenerFile::new(kind, end, Place { path, inode }, None))
+    let (path, owner) = (path.to_owned(), None);
+    let place = Place { path, owner, inode };
+    Some(ListenerFile::new(kind, end, place, None))
 }
 
 /// The TCP ports.

@@ -21,8 +21,8 @@ use crate::config::{
     show_size, Configuration, Defaults, LogPath, Mistakes, Service, Settings, CHROOT_MADE,
 };
 use crate::store::Limits;
-use crate::sys::dir::Dir;
-use crate::sys::place::{look, strange_symlink, Place};
+use crate::sys::dir::{Dir, Owner};
+use crate::sys::place::Place;
 use crate::sys::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
 use crate::sys::process::{daemonize, set_umask};
 use crate::sys::reason;
@@ -110,9 +110,6 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         _ => None,
     };
     let owner = identity.as_ref().map(Identity::ids);
-    if identity.is_some() {
-        refuse_strange_ways(&settings)?;
-    }
     let base_dir = settings.base_dir.clone();
     // The one that an ordinary user has by default may lie in /tmp.
     let is_private = owner.is_none() && base_dir == Defaults::ours().base_dir;
@@ -123,7 +120,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             Fatal::Unavailable(format!("{base_dir}: another dovestatd is serving there"))
         })?;
     if settings.service.chroot.as_deref() == Some(Path::new(CHROOT_MADE)) && owner.is_some() {
-        make_empty(&base_dir.join(CHROOT_MADE))?;
+        make_empty(&base_dir, owner)?;
     }
     let options = &options.anchored()?;
     // The end of the first process is the end of its container.
@@ -136,28 +133,30 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
             Some(readiness)
         }
     };
-    let mut log = Log::open(&settings.log_path)
+    let mut log = Log::open(&settings.log_path, owner)
         .map_err(Fatal::io(format!("log_path {}", log_name(&settings))))?;
     if !log.is_heard() {
         // The starter's, until the daemon serves.
         let _ = io::stderr().write_all(NO_SYSLOG.as_bytes());
     }
-    tidy_up_panics(settings.log_path.clone(), Vec::new());
+    tidy_up_panics(settings.log_path.clone(), owner, Vec::new());
     for notice in &notices {
         log.warning(&notice.to_string());
     }
-    let opened = open_listeners(&settings, gifts, &mut log)?;
+    let opened = open_listeners(&settings, owner, gifts, &mut log)?;
     let places = opened.files.iter().filter_map(ListenerFile::made).cloned();
-    tidy_up_panics(settings.log_path.clone(), places.collect());
+    tidy_up_panics(settings.log_path.clone(), owner, places.collect());
     let fifos = listing::fifos(&opened, &settings);
     for line in listing::lines(&opened, &settings) {
         log.info(&line);
     }
     make_room_for_clients(&settings.service, opened.listeners.len(), &mut log);
     let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
-    let state = State::open(&settings, owner, &mut log);
+    let state = State::open(&settings, owner, &mut log)?;
     let pidfile = settings.pidfile.as_deref();
-    let held_pidfile = pidfile.map(PidFile::write).transpose()?;
+    let held_pidfile = pidfile
+        .map(|path| PidFile::write(path, owner))
+        .transpose()?;
     // Before /proc is out of reach in a chroot.
     let limits = Limits {
         memory_bytes: fit_memory_limit(&settings, &mut log),
@@ -208,13 +207,13 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
 /// else is, as standard error is gone when the daemon is in the background, and
 /// with its FIFOs and sockets taken away. Nothing is saved: what a bug left of
 /// the statistics is not to be trusted.
-fn tidy_up_panics(path: LogPath, places: Vec<Place>) {
+fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<Place>) {
     std::panic::set_hook(Box::new(move |info| {
         for place in &places {
             // The next start finds what stays dead and takes it over.
             let _ = place.remove();
         }
-        if let Ok(mut log) = Log::open(&path) {
+        if let Ok(mut log) = Log::open(&path, owner) {
             let text = info.to_string().replace('\n', " ");
             log.error(&format!("internal error, please report it: {text}"));
         }
@@ -270,59 +269,38 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
     Ok(Identity { user, gid, remark })
 }
 
-/// Refuses settings by which root would follow a symlink that another user put on
-/// the way, and make, write or give away what lies behind it.
-fn refuse_strange_ways(settings: &Settings) -> Result<(), Fatal> {
-    let base_dir = &settings.base_dir;
-    let mut ways = vec![("base_dir", base_dir.clone())];
-    let state_dir = settings.state_path().map(Path::to_owned);
-    ways.extend(state_dir.map(|path| ("state_dir", path)));
-    ways.extend(settings.pidfile.clone().map(|path| ("pidfile", path)));
-    if let LogPath::File(path) = &settings.log_path {
-        ways.push(("log_path", path.clone()));
-    }
-    let fifos = settings.enabled_fifos();
-    ways.extend(fifos.map(|fifo| ("fifo_listener", fifo.path_in(base_dir))));
-    let sockets = settings.unix_listeners.iter().map(|socket| &socket.file);
-    let sockets = sockets.filter(|file| file.is_enabled());
-    let chroot = settings.service.chroot_in(base_dir);
-    ways.extend(chroot.map(|path| ("chroot", path)));
-    ways.extend(sockets.map(|file| ("unix_listener", file.path_in(base_dir))));
-    for (setting, path) in ways {
-        let name = format!("{setting} {}", path.display());
-        let found = strange_symlink(&path).map_err(Fatal::io(name.clone()))?;
-        if let Some((link, uid)) = found {
-            let link = link.display();
-            let text = format!("{name}: {link} is a symlink of another user (uid {uid})");
-            return Err(Fatal::Permission(text));
+/// Makes the directory with nothing in it that is a chroot, if it is not there. It stays
+/// root's.
+fn make_empty(base_dir: &Path, owner: Owner) -> Result<(), Fatal> {
+    let made = Dir::open(base_dir, owner).and_then(|dir| dir.make(CHROOT_MADE, 0o755, None));
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let dir = base_dir.join(CHROOT_MADE);
+            Err(Fatal::Io(chroot_name(&dir), error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Makes the directory with nothing in it that is a chroot, if it is not there.
-fn make_empty(dir: &Path) -> Result<(), Fatal> {
-    let failed = || Fatal::io(format!("service stats: chroot {}", dir.display()));
-    if look(dir).map_err(failed())?.is_none() {
-        Dir::make(dir, 0o755, None).map_err(failed())?;
-    }
-    Ok(())
+/// The chroot, for messages.
+fn chroot_name(dir: &Path) -> String {
+    format!("service stats: chroot {}", dir.display())
 }
 
 /// Gives up root: into the chroot if there is one, then to the user and group.
 fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
-    let name = log_name(settings);
-    log.give(identity.ids())
-        .map_err(Fatal::io(format!("log_path {name}: set owner")))?;
-    let root = settings.service.chroot_in(&settings.base_dir);
-    let what = match &root {
-        Some(root) => format!("give up root, chroot {}", root.display()),
-        None => "give up root".to_owned(),
+    let root = match settings.service.chroot_in(&settings.base_dir) {
+        Some(root) => {
+            let dir = Dir::open(&root, Some(identity.ids()));
+            Some(dir.map_err(Fatal::io(chroot_name(&root)))?)
+        }
+        None => None,
     };
     if identity.user.uid != 0 {
         empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid, root.as_deref()).map_err(Fatal::io(what))?;
+    drop_privileges(&identity.user, identity.gid, root.as_ref())
+        .map_err(Fatal::io("give up root"))?;
     if let Some(remark) = &identity.remark {
         log.warning(remark);
     }
@@ -337,18 +315,23 @@ fn log_lost_rights(
     log: &mut Log,
 ) {
     let user = identity.show();
+    let name = log_name(settings);
     if !log.can_be_rotated() {
-        let name = log_name(settings);
         log.warning(&format!(
             "log_path {name}: user {user} may not make files in its directory; have the rotation \
              of the log make the new file for that user (logrotate: create 0640 {user}), or put \
              the log in a directory of that user"
         ));
+    } else if let Err((_, error)) = log.reopen() {
+        let why = reason(&error);
+        log.warning(&format!(
+            "log_path {name}: user {user} may not open it anew ({why}); chown it to that user"
+        ));
     }
     if let (Some(path), false) = (&settings.pidfile, pidfile.is_none_or(PidFile::is_removable)) {
         let path = path.display();
         log.info(&format!(
-            "pidfile {path}: user {user} may not remove it; it is emptied at the end"
+            "pidfile {path}: user {user} may not remove it; it stays at the end"
         ));
     }
 }
@@ -385,8 +368,8 @@ mod tests {
                 uid: None,
                 gid: None,
             };
-            let fifo = Fifo::create(&path, access).unwrap();
-            tidy_up_panics(LogPath::Stderr, vec![fifo.place().unwrap().clone()]);
+            let fifo = Fifo::create(&path, None, access).unwrap();
+            tidy_up_panics(LogPath::Stderr, None, vec![fifo.place().unwrap().clone()]);
             panic!("as a test");
         };
         assert_eq!(output.status.code(), Some(EX_SOFTWARE));

@@ -21,6 +21,7 @@
 //!
 //! Must not: end the daemon, whatever happens to the file.
 
+use super::fatal::Fatal;
 use super::fifo_input::FifoInput;
 use super::log::{grouped, Log, Severity};
 use crate::config::own_files::{
@@ -29,11 +30,12 @@ use crate::config::own_files::{
 };
 use crate::config::Settings;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, Owner};
 use crate::sys::lock::{lock_directory, DirLock};
 use crate::sys::offshoot::Offshoot;
 use crate::sys::reason;
 use crate::sys::user::effective_uid;
+use crate::sys::way::is_refused;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -105,18 +107,10 @@ fn loss(path: &Path, error: &io::Error) -> String {
 }
 
 /// Takes the directory for this daemon alone.
-fn lock(dir: Dir, owner: Option<(u32, u32)>) -> io::Result<(Dir, DirLock)> {
+fn lock(dir: Dir, owner: Owner) -> io::Result<(Dir, DirLock)> {
     let lock = lock_directory(&dir, LOCK, owner)?;
     let taken = || io::Error::other("another daemon keeps its state there");
     Ok((dir, lock.ok_or_else(taken)?))
-}
-
-/// Opens the directory, or makes it for the user to be.
-fn open_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Dir> {
-    match Dir::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Dir::make(path, 0o700, owner),
-        result => result,
-    }
 }
 
 /// Writes everything. What FIFOs begin comes first, so that a reader that has no room
@@ -136,13 +130,16 @@ fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Re
 impl State {
     /// Opens the directory of the settings, if there is to be a state. To be
     /// called before root is given up.
-    pub fn open(settings: &Settings, owner: Option<(u32, u32)>, log: &mut Log) -> Option<State> {
+    ///
+    /// # Errors
+    /// A directory that root does not trust.
+    pub fn open(settings: &Settings, owner: Owner, log: &mut Log) -> Result<Option<State>, Fatal> {
         let Some(path) = settings.state_path() else {
             log.info("state_dir is empty: a restart will lose the statistics");
-            return None;
+            return Ok(None);
         };
-        match open_dir(path, owner).and_then(|dir| lock(dir, owner)) {
-            Ok((dir, lock)) => Some(State {
+        match Dir::open_or_make(path, 0o700, owner).and_then(|dir| lock(dir, owner)) {
+            Ok((dir, lock)) => Ok(Some(State {
                 dir,
                 _lock: lock,
                 path: path.to_owned(),
@@ -152,10 +149,13 @@ impl State {
                 due: None,
                 writer: None,
                 is_failing: false,
-            }),
+            })),
+            Err(error) if is_refused(&error) => {
+                Err(Fatal::Io(format!("state_dir {}", path.display()), error))
+            }
             Err(error) => {
                 log.warning(&loss(path, &error));
-                None
+                Ok(None)
             }
         }
     }
@@ -265,7 +265,7 @@ impl State {
     /// The directory to write to: the one at the path, if there is one.
     fn dir(&mut self) -> io::Result<&Dir> {
         if !self.in_chroot && matches!(self.dir.is_at(&self.path), Ok(false)) {
-            (self.dir, self._lock) = lock(Dir::open(&self.path)?, None)?;
+            (self.dir, self._lock) = lock(Dir::open(&self.path, None)?, None)?;
         }
         Ok(&self.dir)
     }

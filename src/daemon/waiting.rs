@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn it_is_logged_once_and_only_without_records() {
         let path = std::env::temp_dir().join(format!("dovestat-waiting-{}", std::process::id()));
-        let mut log = Log::open(&LogPath::File(path.clone())).unwrap();
+        let mut log = Log::open(&LogPath::File(path.clone()), None).unwrap();
         let fifos = vec!["/a (mode 0600)".to_owned(), "/b (mode 0622)".to_owned()];
         let mut waiting = Waiting::new(1000, fifos);
         assert_eq!(waiting.wakes_at_secs(), Some(1300));

@@ -3,17 +3,18 @@
 //! Owns: the open write end, and the count of how often it was opened, the
 //! *generation*: who wrote in an earlier one may be unknown to today's reader.
 //!
-//! Invariants: what is open is a FIFO, nonblocking, close-on-exec. A record goes
+//! Invariants: nothing but a FIFO is opened, nonblocking, close-on-exec. A record goes
 //! out whole or not at all. The FIFO at the path is the one written to: one that
 //! was replaced on disk is opened anew as soon as somebody reads it.
 //!
 //! Must not: keep records, or know what is in them.
 
 use crate::sys::sigpipe::without_sigpipe;
+use crate::sys::writer;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct FifoWriter {
     /// Where it is to be.
     path: PathBuf,
+    /// An error for a path that is not to be used now.
+    check: fn(&Path) -> io::Result<()>,
     /// The open end.
     end: Mutex<End>,
 }
@@ -47,10 +50,17 @@ pub(super) enum Delivery {
 }
 
 impl FifoWriter {
-    /// For the FIFO at `path`, which need not be there now or ever.
+    /// For the FIFO at `path`, which need not be there now or ever. Whoever can put
+    /// another FIFO there gets the records.
     pub fn new(path: impl Into<PathBuf>) -> FifoWriter {
+        FifoWriter::checked(path.into(), |_| Ok(()))
+    }
+
+    /// The same, where `check` is asked each time before the FIFO is opened.
+    pub(crate) fn checked(path: PathBuf, check: fn(&Path) -> io::Result<()>) -> FifoWriter {
         FifoWriter {
-            path: path.into(),
+            path,
+            check,
             end: Mutex::default(),
         }
     }
@@ -66,7 +76,7 @@ impl FifoWriter {
     /// Why it cannot be opened: there is none, it is something else, nobody reads
     /// it (ENXIO), or permission is denied.
     pub fn probe(&self) -> io::Result<()> {
-        self.hold().mend(&self.path)
+        self.hold().mend(self)
     }
 
     /// Another descriptor of the open end, to be watched by poll(2): it becomes
@@ -80,7 +90,7 @@ impl FifoWriter {
     /// nobody reads it.
     pub(super) fn open(&self) -> Option<Opened<'_>> {
         let mut end = self.hold();
-        end.mend(&self.path).ok()?;
+        end.mend(self).ok()?;
         Some(Opened { end })
     }
 
@@ -92,7 +102,7 @@ impl FifoWriter {
 
 impl End {
     /// Opens the FIFO if it is not open, or is not the one at the path any more.
-    fn mend(&mut self, path: &Path) -> io::Result<()> {
+    fn mend(&mut self, FifoWriter { path, check, .. }: &FifoWriter) -> io::Result<()> {
         if let Some(file) = &self.file {
             let found = fs::metadata(path).and_then(|found| Ok((found, file.metadata()?)));
             let same = |(found, open): (fs::Metadata, fs::Metadata)| {
@@ -103,7 +113,7 @@ impl End {
                 return Ok(());
             }
         }
-        match open(path) {
+        match check(path).and_then(|()| writer::open(path)) {
             Ok(file) => {
                 self.file = Some(file);
                 self.generation += 1;
@@ -112,17 +122,6 @@ impl End {
             Err(_) if self.file.is_some() => Ok(()),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Opens the write end of a FIFO that is being read.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = options.write(true).custom_flags(flags).open(path)?;
-    match file.metadata()?.file_type().is_fifo() {
-        true => Ok(file),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a FIFO")),
     }
 }
 
@@ -194,7 +193,7 @@ mod tests {
         let writer = FifoWriter::new(&path);
         assert_eq!(write(&writer, b"a\n"), (Delivery::Absent, 0));
         assert_eq!(writer.probe().unwrap_err().kind(), ErrorKind::NotFound);
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         writer.probe().unwrap();
         assert_eq!(write(&writer, b"b\n"), (Delivery::Written, 1));
         assert_eq!(read(&fifo), b"b\n");
@@ -204,14 +203,14 @@ mod tests {
         assert_eq!(write(&writer, b"d\n").0, Delivery::Absent);
         let error = writer.probe().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         assert_eq!(write(&writer, b"e\n"), (Delivery::Written, 2));
         // Unlinked, but still read.
         fs::remove_file(&path).unwrap();
         assert_eq!(write(&writer, b"f\n"), (Delivery::Written, 2));
         assert_eq!(read(&fifo), b"e\nf\n");
         // Replaced while the old one is still read.
-        let other = Fifo::create(&path, ACCESS).unwrap();
+        let other = Fifo::create(&path, None, ACCESS).unwrap();
         assert_eq!(write(&writer, b"g\n"), (Delivery::Written, 3));
         assert_eq!((read(&fifo), read(&other)), (vec![], b"g\n".to_vec()));
     }
@@ -220,7 +219,7 @@ mod tests {
     fn a_full_one_drops_and_what_is_no_fifo_is_not_written_to() {
         let dir = Scratch::new("report-full");
         let path = dir.join("fifo");
-        let fifo = Fifo::create(&path, ACCESS).unwrap();
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
         let writer = FifoWriter::new(&path);
         let record = [b'x'; libc::PIPE_BUF];
         let mut written = 0;

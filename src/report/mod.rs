@@ -2,8 +2,7 @@
 //! Dovecot's processes do through their plugin.
 //!
 //! ```no_run
-//! use dovestat::report::{FifoWriter, Login, Meter, Session};
-//! use dovestat::stats::place;
+//! use dovestat::report::{place, FifoWriter, Login, Meter, Session};
 //! use std::sync::Arc;
 //!
 //! let fifo = Arc::new(FifoWriter::new("/run/dovestat/stats-mail"));
@@ -42,8 +41,7 @@
 //!
 //! # The fields
 //!
-//! A [`Stats`](crate::stats::Stats) has one number for each of
-//! [`FIELDS`](crate::stats::FIELDS), found by [`place`](crate::stats::place):
+//! A [`Stats`] has one number for each of [`FIELDS`], found by [`place`]:
 //!
 //! | field | what it is | unit | from |
 //! |---|---|---|---|
@@ -72,6 +70,8 @@
 //! Must not: wait, log, end its host, or keep more than a bounded memory of what
 //! could not be delivered.
 
+#![forbid(unsafe_code)]
+
 mod children;
 mod fifo_writer;
 mod meter;
@@ -84,3 +84,5 @@ pub use fifo_writer::FifoWriter;
 pub use meter::Meter;
 pub use session::{CommandId, Login, Session};
 pub use session_id::SessionId;
+
+pub use crate::stats::{place, Field, Item, Stats, FIELDS};

@@ -321,7 +321,7 @@ mod tests {
     };
 
     fn daemon(path: &Path) -> Fifo {
-        Fifo::create(path, ACCESS).unwrap()
+        Fifo::create(path, None, ACCESS).unwrap()
     }
 
     /// The records that a daemon got: their fields but for the id and the stats.

@@ -10,6 +10,8 @@
 //!
 //! Must not: know which process reported a value, or where it is stored.
 
+#![forbid(unsafe_code)]
+
 mod wire_struct;
 
 use std::fmt;

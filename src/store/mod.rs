@@ -1,6 +1,6 @@
 //! The statistics of everything that happened, in a bounded memory.
 //!
-//! The way of the data: a [`Record`] is applied ([`Store::apply`]) at one instant [`Now`]: it
+//! The way of the data: a [`Record`] is applied ([`Store::apply_hinted`]) at one instant [`Now`]: it
 //! finds or creates the entries that it is about and counts upwards from them. A cursor
 //! ([`Store::open`], [`Store::read`]) walks a level in slices and returns [`Row`]s.
 //!
@@ -31,6 +31,9 @@
 //! Must not: read a clock, a file or a socket. Ages are in seconds of the caller's monotonic
 //! clock, shown times are of the caller's wall clock.
 
+#![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "internals"))]
 mod check;
 mod counters;
 mod entries;
@@ -57,8 +60,9 @@ pub use query::plan::Opening;
 pub use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
 pub use row::{Row, Totals};
-pub use snapshot::restore::{Restoring, Unsound, MAX_AWAY_SECS};
+pub use snapshot::restore::Restoring;
 pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+#[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 

@@ -1,42 +1,69 @@
 //! A directory that was opened, and files in it by name.
 //!
-//! Owns: the descriptor of a directory. What is done through it works when the
+//! Owns: the descriptor of a directory. What is done through it is done in the
+//! directory that was found, whatever takes its name meanwhile, and works when the
 //! path to it is out of reach, as it is from inside a chroot.
 //!
-//! Invariants: names are of files in the directory itself; a symlink there is
-//! not followed, but for one that nobody else could have put there
-//! ([`Dir::append`]). What is neither a regular file nor a symlink, a FIFO or a
-//! device, is neither renamed nor replaced. So root can work in a directory of the
-//! service's user.
-//! [`Dir::replace`] shows either the old content or the new, never a part, even
+//! Invariants: names are of files in the directory itself; root follows no symlink
+//! there. What is neither a regular file nor a symlink, a FIFO or a device, is
+//! neither renamed nor replaced. So root can work in a directory of the service's
+//! user. [`Dir::replace`] shows either the old content or the new, never a part, even
 //! if the system crashes in the middle.
 //!
 //! Must not: leave a temporary file behind when writing failed.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
-use super::place::Found;
+use super::place::{look, Found, Inode, Kind};
 use super::user::effective_uid;
+use super::way::{check, refused, walk, Last};
+
+/// The user and group that a daemon of root's becomes; none: it is another user's.
+pub type Owner = Option<(u32, u32)>;
 
 /// A directory.
 #[derive(Debug)]
-pub struct Dir(File);
+pub struct Dir {
+    /// Open for reading, else O_PATH.
+    pub(super) file: File,
+    /// Where it was found, without the slash behind.
+    pub(super) path: String,
+    /// Root alone can put another in its place.
+    pub(super) is_fixed: bool,
+    /// Whose files are trusted in it.
+    pub(super) trusted: [u32; 2],
+}
 
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 
+/// openat(2).
+pub(super) fn open_in(
+    dir: Option<&Dir>,
+    path: &str,
+    flags: libc::c_int,
+    mode: u32,
+) -> io::Result<File> {
+    let path = CString::new(path)?;
+    let fd = dir.map_or(libc::AT_FDCWD, |dir| dir.file.as_raw_fd());
+    let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: the path is a NUL-terminated string that outlives the call.
+    let file = cerr(unsafe { libc::openat(fd, path.as_ptr(), flags, mode as libc::c_uint) })?;
+    // SAFETY: the descriptor is new and owned by nobody else.
+    Ok(unsafe { File::from_raw_fd(file) })
+}
+
 /// A name in a directory, as libc takes it.
-fn c_name(name: &str) -> io::Result<CString> {
+pub(super) fn c_name(name: &str) -> io::Result<CString> {
     match name {
         "" | "." | ".." => Err(io::ErrorKind::InvalidInput.into()),
         name if name.contains('/') => Err(io::ErrorKind::InvalidInput.into()),
@@ -61,54 +88,124 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether what was opened is known under one name only. FIFOs and devices may
-/// be where they like: nothing of them can be lost.
-fn is_one_file(file: &File) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    Ok(!metadata.is_file() || metadata.nlink() == 1)
-}
-
 impl Dir {
     /// Opens the directory at `path`.
-    pub fn open(path: &Path) -> io::Result<Dir> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(libc::O_DIRECTORY);
-        options.open(path).map(Dir)
+    pub fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
+        Ok(walk(path, owner, Last::Directory)?.0)
+    }
+
+    /// The same; makes it if it is not there.
+    pub fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
+        match Dir::open(path, owner) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (parent, name) = Dir::of(path, owner)?;
+                parent.make(&name, mode, owner)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens the directory that a file is in; with the file's name there.
+    pub fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+        walk(path, owner, Last::File)
+    }
+
+    /// The same of what a path leads to where that is a symlink.
+    pub fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+        walk(path, owner, Last::FileOrLink)
+    }
+
+    /// Finds it, by whatever symlinks. An empty path is that of `/`.
+    pub(super) fn at(path: &str) -> io::Result<Dir> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        Ok(Dir {
+            file: open_in(None, &format!("{path}/"), flags, 0)?,
+            path: path.to_owned(),
+            is_fixed: true,
+            trusted: [effective_uid(); 2],
+        })
+    }
+
+    /// Open for reading, if that is permitted: what has O_PATH can neither be
+    /// synchronized nor locked.
+    pub(super) fn readable(mut self) -> io::Result<Dir> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        match open_in(Some(&self), ".", flags, 0) {
+            Ok(file) => self.file = file,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self)
+    }
+
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    /// Whether it is one of those where the kernel shows processes.
+    pub(super) fn is_proc(&self) -> bool {
+        self.path.starts_with("/proc/")
+    }
+
+    /// A path to something in it, for calls that take no descriptor.
+    pub(super) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
+        let path = format!("{}/{name}", self.path);
+        match self.is_fixed && path.len() <= max_bytes {
+            true => path.into(),
+            false => format!("/proc/self/fd/{}/{name}", self.file.as_raw_fd()).into(),
+        }
     }
 
     /// Whether `path` leads to this directory, by whatever symlinks, and not to another
     /// one that was made there since.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let [there, here] = [std::fs::metadata(path)?, self.0.metadata()?];
-        Ok(Found::from(&there).inode == Found::from(&here).inode)
+        Ok(Found::from(&std::fs::metadata(path)?).inode == self.inode()?)
     }
 
-    /// Makes the directory at `path`, where nothing is yet, with this mode whatever
+    fn inode(&self) -> io::Result<Inode> {
+        Ok(Found::from(&self.metadata()?).inode)
+    }
+
+    /// Fails unless `path` itself, not a symlink there, is this directory, and it belongs
+    /// to this process' user or to root, and only its owner can write to it.
+    pub fn check_private(&self, path: &Path) -> io::Result<()> {
+        if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
+            return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
+        }
+        let trusted = [0, effective_uid()];
+        check(&path.to_string_lossy(), &self.metadata()?, trusted, false)
+    }
+
+    /// Makes the directory `name`, where nothing is yet, with this mode whatever
     /// the umask, and gives it to the user and group `owner`. Those above it have to
     /// be there: a slip in a path would make a chain of them.
-    pub fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<Dir> {
-        // A slash at the end would have a symlink followed.
-        let path: PathBuf = path.components().collect();
-        let name = CString::new(path.as_os_str().as_bytes())?;
+    pub fn make(&self, name: &str, mode: u32, owner: Owner) -> io::Result<Dir> {
+        const MADE_MODE: u32 = 0o700;
+        let c_name = c_name(name)?;
+        let fd = self.file.as_raw_fd();
         // SAFETY: the name is a NUL-terminated string that outlives the call.
-        cerr(unsafe { libc::mkdir(name.as_ptr(), 0o700) })?;
-        let mut options = OpenOptions::new();
-        let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-        let dir = options.read(true).custom_flags(flags).open(&path)?;
+        cerr(unsafe { libc::mkdirat(fd, c_name.as_ptr(), MADE_MODE as libc::mode_t) })?;
+        let file = self.open_at(name, libc::O_DIRECTORY, 0)?;
+        let made = file.metadata()?;
         // Who may write above it could have put something else in its place.
-        if dir.metadata()?.uid() != effective_uid() {
+        if made.uid() != effective_uid() || made.mode() & 0o777 & !MADE_MODE != 0 {
             return Err(io::Error::other("replaced while being made"));
         }
         if let Some((uid, gid)) = owner {
-            fchown(&dir, Some(uid), Some(gid))?;
+            fchown(&file, Some(uid), Some(gid))?;
         }
-        dir.set_permissions(Permissions::from_mode(mode))?;
-        Ok(Dir(dir))
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(Dir {
+            file,
+            path: format!("{}/{name}", self.path),
+            is_fixed: false,
+            trusted: self.trusted,
+        })
     }
 
     /// Whether this process may make and remove files there.
     pub fn is_writable(&self) -> bool {
-        let (fd, mode) = (self.0.as_raw_fd(), libc::W_OK | libc::X_OK);
+        let (fd, mode) = (self.file.as_raw_fd(), libc::W_OK | libc::X_OK);
         // SAFETY: the name is a NUL-terminated constant.
         let result = unsafe { libc::faccessat(fd, c".".as_ptr(), mode, libc::AT_EACCESS) };
         cerr(result).is_ok()
@@ -121,13 +218,17 @@ impl Dir {
 
     /// openat(2).
     fn open_anything(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
-        let name = c_name(name)?;
-        let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
-        let fd = self.0.as_raw_fd();
-        // SAFETY: the name is a NUL-terminated string that outlives the call.
-        let file = cerr(unsafe { libc::openat(fd, name.as_ptr(), flags, mode as libc::c_uint) })?;
-        // SAFETY: the descriptor is new and owned by nobody else.
-        Ok(unsafe { File::from_raw_fd(file) })
+        c_name(name)?;
+        open_in(Some(self), name, flags, mode)
+    }
+
+    /// What has a name there, if anything does.
+    pub(super) fn look(&self, name: &str) -> io::Result<Option<Found>> {
+        match self.open_at(name, libc::O_PATH, 0) {
+            Ok(file) => Ok(Some(Found::from(&file.metadata()?))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a file for reading. One that is no regular file is an error, not
@@ -140,51 +241,34 @@ impl Dir {
         }
     }
 
-    /// Opens a file for appending, or makes it. A FIFO that nobody reads is an
-    /// error, not waited for, and one that is full later makes nobody wait either.
+    /// Opens a file for appending, or makes it, and returns whether it was made. A FIFO
+    /// that nobody reads is an error, not waited for, and one that is full later makes
+    /// nobody wait either.
     ///
-    /// Root follows a symlink, and appends to a file that has another name too,
-    /// only where nobody else can have put them.
-    pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NONBLOCK;
-        if effective_uid() != 0 || self.is_roots_alone()? {
-            return self.open_anything(name, flags, mode);
+    /// Root follows no symlink, and where others can put files it appends neither to
+    /// one of a third user's nor to one that has another name.
+    pub fn append(&self, name: &str, mode: u32) -> io::Result<(File, bool)> {
+        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK;
+        let follows = effective_uid() != 0 || self.is_proc();
+        match self.open_at(name, flags | libc::O_CREAT | libc::O_EXCL, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return Ok((result?, true)),
         }
-        let file = match self.open_at(name, flags, mode) {
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                let text = "a symlink in a directory that others may write to";
-                return Err(io::Error::other(text));
-            }
-            result => result?,
+        if follows {
+            let file = self.open_anything(name, flags | libc::O_CREAT, mode)?;
+            return Ok((file, false));
+        }
+        let file = self.open_at(name, flags, 0)?;
+        let (dir, metadata) = (self.metadata()?, file.metadata()?);
+        if dir.uid() == 0 && dir.mode() & 0o022 == 0 {
+            return Ok((file, false));
+        }
+        let text = match metadata.is_file() && metadata.nlink() != 1 {
+            true => "a file that has another name, too",
+            false if !self.trusted.contains(&metadata.uid()) => "another user's file",
+            false => return Ok((file, false)),
         };
-        match is_one_file(&file)? {
-            true => Ok(file),
-            false => Err(io::Error::other("a file that has another name, too")),
-        }
-    }
-
-    /// Gives the regular file `name`, open as `file`, to a user and group; not one
-    /// that lies elsewhere or has other names.
-    pub fn give(&self, name: &str, file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.nlink() != 1 {
-            return Ok(());
-        }
-        let here = match self.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
-            Ok(here) => here.metadata()?,
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if (here.dev(), here.ino()) == (metadata.dev(), metadata.ino()) {
-            fchown(file, Some(uid), Some(gid))?;
-        }
-        Ok(())
-    }
-
-    /// Whether nobody but root can put something there.
-    fn is_roots_alone(&self) -> io::Result<bool> {
-        let metadata = self.0.metadata()?;
-        Ok(metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
+        Err(io::Error::other(text))
     }
 
     /// Creates a file for writing, in place of one that has the name.
@@ -219,19 +303,15 @@ impl Dir {
         }
         // The content is in place; that its name is, too, is for the next
         // crash of the system, and not every file system can do it.
-        let _ = self.0.sync_all();
+        let _ = self.file.sync_all();
         Ok(file)
     }
 
     /// Fails where a name is that of something else than a regular file or a symlink.
     pub fn check_replaceable(&self, name: &str) -> io::Result<()> {
-        let found = match self.open_at(name, libc::O_PATH, 0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            found => found?.metadata()?.file_type(),
-        };
-        match found.is_file() || found.is_symlink() {
-            true => Ok(()),
-            false => Err(io::Error::other(format!("{name} is not a regular file"))),
+        match self.look(name)?.map(|found| found.kind) {
+            None | Some(Kind::File | Kind::Symlink) => Ok(()),
+            Some(_) => Err(io::Error::other(format!("{name} is not a regular file"))),
         }
     }
 
@@ -240,17 +320,36 @@ impl Dir {
         self.check_replaceable(from)?;
         self.check_replaceable(to)?;
         let (from, to) = (c_name(from)?, c_name(to)?);
-        let fd = self.0.as_raw_fd();
+        let fd = self.file.as_raw_fd();
         // SAFETY: the names are NUL-terminated strings that outlive the call.
         cerr(unsafe { libc::renameat(fd, from.as_ptr(), fd, to.as_ptr()) })?;
         Ok(())
+    }
+
+    /// Gives a file another name, which nothing has yet.
+    pub(super) fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (c_name(from)?, c_name(to)?);
+        let fd = self.file.as_raw_fd();
+        // SAFETY: the names are NUL-terminated strings that outlive the call.
+        cerr(unsafe { libc::linkat(fd, from.as_ptr(), fd, to.as_ptr(), 0) })?;
+        Ok(())
+    }
+
+    /// Removes a file if it is the one of `inode`; false when it is gone or another is
+    /// there, which stays.
+    pub(super) fn remove_inode(&self, name: &str, inode: Inode) -> io::Result<bool> {
+        let is_there = self.look(name)?.is_some_and(|found| found.inode == inode);
+        if is_there {
+            self.remove(name)?;
+        }
+        Ok(is_there)
     }
 
     /// Removes a file.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let name = c_name(name)?;
         // SAFETY: the name is a NUL-terminated string that outlives the call.
-        cerr(unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), 0) })?;
+        cerr(unsafe { libc::unlinkat(self.file.as_raw_fd(), name.as_ptr(), 0) })?;
         Ok(())
     }
 }
@@ -263,6 +362,7 @@ mod tests {
     use crate::sys::scratch::{is_root, Scratch};
     use std::fs;
     use std::io::{Read, Write};
+    use std::os::unix::fs::{chown, symlink};
 
     fn content(dir: &Dir, name: &str) -> String {
         let mut text = String::new();
@@ -273,7 +373,7 @@ mod tests {
     #[test]
     fn files_are_replaced_as_a_whole_or_not_at_all() {
         let scratch = Scratch::new("dir-replace");
-        let dir = Dir::open(scratch.path()).unwrap();
+        let dir = Dir::open(scratch.path(), None).unwrap();
         // What a crash left is no obstacle.
         fs::write(scratch.join("new"), "half").unwrap();
         for text in ["first", "second"] {
@@ -303,13 +403,13 @@ mod tests {
     #[test]
     fn only_files_are_replaced() {
         let scratch = Scratch::new("dir-special");
-        let dir = Dir::open(scratch.path()).unwrap();
+        let dir = Dir::open(scratch.path(), None).unwrap();
         let access = Access {
             mode: 0o600,
             uid: None,
             gid: None,
         };
-        let _fifo = Fifo::create(&scratch.join("fifo"), access).unwrap();
+        let _fifo = Fifo::create(&scratch.join("fifo"), None, access).unwrap();
         fs::create_dir(scratch.join("directory")).unwrap();
         fs::write(scratch.join("file"), "text").unwrap();
         let fill = |mut file: &File| file.write_all(b"new");
@@ -325,7 +425,7 @@ mod tests {
             assert!(scratch.join(name).exists() && !scratch.join("new").exists());
         }
         assert_eq!(content(&dir, "file"), "text");
-        std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+        symlink("file", scratch.join("link")).unwrap();
         dir.replace("link", "new", 0o600, fill).unwrap();
         assert_eq!(content(&dir, "link"), "new", "the symlink itself");
         assert_eq!(content(&dir, "file"), "text");
@@ -335,24 +435,26 @@ mod tests {
     fn a_directory_is_made_for_its_owner_and_none_above_it() {
         let scratch = Scratch::new("dir-make");
         let mode = |name: &str| fs::metadata(scratch.join(name)).unwrap().mode() & 0o7777;
-        let error = Dir::make(&scratch.join("a/b/"), 0o700, None).unwrap_err();
+        let make = |name: &str, mode| Dir::open_or_make(&scratch.join(name), mode, None);
+        let error = make("a/b/", 0o700).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(!scratch.join("a").exists());
-        Dir::make(&scratch.join("a"), 0o755, None).unwrap();
-        Dir::make(&scratch.join("a/b/"), 0o700, None).unwrap();
+        make("a", 0o755).unwrap();
+        make("a/b/", 0o700).unwrap();
         assert_eq!([mode("a"), mode("a/b")], [0o755, 0o700]);
-        let error = Dir::make(&scratch.join("a"), 0o700, None).unwrap_err();
+        make("a", 0o700).unwrap();
+        assert_eq!(mode("a"), 0o755, "opened");
+        let dir = Dir::open(scratch.path(), None).unwrap();
+        let error = dir.make("a", 0o700, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        std::os::unix::fs::symlink("elsewhere", scratch.join("link")).unwrap();
+        symlink("elsewhere", scratch.join("link")).unwrap();
         for name in ["link", "link/"] {
-            assert!(
-                Dir::make(&scratch.join(name), 0o700, None).is_err(),
-                "{name}"
-            );
+            assert!(make(name, 0o700).is_err(), "{name}");
         }
         assert!(!scratch.join("elsewhere").exists());
         if is_root() {
-            Dir::make(&scratch.join("d"), 0o750, Some((12345, 12346))).unwrap();
+            let owner = Some((12345, 12346));
+            Dir::open_or_make(&scratch.join("d"), 0o750, owner).unwrap();
             let made = fs::metadata(scratch.join("d")).unwrap();
             assert_eq!((made.uid(), made.gid(), mode("d")), (12345, 12346, 0o750));
         }
@@ -365,39 +467,62 @@ mod tests {
         }
         let scratch = Scratch::new("dir-append");
         let path = scratch.join("theirs");
-        let dir = Dir::make(&path, 0o755, Some((12345, 12345))).unwrap();
+        let owner = Some((12345, 12345));
+        Dir::open_or_make(&path, 0o755, owner).unwrap();
+        let dir = Dir::open(&path, owner).unwrap();
         let secret = scratch.join("secret");
         fs::write(&secret, "root's").unwrap();
-        std::os::unix::fs::symlink(&secret, path.join("symlink")).unwrap();
-        std::os::unix::fs::symlink(scratch.join("new"), path.join("dangling")).unwrap();
+        symlink(&secret, path.join("symlink")).unwrap();
+        symlink(scratch.join("new"), path.join("dangling")).unwrap();
         fs::hard_link(&secret, path.join("hardlink")).unwrap();
-        for name in ["symlink", "dangling", "hardlink"] {
+        fs::write(path.join("third"), "").unwrap();
+        chown(path.join("third"), Some(12347), None).unwrap();
+        for name in ["symlink", "dangling", "hardlink", "third"] {
             assert!(dir.append(name, 0o640).is_err(), "{name}");
         }
         assert!(!scratch.join("new").exists());
-        let file = dir.append("log", 0o640).unwrap();
-        dir.give("log", &file, (12345, 12345)).unwrap();
-        assert_eq!(file.metadata().unwrap().uid(), 12345);
-        // Where root alone could put them they are followed, and not given away.
-        let path = scratch.join("roots");
-        let dir = Dir::make(&path, 0o755, None).unwrap();
-        std::os::unix::fs::symlink(&secret, path.join("symlink")).unwrap();
-        let file = dir.append("symlink", 0o640).unwrap();
-        dir.give("symlink", &file, (12345, 12345)).unwrap();
-        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
-        fs::hard_link(&secret, path.join("hardlink")).unwrap();
-        let file = dir.append("hardlink", 0o640).unwrap();
-        dir.give("hardlink", &file, (12345, 12345)).unwrap();
-        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
+        let (_, is_new) = dir.append("log", 0o640).unwrap();
+        assert!(is_new);
+        let (_, is_new) = dir.append("log", 0o640).unwrap();
+        assert!(!is_new);
+        // Where root alone could put them, but not through a symlink.
+        let roots = scratch.join("roots");
+        let dir = Dir::open_or_make(&roots, 0o755, None).unwrap();
+        fs::write(roots.join("third"), "").unwrap();
+        chown(roots.join("third"), Some(12347), None).unwrap();
+        fs::hard_link(&secret, roots.join("hardlink")).unwrap();
+        symlink(&secret, roots.join("symlink")).unwrap();
+        for (name, may) in [("third", true), ("hardlink", true), ("symlink", false)] {
+            assert_eq!(dir.append(name, 0o640).is_ok(), may, "{name}");
+        }
+        // That is followed by who finds the directory.
+        let (dir, name) = Dir::of_target(&roots.join("symlink"), None).unwrap();
+        assert_eq!((Path::new(&dir.path), &*name), (scratch.path(), "secret"));
+    }
+
+    #[test]
+    fn a_path_to_something_is_one_that_leads_there() {
+        let scratch = Scratch::new("dir-path");
+        fs::write(scratch.join("file"), "").unwrap();
+        let mut dir = Dir::open(scratch.path(), None).unwrap();
+        let path = scratch.join("file");
+        let len = path.as_os_str().len();
+        assert_eq!(dir.path_to("file", len), path);
+        for is_fixed in [true, false] {
+            dir.is_fixed = is_fixed;
+            let other = dir.path_to("file", len - 1);
+            assert!(other.starts_with("/proc/self/fd"), "{other:?}");
+            assert!(fs::metadata(other).unwrap().is_file());
+        }
     }
 
     #[test]
     fn only_regular_files_of_its_own_are_read() {
         let scratch = Scratch::new("dir-read");
-        let dir = Dir::open(scratch.path()).unwrap();
+        let dir = Dir::open(scratch.path(), None).unwrap();
         fs::write(scratch.join("file"), "text").unwrap();
         fs::create_dir(scratch.join("directory")).unwrap();
-        std::os::unix::fs::symlink("file", scratch.join("link")).unwrap();
+        symlink("file", scratch.join("link")).unwrap();
         assert_eq!(content(&dir, "file"), "text");
         for name in ["directory", "link", "missing", "..", ".", "", "a/b", "a\0b"] {
             assert!(dir.read(name).is_err(), "{name:?}");

@@ -20,7 +20,8 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::cerr;
-use super::place::{c_path, look, Access, Found, Kind, Place, PlaceError};
+use super::dir::{c_name, Dir, Owner};
+use super::place::{Access, Found, Kind, Place, PlaceError};
 
 /// A FIFO of ours, open for reading.
 #[derive(Debug)]
@@ -42,24 +43,24 @@ impl Fifo {
     ///
     /// An ordinary user cannot take over a FIFO whose mode denies the user
     /// reading or writing.
-    pub fn create(path: &Path, access: Access) -> Result<Fifo, PlaceError> {
-        let is_new = match make_fifo(path) {
-            Ok(()) => true,
+    pub fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
+        let during = || PlaceError::during("create FIFO");
+        let (dir, name) = Dir::of(path, owner).map_err(during())?;
+        let is_new = match make_fifo(&dir, &name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => {
-                return Err(PlaceError::Io {
-                    step: "create FIFO",
-                    error,
-                })
+            made => {
+                made.map_err(during())?;
+                true
             }
         };
-        let found = look(path)
+        let found = dir
+            .look(&name)
             .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
             .map_err(PlaceError::during("look at FIFO"))?;
         if found.kind != Kind::Fifo {
             return Err(PlaceError::WrongKind(found.kind));
         }
-        match is_read(path) {
+        match is_read(&dir, &name) {
             Ok(true) => return Err(PlaceError::InUse),
             // Of another user's, "permission denied" would tell less.
             _ if !access.is_ours(found.uid) => {
@@ -76,33 +77,28 @@ impl Fifo {
                 })
             }
         }
-        let fifo = Fifo::open(path, found).and_then(|fifo| {
+        let fifo = Fifo::open(&dir, &name, found).and_then(|mut fifo| {
             fifo.mend(access)?;
+            let (path, inode) = (path.to_owned(), found.inode);
+            fifo.place = Some(Place { path, owner, inode });
             Ok(fifo)
         });
         if fifo.is_err() && is_new {
-            let _ = Place {
-                path: path.into(),
-                inode: found.inode,
-            }
-            .remove();
+            let _ = dir.remove_inode(&name, found.inode);
         }
         fifo
     }
 
-    /// Opens both ends of what was found at `path`.
-    fn open(path: &Path, found: Found) -> Result<Fifo, PlaceError> {
+    /// Opens both ends of what was found.
+    fn open(dir: &Dir, name: &str, found: Found) -> Result<Fifo, PlaceError> {
         // The reader first: without one, a writer cannot be opened.
-        let reader = open_end(path, File::options().read(true), found)?;
-        let writer = open_end(path, File::options().write(true), found)?;
+        let reader = open_end(dir, name, libc::O_RDONLY, found)?;
+        let writer = open_end(dir, name, libc::O_WRONLY, found)?;
         Ok(Fifo {
             capacity_bytes: enlarge(reader.as_fd()),
             reader,
             writer: Some(writer),
-            place: Some(Place {
-                path: path.into(),
-                inode: found.inode,
-            }),
+            place: None,
         })
     }
 
@@ -183,22 +179,17 @@ impl AsFd for Fifo {
 }
 
 /// mkfifo(3), usable by its owner only for now.
-fn make_fifo(path: &Path) -> io::Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: the path is a NUL-terminated string that outlives the call.
-    cerr(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })?;
+fn make_fifo(dir: &Dir, name: &str) -> io::Result<()> {
+    let name = c_name(name)?;
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    cerr(unsafe { libc::mkfifoat(dir.as_fd().as_raw_fd(), name.as_ptr(), 0o600) })?;
     Ok(())
 }
 
-/// Whether somebody has the FIFO at `path` open for reading: without a reader,
-/// opening it for writing fails with ENXIO.
-fn is_read(path: &Path) -> io::Result<bool> {
-    let mut options = File::options();
-    match options
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path)
-    {
+/// Whether somebody has a FIFO open for reading: without a reader, opening it for
+/// writing fails with ENXIO.
+fn is_read(dir: &Dir, name: &str) -> io::Result<bool> {
+    match dir.open_at(name, libc::O_WRONLY | libc::O_NONBLOCK, 0) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(false),
         Err(error) => Err(error),
@@ -206,12 +197,10 @@ fn is_read(path: &Path) -> io::Result<bool> {
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.
-fn open_end(path: &Path, options: &mut fs::OpenOptions, found: Found) -> Result<File, PlaceError> {
+fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, PlaceError> {
     let during = || PlaceError::during("open FIFO");
-    let end = options
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(during())?;
+    let end = dir.open_at(name, flags | libc::O_NONBLOCK, 0);
+    let end = end.map_err(during())?;
     let opened = Found::from(&end.metadata().map_err(during())?);
     if opened != found {
         return Err(during()(io::Error::other("replaced while being opened")));
@@ -253,6 +242,7 @@ fn enlarge(_pipe: BorrowedFd<'_>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::place::look;
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
     use std::io::Write;
@@ -270,6 +260,11 @@ mod tests {
             .open(path)
     }
 
+    fn mkfifo(path: &Path) -> io::Result<()> {
+        let (dir, name) = Dir::of(path, None)?;
+        make_fifo(&dir, &name)
+    }
+
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
     }
@@ -278,7 +273,7 @@ mod tests {
     fn the_last_writer_leaving_is_no_end() {
         let dir = Scratch::new("fifo-end");
         let path = dir.join("fifo");
-        let fifo = Fifo::create(&path, PRIVATE).unwrap();
+        let fifo = Fifo::create(&path, None, PRIVATE).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(
             fifo.read(&mut buffer).unwrap_err().kind(),
@@ -301,7 +296,7 @@ mod tests {
     fn one_that_was_passed_is_read_and_left_to_its_owner() {
         let dir = Scratch::new("fifo-passed");
         let path = dir.join("fifo");
-        make_fifo(&path).unwrap();
+        mkfifo(&path).unwrap();
         for for_writing in [true, false] {
             let mut options = File::options();
             options.read(true).write(for_writing);
@@ -328,17 +323,17 @@ mod tests {
     fn one_with_another_name_is_not_taken_over() {
         let dir = Scratch::new("fifo-names");
         let (path, other) = (dir.join("fifo"), dir.join("other"));
-        make_fifo(&other).unwrap();
+        mkfifo(&other).unwrap();
         fs::hard_link(&other, &path).unwrap();
         let access = Access {
             mode: 0o666,
             ..PRIVATE
         };
-        let error = Fifo::create(&path, access).unwrap_err();
+        let error = Fifo::create(&path, None, access).unwrap_err();
         assert!(error.to_string().contains("another name"), "{error}");
         assert_eq!(mode(&other), 0o600);
         fs::remove_file(&other).unwrap();
-        Fifo::create(&path, access).unwrap();
+        Fifo::create(&path, None, access).unwrap();
         assert_eq!(mode(&path), 0o666);
     }
 
@@ -346,16 +341,17 @@ mod tests {
     fn a_living_one_is_refused_and_a_dead_one_reused() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
-        let first = Fifo::create(&path, PRIVATE).unwrap();
+        let first = Fifo::create(&path, None, PRIVATE).unwrap();
         let inode = first.place().unwrap().inode;
         assert!(matches!(
-            Fifo::create(&path, PRIVATE),
+            Fifo::create(&path, None, PRIVATE),
             Err(PlaceError::InUse)
         ));
         let writer = open_writer(&path).unwrap();
         drop(first);
         let second = Fifo::create(
             &path,
+            None,
             Access {
                 mode: 0o620,
                 ..PRIVATE
@@ -372,7 +368,7 @@ mod tests {
     fn what_else_lies_there_stays() {
         let dir = Scratch::new("fifo-others");
         let other = dir.join("other");
-        make_fifo(&other).unwrap();
+        mkfifo(&other).unwrap();
         fs::write(dir.join("file"), "content").unwrap();
         fs::create_dir(dir.join("directory")).unwrap();
         std::os::unix::fs::symlink(&other, dir.join("link")).unwrap();
@@ -383,7 +379,7 @@ mod tests {
             ("link", Kind::Symlink),
             ("dangling", Kind::Symlink),
         ] {
-            match Fifo::create(&dir.join(name), PRIVATE) {
+            match Fifo::create(&dir.join(name), None, PRIVATE) {
                 Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
                 result => panic!("{name}: {result:?}"),
             }
@@ -392,7 +388,7 @@ mod tests {
         assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
         assert!(!dir.join("missing").exists());
         assert!(matches!(
-            Fifo::create(&dir.join("nowhere/fifo"), PRIVATE),
+            Fifo::create(&dir.join("nowhere/fifo"), None, PRIVATE),
             Err(PlaceError::Io {
                 step: "create FIFO",
                 ..
@@ -412,25 +408,25 @@ mod tests {
             uid: Some(12345),
             gid: Some(12346),
         };
-        drop(Fifo::create(&path, access).unwrap());
+        drop(Fifo::create(&path, None, access).unwrap());
         let metadata = fs::symlink_metadata(&path).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
         assert!(matches!(
-            Fifo::create(&path, PRIVATE),
+            Fifo::create(&path, None, PRIVATE),
             Err(PlaceError::Foreign {
                 kind: Kind::Fifo,
                 uid: 12345
             })
         ));
         assert_eq!(mode(&path), 0o660);
-        drop(Fifo::create(&path, access).unwrap());
+        drop(Fifo::create(&path, None, access).unwrap());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn the_pipe_is_enlarged() {
         let dir = Scratch::new("fifo-size");
-        let fifo = Fifo::create(&dir.join("fifo"), PRIVATE).unwrap();
+        let fifo = Fifo::create(&dir.join("fifo"), None, PRIVATE).unwrap();
         // SAFETY: no pointers; the descriptor is owned by `fifo`.
         let size = cerr(unsafe { libc::fcntl(fifo.as_fd().as_raw_fd(), libc::F_GETPIPE_SZ) });
         assert_eq!(fifo.capacity_bytes(), usize::try_from(size.unwrap()).ok());
@@ -449,6 +445,7 @@ mod tests {
                 for wanted in [0o600, 0o622, 0o666, 0o222] {
                     let fifo = Fifo::create(
                         &dir.join("fifo"),
+                        None,
                         Access {
                             mode: wanted,
                             ..PRIVATE

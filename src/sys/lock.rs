@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{fchown, PermissionsExt};
 
 use super::cerr;
-use super::dir::Dir;
+use super::dir::{Dir, Owner};
 
 /// Holds a directory until dropped.
 #[derive(Debug)]
@@ -26,11 +26,7 @@ pub struct DirLock(#[allow(dead_code)] OwnedFd);
 /// Takes the directory by the file `name` in it; `None` when another process, or
 /// another `DirLock` of this one, holds it. A file that is made for that is for
 /// the user and group `owner`, else for who makes it.
-pub fn lock_directory(
-    dir: &Dir,
-    name: &str,
-    owner: Option<(u32, u32)>,
-) -> io::Result<Option<DirLock>> {
+pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
     let held: OwnedFd = match open_file(dir, name, owner) {
         Ok(file) => file.into(),
         Err(error) => match error.kind() {
@@ -49,7 +45,7 @@ pub fn lock_directory(
 }
 
 /// Opens the file, or makes it.
-fn open_file(dir: &Dir, name: &str, owner: Option<(u32, u32)>) -> io::Result<File> {
+fn open_file(dir: &Dir, name: &str, owner: Owner) -> io::Result<File> {
     let flags = libc::O_RDWR | libc::O_NONBLOCK;
     match dir.open_at(name, flags | libc::O_CREAT | libc::O_EXCL, 0o600) {
         Ok(file) => {
@@ -76,7 +72,7 @@ mod tests {
     const NAME: &str = ".lock";
 
     fn hold(dir: &Scratch) -> io::Result<Option<DirLock>> {
-        lock_directory(&Dir::open(dir.path())?, NAME, None)
+        lock_directory(&Dir::open(dir.path(), None)?, NAME, None)
     }
 
     #[test]

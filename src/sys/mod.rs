@@ -20,8 +20,10 @@
 //! | [`poll`]       | the poll set, rebuilt every turn of the loop           |
 //! | [`place`]      | what lies at a path, and whether it may be taken       |
 //! | [`fifo`]       | a FIFO that is read and never at its end               |
+//! | [`writer`]     | the write end of a FIFO that another process reads        |
 //! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
 //! | [`dir`]        | a directory, and files in it replaced as a whole       |
+//! | [`way`]        | the way to a directory, walked once                    |
 //! | [`lock`]       | a directory held by one process                        |
 //! | [`signal`]     | signals as something poll(2) can wait for              |
 //! | [`sigpipe`]    | writing without being ended by it                      |
@@ -73,6 +75,8 @@ pub mod terminal;
 pub mod usage;
 pub mod user;
 pub mod vector;
+pub mod way;
+pub mod writer;
 
 #[cfg(test)]
 pub(crate) mod counting;

@@ -81,7 +81,7 @@ mod tests {
             uid: None,
             gid: None,
         };
-        let reader = Fifo::create(&path, access).unwrap();
+        let reader = Fifo::create(&path, None, access).unwrap();
         (reader, File::options().write(true).open(path).unwrap())
     }
 

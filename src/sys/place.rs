@@ -10,17 +10,19 @@
 //! Must not: open what it finds; how to tell a dead FIFO or socket from a
 //! living one is known to [`super::fifo`] and [`super::socket`].
 //!
-//! UNIX has no call that looks and acts on a path in one step. The moments
-//! between are covered by [`super::lock`] against ourselves, and by the modes
-//! of the directories against others.
+//! UNIX has no call that looks and acts on a name in one step. The moments
+//! between are covered by [`super::lock`] against ourselves, and against others by
+//! [`super::way`]: only root and the service's user can change names there.
 
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use super::dir::{Dir, Owner};
 
 /// The kinds of things that lie at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,26 +113,6 @@ pub fn look(path: &Path) -> io::Result<Option<Found>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The first symlink on the way to `path`, its end included, that belongs to
-/// somebody else than root, and to whom: who may write on that way leads root to
-/// wherever it likes.
-pub fn strange_symlink(path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
-    // A slash at the end would have the last symlink followed.
-    let path: PathBuf = std::path::absolute(path)?.components().collect();
-    let parts: Vec<&Path> = path.ancestors().collect();
-    for part in parts.into_iter().rev() {
-        // What is not there, or cannot be reached, is for who opens it to tell.
-        match look(part) {
-            Ok(Some(found)) if found.kind == Kind::Symlink && found.uid != 0 => {
-                return Ok(Some((part.to_owned(), found.uid)));
-            }
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
-        }
-    }
-    Ok(None)
 }
 
 /// Who may use a listener.
@@ -232,6 +214,8 @@ impl std::error::Error for PlaceError {
 pub struct Place {
     /// Where it is.
     pub path: PathBuf,
+    /// Whom root trusts on the way there.
+    pub owner: Owner,
     /// What was put there.
     pub inode: Inode,
 }
@@ -240,73 +224,9 @@ impl Place {
     /// Removes what was put there; false when it is gone or something else
     /// lies there by now, which stays.
     pub fn remove(&self) -> io::Result<bool> {
-        match look(&self.path)? {
-            Some(found) if found.inode == self.inode => {
-                fs::remove_file(&self.path)?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        let (dir, name) = Dir::of(&self.path, self.owner)?;
+        dir.remove_inode(&name, self.inode)
     }
-}
-
-/// Gives the socket that was just made at `path` its owner and mode.
-///
-/// Root makes sockets in directories that are the service user's, who could put
-/// something else in place meanwhile. So it is opened first, without using it,
-/// and only what is a socket, ours, and has no other name is changed.
-#[cfg(target_os = "linux")]
-pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
-    use std::os::fd::{AsRawFd, FromRawFd};
-    let name = c_path(path).map_err(PlaceError::during("look at socket"))?;
-    // With musl, std's own open leaves O_PATH out.
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: the path is a NUL-terminated string that outlives the call.
-    let fd = super::cerr(unsafe { libc::open(name.as_ptr(), flags) })
-        .map_err(PlaceError::during("look at socket"))?;
-    // SAFETY: the descriptor is new and owned by nobody else.
-    let file = unsafe { fs::File::from_raw_fd(fd) };
-    let metadata = file
-        .metadata()
-        .map_err(PlaceError::during("look at socket"))?;
-    let found = Found::from(&metadata);
-    if found.kind != Kind::Socket {
-        return Err(PlaceError::WrongKind(found.kind));
-    }
-    if found.uid != super::user::effective_uid() || metadata.nlink() != 1 {
-        return Err(PlaceError::Foreign {
-            kind: found.kind,
-            uid: found.uid,
-        });
-    }
-    let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
-    let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
-    // The owner first: a change of it may drop bits of the mode.
-    if access.has_owner() {
-        // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
-        // owned by `file`.
-        super::cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
-            .map_err(PlaceError::during("set owner"))?;
-    }
-    // The only way to a descriptor that is not open for anything.
-    let itself = PathBuf::from(format!("/proc/self/fd/{fd}"));
-    let mode = fs::Permissions::from_mode(access.mode);
-    match fs::set_permissions(itself, mode.clone()) {
-        // No /proc here; the directory is then the administrator's to guard.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::set_permissions(path, mode),
-        result => result,
-    }
-    .map_err(PlaceError::during("set mode"))
-}
-
-/// Gives the socket that was just made at `path` its owner and mode.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn give(path: &Path, access: Access) -> Result<(), PlaceError> {
-    // The owner first: a change of it may drop bits of the mode.
-    std::os::unix::fs::lchown(path, access.uid, access.gid)
-        .map_err(PlaceError::during("set owner"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
-        .map_err(PlaceError::during("set mode"))
 }
 
 /// A path as libc takes it; an error when it contains a NUL.
@@ -339,42 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn symlinks_of_others_are_found_on_the_way() {
-        let dir = Scratch::new("place-way");
-        let (roots, theirs) = (dir.join("roots"), dir.join("theirs"));
-        fs::create_dir(dir.join("target")).unwrap();
-        std::os::unix::fs::symlink("target", &roots).unwrap();
-        std::os::unix::fs::symlink("target", &theirs).unwrap();
-        assert_eq!(
-            strange_symlink(&dir.join("target/new/newer")).unwrap(),
-            None
-        );
-        if !is_root() {
-            return;
-        }
-        std::os::unix::fs::lchown(&theirs, Some(12345), None).unwrap();
-        for (path, found) in [
-            ("roots", false),
-            ("roots/new", false),
-            ("theirs", true),
-            ("theirs/", true),
-            ("theirs/new/newer", true),
-            ("target/../theirs/../new", true),
-            ("missing/../theirs", false),
-        ] {
-            let expected = found.then_some(12345);
-            let found = strange_symlink(&dir.join(path)).unwrap();
-            assert_eq!(found.map(|(_, uid)| uid), expected, "{path}");
-        }
-    }
-
-    #[test]
     fn only_the_same_inode_is_removed() {
         let dir = Scratch::new("place-remove");
         let path = dir.join("here");
         fs::write(&path, "").unwrap();
         let place = Place {
             path: path.clone(),
+            owner: None,
             inode: look(&path).unwrap().unwrap().inode,
         };
         // Renamed, not removed: a freed inode number may come right back.
@@ -404,8 +295,8 @@ mod tests {
                     uid: None,
                     gid: None,
                 };
-                drop(Fifo::create(&fifo, access).unwrap());
-                drop(bind_unix(&socket, access).unwrap());
+                drop(Fifo::create(&fifo, None, access).unwrap());
+                drop(bind_unix(&socket, None, access).unwrap());
                 std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
                 let user = User {
                     name: None,
@@ -414,8 +305,8 @@ mod tests {
                 };
                 drop_privileges(&user, 12346, None).unwrap();
                 for error in [
-                    Fifo::create(&fifo, access).unwrap_err(),
-                    bind_unix(&socket, access).unwrap_err(),
+                    Fifo::create(&fifo, None, access).unwrap_err(),
+                    bind_unix(&socket, None, access).unwrap_err(),
                 ] {
                     assert!(
                         matches!(error, PlaceError::Foreign { uid: 0, .. }),
@@ -424,33 +315,6 @@ mod tests {
                 }
             },
         );
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn only_a_socket_of_ours_under_one_name_is_given_away() {
-        let dir = Scratch::new("place-give");
-        let access = Access {
-            mode: 0o640,
-            uid: None,
-            gid: None,
-        };
-        let mode = |name| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777;
-        let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-        give(&dir.join("socket"), access).unwrap();
-        assert_eq!(mode("socket"), 0o640);
-        fs::write(dir.join("file"), "").unwrap();
-        let before = mode("file");
-        std::os::unix::fs::symlink("socket", dir.join("link")).unwrap();
-        for name in ["file", "link"] {
-            let error = give(&dir.join(name), access).unwrap_err();
-            assert!(matches!(error, PlaceError::WrongKind(_)), "{name}: {error}");
-        }
-        assert_eq!(mode("file"), before);
-        fs::hard_link(dir.join("socket"), dir.join("other")).unwrap();
-        let error = give(&dir.join("other"), access).unwrap_err();
-        assert!(matches!(error, PlaceError::Foreign { .. }), "{error}");
-        assert!(give(&dir.join("missing"), access).is_err());
     }
 
     #[test]

@@ -223,14 +223,6 @@ pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends a signal to a process group.
-pub fn send_to_group(group: u32, signal: libc::c_int) -> io::Result<()> {
-    let group = libc::pid_t::try_from(group).map_err(io::Error::other)?;
-    // SAFETY: no pointers.
-    cerr(unsafe { libc::killpg(group, signal) })?;
-    Ok(())
-}
-
 /// Ends this process by a signal, as far as that is possible, without leaving an
 /// image of its memory.
 pub fn die_of(signal: libc::c_int) -> io::Result<()> {

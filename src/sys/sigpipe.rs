@@ -75,7 +75,7 @@ mod tests {
                 uid: None,
                 gid: None,
             };
-            let reader = Fifo::create(&dir.join("pipe"), access).unwrap();
+            let reader = Fifo::create(&dir.join("pipe"), None, access).unwrap();
             let path = reader.place().expect("a FIFO of ours").path.clone();
             let mut writer = std::fs::File::options().write(true).open(path).unwrap();
             drop(reader);

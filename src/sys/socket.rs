@@ -18,11 +18,14 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::cerr;
-use super::place::{c_path, give, look, Access, Kind, Place, PlaceError};
+use super::dir::{Dir, Owner};
+use super::place::{c_path, Access, Found, Inode, Kind, Place, PlaceError};
+use super::user::effective_uid;
 
 /// Connections the kernel keeps for us until they are accepted; cut to the
 /// system's own limit (Linux: net.core.somaxconn).
@@ -35,7 +38,11 @@ pub const MAX_PATH_BYTES: usize =
 
 /// Listens at `path`; the place is for removing the socket on a clean
 /// shutdown.
-pub fn bind_unix(path: &Path, access: Access) -> Result<(UnixListener, Place), PlaceError> {
+pub fn bind_unix(
+    path: &Path,
+    owner: Owner,
+    access: Access,
+) -> Result<(UnixListener, Place), PlaceError> {
     let len_bytes = path.as_os_str().len();
     if len_bytes > MAX_PATH_BYTES {
         return Err(PlaceError::TooLong {
@@ -43,29 +50,40 @@ pub fn bind_unix(path: &Path, access: Access) -> Result<(UnixListener, Place), P
             max_bytes: MAX_PATH_BYTES,
         });
     }
-    clear(path, access)?;
-    let beside = name_beside(path).map_err(PlaceError::during("create socket"))?;
-    clear(&beside, access)?;
-    let socket = open_socket(libc::AF_UNIX).map_err(PlaceError::during("create socket"))?;
-    let address = unix_address(&beside).map_err(PlaceError::during("create socket"))?;
-    bind_to(&socket, &address).map_err(PlaceError::during("create socket"))?;
-    let result = publish(&socket, &beside, path, access);
+    let during = || PlaceError::during("create socket");
+    let (dir, name) = Dir::of(path, owner).map_err(during())?;
+    clear(&dir, &name, access)?;
+    let beside = format!(".{name}");
+    clear(&dir, &beside, access)?;
+    let socket = open_socket(libc::AF_UNIX).map_err(during())?;
+    unix_address(&path_to(&dir, &beside))
+        .and_then(|address| bind_to(&socket, &address))
+        .map_err(during())?;
+    let result = publish(&socket, &dir, &beside, &name, access);
     // Whether that worked or not, the name beside has had its day.
-    let _ = fs::remove_file(&beside);
-    Ok((UnixListener::from(socket), result?))
+    let _ = dir.remove(&beside);
+    let path = path.to_owned();
+    let place = result.map(|inode| Place { path, owner, inode })?;
+    Ok((UnixListener::from(socket), place))
+}
+
+/// A path to a socket that fits into an address.
+fn path_to(dir: &Dir, name: &str) -> PathBuf {
+    dir.path_to(name, MAX_PATH_BYTES + 1)
 }
 
 /// Gives the socket bound at `beside` its owner and mode, makes it listen and
-/// links it to `path`.
+/// links it to `name`.
 fn publish(
     socket: &OwnedFd,
-    beside: &Path,
-    path: &Path,
+    dir: &Dir,
+    beside: &str,
+    name: &str,
     access: Access,
-) -> Result<Place, PlaceError> {
-    give(beside, access)?;
+) -> Result<Inode, PlaceError> {
+    let inode = give(dir, beside, access)?;
     listen(socket).map_err(PlaceError::during("listen"))?;
-    fs::hard_link(beside, path).map_err(|error| match error.kind() {
+    dir.link(beside, name).map_err(|error| match error.kind() {
         // It was not there a moment ago: somebody else is starting.
         io::ErrorKind::AlreadyExists => PlaceError::InUse,
         _ => PlaceError::Io {
@@ -73,27 +91,70 @@ fn publish(
             error,
         },
     })?;
-    match look(path).map_err(PlaceError::during("look at socket"))? {
-        Some(found) => Ok(Place {
-            path: path.into(),
-            inode: found.inode,
-        }),
-        None => Err(PlaceError::Io {
+    match dir.look(name) {
+        Ok(Some(found)) if found.inode == inode => Ok(inode),
+        found => Err(PlaceError::Io {
             step: "look at socket",
-            error: io::ErrorKind::NotFound.into(),
+            error: found.err().unwrap_or(io::ErrorKind::NotFound.into()),
         }),
     }
 }
 
-/// Removes a dead socket of ours from `path`, or says what is in the way.
-fn clear(path: &Path, access: Access) -> Result<(), PlaceError> {
-    let Some(found) = look(path).map_err(PlaceError::during("look at socket"))? else {
+/// Gives the socket that was just made its owner and mode.
+///
+/// Root makes sockets in directories that are the service user's, who could put
+/// something else in place meanwhile. So it is opened first, without using it,
+/// and only what is a socket, ours, and has no other name is changed.
+fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, PlaceError> {
+    let look = || PlaceError::during("look at socket");
+    let file = dir.open_at(name, libc::O_PATH, 0).map_err(look())?;
+    let metadata = file.metadata().map_err(look())?;
+    let found = Found::from(&metadata);
+    if found.kind != Kind::Socket {
+        return Err(PlaceError::WrongKind(found.kind));
+    }
+    if found.uid != effective_uid() || metadata.nlink() != 1 {
+        return Err(PlaceError::Foreign {
+            kind: found.kind,
+            uid: found.uid,
+        });
+    }
+    let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
+    let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
+    // The owner first: a change of it may drop bits of the mode.
+    if access.has_owner() {
+        // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
+        // owned by `file`.
+        cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
+            .map_err(PlaceError::during("set owner"))?;
+    }
+    // The only way to a descriptor that is not open for anything.
+    let itself = format!("/proc/self/fd/{fd}");
+    let mode = fs::Permissions::from_mode(access.mode);
+    match fs::set_permissions(itself, mode.clone()) {
+        // No /proc here. Nobody leads an ordinary user astray.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && (effective_uid() != 0 || !cfg!(target_os = "linux")) =>
+        {
+            fs::set_permissions(path_to(dir, name), mode)
+        }
+        result => result,
+    }
+    .map_err(PlaceError::during("set mode by /proc"))?;
+    Ok(found.inode)
+}
+
+/// Removes a dead socket of ours, or returns what is in the way.
+fn clear(dir: &Dir, name: &str, access: Access) -> Result<(), PlaceError> {
+    let found = dir.look(name).map_err(PlaceError::during("look at socket"));
+    let Some(found) = found? else {
         return Ok(());
     };
     if found.kind != Kind::Socket {
         return Err(PlaceError::WrongKind(found.kind));
     }
-    match is_alive(path) {
+    match is_alive(&path_to(dir, name)) {
         Ok(true) => return Err(PlaceError::InUse),
         // Of another user's, "permission denied" would tell less.
         _ if !access.is_ours(found.uid) => {
@@ -110,12 +171,8 @@ fn clear(path: &Path, access: Access) -> Result<(), PlaceError> {
             })
         }
     }
-    Place {
-        path: path.into(),
-        inode: found.inode,
-    }
-    .remove()
-    .map_err(PlaceError::during("remove dead socket"))?;
+    dir.remove_inode(name, found.inode)
+        .map_err(PlaceError::during("remove dead socket"))?;
     Ok(())
 }
 
@@ -133,14 +190,6 @@ fn is_alive(path: &Path) -> io::Result<bool> {
             _ => Err(error),
         },
     }
-}
-
-/// The name a socket is made under: a dot in front of its own.
-fn name_beside(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    Ok(path.with_file_name(beside))
 }
 
 /// Listens at a TCP address. One of IPv6 is for IPv6 alone, so that
@@ -285,308 +334,4 @@ fn listen(socket: &OwnedFd) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::process::set_umask;
-    use crate::sys::scratch::{alone, is_root, Scratch};
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::os::unix::fs::MetadataExt;
-
-    const PRIVATE: Access = Access {
-        mode: 0o600,
-        uid: None,
-        gid: None,
-    };
-
-    /// Nonblocking and close-on-exec, as everything here is to be.
-    fn assert_flags(fd: BorrowedFd<'_>) {
-        // SAFETY: no pointers; the descriptor is borrowed for the call.
-        let status = cerr(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }).unwrap();
-        // SAFETY: no pointers; the descriptor is borrowed for the call.
-        let flags = cerr(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) }).unwrap();
-        assert_ne!(status & libc::O_NONBLOCK, 0);
-        assert_ne!(flags & libc::FD_CLOEXEC, 0);
-    }
-
-    #[test]
-    fn a_listener_listens_and_is_removed() {
-        let dir = Scratch::new("socket-listen");
-        let path = dir.join("stats");
-        let (listener, place) = bind_unix(&path, PRIVATE).unwrap();
-        assert_flags(listener.as_fd());
-        assert_eq!(
-            listener.accept().unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
-        let _client = UnixStream::connect(&path).unwrap();
-        listener.accept().unwrap();
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "the name beside is gone"
-        );
-        assert_eq!(fs::symlink_metadata(&path).unwrap().nlink(), 1);
-        assert!(place.remove().unwrap());
-        assert!(!place.remove().unwrap());
-    }
-
-    #[test]
-    fn connects_without_waiting() {
-        for any in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(any) else {
-                continue; // No IPv6 here.
-            };
-            let stream = start_connect(listener.local_addr().unwrap()).unwrap();
-            assert_flags(stream.as_fd());
-            let (accepted, _) = listener.accept().unwrap();
-            assert_eq!(accepted.peer_addr().unwrap(), stream.local_addr().unwrap());
-            assert!(stream.take_error().unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn a_living_one_is_refused_and_a_dead_one_replaced() {
-        let dir = Scratch::new("socket-alive");
-        let path = dir.join("stats");
-        let (first, place) = bind_unix(&path, PRIVATE).unwrap();
-        assert!(matches!(bind_unix(&path, PRIVATE), Err(PlaceError::InUse)));
-        assert_eq!(
-            first.accept().unwrap_err().kind(),
-            io::ErrorKind::WouldBlock,
-            "not even asked"
-        );
-        drop(first);
-        assert!(path.exists());
-        let (_second, _) = bind_unix(&path, PRIVATE).unwrap();
-        UnixStream::connect(&path).unwrap();
-        // Unless the number was used again, the old place is not ours now.
-        if look(&path).unwrap().unwrap().inode != place.inode {
-            assert!(!place.remove().unwrap());
-        }
-    }
-
-    #[test]
-    fn a_full_or_other_kind_of_living_socket_is_in_use() {
-        let dir = Scratch::new("socket-full");
-        let full = dir.join("full");
-        let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_to(&socket, &unix_address(&full).unwrap()).unwrap();
-        assert!(
-            matches!(bind_unix(&full, PRIVATE), Err(PlaceError::InUse)),
-            "not listening yet"
-        );
-        // SAFETY: no pointers; the descriptor is owned by `socket`.
-        cerr(unsafe { libc::listen(socket.as_raw_fd(), 0) }).unwrap();
-        let _client = UnixStream::connect(&full).unwrap();
-        assert!(matches!(bind_unix(&full, PRIVATE), Err(PlaceError::InUse)));
-
-        let datagram = dir.join("datagram");
-        let socket = UnixDatagram::bind(&datagram).unwrap();
-        assert!(matches!(
-            bind_unix(&datagram, PRIVATE),
-            Err(PlaceError::InUse)
-        ));
-        drop(socket);
-        bind_unix(&datagram, PRIVATE).unwrap();
-    }
-
-    #[test]
-    fn connecting_does_not_wait() {
-        let dir = Scratch::new("socket-connect");
-        let path = dir.join("stats");
-        let kind = |path: &Path| connect_unix(path).map(drop).map_err(|error| error.kind());
-        assert_eq!(kind(&path), Err(io::ErrorKind::NotFound));
-        let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_to(&socket, &unix_address(&path).unwrap()).unwrap();
-        assert_eq!(kind(&path), Err(io::ErrorKind::ConnectionRefused));
-        // SAFETY: no pointers; the descriptor is owned by `socket`.
-        cerr(unsafe { libc::listen(socket.as_raw_fd(), 0) }).unwrap();
-        let client = connect_unix(&path).unwrap();
-        assert_flags(client.as_fd());
-        assert_eq!(
-            kind(&path),
-            Err(io::ErrorKind::WouldBlock),
-            "its queue is full"
-        );
-
-        // One byte more than a listener's: there is no name beside.
-        let room = MAX_PATH_BYTES + 1 - dir.join("").as_os_str().len();
-        let longest = dir.join(&"x".repeat(room));
-        let _listener = std::os::unix::net::UnixListener::bind(&longest).unwrap();
-        assert_eq!(kind(&longest), Ok(()));
-        let longer = dir.join(&"x".repeat(room + 1));
-        assert_eq!(kind(&longer), Err(io::ErrorKind::InvalidInput));
-    }
-
-    #[test]
-    fn a_dead_name_beside_is_no_obstacle() {
-        let dir = Scratch::new("socket-beside");
-        drop(UnixListener::bind(dir.join(".stats")).unwrap());
-        bind_unix(&dir.join("stats"), PRIVATE).unwrap();
-        fs::write(dir.join(".other"), "content").unwrap();
-        assert!(matches!(
-            bind_unix(&dir.join("other"), PRIVATE),
-            Err(PlaceError::WrongKind(Kind::File))
-        ));
-        assert_eq!(fs::read(dir.join(".other")).unwrap(), b"content");
-    }
-
-    #[test]
-    fn what_else_lies_there_stays() {
-        let dir = Scratch::new("socket-others");
-        fs::write(dir.join("file"), "content").unwrap();
-        fs::create_dir(dir.join("directory")).unwrap();
-        std::os::unix::fs::symlink("file", dir.join("link")).unwrap();
-        for (name, kind) in [
-            ("file", Kind::File),
-            ("directory", Kind::Directory),
-            ("link", Kind::Symlink),
-        ] {
-            match bind_unix(&dir.join(name), PRIVATE) {
-                Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
-                result => panic!("{name}: {result:?}"),
-            }
-            assert_eq!(look(&dir.join(name)).unwrap().unwrap().kind, kind);
-        }
-        assert_eq!(fs::read(dir.join("file")).unwrap(), b"content");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-    }
-
-    #[test]
-    fn what_appears_meanwhile_stays() {
-        let dir = Scratch::new("socket-race");
-        let (path, beside) = (dir.join("stats"), dir.join(".stats"));
-        let socket = open_socket(libc::AF_UNIX).unwrap();
-        bind_to(&socket, &unix_address(&beside).unwrap()).unwrap();
-        fs::write(&path, "content").unwrap();
-        assert!(matches!(
-            publish(&socket, &beside, &path, PRIVATE),
-            Err(PlaceError::InUse)
-        ));
-        assert_eq!(fs::read(&path).unwrap(), b"content");
-    }
-
-    #[test]
-    fn the_longest_path_is_known() {
-        let dir = Scratch::new("socket-long");
-        let room = MAX_PATH_BYTES - dir.join("").as_os_str().len();
-        for len in [room - 1, room] {
-            bind_unix(&dir.join(&"x".repeat(len)), PRIVATE).unwrap();
-        }
-        match bind_unix(&dir.join(&"x".repeat(room + 1)), PRIVATE) {
-            Err(PlaceError::TooLong {
-                len_bytes,
-                max_bytes,
-            }) => {
-                assert_eq!((len_bytes, max_bytes), (MAX_PATH_BYTES + 1, MAX_PATH_BYTES));
-            }
-            result => panic!("{result:?}"),
-        }
-        assert!(matches!(
-            bind_unix(Path::new("/"), PRIVATE),
-            Err(PlaceError::WrongKind(_))
-        ));
-        assert!(matches!(
-            bind_unix(Path::new(""), PRIVATE),
-            Err(PlaceError::Io { .. })
-        ));
-    }
-
-    #[test]
-    fn owners_are_set_and_told_apart() {
-        if !is_root() {
-            return;
-        }
-        let dir = Scratch::new("socket-owner");
-        let path = dir.join("stats");
-        let access = Access {
-            mode: 0o660,
-            uid: Some(12345),
-            gid: Some(12346),
-        };
-        drop(bind_unix(&path, access).unwrap());
-        let metadata = fs::symlink_metadata(&path).unwrap();
-        assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
-        assert!(matches!(
-            bind_unix(&path, PRIVATE),
-            Err(PlaceError::Foreign {
-                kind: Kind::Socket,
-                uid: 12345
-            })
-        ));
-        drop(bind_unix(&path, access).unwrap());
-    }
-
-    #[test]
-    fn modes_are_exact() {
-        alone(module_path!(), "modes_are_exact", || {
-            let dir = Scratch::new("socket-mode");
-            let path = dir.join("stats");
-            for umask in [0, 0o022, 0o077] {
-                set_umask(umask);
-                for wanted in [0o600, 0o660, 0o666, 0] {
-                    let (_, place) = bind_unix(
-                        &path,
-                        Access {
-                            mode: wanted,
-                            ..PRIVATE
-                        },
-                    )
-                    .unwrap();
-                    let mode = fs::symlink_metadata(&path).unwrap().mode() & 0o7777;
-                    assert_eq!(mode, wanted, "umask {umask:o}");
-                    place.remove().unwrap();
-                }
-            }
-        });
-    }
-
-    /// How many connections a listener's queue holds.
-    #[cfg(target_os = "linux")]
-    fn backlog(listener: &TcpListener) -> u32 {
-        // SAFETY: plain integers, for which zero is a value.
-        let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-        let mut len_bytes = mem::size_of_val(&info) as libc::socklen_t;
-        let (fd, pointer) = (listener.as_raw_fd(), (&raw mut info).cast());
-        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-        // SAFETY: pointer and length are those of `info`, borrowed for the call.
-        let result = unsafe { libc::getsockopt(fd, level, option, pointer, &mut len_bytes) };
-        cerr(result).unwrap();
-        // Of a listener: the limit of its queue.
-        info.tcpi_sacked
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn both_families_have_the_same_backlog() {
-        let most = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
-        let most: u32 = most.trim().parse().unwrap();
-        for ip in [
-            IpAddr::from(Ipv4Addr::LOCALHOST),
-            Ipv6Addr::LOCALHOST.into(),
-        ] {
-            match bind_tcp((ip, 0).into()) {
-                Ok(listener) => assert_eq!(backlog(&listener), most.min(BACKLOG as u32), "{ip}"),
-                Err(error) => println!("skipped: {ip}: {error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn both_families_share_a_port() {
-        let v6 = match bind_tcp((Ipv6Addr::UNSPECIFIED, 0).into()) {
-            Ok(listener) => listener,
-            Err(error) => return println!("skipped: no IPv6 here: {error}"),
-        };
-        assert_flags(v6.as_fd());
-        let port = v6.local_addr().unwrap().port();
-        let v4 = bind_tcp((Ipv4Addr::UNSPECIFIED, port).into()).unwrap();
-        assert_flags(v4.as_fd());
-        let again = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into());
-        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let client = std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
-        let (_, peer) = v6.accept().unwrap();
-        assert_eq!(peer, client.local_addr().unwrap());
-    }
-}
+mod tests;

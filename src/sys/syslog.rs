@@ -36,8 +36,6 @@ pub enum Severity {
     Warning = 4,
     /// What an administrator may want to know.
     Info = 6,
-    /// What a developer may want to know.
-    Debug = 7,
 }
 
 /// The connection to the logger.
@@ -149,11 +147,7 @@ mod tests {
             receive(&logger),
             format!("<20>{stamp} dovestatd[{pid}]: a message")
         );
-        for (severity, priority) in [
-            (Severity::Error, "<19>"),
-            (Severity::Info, "<22>"),
-            (Severity::Debug, "<23>"),
-        ] {
+        for (severity, priority) in [(Severity::Error, "<19>"), (Severity::Info, "<22>")] {
             syslog.send(severity, UNIX_EPOCH, "");
             assert!(receive(&logger).starts_with(priority));
         }

@@ -14,12 +14,13 @@ use std::ffi::{CStr, CString};
 use std::fs::Metadata;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::ptr;
 use std::time::SystemTime;
 
 use super::cerr;
+use super::dir::Dir;
 use super::local_time::LocalTime;
 
 /// A user, as far as running as one goes.
@@ -164,12 +165,13 @@ pub fn real_uid() -> u32 {
     unsafe { libc::getuid() }
 }
 
-/// Makes `path` the root directory, and the current one. Reads the time zone
+/// Makes `dir` the root directory, and the current one. Reads the time zone
 /// first, whose files are out of reach afterwards.
-fn chroot(path: &Path) -> io::Result<()> {
+fn chroot(dir: &Dir) -> io::Result<()> {
     LocalTime::at(SystemTime::now());
-    std::os::unix::fs::chroot(path)?;
-    std::env::set_current_dir("/")
+    // SAFETY: no pointers; the descriptor is borrowed for the call.
+    cerr(unsafe { libc::fchdir(dir.as_fd().as_raw_fd()) })?;
+    std::os::unix::fs::chroot(".")
 }
 
 /// Becomes `user` with the group `gid` for good: real, effective and saved
@@ -178,7 +180,7 @@ fn chroot(path: &Path) -> io::Result<()> {
 /// without a name. To be called as root.
 ///
 /// After an error the process may be anything in between and should end.
-pub fn drop_privileges(user: &User, gid: u32, root: Option<&Path>) -> io::Result<()> {
+pub fn drop_privileges(user: &User, gid: u32, root: Option<&Dir>) -> io::Result<()> {
     // Before the database is out of reach.
     set_groups(user.name.as_deref(), gid)?;
     if let Some(root) = root {
@@ -303,6 +305,7 @@ fn lookup<T, R>(
 mod tests {
     use super::*;
     use crate::sys::scratch::{alone, is_root};
+    use std::path::Path;
 
     #[test]
     fn users_are_found_by_name_and_number() {
@@ -419,7 +422,7 @@ mod tests {
             return;
         }
         alone(module_path!(), "the_root_directory_changes", || {
-            chroot(Path::new("/dev")).unwrap();
+            chroot(&Dir::open(Path::new("/dev"), None).unwrap()).unwrap();
             assert!(Path::new("/null").exists());
             assert!(Path::new("null").exists());
             assert!(!Path::new("/dev").exists());

@@ -19,6 +19,8 @@
 //! Fields are separated by TAB and lines ended by LF, but for the formats of others. Everything
 //! here is a function of its arguments; nothing panics whatever the bytes.
 
+#![forbid(unsafe_code)]
+
 mod base64;
 mod carbon;
 mod compose;
@@ -34,12 +36,15 @@ mod reply;
 mod request;
 mod state;
 
+#[cfg(feature = "internals")]
 pub use base64::push_encoded as push_base64;
 pub use carbon::{safe_part, write_lines, CarbonPaths};
-pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
+pub use compose::write_record;
 pub use escape::{push_escaped, unescape};
 pub use getent::parse_addresses;
-pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES};
+#[cfg(feature = "internals")]
+pub use lines::READ_BYTES;
+pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES};
 pub use record::{parse_record, Refusal, StatsRoom};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};

@@ -4,13 +4,15 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{chown, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{free_port, local, skipped, wait_until, Daemon, Setup, TempDir};
+use crate::harness::{
+    free_port, is_root, local, skipped, wait_until, works, Daemon, Setup, TempDir,
+};
 use crate::link::{Client, Writer};
 use crate::records::connect;
 
@@ -124,6 +126,104 @@ fn what_was_passed_and_vanished_is_the_managers_to_make() {
         sessions.rows.len() == 1
     });
     daemon.stop();
+}
+
+/// As the packaged units have it: systemd makes all files as root, in a directory of
+/// root's where tmpfiles.d has put the lock, and the daemon never is root.
+#[test]
+fn a_base_dir_of_roots_is_enough_where_all_is_passed() {
+    let test = "a_base_dir_of_roots_is_enough_where_all_is_passed";
+    if !is_root() {
+        return skipped(test, "it needs root");
+    }
+    if !works(test, &["setpriv", "--version"]) {
+        return;
+    }
+    const USER: u32 = 65_534;
+    let dir = TempDir::new("rootsdir");
+    let base_dir = dir.at("dovestat");
+    for name in ["dovestat", "state"] {
+        fs::create_dir(dir.at(name)).expect("mkdir");
+    }
+    dir.write("dovestat/.lock", "");
+    let names = ["stats-mail", "stats-user"].map(|name| format!("{base_dir}/{name}"));
+    let fifos = names.each_ref().map(|path| hold_fifo(path));
+    let socket = format!("{base_dir}/stats");
+    let unix = OwnedFd::from(UnixListener::bind(&socket).expect("bind"));
+    for (path, mode) in [
+        (&dir.at("state"), 0o700),
+        (&dir.at("dovestat/.lock"), 0o600),
+        (&names[0], 0o220),
+        (&names[1], 0o200),
+        (&socket, 0o600),
+    ] {
+        chown(path, Some(USER), Some(USER)).expect("chown");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+    let user = format!("--reuid={USER}");
+    let user = ["setpriv", &user, "--regid=65534", "--clear-groups"];
+    // The default base_dir, which must be one that others cannot change.
+    let mut setup = Setup::new()
+        .option(&format!("base_dir={base_dir}"))
+        .option(&format!("state_dir={}", dir.at("state")))
+        .wrapped(&[&user[..], &SELF].concat());
+    let runtime_dir = dir.path().display().to_string();
+    setup
+        .environment
+        .push(("XDG_RUNTIME_DIR".to_owned(), runtime_dir));
+    let mut daemon = Daemon::spawn(dir, &setup, |command| {
+        pass(command, &[&fifos[0], &fifos[1], &unix], "a:a:b");
+    });
+    wait_until("its serving", || {
+        assert!(daemon.exited().is_none(), "{}", daemon.log());
+        daemon.log().contains("serving in ")
+    });
+    for (id, path) in ["mail", "user"].iter().zip(&names) {
+        Writer::open(path).send_waiting(&connect(id, "u", "imap", 1, ""));
+    }
+    let mut client = Client::unix(&socket);
+    wait_until("both sessions", || client.export("session").rows.len() == 2);
+    let log = daemon.log();
+    for unwanted in ["warning", "error", "no section"] {
+        assert!(!log.contains(unwanted), "{log}");
+    }
+
+    // A second one of that user is refused by the lock, whoever holds the directory.
+    let mut second = Daemon::spawn(TempDir::new("rootssecond"), &setup, |_| ());
+    let mut status = None;
+    wait_until("its end", || {
+        status = second.exited();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(69));
+    let expected = format!("{base_dir}: another dovestatd is serving there");
+    assert!(second.log().contains(&expected), "{}", second.log());
+
+    // Nor can a daemon that was taken over change what lies there.
+    for script in [
+        "mv stats-mail old",
+        "rm -f stats-mail",
+        "ln -sf /etc/passwd stats-mail",
+        "mkfifo other",
+        "rm -f .lock",
+    ] {
+        let tried = Command::new(user[0])
+            .args(&user[1..])
+            .args(["sh", "-c", script])
+            .current_dir(&base_dir)
+            .output();
+        let tried = tried.expect("run setpriv");
+        assert!(!tried.status.success(), "{script}");
+    }
+    let inodes = names
+        .each_ref()
+        .map(|path| fs::metadata(path).expect("a FIFO").ino());
+    daemon.signal(libc::SIGTERM);
+    daemon.wait_stopped();
+    assert!(Path::new(&socket).exists());
+    for (path, inode) in names.iter().zip(inodes) {
+        assert_eq!(fs::metadata(path).expect("a FIFO").ino(), inode);
+    }
 }
 
 #[test]

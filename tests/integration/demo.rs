@@ -7,8 +7,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::attack::{Class, Tally};
 use crate::client::dovestat;
-use crate::harness::{send_signal, text, wait_until, with_usual_signals, TempDir};
+use crate::harness::{
+    is_root, send_signal, skipped, text, wait_until, with_usual_signals, TempDir,
+};
 use crate::screen::Terminal;
 
 /// The demonstration, in a directory of the test's.
@@ -313,9 +316,38 @@ fn cargo_builds_the_daemon_if_it_runs_the_client() {
 }
 
 #[test]
+fn no_cargo_of_the_environment_runs_for_a_program_that_is_installed() {
+    let mut tally = Tally::of(Class::Places);
+    let dir = TempDir::new("demo-cargo");
+    let installed = without_daemon(&dir, "usr/bin");
+    let built = without_daemon(&dir, "target/debug");
+    let tag = dir.write("target/CACHEDIR.TAG", "");
+    for client in [&installed, &built] {
+        if client == &built {
+            if !is_root() {
+                return skipped("no_cargo_of_the_environment", "it needs root");
+            }
+            // What another user built.
+            std::os::unix::fs::chown(&tag, Some(54_321), None).expect("chown");
+        }
+        tally.tries(1);
+        let cargo = fake_cargo(&dir, &client.with_file_name("dovestatd"));
+        let mut command = frame(&dir, client, Path::new("/nothing"));
+        command.env("CARGO", &cargo);
+        command.env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"));
+        command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
+        let output = command.output().expect("run dovestat");
+        assert_eq!(output.status.code(), Some(69), "{output:?}");
+        assert!(!dir.path().join("arguments").exists(), "it was run");
+        tally.survived();
+    }
+}
+
+#[test]
 fn a_build_that_fails_is_told() {
     let dir = TempDir::new("demo-unbuilt");
     let client = without_daemon(&dir, "target/debug");
+    dir.write("target/CACHEDIR.TAG", "");
     let mut command = frame(&dir, &client, Path::new("/nothing"));
     command.env("CARGO", "false");
     command.env("CARGO_MANIFEST_DIR", dir.path());

@@ -9,7 +9,7 @@
 //! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
-//! `manual`, `packaging` and `starters` those of what comes with the programs; `model`, its
+//! `manual`, `packaging`, `units` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
 
 mod activation;
@@ -60,7 +60,9 @@ mod starters;
 mod starting;
 mod state;
 mod streams;
+mod swaps;
 mod top;
 mod top_acts;
+mod units;
 mod valgrind;
 mod vanishing;

@@ -1,10 +1,8 @@
 //! What distributions package: the sample configuration against the table of
-//! settings, the installation by make, and the systemd units: what they promise,
-//! and that the daemon lives with what they forbid.
+//! settings, and the installation by make.
 //!
 //! The Debian package itself is tested by tests/packages.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,16 +10,10 @@ use std::process::{Command, Output, Stdio};
 
 use dovestat::config::table::{self, Setting};
 
-use crate::harness::{is_root, lacking, program, run, send_signal, text, wait_until, TempDir};
-use crate::link::{Client, Writer};
-use crate::records::connect;
-
-/// The exposure that the unit may have at most, in tenths: `systemd-analyze`'s
-/// threshold.
-const EXPOSURE: &str = "10";
+use crate::harness::{lacking, program, run, text, TempDir};
 
 /// A file of the packaging.
-fn packaging(name: &str) -> PathBuf {
+pub fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("packaging")
         .join(name)
@@ -29,7 +21,7 @@ fn packaging(name: &str) -> PathBuf {
 
 /// The output of a program that must succeed; none, with a line that says so,
 /// when it is not installed.
-fn output(test: &str, program: &str, args: &[&str]) -> Option<Output> {
+pub fn output(test: &str, program: &str, args: &[&str]) -> Option<Output> {
     let Ok(output) = Command::new(program).args(args).output() else {
         lacking(test, program);
         return None;
@@ -188,7 +180,7 @@ fn every_line_of_the_sample_can_be_uncommented_alone() {
 }
 
 /// Installs everything below `dir`, the units with the daemon at its place there.
-fn install(dir: &TempDir, prefix: &str, destination: &str) -> Output {
+pub fn install(dir: &TempDir, prefix: &str, destination: &str) -> Output {
     let build = Path::new(program())
         .parent()
         .expect("a directory")
@@ -260,6 +252,7 @@ fn make_installs_below_a_directory() {
             "etc/dovestat/dovestatd.conf 644",
             "etc/init.d/dovestatd 755",
             "usr/bin/dovestat 755",
+            "usr/lib/systemd/system/dovestatd-clients.socket 644",
             "usr/lib/systemd/system/dovestatd.service 644",
             "usr/lib/systemd/system/dovestatd.socket 644",
             "usr/lib/sysusers.d/dovestat.conf 644",
@@ -267,6 +260,7 @@ fn make_installs_below_a_directory() {
             "usr/sbin/dovestatd 755",
             "usr/share/bash-completion/completions/dovestat 644",
             "usr/share/doc/dovestat/COPYING 644",
+            "usr/share/doc/dovestat/NEWS 644",
             "usr/share/doc/dovestat/README.SELinux 644",
             "usr/share/doc/dovestat/README.md 644",
             "usr/share/fish/vendor_completions.d/dovestat.fish 644",
@@ -354,232 +348,4 @@ fn versions_agree() {
     if let Some(output) = output(test, "rpmspec", &query) {
         assert_eq!(text(&output.stdout), format!("dovestat {version}"));
     }
-}
-
-/// The unit of the service, with the daemon in the place of /usr/sbin/dovestatd.
-fn installed_units(test: &str) -> Option<TempDir> {
-    if Command::new("make").arg("--version").output().is_err() {
-        lacking(test, "make");
-        return None;
-    }
-    let dir = TempDir::new("units");
-    let output = install(&dir, &dir.at("usr"), "");
-    assert!(output.status.success(), "{output:?}");
-    Some(dir)
-}
-
-#[test]
-fn units_are_valid_and_hardened() {
-    let test = "units_are_valid_and_hardened";
-    let Some(dir) = installed_units(test) else {
-        return;
-    };
-    let units = ["service", "socket"]
-        .map(|kind| dir.at(&format!("usr/lib/systemd/system/dovestatd.{kind}")));
-    let [service, socket] = [&units[0], &units[1]];
-    let Some(verified) = output(
-        test,
-        "systemd-analyze",
-        &["verify", "--man=no", service, socket],
-    ) else {
-        return;
-    };
-    // It tells of other units of the system as well.
-    let told = text(&verified.stderr);
-    assert!(!told.contains("dovestat"), "{told}");
-    let threshold = format!("--threshold={EXPOSURE}");
-    output(
-        test,
-        "systemd-analyze",
-        &[
-            "security",
-            "--no-pager",
-            "--offline=true",
-            &threshold,
-            service,
-        ],
-    );
-    for (program, name) in [
-        ("systemd-sysusers", "sysusers.d"),
-        ("systemd-tmpfiles", "tmpfiles.d"),
-    ] {
-        let file = dir.at(&format!("usr/lib/{name}/dovestat.conf"));
-        let root = format!("--root={}", dir.at(name));
-        fs::create_dir_all(dir.at(name)).expect("a root");
-        if program == "systemd-tmpfiles" {
-            // The user is one of that root.
-            fs::create_dir_all(dir.at("tmpfiles.d/etc")).expect("its etc");
-            dir.write("tmpfiles.d/etc/passwd", "dovestat:x:1:1::/:/\n");
-            dir.write("tmpfiles.d/etc/group", "dovestat:x:1:\n");
-            if is_root() {
-                output(test, program, &["--create", &root, &file]);
-                for place in ["run/dovestat", "var/lib/dovestat"] {
-                    assert!(Path::new(&dir.at(name)).join(place).is_dir(), "{place}");
-                }
-            }
-        } else {
-            output(test, program, &["--dry-run", &root, &file]);
-        }
-    }
-}
-
-/// The system calls of the sets, sets inside sets included, as
-/// `systemd-analyze syscall-filter` prints them.
-fn calls_of(sets: &str, analyzed: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut waiting: Vec<String> = sets.split(' ').map(str::to_owned).collect();
-    while let Some(set) = waiting.pop() {
-        let lines = analyzed.lines().skip_while(|line| *line != set).skip(1);
-        let before = found.len();
-        for line in lines
-            .take_while(|line| line.starts_with(' '))
-            .map(str::trim)
-        {
-            match line.chars().next() {
-                Some('@') => waiting.push(line.to_owned()),
-                Some('#') | None => {}
-                Some(_) => drop(found.insert(line.to_owned())),
-            }
-        }
-        assert!(found.len() > before || !waiting.is_empty(), "no set {set}");
-    }
-    found
-}
-
-/// The daemon does all it can do, with every system call that its unit forbids
-/// failing as it would there, and uses no other call that is not allowed.
-#[test]
-fn the_daemon_lives_with_the_units_filter() {
-    let test = "the_daemon_lives_with_the_units_filter";
-    let Some(analyzed) = output(test, "systemd-analyze", &["syscall-filter", "--no-pager"]) else {
-        return;
-    };
-    if Command::new("strace").arg("-V").output().is_err() {
-        return lacking(test, "strace");
-    }
-    let unit = fs::read_to_string(packaging("systemd/dovestatd.service")).expect("the unit");
-    let filters: Vec<&str> = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
-        .collect();
-    let (denied, allowed): (Vec<&str>, Vec<&str>) = filters
-        .into_iter()
-        .partition(|filter| filter.starts_with('~'));
-    let analyzed = text(&analyzed.stdout);
-    let denied = calls_of(&denied.join(" ").replace('~', ""), &analyzed);
-    let allowed = &calls_of(&allowed.join(" "), &analyzed) - &denied;
-    assert!(allowed.len() > 100 && denied.len() > 30);
-
-    let dir = TempDir::new("filter");
-    // Who the unit's user is does not matter, as long as it is not root.
-    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("chmod");
-    let config = dir.write(
-        "dovestatd.conf",
-        &format!(
-            "base_dir = {0}/run\nstate_dir = {0}/run\nstats_carbon_server = localhost:1\nstats_carbon_interval = 1 s\n\
-             service stats {{\n inet_listener {{\n address = 127.0.0.1\n port = {1}\n }}\n}}\n",
-            dir.path().display(),
-            crate::harness::free_port(),
-        ),
-    );
-    let trace = dir.at("trace");
-    let names: Vec<String> = denied.iter().map(|name| format!("?{name}")).collect();
-    let inject = format!("inject={}:error=EPERM", names.join(","));
-    let mut args = vec![
-        "-f",
-        "-o",
-        &trace,
-        "-e",
-        &inject,
-        "-e",
-        "trace=all",
-        program(),
-        "-F",
-        "-c",
-        &config,
-    ];
-    let mut command = match is_root() {
-        true => {
-            let command = Command::new("setpriv");
-            args.splice(
-                0..0,
-                ["--reuid=65534", "--regid=65534", "--clear-groups", "strace"],
-            );
-            command
-        }
-        false => Command::new("strace"),
-    };
-    let log = fs::File::create(dir.at("log")).expect("create the log");
-    let mut strace = command
-        .args(&args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("start strace");
-    let log = || fs::read_to_string(dir.at("log")).unwrap_or_default();
-    wait_until("the daemon serving", || {
-        assert!(strace.try_wait().expect("its end").is_none(), "{}", log());
-        Client::try_unix(&dir.at("run/stats")).is_some_and(|mut c| c.try_export("global").is_some())
-    });
-    Writer::open(&dir.at("run/stats-mail")).send_waiting(&connect("id1", "a@b", "imap", 1, "::1"));
-    let mut client = Client::unix(&dir.at("run/stats"));
-    wait_until("the session being counted", || {
-        client.export("session").rows.len() == 1
-    });
-    wait_until("a report to carbon failing", || log().contains("carbon"));
-    let traced = || fs::read_to_string(&trace).expect("the trace");
-    let pid: u32 = traced()
-        .split(' ')
-        .next()
-        .and_then(|pid| pid.parse().ok())
-        .expect("its pid");
-    for signal in [libc::SIGHUP, libc::SIGUSR1] {
-        let lines = log().lines().count();
-        send_signal(pid, signal);
-        wait_until("the signal being answered", || {
-            log().lines().count() > lines
-        });
-    }
-    client.reset();
-    send_signal(pid, libc::SIGTERM);
-    let status = strace.wait().expect("its end");
-    assert_eq!(status.code(), Some(0), "{}", log());
-    // It missed nothing that is forbidden.
-    for line in log().lines().filter(|line| line.contains("warning:")) {
-        assert!(line.contains("carbon"), "{line}");
-    }
-
-    let traced = traced();
-    let mut used = BTreeSet::new();
-    for line in traced.lines() {
-        // PID name(arguments) = result
-        let call = line
-            .split_once(' ')
-            .map_or(line, |(_, call)| call.trim_start());
-        if let Some((name, arguments)) = call.split_once('(') {
-            if name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            {
-                used.insert(name.to_owned());
-                // MemoryDenyWriteExecute=
-                let executable = arguments.contains("PROT_EXEC");
-                assert!(
-                    !executable || name != "mprotect" && !arguments.contains("PROT_WRITE"),
-                    "{line}"
-                );
-            }
-        }
-    }
-    assert!(used.len() > 20, "{used:?}");
-    assert!(traced.contains("getent"), "no lookup was seen");
-    let others: Vec<&String> = used
-        .iter()
-        .filter(|name| !allowed.contains(*name) && !denied.contains(*name))
-        .collect();
-    assert!(
-        others.is_empty(),
-        "neither allowed nor tried as forbidden: {others:?}"
-    );
 }

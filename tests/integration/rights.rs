@@ -37,7 +37,7 @@ fn a_start_as_root_logs_what_its_user_may_not_do() {
              rotation of the log make the new file for that user (logrotate: create 0640 nobody), \
              or put the log in a directory of that user"
         ),
-        &format!("pidfile {pidfile}: user nobody may not remove it; it is emptied at the end"),
+        &format!("pidfile {pidfile}: user nobody may not remove it; it stays at the end"),
     ] {
         assert!(before.contains(text), "{text}:\n{before}");
     }

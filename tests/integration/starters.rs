@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::harness::{lacking, program, text, works, Setup, TempDir};
+use crate::harness::{
+    is_root, lacking, program, skipped, text, wait_until, works, Daemon, Setup, TempDir,
+};
 use crate::link::Client;
 
 /// A file of the packaging.
@@ -96,6 +98,104 @@ fn the_sysv_starter_starts_and_stops() {
     assert_eq!(starter.status("start"), Some(78), "why it did not start");
     dir.write("dovestatd.conf", &good);
     assert_eq!(starter.status("nonsense"), Some(64));
+}
+
+/// What a pidfile may have that a service user wrote to: every process, the first one,
+/// groups, what is no number, and a living process that is no daemon.
+const FORGED: [&str; 9] = [
+    "-1",
+    "1",
+    "0",
+    "-2",
+    "",
+    "+1",
+    "1 2",
+    "../self",
+    "BYSTANDER",
+];
+
+/// Runs a command of a starter with each forged pidfile, in namespaces that keep what
+/// goes wrong from this machine: it must fail, and signal neither their first process
+/// nor a bystander.
+fn try_forged_pidfiles(test: &str, dir: &TempDir, command: &str) {
+    let unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"];
+    if !is_root() {
+        return skipped(test, "it needs root");
+    }
+    if !works(test, &[&unshare[..], &["true"]].concat()) {
+        return;
+    }
+    let pidfile = dir.at("pid");
+    let script = "mount -t proc proc /proc || exit
+        sleep 100 &
+        bystander=$!
+        until grep -q sleep /proc/$bystander/comm; do :; done
+        content=$1
+        [ \"$content\" != BYSTANDER ] || content=$bystander
+        echo \"$content\" >\"$2\"
+        trap 'echo first was hit' HUP TERM
+        sh -c \"$3\" && echo succeeded
+        kill -KILL $bystander
+        wait $bystander
+        [ $? = 137 ] && echo unharmed";
+    for content in FORGED {
+        let done = Command::new(unshare[0])
+            .args(&unshare[1..])
+            .args(["sh", "-c", script, "sh", content, &pidfile, command])
+            .output();
+        let done = done.expect("run unshare");
+        let said = text(&done.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        let fault = format!("{content:?}: {said}{}", text(&done.stderr));
+        assert_eq!(lines.last(), Some(&"unharmed"), "{fault}");
+        assert!(!lines.contains(&"first was hit"), "{fault}");
+        assert!(!lines.contains(&"succeeded"), "{fault}");
+    }
+    fs::remove_file(&pidfile).expect("remove the pidfile");
+}
+
+#[test]
+fn the_sysv_starter_signals_no_process_but_the_daemon() {
+    let test = "the_sysv_starter_signals_no_process_but_the_daemon";
+    if !works(test, &["start-stop-daemon", "--version"]) {
+        return;
+    }
+    let dir = TempDir::new("sysvforged");
+    let script = fs::read_to_string(packaging("sysv/dovestatd")).expect("the starter");
+    let changed = script
+        .replace("DAEMON=/usr/sbin/dovestatd", "DAEMON=/bin/true")
+        .replace("/run/dovestatd.pid", &dir.at("pid"));
+    let starter = dir.write("starter", &changed);
+    try_forged_pidfiles(test, &dir, &format!("sh {starter} reload"));
+    let stop = format!("sh {starter} stop; false");
+    try_forged_pidfiles(test, &dir, &stop);
+}
+
+/// OpenRC's starter, with stand-ins for what OpenRC has: its reload is the script's own.
+fn openrc(dir: &TempDir) -> String {
+    let script = fs::read_to_string(packaging("openrc/dovestatd")).expect("the starter");
+    let (old, new) = ("/run/dovestatd.pid", dir.at("pid"));
+    assert!(script.contains(old));
+    let script = script.replace(old, &new);
+    dir.write(
+        "openrc",
+        &format!("ebegin() {{ :; }}\neend() {{ return $1; }}\n{script}\n\"$@\"\n"),
+    )
+}
+
+#[test]
+fn the_openrc_starter_signals_no_process_but_the_daemon() {
+    let test = "the_openrc_starter_signals_no_process_but_the_daemon";
+    let dir = TempDir::new("openrcforged");
+    let starter = openrc(&dir);
+    try_forged_pidfiles(test, &dir, &format!("sh {starter} reload"));
+
+    let daemon = Daemon::start("openrcreload");
+    dir.write("pid", &format!("{}\n", daemon.pid()));
+    let done = Command::new("sh").args([&starter, "reload"]).output();
+    let done = done.expect("run sh");
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    wait_until("its reload", || daemon.log().contains("reload"));
 }
 
 /// The stand-ins for Fedora's macros, by which the build is that of cargo here.

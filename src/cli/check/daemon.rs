@@ -1,13 +1,17 @@
 //! The daemon: whether it runs, since when, and what came from its FIFOs and
 //! what was refused, by its reply to STATUS.
 
-use super::{base_dirs, Findings};
+use super::Findings;
 use crate::cli::server::{Address, Event, ReplyParser, CONNECT_TIMEOUT};
+use crate::cli::usual;
 use crate::sys::local_time::LocalTime;
 use crate::sys::reason;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
+
+/// The most of an answer that is read: each row counts for its bytes and a KiB.
+const MAX_BYTES: usize = 1 << 20;
 
 /// The daemon, as it answered STATUS.
 #[derive(Debug, Default)]
@@ -39,27 +43,25 @@ pub struct Fifo {
 enum Silence {
     /// Connecting failed.
     Unreachable(io::Error),
-    /// Another service closed the connection or replied something else.
-    Foreign,
+    /// Another service closed the connection or replied something else: what it is.
+    Foreign(&'static str),
 }
+
+/// Most likely.
+const OTHER: Silence = Silence::Foreign("perhaps Dovecot's own service");
 
 /// Asks the daemon and notes its reply; none if none answers.
 pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
-    let sockets = base_dirs().into_iter().map(|dir| dir.join("stats"));
-    let sockets: Vec<PathBuf> = sockets.collect();
-    let socket = sockets.iter().find(|path| path.exists());
-    let default = || Address::Unix(socket.unwrap_or(&sockets[0]).clone());
+    let default = || Address::Usual(usual::file("stats"));
     let address = server.cloned().unwrap_or_else(default);
     match ask(&address) {
         Ok(daemon) => {
             daemon.note(&address, findings);
             Some(daemon)
         }
-        Err(Silence::Foreign) => {
+        Err(Silence::Foreign(what)) => {
             findings.wrong(
-                format!(
-                    "what answers at {address} is not dovestatd: perhaps Dovecot's own service"
-                ),
+                format!("what answers at {address} is not dovestatd: {what}"),
                 "name dovestatd's socket by -s, or start dovestatd",
             );
             None
@@ -67,6 +69,7 @@ pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon>
         Err(Silence::Unreachable(error)) => {
             let why = reason(&error);
             let todo = match error.kind() {
+                io::ErrorKind::Other => "remove that directory, or name the daemon's socket by -s",
                 io::ErrorKind::PermissionDenied => "run this as root, or as the socket's owner",
                 _ => {
                     "start it: \"systemctl start dovestatd\", or \"dovestatd -F\" to see what it \
@@ -84,22 +87,27 @@ fn ask(address: &Address) -> Result<Daemon, Silence> {
     let mut connection = address
         .connect(CONNECT_TIMEOUT)
         .map_err(Silence::Unreachable)?;
-    let foreign = |_| Silence::Foreign;
-    connection.send(b"STATUS\n").map_err(foreign)?;
+    let foreign = |_| OTHER;
+    connection.ask(b"STATUS\n").map_err(foreign)?;
     let mut parser = ReplyParser::default();
     let mut daemon = Daemon::default();
+    let mut left_bytes = MAX_BYTES;
     loop {
         match parser.next().map_err(foreign)? {
             Some(Event::Header(names)) if names.starts_with(&["kind".into(), "name".into()]) => {}
-            Some(Event::Header(_) | Event::Nothing) => return Err(Silence::Foreign),
+            Some(Event::Header(_) | Event::Nothing) => return Err(OTHER),
             Some(Event::Row(row)) => {
+                let row_bytes = 1024 + row.fields().map(<[u8]>::len).sum::<usize>();
+                left_bytes = left_bytes
+                    .checked_sub(row_bytes)
+                    .ok_or(Silence::Foreign("its status is longer than 1 MiB"))?;
                 let text = |at: usize| String::from_utf8_lossy(row.get(at)).into_owned();
                 daemon.take([0, 1, 2, 3, 4].map(text));
             }
             Some(Event::End) => return Ok(daemon),
             None => {
                 if connection.fill(&mut parser).map_err(foreign)? == 0 {
-                    return Err(Silence::Foreign);
+                    return Err(OTHER);
                 }
             }
         }

@@ -4,9 +4,10 @@
 use super::Findings;
 use crate::sys::reason;
 use crate::sys::user::access;
-use std::fs::{self, Metadata, OpenOptions};
+use crate::sys::writer;
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Notes how a FIFO is.
@@ -38,12 +39,7 @@ pub fn look(path: &Path, is_served: bool, findings: &mut Findings) {
 
 /// Whether a process reads a FIFO; none if that is not for us to see.
 fn is_read(path: &Path) -> Option<bool> {
-    let mut options = OpenOptions::new();
-    let opened = options
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path);
-    match opened {
+    match writer::open(path) {
         Ok(_) => Some(true),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Some(false),
         Err(_) => None,

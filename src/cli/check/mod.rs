@@ -19,7 +19,8 @@ mod writers;
 
 use super::fatal::Fatal;
 use super::server::Address;
-use crate::config::{table, Defaults};
+use super::usual;
+use crate::config::table;
 use daemon::Daemon;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -60,16 +61,9 @@ pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
 
 /// Where the FIFOs are by default, for when no daemon answers.
 fn default_fifos() -> Vec<PathBuf> {
-    let base_dir = base_dirs()
-        .into_iter()
-        .find(|dir| dir.exists())
-        .unwrap_or_else(|| table::SYSTEM_BASE_DIR.into());
-    table::FIFO_NAMES.map(|name| base_dir.join(name)).into()
-}
-
-/// Where a daemon is by default: the system's, and the ordinary user's own.
-fn base_dirs() -> Vec<PathBuf> {
-    vec![table::SYSTEM_BASE_DIR.into(), Defaults::ours().base_dir]
+    let mut fifos = table::FIFO_NAMES.map(usual::file).to_vec();
+    fifos.retain(|fifo| usual::believe(fifo).is_ok());
+    fifos
 }
 
 /// How something is.

@@ -6,17 +6,20 @@
 //! 1. beside this program, as both are built;
 //! 2. in `../sbin` from there, as both are installed;
 //! 3. where cargo runs this program, which then is the only one that it built,
-//!    cargo builds the other like it;
+//!    cargo builds the other like it. What says so is the environment, which may be
+//!    another's; so this program must also lie where cargo builds, in a directory of
+//!    this user;
 //! 4. in a directory of `$PATH`.
 //!
 //! Must not: start it.
 
 use crate::cli::fatal::{warn, Fatal};
+use crate::sys::user::effective_uid;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,7 +39,7 @@ pub fn find() -> Result<PathBuf, Fatal> {
     if let Some(found) = first_program(near) {
         return Ok(found);
     }
-    if let Some(cargo) = Cargo::runs_us() {
+    if let Some(cargo) = Cargo::runs_us(dir) {
         return cargo.build(dir);
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -74,10 +77,13 @@ struct Cargo {
 }
 
 impl Cargo {
-    /// Whether one does, as its variables say; tests of other packages may run
-    /// this program, too.
-    fn runs_us() -> Option<Cargo> {
-        let is_ours = env::var_os("CARGO_PKG_NAME")? == env!("CARGO_PKG_NAME");
+    /// Whether one does, as its variables say, this program lying in `dir`; tests of
+    /// other packages may run it, too. Cargo becomes the program that it runs, so the
+    /// parent process tells nothing.
+    fn runs_us(dir: &Path) -> Option<Cargo> {
+        let mark = dir.parent()?.join(CARGO_MARK).metadata().ok()?;
+        let is_ours = mark.uid() == effective_uid()
+            && env::var_os("CARGO_PKG_NAME")? == env!("CARGO_PKG_NAME");
         Some(Cargo {
             program: env::var_os("CARGO").filter(|_| is_ours)?,
             package: env::var_os("CARGO_MANIFEST_DIR")?.into(),

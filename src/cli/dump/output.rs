@@ -3,7 +3,8 @@
 //! Owns: the meaning of `--fields`, `--sort` and `--limit`.
 //!
 //! Invariants: a row is printed or forgotten at once, unless rows are sorted;
-//! of those, with a limit, little more than twice as many are kept.
+//! of those, with a limit, little more than twice as many are kept, and never more
+//! than [`MAX_SORTED_BYTES`].
 
 use crate::cli::column::{self, Kind};
 use crate::cli::fatal::Fatal;
@@ -17,6 +18,13 @@ use std::net::IpAddr;
 
 /// Rows that are sorted out at once beyond twice the limit.
 const SLACK_ROWS: usize = 1000;
+
+/// The most memory for rows to be sorted: some 2.5 million sessions with all columns.
+const MAX_SORTED_BYTES: usize = 1 << 30;
+
+/// What a row takes beside its bytes: its place in a vector that may double, and two
+/// pieces of memory.
+const ROW_BYTES: usize = 2 * size_of::<Sorted>() + 2 * 24;
 
 /// Where rows end.
 pub struct Output<'a> {
@@ -76,6 +84,9 @@ impl<'a> Output<'a> {
     }
 
     /// Takes a row, as long as the header; false when no more are wanted.
+    ///
+    /// # Errors
+    /// [`Fatal::Data`] when there is more to sort than fits.
     pub fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
         let shown: Vec<Cow<'_, [u8]>> = self
             .shown
@@ -84,10 +95,14 @@ impl<'a> Output<'a> {
             .collect();
         let shown: Vec<&[u8]> = shown.iter().map(|field| &**field).collect();
         match &mut self.sorter {
-            Some(sorter) => {
-                sorter.push(fields, &shown);
-                Ok(true)
-            }
+            Some(sorter) => match sorter.push(fields, &shown) {
+                true => Ok(true),
+                false => Err(Fatal::Data(
+                    "the rows to sort take more than 1 GiB: choose fewer by a filter, --limit \
+                         or --fields, or have sort(1) sort them"
+                        .to_owned(),
+                )),
+            },
             None => {
                 if self.left > 0 {
                     self.left -= 1;
@@ -229,6 +244,13 @@ struct Sorted {
     line: Box<[u8]>,
 }
 
+impl Sorted {
+    /// How much memory it takes.
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.key.len() + self.line.len()
+    }
+}
+
 /// Rows being sorted.
 struct Sorter {
     /// What is sorted by.
@@ -241,6 +263,10 @@ struct Sorter {
     count: u64,
     /// Those that are kept.
     rows: Vec<Sorted>,
+    /// How much memory they take.
+    bytes: usize,
+    /// How much they may take.
+    max_bytes: usize,
 }
 
 impl Sorter {
@@ -256,11 +282,14 @@ impl Sorter {
             limit: limit.unwrap_or(usize::MAX),
             count: 0,
             rows: Vec::new(),
+            bytes: 0,
+            max_bytes: MAX_SORTED_BYTES,
         })
     }
 
-    /// Takes a row: all its fields, and those to print.
-    fn push(&mut self, fields: &[&[u8]], shown: &[&[u8]]) {
+    /// Takes a row: all its fields, and those to print; false when there is no room
+    /// for it.
+    fn push(&mut self, fields: &[&[u8]], shown: &[&[u8]]) -> bool {
         let key = self.column.key(fields);
         let mut line = Vec::new();
         for (n, field) in shown.iter().enumerate() {
@@ -269,15 +298,24 @@ impl Sorter {
             }
             push_escaped(&mut line, field);
         }
-        self.rows.push(Sorted {
+        let row = Sorted {
             key,
             number: self.count,
             line: line.into(),
-        });
+        };
+        self.bytes += row.bytes();
+        self.rows.push(row);
         self.count += 1;
-        if self.rows.len() >= self.limit.saturating_mul(2).saturating_add(SLACK_ROWS) {
+        let most = self.limit.saturating_mul(2).saturating_add(SLACK_ROWS);
+        if self.rows.len() >= most {
             self.cut();
         }
+        if self.bytes <= self.max_bytes {
+            return true;
+        }
+        self.cut();
+        // With less to gain, every few rows would have all of them sorted.
+        self.bytes <= self.max_bytes / 2
     }
 
     /// Sorts, and forgets what is past the limit. Rows with equal keys stay in the
@@ -289,6 +327,8 @@ impl Sorter {
             let keys = if is_descending { keys.reverse() } else { keys };
             keys.then(a.number.cmp(&b.number))
         });
+        let cut = self.rows.iter().skip(self.limit).map(Sorted::bytes);
+        self.bytes -= cut.sum::<usize>();
         self.rows.truncate(self.limit);
     }
 }
@@ -340,7 +380,7 @@ mod tests {
         let mut sorter = Sorter::new("n", &names, Some(3)).unwrap();
         for n in 0..10_000u64 {
             let field = (n * 7919 % 10_007).to_string();
-            sorter.push(&[field.as_bytes()], &[field.as_bytes()]);
+            assert!(sorter.push(&[field.as_bytes()], &[field.as_bytes()]));
             assert!(sorter.rows.len() < 3 * 2 + SLACK_ROWS);
         }
         sorter.cut();
@@ -352,6 +392,30 @@ mod tests {
             lines,
             expected.iter().map(|n| n.as_bytes()).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn rows_that_take_too_much_are_refused() {
+        let names = ["n".to_owned()];
+        // The number as its key takes 16 bytes.
+        let row_bytes = ROW_BYTES + 16 + 3;
+        for (limit, max_bytes, fitting) in [
+            (None, 4 * row_bytes - 1, 3),
+            (None, 4 * row_bytes, 4),
+            (None, 4 * row_bytes + 1, 4),
+            (Some(3), 4 * row_bytes, 4),
+            (Some(2), 4 * row_bytes - 1, 3),
+            (Some(2), 4 * row_bytes, 10),
+            (Some(2), 4 * row_bytes + 1, 10),
+        ] {
+            let mut sorter = Sorter::new("n", &names, limit).unwrap();
+            sorter.max_bytes = max_bytes;
+            let rows = ["100", "101", "102", "103", "104"].repeat(2);
+            let fits = |row: &&&str| sorter.push(&[row.as_bytes()], &[row.as_bytes()]);
+            assert_eq!(rows.iter().take_while(fits).count(), fitting, "{max_bytes}");
+            let kept: usize = sorter.rows.iter().map(Sorted::bytes).sum();
+            assert_eq!(sorter.bytes, kept);
+        }
     }
 
     #[test]

@@ -130,16 +130,27 @@ impl Widths {
             }
             let left = width.saturating_sub(self.filled(field));
             if self.are_right[n] {
-                write!(out, "{:left$}", "")?;
+                pad(out, left)?;
             }
             out.write_all(field)?;
             let is_last = n + 1 == fields.len();
             if !self.are_right[n] && (self.like_doveadm || !is_last) {
-                write!(out, "{:left$}", "")?;
+                pad(out, left)?;
             }
         }
         out.write_all(b"\n")
     }
+}
+
+/// Prints blanks. A width of more than 65535 makes the one of a format panic.
+fn pad(out: &mut impl Write, mut columns: usize) -> io::Result<()> {
+    const BLANKS: [u8; 64] = [b' '; 64];
+    while columns > 0 {
+        let piece = columns.min(BLANKS.len());
+        out.write_all(&BLANKS[..piece])?;
+        columns -= piece;
+    }
+    Ok(())
 }
 
 /// The columns of a field on a terminal.
@@ -252,6 +263,22 @@ mod tests {
             table.flush(&mut out, &names).unwrap();
             assert_eq!(out.starts_with(b"a    b"), wide, "{at}");
             assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 151);
+        }
+    }
+
+    #[test]
+    fn no_field_is_too_wide() {
+        let names = ["user", "num_cmds"].map(str::to_owned);
+        for like_doveadm in [false, true] {
+            let mut table = Widths::new(like_doveadm);
+            let mut out = Vec::new();
+            table.start(&names);
+            let wide = [b'9'; 70_000];
+            for fields in [[&wide[..], &wide], [b"joe", b"1"]] {
+                table.row(&mut out, &names, &fields).unwrap();
+            }
+            table.flush(&mut out, &names).unwrap();
+            assert!(out.len() > 3 * 70_000, "{}", out.len());
         }
     }
 

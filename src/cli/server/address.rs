@@ -3,7 +3,7 @@
 use super::{export_request, foreign, Connection, Event, ReplyParser, Stream};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use crate::cli::fatal::{warn, Fatal};
-use crate::config::Defaults;
+use crate::cli::usual;
 use crate::store::Zoom;
 use crate::sys;
 use crate::sys::user::{shown_group, shown_user};
@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(20);
 pub enum Address {
     /// A UNIX socket.
     Unix(PathBuf),
+    /// The same where one is that was not named: see [`usual::believe`].
+    Usual(PathBuf),
     /// A host name or numeric address, and a port.
     Tcp(String, u16),
 }
@@ -51,10 +53,17 @@ impl Address {
     pub fn connect(&self, timeout: Duration) -> io::Result<Connection> {
         let end = Instant::now() + timeout;
         let stream = match self {
+            Address::Usual(path) => {
+                usual::believe(path)?;
+                Stream::Unix(connect_unix(path, end)?)
+            }
             Address::Unix(path) => Stream::Unix(connect_unix(path, end)?),
             Address::Tcp(host, port) => Stream::Tcp(connect_tcp(host, *port, end)?),
         };
-        let connection = Connection { stream };
+        let connection = Connection {
+            stream,
+            until: None,
+        };
         connection.set_nonblocking(false)?;
         connection.set_timeout(timeout)?;
         Ok(connection)
@@ -66,7 +75,7 @@ impl Address {
     pub fn knows_service(&self) -> io::Result<bool> {
         let mut connection = self.connect(CONNECT_TIMEOUT)?;
         let filters = [b"session=\n".to_vec()];
-        connection.send(&export_request(Zoom::User, &filters))?;
+        connection.ask(&export_request(Zoom::User, &filters))?;
         let mut parser = ReplyParser::default();
         loop {
             match parser.next()? {
@@ -89,7 +98,7 @@ impl Address {
     /// Why it could not be asked, and what to do.
     pub fn explain(&self, error: &io::Error) -> String {
         let text = reason(error);
-        let Address::Unix(path) = self else {
+        let (Address::Unix(path) | Address::Usual(path)) = self else {
             return match error.kind() {
                 io::ErrorKind::ConnectionRefused => format!("{text}; {RUNNING}"),
                 _ => text,
@@ -156,15 +165,12 @@ pub fn reason(error: &io::Error) -> String {
 /// Where a service is when no server is named: the sockets of this daemon, of
 /// Dovecot 2.3 and 2.2, and of an ordinary user's own daemon.
 fn candidates() -> Vec<PathBuf> {
-    let known = [
-        "/run/dovestat/stats",
-        "/run/dovecot/old-stats",
-        "/run/dovecot/stats",
-    ];
-    let mut all: Vec<PathBuf> = known.map(PathBuf::from).into();
-    let own = Defaults::ours().base_dir.join("stats");
-    if !all.contains(&own) {
-        all.push(own);
+    let [system, own] = usual::dirs();
+    let dovecots = ["/run/dovecot/old-stats", "/run/dovecot/stats"];
+    let mut all = vec![system.join("stats")];
+    all.extend(dovecots.map(PathBuf::from));
+    if own != system {
+        all.push(own.join("stats"));
     }
     all
 }
@@ -192,7 +198,7 @@ pub(crate) fn choose(named: &[Address]) -> Result<Vec<Address>, Fatal> {
 fn first_of(paths: Vec<PathBuf>) -> Result<Address, Vec<String>> {
     let mut failures = Vec::new();
     for path in paths {
-        let address = Address::Unix(path);
+        let address = Address::Usual(path);
         match address.connect(CONNECT_TIMEOUT) {
             Ok(_) => return Ok(address),
             Err(error) => {
@@ -209,7 +215,7 @@ fn first_of(paths: Vec<PathBuf>) -> Result<Address, Vec<String>> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::Unix(path) => path.display().fmt(f),
+            Address::Unix(path) | Address::Usual(path) => path.display().fmt(f),
             Address::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Address::Tcp(host, port) => write!(f, "{host}:{port}"),
         }
@@ -280,7 +286,7 @@ mod tests {
             std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).unwrap();
             drop_privileges(&anybody, 12345, None).unwrap();
             let all = ["none", "left", "theirs", "ours"].map(path);
-            assert_eq!(first_of(all.to_vec()), Ok(Address::Unix(path("ours"))));
+            assert_eq!(first_of(all.to_vec()), Ok(Address::Usual(path("ours"))));
             let failures = first_of(all[..3].to_vec()).unwrap_err();
             for (failure, why) in failures.iter().zip([
                 "none: No such file or directory",

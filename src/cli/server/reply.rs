@@ -7,7 +7,13 @@ use std::io::{self, Read};
 
 /// The longest line of a reply. The daemon keeps texts of at most a FIFO's
 /// record (8 KiB, doubled by escapes), the original's are no longer.
-pub const MAX_LINE_BYTES: usize = 1 << 20;
+const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// The most columns of a reply: many more than any server has.
+const MAX_COLUMNS: usize = 1000;
+
+/// The most rows of a reply: one with more has no end.
+const MAX_ROWS: u64 = 100_000_000;
 
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
@@ -53,12 +59,6 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// How many fields there are; the header may have had another number.
-    #[allow(clippy::len_without_is_empty, reason = "a row has at least one field")]
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
     /// A field; empty if the row is too short to have it.
     pub fn get(&self, column: usize) -> &'a [u8] {
         self.spans
@@ -85,12 +85,15 @@ pub struct ReplyParser {
     searched: usize,
     /// Whether the header of the reply was given out.
     in_rows: bool,
+    /// The rows of the reply so far.
+    rows: u64,
     /// The fields of the last row.
     spans: Vec<(usize, usize)>,
 }
 
 impl ReplyParser {
     /// Takes bytes as they came.
+    #[cfg(any(test, feature = "internals"))]
     pub fn feed(&mut self, bytes: &[u8]) {
         self.forget();
         self.buffer.extend_from_slice(bytes);
@@ -114,8 +117,8 @@ impl ReplyParser {
     /// The next event that is complete, `None` when more bytes are needed.
     ///
     /// # Errors
-    /// `InvalidData` for a line of more than [`MAX_LINE_BYTES`]: the rest cannot
-    /// be read.
+    /// `InvalidData` for a line of more than `MAX_LINE_BYTES`, a header of more than
+    /// `MAX_COLUMNS`, and more than `MAX_ROWS`: the rest cannot be read.
     #[allow(clippy::should_implement_trait, reason = "rows borrow the parser")]
     pub fn next(&mut self) -> io::Result<Option<Event<Row<'_>>>> {
         let event = self.next_span()?;
@@ -139,8 +142,7 @@ impl ReplyParser {
         let found = find(b'\n', fresh);
         let end = self.searched + found.unwrap_or(fresh.len());
         if end - self.done > MAX_LINE_BYTES {
-            let text = "line of a reply is too long";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(too_much("line of a reply is longer than 1 MiB"));
         }
         self.searched = end + usize::from(found.is_some());
         if found.is_none() {
@@ -150,11 +152,21 @@ impl ReplyParser {
         let was_in_rows = self.in_rows;
         self.in_rows = start < end;
         Ok(Some(match (was_in_rows, self.in_rows) {
-            (true, true) => Event::Row((start, end)),
+            (true, true) => {
+                self.rows += 1;
+                if self.rows > MAX_ROWS {
+                    return Err(too_much("reply has more than 100 million rows, so no end"));
+                }
+                Event::Row((start, end))
+            }
             (true, false) => Event::End,
             (false, false) => Event::Nothing,
             (false, true) => {
+                self.rows = 0;
                 let row = split(&mut self.buffer[start..end], &mut self.spans);
+                if row.spans.len() > MAX_COLUMNS {
+                    return Err(too_much("reply has more than 1000 columns"));
+                }
                 let name = |name| String::from_utf8_lossy(name).into_owned();
                 Event::Header(row.fields().map(name).collect())
             }
@@ -172,6 +184,11 @@ impl ReplyParser {
         self.searched -= self.done;
         self.done = 0;
     }
+}
+
+/// The error for more than is kept.
+fn too_much(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Cuts a line without its LF into unescaped fields; `spans` is overwritten.
@@ -281,7 +298,7 @@ mod tests {
             panic!("no row");
         };
         assert_eq!(
-            (row.len(), row.get(0), row.get(1)),
+            (row.spans.len(), row.get(0), row.get(1)),
             (1, &b"1"[..], &b""[..])
         );
         assert!(!parser.is_between_replies());
@@ -300,6 +317,39 @@ mod tests {
                 parser.feed(end.as_bytes());
                 assert_eq!(parser.next().is_ok(), fits, "{len}");
             }
+        }
+    }
+
+    #[test]
+    fn the_most_rows_are_known() {
+        for (before, fits) in [
+            (MAX_ROWS - 2, true),
+            (MAX_ROWS - 1, true),
+            (MAX_ROWS, false),
+        ] {
+            let mut parser = ReplyParser::default();
+            parser.feed(b"a\n1\n\na\n1\n");
+            for _ in 0..2 {
+                assert!(matches!(parser.next(), Ok(Some(Event::Header(_)))));
+                assert_eq!(parser.rows, 0);
+                parser.rows = before;
+                assert_eq!(parser.next().is_ok(), fits, "{before}");
+                let _ = parser.next();
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_columns_are_known() {
+        for (columns, fits) in [
+            (MAX_COLUMNS - 1, true),
+            (MAX_COLUMNS, true),
+            (MAX_COLUMNS + 1, false),
+        ] {
+            let mut parser = ReplyParser::default();
+            parser.feed(vec!["c"; columns].join("\t").as_bytes());
+            parser.feed(b"\n");
+            assert_eq!(parser.next().is_ok(), fits, "{columns}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::cli::options::TopOptions;
 use crate::cli::width::{visible, width};
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a server that was lost, or does not answer, holds up the others.
@@ -263,11 +263,16 @@ fn table(
         cells.extend(numbers.map(|&index| view.columns[index].cell(&figures, now_micros)));
         cells
     };
-    let mut table = vec![titles];
-    table.extend(rows.iter().map(cells));
-    let widest = |at: usize| table.iter().map(|row| width(&row[at])).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..table[0].len()).map(widest).collect();
-    for row in &table {
+    let mut widths: Vec<usize> = titles.iter().map(|title| width(title)).collect();
+    // Made twice, as all of them would take more memory than the rows.
+    for row in rows.iter().map(cells) {
+        for (columns, cell) in widths.iter_mut().zip(&row) {
+            *columns = width(cell).max(*columns);
+        }
+    }
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    out.write_all(text.as_bytes())?;
+    for row in [titles].into_iter().chain(rows.iter().map(cells)) {
         let mut line = String::new();
         for (at, (cell, &columns)) in row.iter().zip(&widths).enumerate() {
             let blanks = " ".repeat(columns - width(cell));
@@ -277,8 +282,7 @@ fn table(
                 false => line += &format!("{gap}{blanks}{cell}"),
             }
         }
-        text += line.trim_end();
-        text.push('\n');
+        writeln!(out, "{}", line.trim_end())?;
     }
-    out.write_all(text.as_bytes())
+    out.flush()
 }

@@ -35,6 +35,12 @@ const MAX_WAITING: usize = 16;
 /// out that no more are counted on average.
 const COUNTED_AT_ONCE: usize = 5000;
 
+/// The most memory for what all servers have sent: more than a million sessions that
+/// are all busy.
+const MAX_KEPT_BYTES: usize = 3 << 29;
+/// What a user takes whose sessions are counted, beside the name.
+const COUNT_BYTES: usize = 100;
+
 /// What is asked of every server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -81,6 +87,8 @@ struct Count {
     user: usize,
     /// Those of each user so far.
     users: HashMap<Box<[u8]>, u64>,
+    /// How much memory those take, and those of the count before.
+    kept_bytes: [usize; 2],
     /// Those of all.
     rows: usize,
     /// Where the fields of a row are.
@@ -95,7 +103,10 @@ impl Count {
         let user = split(line, &mut self.spans).get(self.user);
         match self.users.get_mut(user) {
             Some(count) => *count += 1,
-            None => drop(self.users.insert(user.into(), 1)),
+            None => {
+                self.kept_bytes[0] += COUNT_BYTES + user.len();
+                self.users.insert(user.into(), 1);
+            }
         }
         self.rows += 1;
     }
@@ -104,6 +115,7 @@ impl Count {
     fn end(&mut self) -> HashMap<Box<[u8]>, u64> {
         self.left_out = self.rows / COUNTED_AT_ONCE;
         self.rows = 0;
+        self.kept_bytes = [0, self.kept_bytes[0]];
         std::mem::take(&mut self.users)
     }
 }
@@ -154,7 +166,7 @@ impl Server {
 
     /// Whether it is on this machine.
     pub fn is_local(&self) -> bool {
-        matches!(self.address, Address::Unix(_))
+        !matches!(self.address, Address::Tcp(..))
     }
 
     /// What is wrong with it, if anything.
@@ -187,6 +199,12 @@ impl Server {
             State::Down(_, why) => Some(why),
             _ => None,
         }
+    }
+
+    /// How much memory takes what it has sent.
+    fn kept_bytes(&self) -> usize {
+        let counts: usize = self.count.kept_bytes.iter().sum();
+        self.global.kept_bytes() + self.table.kept_bytes() + counts
     }
 
     /// Gives the connection up.
@@ -467,7 +485,18 @@ impl Link {
     /// Reads from a server that is ready. True when its level's sample has
     /// become whole.
     pub fn read(&mut self, index: usize, window: Duration, now: Instant) -> bool {
-        self.servers[index].read(self.number, window, now)
+        let is_whole = self.servers[index].read(self.number, window, now);
+        let kept_bytes: usize = self.servers.iter().map(Server::kept_bytes).sum();
+        if kept_bytes <= MAX_KEPT_BYTES {
+            return is_whole;
+        }
+        let server = &mut self.servers[index];
+        server.global = Table::new(Zoom::Global, None);
+        server.table = self.question.table();
+        server.count = Count::default();
+        let why = "its rows take more than 1.5 GiB: choose a filter or another level";
+        server.lose(why.to_owned(), now);
+        false
     }
 
     /// Adds a point to all sparklines of a server.

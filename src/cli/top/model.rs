@@ -115,6 +115,8 @@ pub struct Table {
     free: Vec<u32>,
     /// The entries of each hash of a key.
     by_key: HashMap<u64, Twins>,
+    /// How much memory the entries take, but for what moved since the last sample.
+    kept_bytes: usize,
     /// All entries by name, but `added`.
     order: Vec<u32>,
     /// Entries added since they were put in order.
@@ -160,6 +162,7 @@ impl Table {
             service: service.filter(|_| level == Zoom::Session),
             entries: Vec::new(),
             free: Vec::new(),
+            kept_bytes: 0,
             by_key: HashMap::new(),
             order: Vec::new(),
             added: Vec::new(),
@@ -189,6 +192,11 @@ impl Table {
     /// All entries, those that are gone for a moment included.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().flatten()
+    }
+
+    /// How much memory it takes.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// When the last whole sample was taken.
@@ -366,6 +374,7 @@ impl Table {
         if let Some(Some(before)) = self.entries.get_mut(before as usize) {
             before.twins[1] = at;
         }
+        self.kept_bytes += entry.kept_bytes();
         self.entries[at as usize] = Some(entry);
         self.made = self.made.wrapping_add(1);
         self.added.push(at);
@@ -375,6 +384,7 @@ impl Table {
     /// Takes an entry out.
     fn remove(&mut self, at: u32) {
         let entry = self.entries[at as usize].take().expect("an entry's place");
+        self.kept_bytes -= entry.kept_bytes();
         let [before, behind] = entry.twins;
         let twins = self.by_key.get_mut(&entry.hash).expect("its twins");
         match self.entries.get_mut(before as usize) {
@@ -409,6 +419,7 @@ impl Table {
         self.continuous = true;
         let base = self.base(window).map(|(number, _)| number);
         let mut over = Vec::new();
+        self.kept_bytes = 0;
         for (at, entry) in (0..).zip(&mut self.entries) {
             let Some(entry) = entry else {
                 continue;
@@ -423,6 +434,7 @@ impl Table {
             if let Some(base) = base.filter(|_| !entry.moves.is_empty()) {
                 entry.moves.forget(base);
             }
+            self.kept_bytes += entry.kept_bytes();
         }
         over.iter().for_each(|&at| self.remove(at));
         self.put_in_order(!over.is_empty());

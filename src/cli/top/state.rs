@@ -1,12 +1,16 @@
 //! What `top` remembers from one time to the next: level, sort, columns.
 //!
 //! Owns: the file, `dovestat/top` in $XDG_STATE_HOME, else in ~/.local/state. What
-//! cannot be read or written is left alone, without a word: nothing depends on it.
+//! cannot be read or written is left alone, without a word: nothing depends on it. So
+//! is a file on the way to which a directory or symlink is another user's: with HOME
+//! kept by su(1), root would follow that user anywhere.
 
 use super::view::View;
+use crate::sys::user::effective_uid;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// Much more than there is to remember.
@@ -19,7 +23,11 @@ fn path() -> Option<PathBuf> {
         path.is_absolute().then_some(path)
     };
     let state = dir("XDG_STATE_HOME").or_else(|| Some(dir("HOME")?.join(".local/state")));
-    Some(state?.join("dovestat/top"))
+    let path = state?.join("dovestat/top");
+    let is_ours = |found: fs::Metadata| [0, effective_uid()].contains(&found.uid());
+    // What is not there yet is made.
+    let mut way = path.ancestors().map(fs::symlink_metadata);
+    way.all(|found| found.map_or(true, is_ours)).then_some(path)
 }
 
 /// Lets the view look as it was left. `given` says whether level and sort are on the

@@ -26,7 +26,11 @@ fn notices(configuration: &Configuration) -> Vec<String> {
 /// The names of the FIFOs and UNIX sockets.
 fn names(settings: &Settings) -> Vec<&str> {
     let fifos = settings.enabled_fifos().map(|fifo| &*fifo.name);
-    let sockets = settings.enabled_unix().map(|unix| &*unix.file.name);
+    let sockets = settings
+        .unix_listeners
+        .iter()
+        .filter(|unix| unix.file.is_enabled())
+        .map(|unix| &*unix.file.name);
     fifos.chain(sockets).collect()
 }
 

@@ -7,7 +7,10 @@ fn defaults_are_those_of_the_manual() {
     let s = untouched();
     assert_eq!(s.base_dir, Path::new("/run/dovestat"));
     assert_eq!(s.log_path, LogPath::Syslog);
-    assert_eq!((&s.pidfile, &s.state_dir), (&None, &StateDir::Auto));
+    assert_eq!(
+        (&s.pidfile, &s.state_dir),
+        (&None, &crate::config::settings::StateDir::Auto)
+    );
     assert_eq!(s.stats_state_interval_secs, 300);
     assert_eq!(s.stats_memory_limit_bytes, 16 << 20);
     assert_eq!(s.stats_command_min_time_secs, 60);

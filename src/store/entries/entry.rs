@@ -185,7 +185,7 @@ pub(crate) use with_link;
 
 impl Store {
     /// The level of a link.
-    #[inline(always)]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn level<T: Entry>(&self, _: Link<T>) -> &Level<T> {
         T::level(self)
     }

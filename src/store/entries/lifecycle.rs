@@ -115,19 +115,18 @@ impl Store {
 
     /// Finds or creates a user and its domain, and pins both.
     pub(crate) fn find_or_create_user(&mut self, user: Hashed, now: Now) -> Parents {
-        let domain_name = self.memory.hashed(domain_of(user.0));
-        let domain = Domain {
-            created_secs: now.wall.secs,
+        let created_secs = now.wall.secs;
+        let domain = self.memory.hashed(domain_of(user.0));
+        let domain = self.find_or_create(domain, now, || Domain {
+            created_secs,
             ..Domain::BLANK
-        };
-        let domain = self.find_or_create(domain_name, domain, now);
+        });
         let user = domain.and_then(|domain| {
-            let blank = User {
+            self.find_or_create(user, now, || User {
                 domain,
-                created_secs: now.wall.secs,
+                created_secs,
                 ..User::BLANK
-            };
-            self.find_or_create(user, blank, now)
+            })
         });
         Parents {
             user,
@@ -138,22 +137,21 @@ impl Store {
 
     /// Finds or creates an ip, and pins it.
     pub(crate) fn find_or_create_ip(&mut self, octets: Hashed, now: Now) -> Option<Link<Ip>> {
-        let ip = Ip {
+        self.find_or_create(octets, now, || Ip {
             created_secs: now.wall.secs,
             ..Ip::BLANK
-        };
-        self.find_or_create(octets, ip, now)
+        })
     }
 
-    /// Finds the entry of a key, or creates it like `blank`, and pins it.
+    /// Finds the entry of a key, or creates it from a blank one, and pins it.
     fn find_or_create<T: Parent + Lifecycle>(
         &mut self,
         key: Hashed,
-        blank: T,
         now: Now,
+        blank: impl FnOnce() -> T,
     ) -> Option<Link<T>> {
         let found = T::level(self).find(&self.memory, key);
-        let link = found.or_else(|| self.create_parent(key, blank, now))?;
+        let link = found.or_else(|| self.create_parent(key, now, blank()))?;
         T::level_mut(self).0.pin(link);
         Some(link)
     }
@@ -161,8 +159,8 @@ impl Store {
     fn create_parent<T: Parent + Lifecycle>(
         &mut self,
         (key, hash): Hashed,
-        blank: T,
         now: Now,
+        blank: T,
     ) -> Option<Link<T>> {
         let link = self.with_room(now, |store| {
             let (level, memory) = T::level_mut(store);

@@ -150,6 +150,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// The pages that compaction can empty, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.slab.reclaimable_bytes()
     }
@@ -222,6 +223,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// Whether a link is still to an entry.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn is_used(&self, link: Link<T>) -> bool {
         self.slab.is_used(link.slot())
     }

@@ -87,6 +87,7 @@ impl Heap {
     }
 
     /// The pages that compaction can empty, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.classes.iter().map(Slab::reclaimable_bytes).sum()
     }

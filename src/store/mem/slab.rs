@@ -105,6 +105,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The pages that compaction can empty, in bytes.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.vacancies.reclaimable_bytes()
     }

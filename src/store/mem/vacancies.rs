@@ -151,6 +151,7 @@ impl Vacancies {
     }
 
     /// The bytes of the pages that the vacant slots would fill.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.vacant() / self.slots_per_page * self.page_bytes.get()
     }

@@ -49,20 +49,18 @@ struct Connect<'a> {
 }
 
 impl Store {
-    /// Applies a record. Returns what was remarkable about it, if anything.
+    /// Applies a record that was not prefetched.
+    #[cfg(any(test, feature = "internals"))]
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
-        match record.text_bytes() > MAX_TEXT_BYTES {
-            true => Some(Note::TooLong),
-            false => self.apply_hinted(record, self.hint(record), now),
-        }
+        self.apply_hinted(record, self.hint(record), now)
     }
 
-    /// As [`Store::apply`], with the hint that [`Store::prefetch_records`] made for it.
-    ///
-    /// # Panics
-    /// When it has texts longer than [`MAX_TEXT_BYTES`], as no record of a line of at most
-    /// that length has.
+    /// Applies a record, with the hint that [`Store::prefetch_records`] made for it. Returns
+    /// what was remarkable about it, if anything.
     pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
+        if record.text_bytes() > MAX_TEXT_BYTES {
+            return Some(Note::TooLong);
+        }
         self.make_room_for(record, hint, now);
         let session = self.session_of(record, hint);
         let note = self.apply_to(record, session, hint.hashes, now);

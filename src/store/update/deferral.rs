@@ -330,6 +330,7 @@ impl Store {
 }
 
 /// Checks that sessions are in the chains of their flags, for [`Store::check`].
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(store: &Store) {
     let in_chains = |flag: Flag| {
         let mut marked = Vec::new();

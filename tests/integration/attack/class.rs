@@ -53,6 +53,8 @@ pub enum Class {
     Places,
     /// Who may write, read and reset.
     Access,
+    /// What servers send to the client.
+    Servers,
 }
 
 impl Class {
@@ -85,6 +87,7 @@ impl Class {
             Class::Disks => " e disks and state files",
             Class::Places => " f places and symlinks",
             Class::Access => " g access",
+            Class::Servers => " h servers that the client asks",
         }
     }
 }

@@ -22,7 +22,9 @@ mod lines;
 mod logs;
 mod order;
 mod places;
+mod planted;
 mod pressure;
+mod servers;
 mod signals;
 
 use std::fs::OpenOptions;

@@ -74,7 +74,17 @@ pub struct Entry {
     pub(super) twins: [u32; 2],
 }
 
+/// What an entry takes beside itself: pieces of memory, its places in two orders and
+/// among the hashes, and that vectors may double.
+const OVERHEAD_BYTES: usize = 150;
+
 impl Entry {
+    /// How much memory it takes.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let own = size_of::<Option<Entry>>() + OVERHEAD_BYTES + self.texts.bytes().len();
+        own + self.moves.len() + size_of_val(&*self.spark)
+    }
+
     /// One of its texts, by the order of [`texts()`].
     pub fn text(&self, text: usize) -> &[u8] {
         self.texts.get(text, self.text_count.into())

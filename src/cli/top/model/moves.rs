@@ -23,6 +23,11 @@ impl Moves {
         self.0.is_empty()
     }
 
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds what moved behind the last of `snapshots`; `scratch` is overwritten.
     pub fn add(&mut self, snapshots: u64, mut moved: [u64; VALUES], scratch: &mut Vec<u8>) {
         if moved.iter().all(|&by| by == 0) {

@@ -245,6 +245,8 @@ fn samples_agree_with_a_naive_table() {
             .map(|(name, reset, commands)| (name.as_str(), *reset, *commands))
             .collect();
         bench.users(SECOND * 4, &rows);
+        let kept_bytes: usize = bench.table.entries().map(Entry::kept_bytes).sum();
+        assert_eq!(bench.table.kept_bytes(), kept_bytes);
         let mut listed = Vec::new();
         for (name, reset, commands) in &users {
             let entry = bench.entry(name).unwrap();

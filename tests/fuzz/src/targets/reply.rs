@@ -13,7 +13,7 @@ fn events(bytes: &[u8], size: usize) -> Vec<String> {
                 Ok(None) => break,
                 Ok(Some(Event::Row(row))) => {
                     let fields: Vec<_> = row.fields().collect();
-                    assert!(!fields.is_empty() && row.len() == fields.len());
+                    assert!(!fields.is_empty());
                     assert_eq!(row.get(fields.len()), b"");
                     events.push(format!("{fields:?}"));
                 }

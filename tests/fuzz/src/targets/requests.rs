@@ -60,7 +60,7 @@ fn check_reply(reply: &[u8], rows: usize) {
         {
             Event::Header(names) => columns = Some(names.len()),
             Event::Row(row) => {
-                assert_eq!(Some(row.len()), columns);
+                assert_eq!(Some(row.fields().count()), columns);
                 found += 1;
             }
             Event::End => break,
