@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// The directories, the system's first.
 pub fn dirs() -> [PathBuf; 2] {
-    [table::SYSTEM_BASE_DIR.into(), Defaults::ours().base_dir]
+    [table::SYSTEM_BASE_DIR.into(), Defaults::private().base_dir]
 }
 
 /// The file of that name in the first of them that has it, or else the system's.

@@ -204,7 +204,7 @@ impl Builder {
             (Scope::Service, "fifo_listener", name) => {
                 let fifos = &mut self.settings.fifo_listeners;
                 let name = file_name(kind, name)?;
-                let index = find_or_add(fifos, |l| l.name == name, || FileListener::new(&name));
+                let index = find_or_add(fifos, |l| l.name == name, || FileListener::fifo(&name));
                 Scope::Fifo(index)
             }
             (Scope::Service, "unix_listener", name) => {
@@ -482,7 +482,8 @@ impl Builder {
                     place: place.clone(),
                     message: format!(
                         "inet_listener: no address is set: all who can reach port {} on any \
-                         address of this host can read all statistics; set address or allow_nets",
+                         address of this host can read all statistics; set address (* :: if that is \
+                         meant) or allow_nets",
                         inet.port
                     ),
                 });

@@ -9,6 +9,7 @@ use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Settings {
             metrics_levels: Vec::new(),
             metrics_limit: 0,
             service: Service::new(),
-            fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
+            fifo_listeners: table::FIFO_NAMES.map(FileListener::fifo).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
             inet_listeners: Vec::new(),
         };
@@ -160,11 +161,6 @@ impl Service {
         table::with_defaults(blank, table::SERVICE)
     }
 
-    /// Whether somebody asked for another user than the default one.
-    pub fn user_given(&self) -> bool {
-        self.user != table::DEFAULT_USER
-    }
-
     /// The effective path of `chroot`.
     pub fn chroot_in(&self, base_dir: &Path) -> Option<PathBuf> {
         self.chroot.as_ref().map(|dir| base_dir.join(dir))
@@ -194,6 +190,14 @@ impl FileListener {
             mode: 0,
         };
         table::with_defaults(blank, table::FILE)
+    }
+
+    /// One of a FIFO.
+    pub(super) fn fifo(name: &str) -> FileListener {
+        FileListener {
+            mode: table::FIFO_MODE,
+            ..FileListener::new(name)
+        }
     }
 
     /// The effective path.
@@ -237,6 +241,9 @@ pub struct InetListener {
     pub port: u16,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
+    /// What clients of HTTP may call the server, beside its addresses and localhost:
+    /// names with a blank in between.
+    pub server_names: Rc<str>,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
@@ -254,6 +261,7 @@ impl InetListener {
             addresses: Vec::new(),
             port: 0,
             allow_nets: Vec::new(),
+            server_names: Rc::default(),
             options,
         };
         table::with_defaults(blank, table::INET)

@@ -106,7 +106,7 @@ impl Client {
         let (options, name) = (&from.options, &from.name);
         let conversation: Box<dyn Conversation> = match options.protocol {
             Protocol::Stats => Box::new(Export::new(options, name)),
-            Protocol::Http => Box::new(Http::new(options, name)),
+            Protocol::Http => Box::new(Http::new(options, name, &from.server_names)),
         };
         Client {
             stream,

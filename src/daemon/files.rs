@@ -21,8 +21,8 @@ use super::listener::{Listener, Socket};
 use super::log::Log;
 use crate::config::own_files::LOCK;
 use crate::sys::dir::{Dir, Owner};
-use crate::sys::fifo::Fifo;
-use crate::sys::lock::{lock_directory, DirLock};
+use crate::sys::fifo::{is_read, Fifo};
+use crate::sys::lock::{is_held, lock_directory, DirLock};
 use crate::sys::place::{look, Access, Found, Kind, Place, PlaceError};
 use crate::sys::reason;
 use crate::sys::socket::bind_unix;
@@ -94,11 +94,13 @@ impl ListenerFile {
     fn make(
         &mut self,
         access: Access,
+        (base_dir, log): (&Path, &mut Log),
         fifos: &mut Vec<FifoInput>,
         listeners: &mut [Listener],
     ) -> Result<(), PlaceError> {
         match self.end {
             End::Fifo(index) => {
+                look_for_reader(&self.name, &self.place.path, base_dir, log)?;
                 let fifo = Fifo::create(&self.place.path, None, access)?;
                 if let Some(place) = fifo.place() {
                     self.place = place.clone();
@@ -124,6 +126,33 @@ impl Drop for ListenerFile {
             let _ = place.remove();
         }
     }
+}
+
+/// Looks for another reader of the FIFO at `path`, which is logged.
+///
+/// # Errors
+/// [`PlaceError::InUse`] when another daemon holds the directory that the FIFO is in.
+/// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
+/// read, and who would keep the daemon out.
+#[cold]
+pub fn look_for_reader(
+    name: &str,
+    path: &Path,
+    base_dir: &Path,
+    log: &mut Log,
+) -> Result<(), PlaceError> {
+    if !is_read(path) {
+        return Ok(());
+    }
+    let dir = path.parent().and_then(|dir| Dir::open(dir, None).ok());
+    if dir.is_some_and(|dir| matches!(dir.is_at(base_dir), Ok(false)) && is_held(&dir, LOCK)) {
+        return Err(PlaceError::InUse);
+    }
+    const READ: &str = " is read by another process, which takes records away: by Dovecot's own \
+                        service, unless its FIFO has mode = 0, or by a user whom the mode lets \
+                        read";
+    log.warning(&[name, READ].concat());
+    Ok(())
 }
 
 /// The directory of the daemon, held against other daemons.
@@ -250,7 +279,7 @@ impl Files {
             };
             let made = match file.access {
                 Some(access) => file
-                    .make(access, fifos, listeners)
+                    .make(access, (&self.base_dir.path, log), fifos, listeners)
                     .map_err(|error| format!("cannot be made anew: {error}; restart dovestatd")),
                 None => Err("is the service manager's: restart its socket unit".to_owned()),
             };

@@ -18,8 +18,8 @@ use super::scrape::Scrape;
 use crate::config::ListenerOptions;
 use crate::store::Store;
 use crate::wire::http::{
-    parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method, Response, Status,
-    Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
+    is_meant, parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method,
+    Response, Status, Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
 };
 use crate::wire::metrics::Format;
 use std::rc::Rc;
@@ -31,9 +31,15 @@ const METRICS_PATH: &[u8] = b"/metrics";
 const INDEX: &str = "<!DOCTYPE html>\n<title>dovestatd</title>\n\
     <p>dovestatd: <a href=\"/metrics\">metrics</a></p>\n";
 
+/// What a client is told that means another server.
+const MISDIRECTED: &str = ": this server is not known by that name; ask it by address, or name it \
+                           in server_names of its inet_listener";
+
 /// A client that speaks it.
 #[derive(Debug)]
 pub struct Http {
+    /// The names of the server for its clients; `None`: they may mean any.
+    server_names: Option<Rc<str>>,
     /// Whether each response ends the connection.
     close_after_reply: bool,
     /// The listener's name, for the log.
@@ -91,12 +97,23 @@ struct Sending {
 
 impl Http {
     /// With a client that has said nothing yet.
-    pub fn new(options: &ListenerOptions, listener: &Rc<str>) -> Http {
+    pub fn new(
+        options: &ListenerOptions,
+        listener: &Rc<str>,
+        server_names: &Option<Rc<str>>,
+    ) -> Http {
         Http {
+            server_names: server_names.clone(),
             close_after_reply: options.close_after_reply,
             listener: Rc::clone(listener),
             sending: None,
         }
+    }
+
+    /// Whether this server is meant by a Host.
+    fn is_meant(&self, host: &[u8]) -> bool {
+        let names = self.server_names.as_ref();
+        names.is_none_or(|names| is_meant(host, names))
     }
 
     /// What is answered.
@@ -142,7 +159,13 @@ impl Http {
             // How long they are is only known when they are made.
             Page::Metrics(_) => None,
             Page::Index => Some(INDEX.to_owned()),
-            Page::Refusal => Some(format!("{}\n", response.status.text())),
+            Page::Refusal => {
+                let why = match response.status {
+                    Status::Misdirected => MISDIRECTED,
+                    _ => "",
+                };
+                Some([response.status.text(), why, "\n"].concat())
+            }
         };
         let framing = text.as_ref().map(|text| Framing::Length(text.len()));
         let response = Response {
@@ -156,16 +179,20 @@ impl Http {
     }
 
     /// Closes the connection for what came is no request, or none that is read.
-    fn refuse(&mut self, status: Status, exchange: &mut Exchange, context: &mut Context) {
-        // Further lines may have passwords.
-        let input = exchange.input.trim_ascii_start();
-        let line = input.split(|&byte| byte == b'\n').next();
-        let line = visible(line.unwrap_or_default());
+    #[cold]
+    fn refuse(
+        &mut self,
+        (status, shown, has_content): (Status, String, bool),
+        exchange: &mut Exchange,
+        context: &mut Context,
+    ) {
         let (listener, text) = (&self.listener, status.text());
-        context.report(Fault::HttpRefused, || format!("{listener}: {text}: {line}"));
+        context.report(Fault::HttpRefused, || {
+            format!("{listener}: {text}: {shown}")
+        });
         let answer = Answer {
             page: Page::Refusal,
-            has_content: true,
+            has_content,
             response: Response {
                 status,
                 content_type: Page::Refusal.content_type(),
@@ -186,8 +213,19 @@ impl Conversation for Http {
     fn answer(&mut self, exchange: &mut Exchange, context: &mut Context) {
         match parse_head(&exchange.input) {
             Head::Partial => {}
-            Head::Refused(status) => self.refuse(status, exchange, context),
+            Head::Refused(status) => {
+                // Further lines may have passwords.
+                let input = exchange.input.trim_ascii_start();
+                let line = input.split(|&byte| byte == b'\n').next();
+                let shown = visible(line.unwrap_or_default());
+                self.refuse((status, shown, true), exchange, context);
+            }
             Head::Whole(request, length) => {
+                if let Some(host) = request.host.filter(|host| !self.is_meant(host)) {
+                    let has_content = request.method != Method::Head;
+                    let refusal = (Status::Misdirected, visible(host), has_content);
+                    return self.refuse(refusal, exchange, context);
+                }
                 let answer = self.decide(&request);
                 exchange.input.drain(..length);
                 self.begin(answer, exchange, context);

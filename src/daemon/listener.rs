@@ -42,6 +42,9 @@ pub struct Listener {
     pub options: Rc<ListenerOptions>,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
+    /// What clients of HTTP may call the server, beside its addresses and localhost;
+    /// `None`: anything, as no browser comes by a UNIX socket.
+    pub server_names: Option<Rc<str>>,
     /// Its name, for the log.
     pub name: Rc<str>,
     /// Not polled before this instant.
@@ -52,6 +55,10 @@ impl Listener {
     /// One that is ready to accept.
     pub fn new(socket: Socket, section: Section, options: &ListenerOptions, name: &str) -> Self {
         Listener {
+            server_names: match socket {
+                Socket::Unix(_) => None,
+                Socket::Tcp(_) => Some(Rc::default()),
+            },
             socket,
             section,
             options: Rc::new(options.clone()),

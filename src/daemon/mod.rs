@@ -91,6 +91,6 @@ fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
             let settings = options.load()?.settings;
             options::print(&settings.print(shown, &Defaults::ours()))
         }
-        Command::Serve => startup::serve(&options),
+        Command::Serve => startup::serve(options),
     }
 }

@@ -13,7 +13,7 @@
 
 use super::fatal::Fatal;
 use super::fifo_input::FifoInput;
-use super::files::{End, ListenerFile};
+use super::files::{look_for_reader, End, ListenerFile};
 use super::listener::{Listener, Section, Socket};
 use super::log::Log;
 use super::manager::Gift;
@@ -31,6 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Everything the daemon listens on.
 #[derive(Debug, Default)]
@@ -131,7 +132,10 @@ pub fn open_listeners(
             }
             None => {
                 let access = access(KIND, listener)?;
-                let fifo = Fifo::create(&path, owner, access).map_err(occupied(KIND, &path))?;
+                let name = name_of(KIND, &path);
+                let fifo = look_for_reader(&name, &path, &settings.base_dir, log)
+                    .and_then(|()| Fifo::create(&path, owner, access))
+                    .map_err(occupied(name))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.extend(fifo.place().cloned().map(file));
                 (fifo, None)
@@ -169,7 +173,7 @@ fn open_unix(
             None => {
                 let access = access(KIND, &listener.file)?;
                 let (socket, place) =
-                    bind_unix(&path, owner, access).map_err(occupied(KIND, &path))?;
+                    bind_unix(&path, owner, access).map_err(occupied(name_of(KIND, &path)))?;
                 let file = ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.push(file);
                 socket
@@ -238,6 +242,7 @@ fn open_inet(
                 &name,
             );
             new.allow_nets.clone_from(&listener.allow_nets);
+            new.server_names = Some(Rc::clone(&listener.server_names));
             opened.listeners.push(new);
         }
     }
@@ -288,9 +293,13 @@ fn access(kind: &str, listener: &FileListener) -> Result<Access, Fatal> {
     })
 }
 
+/// A listener's kind and path, for messages.
+fn name_of(kind: &str, path: &Path) -> String {
+    format!("{kind} {}", path.display())
+}
+
 /// For `map_err`: why a place cannot be taken.
-fn occupied(kind: &'static str, path: &Path) -> impl FnOnce(PlaceError) -> Fatal {
-    let name = format!("{kind} {}", path.display());
+fn occupied(name: String) -> impl FnOnce(PlaceError) -> Fatal {
     move |error| match error {
         PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
         PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {

@@ -5,6 +5,7 @@
 //! port is free, and what permissions forbid, is found by opening: that is left to
 //! the start.
 
+use super::fatal::Fatal;
 use super::startup::{find_gid, find_user};
 use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
 use crate::sys::user::effective_uid;
@@ -63,18 +64,22 @@ impl<'a> Missing<'a> {
         self.mistakes.push(Mistake { place, message });
     }
 
-    /// Notes what a lookup gave, if that is an error.
-    fn user(&mut self, scope: Scope, setting: &str, name: &str) {
-        if let Err(fatal) = find_user(setting, name) {
-            self.note(scope, "user", fatal.to_string());
+    /// Notes what kept a lookup from finding something.
+    #[cold]
+    fn failure(&mut self, scope: Scope, name: &str, failure: Option<Fatal>) {
+        if let Some(fatal) = failure {
+            self.note(scope, name, fatal.to_string());
         }
+    }
+
+    /// Notes a user that is missing.
+    fn user(&mut self, scope: Scope, setting: &str, name: &str) {
+        self.failure(scope, "user", find_user(setting, name).err());
     }
 
     /// The same of a group.
     fn group(&mut self, scope: Scope, setting: &str, name: &str) {
-        if let Err(fatal) = find_gid(setting, name) {
-            self.note(scope, "group", fatal.to_string());
-        }
+        self.failure(scope, "group", find_gid(setting, name).err());
     }
 
     /// Notes that a directory is missing.
@@ -135,10 +140,7 @@ impl<'a> Missing<'a> {
     fn service(&mut self) {
         let settings = &self.configuration.settings;
         let service = &settings.service;
-        // The default user has a stand-in.
-        if service.user_given() {
-            self.user(Scope::Service, "service stats: user", &service.user);
-        }
+        self.user(Scope::Service, "service stats: user", &service.user);
         if let Some(group) = &service.group {
             self.group(Scope::Service, "service stats: group", group);
         }

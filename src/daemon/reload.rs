@@ -25,6 +25,7 @@ fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
     for listener in &mut inet {
         listener.options = ListenerOptions::of_inet();
         listener.allow_nets = Vec::new();
+        listener.server_names = Rc::default();
     }
     (unix, inet)
 }
@@ -165,6 +166,7 @@ impl Daemon {
                 Section::Inet(index) => {
                     let inet = &self.settings.inet_listeners[index];
                     listener.allow_nets.clone_from(&inet.allow_nets);
+                    listener.server_names = Some(Rc::clone(&inet.server_names));
                     &inet.options
                 }
                 Section::Unnamed => continue,

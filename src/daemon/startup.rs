@@ -19,6 +19,7 @@ use super::state::State;
 use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     show_size, Configuration, Defaults, LogPath, Mistakes, Service, Settings, CHROOT_MADE,
+    DEFAULT_USER,
 };
 use crate::store::Limits;
 use crate::sys::dir::{Dir, Owner};
@@ -30,7 +31,6 @@ use crate::sys::reserve;
 use crate::sys::resident::forget_code;
 use crate::sys::signal::{reset_inherited, Signals};
 use crate::sys::user::{drop_privileges, effective_uid, find_group, User};
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,23 +38,12 @@ use std::path::Path;
 const NO_SYSLOG: &str = "dovestatd: no system log at /dev/log: what is logged is lost until there \
                        is one; set log_path to a file, or use -F\n";
 
+/// For the log of [`Options::try_out`]; the command that makes the user follows.
+const TRIAL: &str = "no configuration and no user dovestat: a trial, as root, for root alone and \
+                     without a state; a service needs that user: ";
+
 /// sysexits(3): internal software error.
 const EX_SOFTWARE: i32 = 70;
-
-/// Who stands in for the default user where that was not created: nobody has no
-/// files anywhere.
-const FALLBACK_USER: &str = "nobody";
-
-/// Where that user does not exist either, as in a container without /etc/passwd: the
-/// number that Linux has for users it cannot show.
-const NOBODY_ID: u32 = 65534;
-
-/// The user of that number.
-const NOBODY: User = User {
-    name: None,
-    uid: NOBODY_ID,
-    gid: Some(NOBODY_ID),
-};
 
 /// The user and group to run as.
 pub struct Identity {
@@ -62,8 +51,6 @@ pub struct Identity {
     pub user: User,
     /// The group.
     pub gid: u32,
-    /// What the administrator should know about it.
-    remark: Option<String>,
 }
 
 impl Identity {
@@ -83,9 +70,10 @@ impl Identity {
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
-pub fn serve(options: &Options) -> Result<(), Fatal> {
+pub fn serve(mut options: Options) -> Result<(), Fatal> {
     let (manager, gifts) = Manager::meet();
     reset_inherited().map_err(Fatal::io("reset signals"))?;
+    let is_trial = options.try_out();
     let configuration = options.load_to_serve()?;
     // What the manager opened needs no owner and no directory.
     if gifts.is_empty() {
@@ -111,8 +99,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
     };
     let owner = identity.as_ref().map(Identity::ids);
     let base_dir = settings.base_dir.clone();
-    // The one that an ordinary user has by default may lie in /tmp.
-    let is_private = owner.is_none() && base_dir == Defaults::ours().base_dir;
+    // The default one of a user's own daemon may lie in /tmp.
+    let is_private =
+        base_dir == Defaults::private().base_dir && owner.is_none_or(|(uid, _)| uid == 0);
     let base_dir_lock = BaseDir::open(&base_dir, is_private, owner)
         .map_err(Fatal::io(format!("base_dir {}", base_dir.display())))?
         .ok_or_else(|| {
@@ -140,6 +129,9 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         let _ = io::stderr().write_all(NO_SYSLOG.as_bytes());
     }
     tidy_up_panics(settings.log_path.clone(), owner, Vec::new());
+    if is_trial {
+        log.warning(&[TRIAL, making_user()].concat());
+    }
     for notice in &notices {
         log.warning(&notice.to_string());
     }
@@ -163,7 +155,7 @@ pub fn serve(options: &Options) -> Result<(), Fatal> {
         ..store_limits(&settings)
     };
     if let Some(identity) = &identity {
-        become_user(identity, &settings, &mut log)?;
+        become_user(identity, &settings)?;
         log_lost_rights(identity, &settings, held_pidfile.as_ref(), &mut log);
     }
     give_up_privileges(&mut log);
@@ -231,14 +223,49 @@ fn log_name(settings: &Settings) -> String {
 }
 
 /// A user by name, or the setting that names one who does not exist.
-pub fn find_user(setting: impl fmt::Display, name: &str) -> Result<User, Fatal> {
+#[cold]
+pub fn find_user(setting: &str, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
-        .ok_or_else(|| Fatal::Setting(format!("{setting}: no user {name} on this system")))
+        .ok_or_else(|| {
+            let mut text = format!("{setting}: no user {name} on this system");
+            if name == DEFAULT_USER {
+                text += &[
+                    "; make it: ",
+                    making_user(),
+                    "; or set user, a number will do",
+                ]
+                .concat();
+            }
+            Fatal::Setting(text)
+        })
+}
+
+/// The command that makes the default user on this system.
+#[cold]
+fn making_user() -> &'static str {
+    const WAYS: [(&str, &str); 3] = [
+        ("/usr/lib/sysusers.d/dovestat.conf", "systemd-sysusers"),
+        (
+            "/usr/local/lib/sysusers.d/dovestat.conf",
+            "systemd-sysusers",
+        ),
+        (
+            "/usr/sbin/useradd",
+            "useradd --system --user-group --shell /usr/sbin/nologin dovestat",
+        ),
+    ];
+    let way = WAYS.iter().find(|(path, _)| Path::new(path).exists());
+    // busybox
+    way.map_or(
+        "addgroup -S dovestat; adduser -S -D -H -s /sbin/nologin -G dovestat dovestat",
+        |(_, command)| command,
+    )
 }
 
 /// A group by name, likewise.
-pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
+#[cold]
+pub fn find_gid(setting: &str, name: &str) -> Result<u32, Fatal> {
     find_group(name)
         .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))
@@ -246,17 +273,7 @@ pub fn find_gid(setting: impl fmt::Display, name: &str) -> Result<u32, Fatal> {
 
 /// Who the daemon is to be when it has given up root.
 fn identity(service: &Service) -> Result<Identity, Fatal> {
-    let mut remark = None;
-    let user = match find_user("service stats: user", &service.user) {
-        Err(Fatal::Setting(missing)) if !service.user_given() => {
-            let nobody = find_user("service stats: user", FALLBACK_USER);
-            let nobody = nobody.unwrap_or(NOBODY);
-            let name = nobody.name.clone().unwrap_or(NOBODY_ID.to_string());
-            remark = Some(format!("{missing}: running as {name}"));
-            nobody
-        }
-        found => found?,
-    };
+    let user = find_user("service stats: user", &service.user)?;
     let gid = match (&service.group, user.gid) {
         (Some(group), _) => find_gid("service stats: group", group)?,
         (None, Some(gid)) => gid,
@@ -266,7 +283,7 @@ fn identity(service: &Service) -> Result<Identity, Fatal> {
             return Err(Fatal::Setting(text));
         }
     };
-    Ok(Identity { user, gid, remark })
+    Ok(Identity { user, gid })
 }
 
 /// Makes the directory with nothing in it that is a chroot, if it is not there. It stays
@@ -288,7 +305,7 @@ fn chroot_name(dir: &Path) -> String {
 }
 
 /// Gives up root: into the chroot if there is one, then to the user and group.
-fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Result<(), Fatal> {
+fn become_user(identity: &Identity, settings: &Settings) -> Result<(), Fatal> {
     let root = match settings.service.chroot_in(&settings.base_dir) {
         Some(root) => {
             let dir = Dir::open(&root, Some(identity.ids()));
@@ -299,12 +316,7 @@ fn become_user(identity: &Identity, settings: &Settings, log: &mut Log) -> Resul
     if identity.user.uid != 0 {
         empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid, root.as_ref())
-        .map_err(Fatal::io("give up root"))?;
-    if let Some(remark) = &identity.remark {
-        log.warning(remark);
-    }
-    Ok(())
+    drop_privileges(&identity.user, identity.gid, root.as_ref()).map_err(Fatal::io("give up root"))
 }
 
 /// Logs what the user that the daemon has become may not do, but the settings ask for.

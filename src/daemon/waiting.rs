@@ -63,7 +63,7 @@ mod tests {
     fn it_is_logged_once_and_only_without_records() {
         let path = std::env::temp_dir().join(format!("dovestat-waiting-{}", std::process::id()));
         let mut log = Log::open(&LogPath::File(path.clone()), None).unwrap();
-        let fifos = vec!["/a (mode 0600)".to_owned(), "/b (mode 0622)".to_owned()];
+        let fifos = vec!["/a (mode 0200)".to_owned(), "/b (mode 0622)".to_owned()];
         let mut waiting = Waiting::new(1000, fifos);
         assert_eq!(waiting.wakes_at_secs(), Some(1300));
         waiting.serve(0, 1299, &mut log);
@@ -72,7 +72,7 @@ mod tests {
         waiting.serve(0, 1301, &mut log);
         assert_eq!(waiting.wakes_at_secs(), None);
         assert_eq!(Waiting::new(1000, Vec::new()).wakes_at_secs(), None);
-        let mut served = Waiting::new(1000, vec!["/a (mode 0600)".to_owned()]);
+        let mut served = Waiting::new(1000, vec!["/a (mode 0200)".to_owned()]);
         served.serve(1, 1010, &mut log);
         served.serve(1, 1300, &mut log);
         assert_eq!(served.wakes_at_secs(), None);
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let expected =
             "warning: no record came in 5 minutes: waiting for mail processes to write to \
-                    /a (mode 0600) and /b (mode 0622); \"dovestat check\" looks for the reason\n";
+                    /a (mode 0200) and /b (mode 0622); \"dovestat check\" looks for the reason\n";
         assert!(text.ends_with(expected), "{text}");
         fs::remove_file(&path).unwrap();
     }

@@ -33,16 +33,12 @@ pub struct Fifo {
     writer: Option<File>,
     /// Where it lies, for its removal; none where that is another's business.
     place: Option<Place>,
-    /// How much the pipe holds; `None` where the system does not tell.
-    capacity_bytes: Option<usize>,
 }
 
 impl Fifo {
-    /// Creates the FIFO at `path`, or takes over one of ours that nobody reads
-    /// any more, with its inode, so that writers which have it open go on.
-    ///
-    /// An ordinary user cannot take over a FIFO whose mode denies the user
-    /// reading or writing.
+    /// Creates the FIFO at `path`, or takes over one of ours with its inode, so that
+    /// writers which have it open go on. Whether it has a reader does not matter: that
+    /// may be any process of a user whom its mode lets read.
     pub fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
         let during = || PlaceError::during("create FIFO");
         let (dir, name) = Dir::of(path, owner).map_err(during())?;
@@ -60,24 +56,23 @@ impl Fifo {
         if found.kind != Kind::Fifo {
             return Err(PlaceError::WrongKind(found.kind));
         }
-        match is_read(&dir, &name) {
-            Ok(true) => return Err(PlaceError::InUse),
-            // Of another user's, "permission denied" would tell less.
-            _ if !access.is_ours(found.uid) => {
-                return Err(PlaceError::Foreign {
-                    kind: found.kind,
-                    uid: found.uid,
-                })
-            }
-            Ok(false) => {}
-            Err(error) => {
-                return Err(PlaceError::Io {
-                    step: "probe FIFO",
-                    error,
-                })
-            }
+        // "Permission denied" would tell less.
+        if !access.is_ours(found.uid) {
+            return Err(PlaceError::Foreign {
+                kind: found.kind,
+                uid: found.uid,
+            });
         }
-        let fifo = Fifo::open(&dir, &name, found).and_then(|mut fifo| {
+        let fifo = match Fifo::open(&dir, &name, found) {
+            Err(PlaceError::Io { error, .. })
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                let_owner_in(&dir, &name, access.mode).map_err(PlaceError::during("open FIFO"))?;
+                Fifo::open(&dir, &name, found)
+            }
+            result => result,
+        };
+        let fifo = fifo.and_then(|mut fifo| {
             fifo.mend(access)?;
             let (path, inode) = (path.to_owned(), found.inode);
             fifo.place = Some(Place { path, owner, inode });
@@ -94,8 +89,8 @@ impl Fifo {
         // The reader first: without one, a writer cannot be opened.
         let reader = open_end(dir, name, libc::O_RDONLY, found)?;
         let writer = open_end(dir, name, libc::O_WRONLY, found)?;
+        enlarge(reader.as_fd());
         Ok(Fifo {
-            capacity_bytes: enlarge(reader.as_fd()),
             reader,
             writer: Some(writer),
             place: None,
@@ -119,8 +114,8 @@ impl Fifo {
         let flags = flags | libc::O_NONBLOCK;
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, flags) })?;
+        enlarge(reader.as_fd());
         Ok(Fifo {
-            capacity_bytes: enlarge(reader.as_fd()),
             reader,
             writer,
             place: None,
@@ -159,10 +154,12 @@ impl Fifo {
         (&self.reader).read(buffer)
     }
 
-    /// How much the pipe holds before writers block; `None` where the system
-    /// does not tell.
-    pub fn capacity_bytes(&self) -> Option<usize> {
-        self.capacity_bytes
+    /// How much the pipe holds before writers block, in bytes.
+    #[cfg(all(test, target_os = "linux"))]
+    pub fn capacity_bytes(&self) -> usize {
+        // SAFETY: no pointers; the descriptor is owned by `reader`.
+        let size = cerr(unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_GETPIPE_SZ) });
+        size.unwrap().unsigned_abs() as usize
     }
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was
@@ -186,14 +183,27 @@ fn make_fifo(dir: &Dir, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody has a FIFO open for reading: without a reader, opening it for
-/// writing fails with ENXIO.
-fn is_read(dir: &Dir, name: &str) -> io::Result<bool> {
-    match dir.open_at(name, libc::O_WRONLY | libc::O_NONBLOCK, 0) {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(false),
-        Err(error) => Err(error),
-    }
+/// Whether a process has the FIFO at `path` open for reading, as far as opening it for
+/// writing tells: that fails without a reader.
+pub fn is_read(path: &Path) -> bool {
+    let mut options = File::options();
+    let options = options
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+    options.open(path).is_ok()
+}
+
+/// Lets the owner of a FIFO open both ends, for now: its mode may be for
+/// writers alone, and we may have no right but the owner's. Others get none but those
+/// of `mode`, which it is to have.
+#[cold]
+fn let_owner_in(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
+    let name = c_name(name)?;
+    let (mode, flags) = ((mode | 0o600) as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW);
+    let fd = dir.as_fd().as_raw_fd();
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    cerr(unsafe { libc::fchmodat(fd, name.as_ptr(), mode, flags) })?;
+    Ok(())
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.
@@ -208,10 +218,9 @@ fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, Pla
     Ok(end)
 }
 
-/// Makes a pipe as large as an ordinary user may, never smaller, and gives
-/// what it holds then.
+/// Makes a pipe as large as an ordinary user may, never smaller.
 #[cfg(target_os = "linux")]
-fn enlarge(pipe: BorrowedFd<'_>) -> Option<usize> {
+fn enlarge(pipe: BorrowedFd<'_>) {
     // The kernel's own default, pipe(7), for when /proc is not there.
     const DEFAULT_MAX_BYTES: libc::c_int = 1 << 20;
     let mut wanted_bytes = fs::read_to_string("/proc/sys/fs/pipe-max-size")
@@ -220,24 +229,20 @@ fn enlarge(pipe: BorrowedFd<'_>) -> Option<usize> {
         .unwrap_or(DEFAULT_MAX_BYTES);
     let fd = pipe.as_raw_fd();
     // SAFETY: no pointers; the descriptor is borrowed for the call.
-    let had_bytes = cerr(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) }).ok()?;
+    let had_bytes = cerr(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) });
     // Refused where the system's or the user's share of pipes is used up.
-    while wanted_bytes > had_bytes {
+    while had_bytes.as_ref().is_ok_and(|&had| wanted_bytes > had) {
         // SAFETY: no pointers; the descriptor is borrowed for the call.
-        let result = cerr(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, wanted_bytes) });
-        if let Ok(got_bytes) = result {
-            return usize::try_from(got_bytes).ok();
+        if cerr(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, wanted_bytes) }).is_ok() {
+            return;
         }
         wanted_bytes /= 2;
     }
-    usize::try_from(had_bytes).ok()
 }
 
 /// Pipes of other systems grow by themselves.
 #[cfg(not(target_os = "linux"))]
-fn enlarge(_pipe: BorrowedFd<'_>) -> Option<usize> {
-    None
-}
+fn enlarge(_pipe: BorrowedFd<'_>) {}
 
 #[cfg(test)]
 mod tests {
@@ -245,6 +250,7 @@ mod tests {
     use crate::sys::place::look;
     use crate::sys::process::set_umask;
     use crate::sys::scratch::{alone, is_root, Scratch};
+    use crate::sys::user::{drop_privileges, User};
     use std::io::Write;
 
     const PRIVATE: Access = Access {
@@ -338,30 +344,65 @@ mod tests {
     }
 
     #[test]
-    fn a_living_one_is_refused_and_a_dead_one_reused() {
+    fn one_that_is_there_is_reused_whoever_holds_it() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
+        assert!(!is_read(&path));
         let first = Fifo::create(&path, None, PRIVATE).unwrap();
+        assert!(is_read(&path));
         let inode = first.place().unwrap().inode;
-        assert!(matches!(
-            Fifo::create(&path, None, PRIVATE),
-            Err(PlaceError::InUse)
-        ));
         let writer = open_writer(&path).unwrap();
-        drop(first);
-        let second = Fifo::create(
-            &path,
-            None,
-            Access {
+        for first in [Some(first), None] {
+            let access = Access {
                 mode: 0o620,
                 ..PRIVATE
-            },
-        )
-        .unwrap();
-        assert_eq!(second.place().unwrap().inode, inode);
-        assert_eq!(mode(&path), 0o620);
-        (&writer).write_all(b"x").unwrap();
-        assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
+            };
+            let second = Fifo::create(&path, None, access).unwrap();
+            assert_eq!(second.place().unwrap().inode, inode);
+            assert_eq!(mode(&path), 0o620);
+            (&writer).write_all(b"x").unwrap();
+            assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
+            drop((first, second));
+            assert!(!is_read(&path));
+        }
+    }
+
+    #[test]
+    fn one_for_writers_alone_is_taken_over_by_its_owner() {
+        if !is_root() {
+            return;
+        }
+        let name = "one_for_writers_alone_is_taken_over_by_its_owner";
+        alone(module_path!(), name, || {
+            let dir = Scratch::new("fifo-writers");
+            let path = dir.join("fifo");
+            std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).unwrap();
+            let user = User {
+                name: None,
+                uid: 12345,
+                gid: None,
+            };
+            drop_privileges(&user, 12345, None).unwrap();
+            let mut inode = None;
+            for before in [0o200, 0o220, 0o020, 0, 0o422] {
+                for after in [0o200, 0o220] {
+                    let access = Access {
+                        mode: after,
+                        ..PRIVATE
+                    };
+                    let fifo = Fifo::create(&path, None, access).unwrap();
+                    assert_eq!(mode(&path), after, "after {before:o}");
+                    let reused = inode.replace(fifo.place().unwrap().inode);
+                    assert!(reused.is_none_or(|reused| inode == Some(reused)));
+                    let denied = File::options().read(true).open(&path).unwrap_err();
+                    assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+                    open_writer(&path).unwrap().write_all(b"x").unwrap();
+                    assert_eq!(fifo.read(&mut [0; 2]).unwrap(), 1);
+                    drop(fifo);
+                    fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+                }
+            }
+        });
     }
 
     #[test]
@@ -427,12 +468,9 @@ mod tests {
     fn the_pipe_is_enlarged() {
         let dir = Scratch::new("fifo-size");
         let fifo = Fifo::create(&dir.join("fifo"), None, PRIVATE).unwrap();
-        // SAFETY: no pointers; the descriptor is owned by `fifo`.
-        let size = cerr(unsafe { libc::fcntl(fifo.as_fd().as_raw_fd(), libc::F_GETPIPE_SZ) });
-        assert_eq!(fifo.capacity_bytes(), usize::try_from(size.unwrap()).ok());
         let max = fs::read_to_string("/proc/sys/fs/pipe-max-size").unwrap();
         if is_root() {
-            assert_eq!(fifo.capacity_bytes(), Some(max.trim().parse().unwrap()));
+            assert_eq!(fifo.capacity_bytes(), max.trim().parse().unwrap());
         }
     }
 
@@ -442,7 +480,7 @@ mod tests {
             let dir = Scratch::new("fifo-mode");
             for umask in [0, 0o022, 0o077] {
                 set_umask(umask);
-                for wanted in [0o600, 0o622, 0o666, 0o222] {
+                for wanted in [0o600, 0o622, 0o666, 0o222, 0o200, 0o220] {
                     let fifo = Fifo::create(
                         &dir.join("fifo"),
                         None,

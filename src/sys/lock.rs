@@ -44,6 +44,18 @@ pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<
     }
 }
 
+/// Whether another process holds the directory by the file `name`, or another
+/// `DirLock` of this one.
+pub fn is_held(dir: &Dir, name: &str) -> bool {
+    let file = dir.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0);
+    file.is_ok_and(|file| {
+        let operation = libc::LOCK_SH | libc::LOCK_NB;
+        // SAFETY: no pointers; the descriptor is owned by `file`.
+        cerr(unsafe { libc::flock(file.as_raw_fd(), operation) })
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    })
+}
+
 /// Opens the file, or makes it.
 fn open_file(dir: &Dir, name: &str, owner: Owner) -> io::Result<File> {
     let flags = libc::O_RDWR | libc::O_NONBLOCK;
@@ -78,10 +90,14 @@ mod tests {
     #[test]
     fn the_second_is_refused_while_the_first_lives() {
         let dir = Scratch::new("lock");
+        let opened = Dir::open(dir.path(), None).unwrap();
+        assert!(!is_held(&opened, NAME));
         let first = hold(&dir).unwrap();
         assert!(first.is_some());
         assert!(hold(&dir).unwrap().is_none());
+        assert!(is_held(&opened, NAME));
         drop(first);
+        assert!(!is_held(&opened, NAME));
         assert!(hold(&dir).unwrap().is_some());
     }
 

@@ -9,7 +9,7 @@
 //! never returns into the code of its parent, not even by a panic. One that is
 //! dropped is killed, and none is left a zombie.
 //!
-//! Must not: be used while other threads run.
+//! Must not: be made while other threads run, whose locks the copy would miss.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::cerr;
 use super::child;
 use super::inherit::close_all_but;
+use super::process::be_alone;
 use super::signal;
 
 /// The longest word of how it went.
@@ -34,15 +35,30 @@ pub struct Offshoot {
 }
 
 impl Offshoot {
-    /// Begins `work` in a copy that keeps these descriptors.
+    /// Begins `work` in a copy that keeps these descriptors; it uses no others.
+    ///
+    /// # Errors
+    /// fork(2)'s, or that there are other threads.
     pub fn begin(
+        keep: &[BorrowedFd<'_>],
+        work: impl FnOnce() -> Result<(), String>,
+    ) -> io::Result<Offshoot> {
+        be_alone()?;
+        // SAFETY: there is one thread.
+        unsafe { Offshoot::fork(keep, work) }
+    }
+
+    /// The same.
+    ///
+    /// # Safety
+    /// No other thread is in the middle of something.
+    unsafe fn fork(
         keep: &[BorrowedFd<'_>],
         work: impl FnOnce() -> Result<(), String>,
     ) -> io::Result<Offshoot> {
         let (word, said) = UnixStream::pair()?;
         let original = std::process::id();
-        // SAFETY: no pointers; there are no other threads whose locks the child
-        // would miss.
+        // SAFETY: no pointers; the caller's promise.
         let pid = cerr(unsafe { libc::fork() })?;
         if pid != 0 {
             return Ok(Offshoot {
@@ -55,7 +71,9 @@ impl Offshoot {
             // Who comes after the original may be writing by now.
             end_saying(&said, Err("the original is gone".to_owned()));
         }
-        close_all_but(&[keep, &[said.as_fd()]].concat());
+        let keep = [keep, &[said.as_fd()]].concat();
+        // SAFETY: this process does `work`, which uses none of them, and ends with _exit(2).
+        unsafe { close_all_but(&keep) };
         // What the original does when it panics is not for the copy.
         let said = Arc::new(said);
         let in_panic = Arc::clone(&said);
@@ -129,6 +147,26 @@ mod tests {
     use crate::sys::scratch::{alone, Scratch};
     use std::fs::File;
 
+    /// Begins one in the process that runs nothing but the test.
+    fn begin(
+        keep: &[BorrowedFd<'_>],
+        work: impl FnOnce() -> Result<(), String>,
+    ) -> io::Result<Offshoot> {
+        // SAFETY: the other thread waits for the test.
+        unsafe { Offshoot::fork(keep, work) }
+    }
+
+    #[test]
+    fn it_is_not_made_while_other_threads_run() {
+        let (near, far) = UnixStream::pair().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (&near).read(&mut [0]).unwrap());
+            let result = Offshoot::begin(&[], || Ok(()));
+            (&far).write_all(&[0]).unwrap();
+            assert!(result.is_err());
+        });
+    }
+
     #[test]
     fn it_has_the_memory_of_its_instant_and_says_how_it_went() {
         alone(
@@ -138,10 +176,10 @@ mod tests {
                 let scratch = Scratch::new("offshoot");
                 let mut file = File::create(scratch.join("file")).unwrap();
                 let mut number = 1;
-                let offshoot = Offshoot::begin(&[file.try_clone().unwrap().as_fd()], || Ok(()));
+                let offshoot = begin(&[file.try_clone().unwrap().as_fd()], || Ok(()));
                 offshoot.unwrap().end().unwrap();
                 let fd = file.as_fd();
-                let offshoot = Offshoot::begin(&[fd], || {
+                let offshoot = begin(&[fd], || {
                     (&file)
                         .write_all(format!("number {number}").as_bytes())
                         .map_err(|error| error.to_string())
@@ -152,9 +190,9 @@ mod tests {
                 file.flush().unwrap();
                 let text = std::fs::read_to_string(scratch.join("file")).unwrap();
                 assert_eq!((text.as_str(), number), ("number 1", 2));
-                let offshoot = Offshoot::begin(&[], || Err("no room".to_owned())).unwrap();
+                let offshoot = begin(&[], || Err("no room".to_owned())).unwrap();
                 assert_eq!(offshoot.end(), Err("no room".to_owned()));
-                let offshoot = Offshoot::begin(&[], || panic!("a bug")).unwrap();
+                let offshoot = begin(&[], || panic!("a bug")).unwrap();
                 let why = offshoot.end().unwrap_err();
                 assert!(why.contains("a bug"), "{why}");
             },
@@ -168,7 +206,7 @@ mod tests {
             "it_holds_nothing_and_is_killed_when_dropped",
             || {
                 let (mut near, far) = UnixStream::pair().unwrap();
-                let offshoot = Offshoot::begin(&[], || loop {
+                let offshoot = begin(&[], || loop {
                     std::thread::sleep(std::time::Duration::from_secs(1000));
                 })
                 .unwrap();

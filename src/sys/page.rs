@@ -10,6 +10,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
@@ -46,6 +47,25 @@ impl Frame {
         Ok(Frame { start, bytes })
     }
 
+    /// Copies its first bytes behind themselves, so that they are there `times`.
+    #[inline(never)]
+    fn repeat(&mut self, bytes: usize, times: usize) {
+        let total = bytes * times;
+        assert!(total <= self.bytes);
+        // Padding is copied as it is.
+        let start: NonNull<MaybeUninit<u8>> = self.start.cast();
+        let mut written = bytes;
+        while written < total {
+            let count = written.min(total - written);
+            // SAFETY: `written` is below the size of the mapping.
+            let place = unsafe { start.add(written) };
+            // SAFETY: as many bytes lie in front of `place`, and there is room for as many
+            // from there on.
+            unsafe { place.copy_from_nonoverlapping(start, count) };
+            written += count;
+        }
+    }
+
     /// Its size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -67,7 +87,8 @@ impl Drop for Frame {
     }
 }
 
-/// Elements, none of which has padding, in a frame of their own.
+/// Elements in a frame of their own, all of them written: what a frame held before, padding
+/// included, is never read.
 #[derive(Debug)]
 pub struct Page<T: Copy> {
     /// Where they are.
@@ -78,45 +99,21 @@ pub struct Page<T: Copy> {
     elements: PhantomData<T>,
 }
 
-impl<const N: usize> Page<[u8; N]> {
-    /// As many elements as fit into a frame, with whatever bytes are there.
-    pub fn of_bytes(frame: Frame) -> Page<[u8; N]> {
-        // Written they all are: by the kernel, or by a page of which the frame was before.
-        Page::unwritten(frame)
-    }
-}
-
 impl<T: Copy> Page<T> {
-    /// As many elements as fit into a frame, which are to be written.
-    fn unwritten(frame: Frame) -> Page<T> {
+    /// Fills a frame with as many copies of `blank` as fit.
+    pub fn filled(frame: Frame, blank: T) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
-        let page = Page {
+        let mut page = Page {
             len: frame.bytes / size_of::<T>(),
             frame,
             elements: PhantomData,
         };
         assert!(page.len > 0);
-        page
-    }
-
-    /// Fills a frame with as many copies of `blank` as fit.
-    pub fn filled(frame: Frame, blank: T) -> Page<T> {
-        let page = Page::unwritten(frame);
-        let start = page.start();
         // SAFETY: at least one element fits into the mapping, which is aligned for them
         // and owned by nobody else yet.
-        unsafe { start.write(blank) };
-        let mut written = 1;
-        while written < page.len {
-            let count = written.min(page.len - written);
-            // SAFETY: `written` is below the number of elements.
-            let place = unsafe { start.add(written) };
-            // SAFETY: as many elements were written in front of `place`, and there is
-            // room for as many from there on.
-            unsafe { place.copy_from_nonoverlapping(start, count) };
-            written += count;
-        }
+        unsafe { page.start().write(blank) };
+        page.frame.repeat(size_of::<T>(), page.len);
         page
     }
 
@@ -174,8 +171,10 @@ mod tests {
         let page = Page::filled(page.into_frame(), 9u64);
         assert_eq!(page.len, bytes.get() / 8);
         assert!(page.iter().all(|element| *element == 9));
-        let page = Page::of_bytes(page.into_frame());
-        assert!(page.iter().all(|element| *element == 9u64.to_ne_bytes()));
+        // Bytes where a struct had padding are values again.
+        let page = Page::filled(page.into_frame(), (1u8, 2u32));
+        let page = Page::filled(page.into_frame(), 3u8);
+        assert!(page.iter().all(|element| *element == 3));
     }
 
     #[test]

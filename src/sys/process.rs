@@ -7,12 +7,14 @@
 //! that the daemon serves or does not; until then its standard error is the
 //! starter's, so that reasons are seen.
 //!
-//! Must not: be used while other threads run ([`daemonize`]).
+//! Must not: fork while other threads run ([`daemonize`]).
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ExitStatus};
@@ -51,15 +53,27 @@ impl Readiness {
 /// [`Readiness::report`] and exits with its code, or with that of the child if
 /// the child ends before.
 ///
-/// To be called by the only thread, before there are timers or locks of
-/// fcntl(2), which a child does not inherit.
+/// To be called before there are timers or locks of fcntl(2), which a child does not
+/// inherit.
+///
+/// # Errors
+/// fork(2)'s, or that there are other threads.
 pub fn daemonize() -> io::Result<Readiness> {
+    be_alone()?;
+    // SAFETY: there is one thread.
+    unsafe { into_background() }
+}
+
+/// The same.
+///
+/// # Safety
+/// No other thread is in the middle of something.
+unsafe fn into_background() -> io::Result<Readiness> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let (waiting, channel) = UnixStream::pair()?;
     // What is buffered now would be written by both.
     io::stdout().flush()?;
-    // SAFETY: no pointers; there are no other threads whose locks the child
-    // would miss.
+    // SAFETY: no pointers; the caller's promise.
     let child = cerr(unsafe { libc::fork() })?;
     if child != 0 {
         drop(channel);
@@ -70,6 +84,28 @@ pub fn daemonize() -> io::Result<Readiness> {
     cerr(unsafe { libc::setsid() })?;
     replace(libc::STDIN_FILENO, &null)?;
     Ok(Readiness { channel, null })
+}
+
+/// An error unless this is the only thread of the process, so that a child of fork(2)
+/// misses none, nor what one has locked.
+#[cfg(target_os = "linux")]
+pub(super) fn be_alone() -> io::Result<()> {
+    // Nothing is unshared by a process of one thread; others get EINVAL.
+    // SAFETY: no pointers.
+    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
+        return Ok(());
+    }
+    // Where that call is filtered out: two links of any directory, and one a thread.
+    match std::fs::metadata("/proc/self/task") {
+        Ok(threads) if threads.nlink() == 3 => Ok(()),
+        _ => Err(io::Error::other("other threads run, or may run")),
+    }
+}
+
+/// Other systems do not show it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn be_alone() -> io::Result<()> {
+    Ok(())
 }
 
 /// The exit code of the starter.
@@ -163,7 +199,8 @@ mod tests {
     /// starter's standard error got.
     fn start(name: &str, body: impl FnOnce(Readiness)) -> (Option<i32>, String) {
         let Some(output) = rerun(module_path!(), name) else {
-            body(daemonize().unwrap());
+            // SAFETY: the other thread waits for the test.
+            body(unsafe { into_background() }.unwrap());
             process::exit(99);
         };
         (

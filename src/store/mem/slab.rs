@@ -19,7 +19,7 @@
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::vacancies::Vacancies;
 pub(crate) use crate::store::mem::vacancies::{Search, SlotNumber};
-use crate::sys::page::{system_page_bytes, Frame, Page};
+use crate::sys::page::{system_page_bytes, Page};
 use std::num::NonZeroUsize;
 
 /// What the pages of a slab take.
@@ -44,9 +44,8 @@ const MOST_TAIL: usize = 8;
 /// Slots of one size. See the module.
 #[derive(Debug)]
 pub(crate) struct Slab<T: Copy> {
-    /// The value of fresh elements, unless the slab is of bytes.
+    /// The value of fresh elements.
     blank: T,
-    make_page: fn(Frame, T) -> Page<T>,
     /// Elements to a slot.
     stride: usize,
     /// The pages by number; `None` where one was given back.
@@ -62,16 +61,6 @@ fn not_used() -> ! {
     panic!("no used slot of that number")
 }
 
-impl<const N: usize> Slab<[u8; N]> {
-    /// As [`Slab::new`], but the bytes of fresh elements are unspecified.
-    pub(crate) fn of_bytes(stride: usize, page_bytes: usize) -> Slab<[u8; N]> {
-        Slab {
-            make_page: |frame, _| Page::of_bytes(frame),
-            ..Slab::new([0; N], stride, page_bytes)
-        }
-    }
-}
-
 impl<T: Copy> Slab<T> {
     /// A slab without pages. Its pages have at least `page_bytes`, more where slots of
     /// this size would leave more than a [`MOST_TAIL`]th of a page at its end.
@@ -84,7 +73,6 @@ impl<T: Copy> Slab<T> {
         let page = NonZeroUsize::new(page_bytes).expect("slots have bytes");
         Slab {
             blank,
-            make_page: Page::filled,
             stride,
             pages: Vec::new(),
             vacancies: Vacancies::new(page_bytes / slot_bytes, page),
@@ -146,7 +134,7 @@ impl<T: Copy> Slab<T> {
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
-        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
+        self.pages[number as usize] = Some(Page::filled(frame, self.blank));
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))
     }
