@@ -90,7 +90,7 @@ impl Store {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
-                counters = command.common.contents.lanes(heap).counters();
+                counters = command.common.contents.counters(heap);
                 Row::Command {
                     name: key(heap, command),
                     args: rest(heap, command),
@@ -102,7 +102,7 @@ impl Store {
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
-                counters = session.common.contents.lanes(heap).counters();
+                counters = session.common.contents.counters(heap);
                 Row::Session {
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),
@@ -137,7 +137,7 @@ impl Store {
         Totals {
             reset_secs,
             last_update: self.last_update(entry),
-            counters: self.gathered(entry).counters(),
+            counters: self.gathered(entry),
             connected: connected.into(),
         }
     }
@@ -147,7 +147,7 @@ impl Store {
         Totals {
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters.counters(),
+            counters: self.global.counters,
             connected: self.global.connected,
         }
     }

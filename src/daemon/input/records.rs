@@ -137,9 +137,7 @@ impl LineReader for Records<'_> {
         let records = &records[..count];
         let hints = self.store.prefetch_records(records, self.now);
         for (record, hint) in records.iter().zip(hints) {
-            let note = self.store.apply_hinted(record, hint, self.now);
-            let again = |note| self.store.apply_repeated(record, note, self.now);
-            match note.and_then(again) {
+            match self.store.apply_hinted(record, hint, self.now) {
                 None => {}
                 Some(note @ (Note::NoRoom | Note::Untracked)) => {
                     let subject = record.subject();

@@ -127,13 +127,13 @@ impl Store {
 
     /// How big an entry is.
     pub(crate) fn load_usecs(&self, node: Node) -> u64 {
-        let lanes = match node {
-            Node::Command(link) => self.commands.lanes(&self.memory, link),
-            Node::Session(link) => self.sessions.lanes(&self.memory, link),
+        let counters = match node {
+            Node::Command(link) => self.commands.counters(&self.memory, link),
+            Node::Session(link) => self.sessions.counters(&self.memory, link),
             Node::User(link) => self.gathered(&self.users.arena[link]),
             Node::Domain(link) => self.gathered(&self.domains.arena[link]),
             Node::Ip(link) => self.gathered(&self.ips.arena[link]),
         };
-        lanes.counters().stats.load_usecs()
+        counters.stats.load_usecs()
     }
 }

@@ -17,17 +17,15 @@
 //! Must not: believe a value. Whatever is not what an export could have written
 //! ends the restoring; nothing of it is used then.
 
-use crate::store::counters::{Difference, Lanes};
+use crate::store::counters::Difference;
 use crate::store::entries::contents::MAX_TEXT_BYTES;
-use crate::store::entries::entry::{
-    Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User,
-};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Parent, Session, User};
 use crate::store::entries::level::{key, Level};
-use crate::store::entries::lifecycle::{domain_of, Octets};
+use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
 use crate::store::mem::list::{HookOf, List};
-use crate::store::snapshot::save::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
+use crate::store::snapshot::save::{by_creation, Basis, Kept, Listing, Origin, Saved};
 use crate::store::update::deferral::{chain, enchain, Defers, MOST};
 use crate::store::{Counters, Full, Limits, Now, Store, WallTime};
 use std::collections::{BTreeMap, HashMap};
@@ -73,7 +71,7 @@ fn sorted<T>(keyed: impl Iterator<Item = (u32, Link<T>)>) -> Vec<Link<T>> {
         .collect()
 }
 
-impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
+impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
     /// None yet.
     const NONE: Restored<T, LISTS> = Restored(Vec::new());
 
@@ -134,7 +132,7 @@ impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
     }
 }
 
-impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
+impl<T: Parent, const LISTS: usize> Restored<T, LISTS> {
     /// Puts a new entry where it belongs, and notes it.
     fn link(
         &mut self,
@@ -155,13 +153,15 @@ impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
 /// What entries of a level have not added yet and no restored session counted, by the
 /// number of their links; none has nothing.
 #[derive(Debug)]
-struct Pending(BTreeMap<NonZeroU32, Lanes>);
+struct Pending(BTreeMap<NonZeroU32, Counters>);
 
 impl Pending {
     /// Notes what a restored entry has not added.
     fn insert<P: Defers>(&mut self, made: Option<Link<P>>, pending: &Counters) {
         if let Some(link) = made.filter(|_| *pending != Counters::default()) {
-            self.0.insert(link.number(), Lanes::of(pending));
+            let mut pending = *pending;
+            pending.saturate();
+            self.0.insert(link.number(), pending);
         }
     }
 
@@ -171,26 +171,23 @@ impl Pending {
         &mut self,
         parent: (Link<P>, &mut P),
         sessions: &mut Arena<Session>,
-        (session, counted): (Link<Session>, &Lanes),
+        (session, counted): (Link<Session>, &Counters),
     ) {
         let (link, parent) = parent;
         let rest = self.0.entry(link.number()).or_default();
-        let mut both = rest.values_mut().iter_mut().zip(counted.values());
         let is_full = chain(sessions, parent).count() >= MOST as usize;
-        if !is_full && both.all(|(rest, counted)| *rest >= *counted) {
-            for (rest, counted) in rest.values_mut().iter_mut().zip(counted.values()) {
-                *rest -= counted;
-            }
+        if let (false, Some(less)) = (is_full, rest.checked_sub(counted)) {
+            *rest = less;
             enchain(parent, sessions, session);
         }
-        if *rest == Lanes::default() {
+        if *rest == Counters::default() {
             self.0.remove(&link.number());
         }
     }
 
     /// Has the entries add what no restored session counted. False when there is no
     /// room for all of it.
-    fn flush<P: Kind>(self, store: &mut Store) -> bool {
+    fn flush<P: Entry>(self, store: &mut Store) -> bool {
         let (level, memory) = P::level_mut(store);
         let add = |(number, pending)| {
             let link = Link::from_number(number);
@@ -274,13 +271,13 @@ fn is_sound(wall: WallTime) -> bool {
 }
 
 /// Puts an entry behind all others of a list.
-fn place_last<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+fn place_last<T: Entry>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     list.remove(arena, link, hook);
     list.push_back(arena, link, hook);
 }
 
 /// Makes an entry the newest of a list: to be called for all of them, oldest first.
-fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+fn place<T: Entry>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
     match T::NEWEST_FIRST {
         true => {
             list.remove(arena, link, hook);
@@ -465,15 +462,16 @@ impl Restoring {
     }
 
     /// Makes an entry if there is room for it.
-    fn make<T: Kind>(
+    fn make<T: Entry>(
         &mut self,
         texts: (&[u8], &[u8]),
         (basis, touched): (&Basis, Now),
-        fill: impl FnOnce(Common<T>) -> T,
+        entry: T,
     ) -> Option<Link<T>> {
-        let counters = Lanes::of(&basis.counters);
+        let mut counters = basis.counters;
+        counters.saturate();
         let (level, memory) = T::level_mut(&mut self.store);
-        let made = level.create(memory, texts, &counters, touched, fill).ok();
+        let made = level.create(memory, texts, &counters, touched, entry).ok();
         self.left_out += usize::from(made.is_none());
         made
     }
@@ -505,7 +503,8 @@ impl Restoring {
         self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
         self.kept = kept;
         let global = &mut self.store.global;
-        global.counters = Lanes::of(&counters);
+        global.counters = counters;
+        global.counters.saturate();
         global.reset_secs = reset_secs;
         global.last_update = last_update;
         Ok(())
@@ -517,11 +516,14 @@ impl Restoring {
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
-        let made = self.make((name, b""), (basis, touched), |common| Domain {
-            common,
-            created_secs: origin.created_secs,
-            ..Domain::BLANK
-        });
+        let made = self.make(
+            (name, b""),
+            (basis, touched),
+            Domain {
+                created_secs: origin.created_secs,
+                ..Domain::BLANK
+            },
+        );
         let places = [basis.place];
         self.pending_by_domain.insert(made, &origin.pending);
         self.domains.link(&mut self.store, made, touched, places);
@@ -536,11 +538,14 @@ impl Restoring {
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
-        let made = self.make((octets, b""), (basis, touched), |common| Ip {
-            common,
-            created_secs: origin.created_secs,
-            ..Ip::BLANK
-        });
+        let made = self.make(
+            (octets, b""),
+            (basis, touched),
+            Ip {
+                created_secs: origin.created_secs,
+                ..Ip::BLANK
+            },
+        );
         let places = [basis.place];
         self.pending_by_ip.insert(made, &origin.pending);
         self.ips.link(&mut self.store, made, touched, places);
@@ -570,12 +575,15 @@ impl Restoring {
         if key(&store.memory.heap, &store.domains.arena[domain]) != domain_of(name) {
             return Err(Unsound);
         }
-        let made = self.make((name, b""), (basis, touched), |common| User {
-            common,
-            domain,
-            created_secs: origin.created_secs,
-            ..User::BLANK
-        });
+        let made = self.make(
+            (name, b""),
+            (basis, touched),
+            User {
+                domain,
+                created_secs: origin.created_secs,
+                ..User::BLANK
+            },
+        );
         let store = &mut self.store;
         self.pending_by_user.insert(made, &origin.pending);
         self.users.link(store, made, touched, places);
@@ -624,20 +632,17 @@ impl Restoring {
             return Ok(());
         };
         let domain = self.store.users.arena[user].domain;
-        let made = self.make((id, service), (basis, touched), |common| {
-            let mut session = Session {
-                common,
-                user,
-                domain,
-                ip,
-                pid,
-                ..Session::BLANK
-            };
-            session.set(Flag::Connected, connected);
-            session.set(Flag::Placeholder, placeholder);
-            session.set(Flag::Indexed, indexed);
-            session
-        });
+        let mut session = Session {
+            user,
+            domain,
+            ip,
+            pid,
+            ..Session::BLANK
+        };
+        session.set(Flag::Connected, connected);
+        session.set(Flag::Placeholder, placeholder);
+        session.set(Flag::Indexed, indexed);
+        let made = self.make((id, service), (basis, touched), session);
         if let Some(link) = made {
             self.insert_session(link, touched);
             self.defer(link, pending);
@@ -659,7 +664,7 @@ impl Restoring {
                 .sessions
                 .add_to_index(&mut store.memory.budget, link, hash);
         }
-        store.join_parents(link);
+        Session::join(store, link);
         if !session.has(Flag::Connected) {
             store.sessions.make_idle(link, touched);
             return;
@@ -678,7 +683,7 @@ impl Restoring {
     /// Lets user, domain and address of a session defer it.
     fn defer(&mut self, link: Link<Session>, [by_user, by_domain, by_ip]: [bool; 3]) {
         let store = &mut self.store;
-        let counted = store.sessions.lanes(&store.memory, link);
+        let counted = store.sessions.counters(&store.memory, link);
         let session = (link, &counted);
         let arena = &mut store.sessions.arena;
         let Session {
@@ -719,15 +724,13 @@ impl Restoring {
             self.commands.push(None, places);
             return Ok(());
         };
-        let made = self.make((name, args), (basis, touched), |mut common| {
-            common.stamp.set(Flag::Done, is_done);
-            Command {
-                common,
-                session,
-                number: command_number,
-                ..Command::BLANK
-            }
-        });
+        let mut command = Command {
+            session,
+            number: command_number,
+            ..Command::BLANK
+        };
+        command.common.stamp.set(Flag::Done, is_done);
+        let made = self.make((name, args), (basis, touched), command);
         if let Some(link) = made {
             self.store.insert_command(link, touched);
         }

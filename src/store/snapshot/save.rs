@@ -13,10 +13,11 @@
 //!
 //! Must not: change anything, or know what becomes of the values.
 
-use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Node, Session, User};
+use crate::store::entries::entry::{
+    with_link, Command, Domain, Entry, Flag, Ip, Node, Session, User,
+};
 use crate::store::entries::level::{key, rest, Level};
 use crate::store::mem::arena::Link;
-use crate::store::mem::shared::Memory;
 use crate::store::row::address;
 use crate::store::update::deferral::Defers;
 use crate::store::{Counters, Now, Store, WallTime};
@@ -181,46 +182,8 @@ pub enum Saved<'a> {
     },
 }
 
-/// A kind of entries, as it is written and read.
-pub(crate) trait Kind: Entry {
-    /// Whether that list has the newest first.
-    const NEWEST_FIRST: bool;
-    /// Their level.
-    fn level(store: &Store) -> &Level<Self>;
-    /// The same, to be changed, and what levels share.
-    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
-    /// Whether something forbids freeing one.
-    fn is_pinned(&self) -> bool;
-}
-
-macro_rules! kinds {
-    ($($name:ident $level:ident $newest_first:literal $is_pinned:expr;)*) => {$(
-        impl Kind for $name {
-            const NEWEST_FIRST: bool = $newest_first;
-            fn level(store: &Store) -> &Level<Self> {
-                &store.$level
-            }
-            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
-                (&mut store.$level, &mut store.memory)
-            }
-            fn is_pinned(&self) -> bool {
-                let is_pinned: fn(&$name) -> bool = $is_pinned;
-                is_pinned(self)
-            }
-        }
-    )*};
-}
-
-kinds! {
-    Domain domains true |domain| domain.connected > 0;
-    Ip ips true |ip| ip.connected > 0;
-    User users true |user| user.connected > 0;
-    Session sessions true |session| session.has(Flag::Connected);
-    Command commands false |_| false;
-}
-
 /// The entries of a level, oldest first.
-pub(crate) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+pub(crate) fn by_creation<T: Entry>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
     let first = match T::NEWEST_FIRST {
         true => level.all.tail,
         false => level.all.head,
@@ -277,7 +240,7 @@ struct Outgoing {
 
 impl Outgoing {
     /// Those of a level.
-    fn of<T: Kind>(store: &Store) -> Outgoing {
+    fn of<T: Entry>(store: &Store) -> Outgoing {
         Outgoing {
             places: Numbers::of(by_creation(T::level(store))),
             numbers: Numbers::default(),
@@ -309,7 +272,7 @@ struct Idle {
 
 impl Idle {
     /// The entry of a level.
-    fn of<T: Kind>(store: &Store, link: Link<T>, now: Now) -> Idle {
+    fn of<T: Entry>(store: &Store, link: Link<T>, now: Now) -> Idle {
         let level = T::level(store);
         let entry = &level.arena[link];
         Idle {
@@ -322,13 +285,7 @@ impl Idle {
 
     /// The entry of any level.
     fn at(store: &Store, node: Node, now: Now) -> Idle {
-        match node {
-            Node::Command(link) => Idle::of(store, link, now),
-            Node::Session(link) => Idle::of(store, link, now),
-            Node::User(link) => Idle::of(store, link, now),
-            Node::Domain(link) => Idle::of(store, link, now),
-            Node::Ip(link) => Idle::of(store, link, now),
-        }
+        with_link!(node, link => Idle::of(store, link, now))
     }
 
     /// Whether it has outlived less of its level's min_time than another.
@@ -414,18 +371,13 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         Basis {
             age_secs: age_secs(entry, self.now),
             last_update: common.stamp.wall(),
-            counters: common.contents.lanes(&self.store.memory.heap).counters(),
+            counters: common.contents.counters(&self.store.memory.heap),
             place: outgoing.places.get(link).unwrap_or_default(),
         }
     }
 
     /// The same of a user, domain or ip. While it is held it has no age.
-    fn basis_above<P: Defers + Kind>(
-        &self,
-        outgoing: &Outgoing,
-        link: Link<P>,
-        entry: &P,
-    ) -> Basis {
+    fn basis_above<P: Defers>(&self, outgoing: &Outgoing, link: Link<P>, entry: &P) -> Basis {
         let basis = self.basis(outgoing, link, entry);
         Basis {
             age_secs: if entry.is_pinned() { 0 } else { basis.age_secs },
@@ -435,11 +387,11 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
     }
 
     /// What else it has.
-    fn origin<P: Defers + Kind>(&self, created_secs: u32, entry: &P) -> Origin {
+    fn origin<P: Defers>(&self, created_secs: u32, entry: &P) -> Origin {
         Origin {
             created_secs,
             is_pinned: entry.is_pinned(),
-            pending: self.store.pending(entry).counters(),
+            pending: self.store.pending(entry),
         }
     }
 
@@ -547,7 +499,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
 
 impl Store {
     /// The places of sessions in the lists of their users, or of their addresses.
-    fn places_below<P: Kind>(
+    fn places_below<P: Entry>(
         &self,
         last: impl Fn(&P) -> Option<Link<Session>>,
         prev: impl Fn(&Session) -> Option<Link<Session>>,
@@ -578,7 +530,7 @@ impl Store {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters.counters(),
+            counters: self.global.counters,
             kept: Some(Kept {
                 connected: self.global.connected,
                 entries: usage.entries.map(|count| count as u64),
