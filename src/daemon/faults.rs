@@ -127,7 +127,7 @@ impl From<Note> for Fault {
 impl Fault {
     /// Of a request that closes its connection; none for an empty line, by
     /// which some clients say that they are done.
-    pub fn of_request(error: RequestError) -> Option<Fault> {
+    pub(super) fn of_request(error: RequestError) -> Option<Fault> {
         match error {
             RequestError::Empty => None,
             RequestError::UnknownCommand => Some(Fault::UnknownCommandWord),
@@ -154,7 +154,7 @@ struct Tally {
 }
 
 /// A kind that occurred.
-pub struct Occurred {
+pub(super) struct Occurred {
     /// The kind as a word with `_`.
     pub name: String,
     /// What it means.
@@ -167,14 +167,14 @@ pub struct Occurred {
 
 /// The tallies of all kinds.
 #[derive(Debug)]
-pub struct Faults {
+pub(super) struct Faults {
     /// In the order of [`KINDS`].
     tallies: [Tally; KINDS.len()],
 }
 
 impl Faults {
     /// Nothing happened yet.
-    pub fn new() -> Faults {
+    pub(super) fn new() -> Faults {
         Faults {
             tallies: [Tally::default(); KINDS.len()],
         }
@@ -182,7 +182,7 @@ impl Faults {
 
     /// Counts a fault, and logs it with what `detail` says if that is not too
     /// much by now. What peers sent must be [`visible`](super::log::visible).
-    pub fn report(
+    pub(super) fn report(
         &mut self,
         log: &mut Log,
         fault: Fault,
@@ -221,13 +221,13 @@ impl Faults {
     }
 
     /// All kinds as a word with `_`, and how often each occurred.
-    pub fn counts(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+    pub(super) fn counts(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         let counts = self.tallies.iter().map(|tally| tally.count);
         NAMES.iter().map(|name| snake_case(name)).zip(counts)
     }
 
     /// The kinds that occurred.
-    pub fn occurred(&self) -> impl Iterator<Item = Occurred> + '_ {
+    pub(super) fn occurred(&self) -> impl Iterator<Item = Occurred> + '_ {
         let kinds = NAMES.iter().zip(KINDS).zip(&self.tallies);
         let kinds = kinds.filter(|(_, tally)| tally.count > 0);
         kinds.map(|((name, (_, _, about)), tally)| Occurred {
@@ -239,7 +239,7 @@ impl Faults {
     }
 
     /// The kinds that occurred, and how often.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let occurred = self
             .occurred()
             .map(|kind| format!("{} times {}", kind.count, kind.about));

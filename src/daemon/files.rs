@@ -35,7 +35,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// What listens at a file, by its index in the daemon.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub(super) enum End {
     /// A FIFO.
     Fifo(usize),
     /// A socket.
@@ -44,7 +44,7 @@ pub enum End {
 
 /// The file of a FIFO or socket, removed when dropped if the daemon made it.
 #[derive(Debug)]
-pub struct ListenerFile {
+pub(super) struct ListenerFile {
     /// Its section of the settings and its path, for the log.
     name: String,
     /// What listens there.
@@ -59,7 +59,7 @@ pub struct ListenerFile {
 
 impl ListenerFile {
     /// One that the daemon made, with this access, or else the service manager.
-    pub fn new(kind: &str, end: End, place: Place, access: Option<Access>) -> ListenerFile {
+    pub(super) fn new(kind: &str, end: End, place: Place, access: Option<Access>) -> ListenerFile {
         ListenerFile {
             name: format!("{kind} {}", place.path.display()),
             end,
@@ -70,7 +70,7 @@ impl ListenerFile {
     }
 
     /// Where it is, if the daemon made it.
-    pub fn made(&self) -> Option<&Place> {
+    pub(super) fn made(&self) -> Option<&Place> {
         self.access.and(Some(&self.place))
     }
 
@@ -135,7 +135,7 @@ impl Drop for ListenerFile {
 /// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
 /// read, and who would keep the daemon out.
 #[cold]
-pub fn look_for_reader(
+pub(super) fn look_for_reader(
     name: &str,
     path: &Path,
     base_dir: &Path,
@@ -157,7 +157,7 @@ pub fn look_for_reader(
 
 /// The directory of the daemon, held against other daemons.
 #[derive(Debug)]
-pub struct BaseDir {
+pub(super) struct BaseDir {
     /// Where it is.
     path: PathBuf,
     /// It must be for the daemon's user alone.
@@ -174,7 +174,7 @@ pub struct BaseDir {
 impl BaseDir {
     /// Makes it for the user and group `owner` if it is not there, and locks it; `None`:
     /// another daemon holds it. A private one lies where others may write too.
-    pub fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
+    pub(super) fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
         let mode = if is_private { 0o700 } else { 0o755 };
         let dir = Dir::open_or_make(path, mode, owner)?;
         if is_private {
@@ -216,7 +216,7 @@ impl BaseDir {
 
 /// All of them.
 #[derive(Debug)]
-pub struct Files {
+pub(super) struct Files {
     /// The directory.
     base_dir: BaseDir,
     /// The files of FIFOs and sockets.
@@ -227,7 +227,7 @@ pub struct Files {
 
 impl Files {
     /// Looked at from now on, unless they are out of reach in a chroot.
-    pub fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+    pub(super) fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
         // Who took over the daemon could leave the chroot by it.
         base_dir.dir.take_if(|_| in_chroot);
         Files {
@@ -238,17 +238,17 @@ impl Files {
     }
 
     /// When they are to be looked at.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.due
     }
 
     /// Has them looked at in this turn.
-    pub fn look_soon(&mut self, instant: Instant) {
+    pub(super) fn look_soon(&mut self, instant: Instant) {
         self.due = self.due.map(|_| instant);
     }
 
     /// Looks at them if it is time, and makes anew what is gone.
-    pub fn serve(
+    pub(super) fn serve(
         &mut self,
         instant: Instant,
         fifos: &mut Vec<FifoInput>,
@@ -295,7 +295,7 @@ impl Files {
     }
 
     /// Removes the files that the daemon made.
-    pub fn remove(&mut self) {
+    pub(super) fn remove(&mut self) {
         self.all.clear();
     }
 }

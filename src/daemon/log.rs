@@ -19,7 +19,7 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use crate::sys::syslog::Severity;
+pub(super) use crate::sys::syslog::Severity;
 
 /// The mode of a log file.
 const LOG_MODE: u32 = 0o640;
@@ -72,7 +72,7 @@ impl LogFile {
 
 /// The log.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     /// Where lines go.
     target: Target,
     /// Lines dropped since the last one that went through.
@@ -84,7 +84,7 @@ impl Log {
     ///
     /// # Errors
     /// A file that cannot be appended to.
-    pub fn open(path: &LogPath, owner: Owner) -> io::Result<Log> {
+    pub(super) fn open(path: &LogPath, owner: Owner) -> io::Result<Log> {
         let target = match path {
             LogPath::Syslog => Target::Syslog(Syslog::open(Path::new(LOG_PATH))?),
             LogPath::Stderr => Target::Stderr(nonblocking_twin(io::stderr().as_fd())?),
@@ -98,7 +98,7 @@ impl Log {
     ///
     /// # Errors
     /// The path that cannot be opened, and why.
-    pub fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
+    pub(super) fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
         if let Target::File(log) = &mut self.target {
             let opened = log.dir.append(&log.name, LOG_MODE);
             (log.file, _) = opened.map_err(|error| (log.path.clone(), error))?;
@@ -108,7 +108,7 @@ impl Log {
 
     /// Whether a file of the log can be made anew with the rights that the daemon has
     /// now.
-    pub fn can_be_rotated(&self) -> bool {
+    pub(super) fn can_be_rotated(&self) -> bool {
         match &self.target {
             Target::File(log) => log.dir.is_writable(),
             Target::Syslog(_) | Target::Stderr(_) => true,
@@ -116,7 +116,7 @@ impl Log {
     }
 
     /// Whether lines get anywhere: not so while there is no system log.
-    pub fn is_heard(&self) -> bool {
+    pub(super) fn is_heard(&self) -> bool {
         match &self.target {
             Target::Syslog(syslog) => syslog.is_connected(),
             Target::Stderr(_) | Target::File(_) => true,
@@ -124,22 +124,22 @@ impl Log {
     }
 
     /// What is worth knowing.
-    pub fn info(&mut self, message: &str) {
+    pub(super) fn info(&mut self, message: &str) {
         self.write(Severity::Info, message);
     }
 
     /// What may be wrong.
-    pub fn warning(&mut self, message: &str) {
+    pub(super) fn warning(&mut self, message: &str) {
         self.write(Severity::Warning, message);
     }
 
     /// What is wrong.
-    pub fn error(&mut self, message: &str) {
+    pub(super) fn error(&mut self, message: &str) {
         self.write(Severity::Error, message);
     }
 
     /// Writes a line of any severity.
-    pub fn write(&mut self, severity: Severity, message: &str) {
+    pub(super) fn write(&mut self, severity: Severity, message: &str) {
         let dropped = match self.dropped {
             0 => String::new(),
             count => format!(" ({count} lines before this one could not be logged)"),
@@ -186,14 +186,14 @@ fn write_line(fd: std::os::fd::BorrowedFd, mut line: String) -> bool {
 
 /// Bytes that a peer sent, in a form that is safe to show: printable ASCII, the
 /// rest escaped, cut where it gets long.
-pub fn visible(bytes: &[u8]) -> String {
+pub(super) fn visible(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MAX_VISIBLE_BYTES)];
     let more = if shown.len() < bytes.len() { "..." } else { "" };
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
 /// A number with its digits in groups of three: `12,431`.
-pub fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
         .as_bytes()
@@ -205,7 +205,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A size as a person reads it: `16 M`, `773 K`.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut unit = ("B", 1);
     for larger in [
         ("K", 1 << 10),

@@ -78,7 +78,7 @@ const TABLE: [OptionRow; 8] = [
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub(super) enum Command {
     /// Print the help.
     Help,
     /// Print the version.
@@ -93,7 +93,7 @@ pub enum Command {
 
 /// What the command line says beyond that.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(super) struct Options {
     /// The configuration file.
     pub source: Source,
     /// `NAME=VALUE` of every `-o`.
@@ -107,7 +107,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Usage`] for what is not in the table.
-    pub fn parse(args: impl Iterator<Item = OsString>) -> Result<(Command, Options), Fatal> {
+    pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<(Command, Options), Fatal> {
         let usage = |text: String| Fatal::Usage(format!("{text}; see dovestatd --help"));
         let mut parser = getopts::Options::new();
         for row in &TABLE {
@@ -150,7 +150,7 @@ impl Options {
     ///
     /// # Errors
     /// When there is no current directory.
-    pub fn anchored(&self) -> Result<Options, Fatal> {
+    pub(super) fn anchored(&self) -> Result<Options, Fatal> {
         let mut options = self.clone();
         options.source = match &self.source {
             Source::Default(path) if !path.exists() => Source::Default(path.clone()),
@@ -165,7 +165,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn load(&self) -> Result<Configuration, Fatal> {
+    pub(super) fn load(&self) -> Result<Configuration, Fatal> {
         config::read(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
@@ -175,7 +175,7 @@ impl Options {
     /// # Errors
     /// As [`Options::load`].
     #[cold]
-    pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
+    pub(super) fn load_to_serve(&self) -> Result<Configuration, Fatal> {
         let mut configuration = self.load()?;
         if self.foreground {
             configuration.settings.log_path = LogPath::Stderr;
@@ -188,7 +188,7 @@ impl Options {
     /// serves itself, as any user is served, and leaves nothing to a service of later.
     /// Returns whether it is so.
     #[cold]
-    pub fn try_out(&mut self) -> bool {
+    pub(super) fn try_out(&mut self) -> bool {
         let is_trial = self.foreground
             && self.overrides.is_empty()
             && effective_uid() == 0
@@ -211,7 +211,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn check(&self) -> Result<(), Fatal> {
+    pub(super) fn check(&self) -> Result<(), Fatal> {
         let (configuration, mut mistakes) =
             config::examine(&self.source, &self.overrides, &Defaults::ours());
         for notice in &configuration.notices {
@@ -235,7 +235,7 @@ impl Options {
 }
 
 /// The text of `--help`.
-pub fn help() -> String {
+pub(super) fn help() -> String {
     let mut text = String::from(
         "usage: dovestatd [-F] [-c FILE] [-o NAME=VALUE]...\n\
          \x20      dovestatd -t | -n | -a [-c FILE] [-o NAME=VALUE]...\n\
@@ -254,12 +254,12 @@ pub fn help() -> String {
 }
 
 /// The text of `--version`.
-pub fn version() -> String {
+pub(super) fn version() -> String {
     format!("dovestatd {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// Prints to standard output. Whoever closed it has seen enough.
-pub fn print(text: &str) -> Result<(), Fatal> {
+pub(super) fn print(text: &str) -> Result<(), Fatal> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Fatal::Io("standard output".to_owned(), error))

@@ -101,7 +101,7 @@ struct Slots {
 }
 
 /// What the store is to keep to.
-pub fn store_limits(settings: &Settings) -> Limits {
+pub(super) fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
         command_min_time_secs: settings.stats_command_min_time_secs,
@@ -114,7 +114,7 @@ pub fn store_limits(settings: &Settings) -> Limits {
 
 /// Sees to it that there are descriptors for as many clients as there may be, as
 /// far as the system lets us.
-pub fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
+pub(super) fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
     let client_limit = service.client_limit;
     let wanted = most_clients(client_limit, listeners) + SPARE_DESCRIPTORS;
     match raise_descriptor_limit(wanted) {
@@ -138,7 +138,7 @@ fn short_status(store: &Store) -> String {
 }
 
 /// The running daemon.
-pub struct Daemon {
+pub(super) struct Daemon {
     /// The command line, for reading the settings again.
     pub(super) options: Options,
     /// The settings in force.
@@ -178,7 +178,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When the memory limit does not hold an empty store.
-    pub fn new(
+    pub(super) fn new(
         options: &Options,
         (settings, limits): (Settings, Limits),
         mut log: Log,
@@ -251,7 +251,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When poll(2) fails for another reason than a signal.
-    pub fn run(&mut self) -> Result<(), Fatal> {
+    pub(super) fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
         loop {
             let slots = self.fill_poll_set(&mut poll);
@@ -340,23 +340,23 @@ impl Daemon {
     }
 
     /// Logs what it waits for if no record comes to these FIFOs for long.
-    pub fn wait_for_records(&mut self, fifos: Vec<String>) {
+    pub(super) fn wait_for_records(&mut self, fifos: Vec<String>) {
         self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }
 
     /// Logs what is worth knowing about the start.
-    pub fn log_info(&mut self, message: &str) {
+    pub(super) fn log_info(&mut self, message: &str) {
         self.log.info(message);
     }
 
     /// Tells the service manager that clients and writers are served.
-    pub fn announce(&mut self) {
+    pub(super) fn announce(&mut self) {
         self.manager.ready(&short_status(&self.store));
     }
 
     /// Ends: nobody finds the FIFOs and sockets any more, what is still in the
     /// FIFOs counts, and all is saved.
-    pub fn finish(&mut self, result: &Result<(), Fatal>) {
+    pub(super) fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
         self.files.remove();
         let (_, now) = self.clocks.read();

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 /// What tells that something changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// Lines read so far.
     pub lines: u64,
     /// Sessions connected.
@@ -58,7 +58,7 @@ pub struct Mark {
 
 /// The state of a daemon and the writing of it.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     /// Where it is.
     dir: Dir,
     /// Keeps other daemons out.
@@ -133,7 +133,11 @@ impl State {
     ///
     /// # Errors
     /// A directory that root does not trust.
-    pub fn open(settings: &Settings, owner: Owner, log: &mut Log) -> Result<Option<State>, Fatal> {
+    pub(super) fn open(
+        settings: &Settings,
+        owner: Owner,
+        log: &mut Log,
+    ) -> Result<Option<State>, Fatal> {
         let Some(path) = settings.state_path() else {
             log.info("state_dir is empty: a restart will lose the statistics");
             return Ok(None);
@@ -161,7 +165,7 @@ impl State {
     }
 
     /// Tries whether a state can be written, as who is to write it, and logs if not.
-    pub fn probe(&mut self, log: &mut Log) {
+    pub(super) fn probe(&mut self, log: &mut Log) {
         let dir = &self.dir;
         let fill = |mut file: &File| file.write_all(b"written to see whether that works\n");
         let tried = dir
@@ -175,7 +179,7 @@ impl State {
     }
 
     /// The store that was saved, and, in its FIFOs, what was read in part.
-    pub fn restore(
+    pub(super) fn restore(
         &mut self,
         limits: &Limits,
         now: Now,
@@ -229,12 +233,12 @@ impl State {
     }
 
     /// What is in the file from now on.
-    pub fn begin(&mut self, mark: Mark) {
+    pub(super) fn begin(&mut self, mark: Mark) {
         self.written = mark;
     }
 
     /// Takes over what can change.
-    pub fn set(&mut self, settings: &Settings) {
+    pub(super) fn set(&mut self, settings: &Settings) {
         let every = interval(settings);
         // One that goes on is not put off by being read again.
         if every != self.every {
@@ -244,7 +248,7 @@ impl State {
     }
 
     /// Notes whether there is anything to write.
-    pub fn note(&mut self, mark: Mark, instant: Instant) {
+    pub(super) fn note(&mut self, mark: Mark, instant: Instant) {
         if let (None, Some(every)) = (self.due, self.every) {
             if mark != self.written {
                 self.due = Some(instant + every);
@@ -253,12 +257,12 @@ impl State {
     }
 
     /// When [`State::serve`] has something to do by itself.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.due.filter(|_| self.writer.is_none())
     }
 
     /// Readable when a writer is done.
-    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
         self.writer.as_ref().map(Offshoot::as_fd)
     }
 
@@ -271,7 +275,7 @@ impl State {
     }
 
     /// Hears from the writer if it is done, and begins to write if it is time.
-    pub fn serve(
+    pub(super) fn serve(
         &mut self,
         (store, mark, log): (&Store, Mark, &mut Log),
         (instant, now): (Instant, Now),
@@ -300,7 +304,7 @@ impl State {
 
     /// Writes at the end, with what FIFOs that are held by somebody else have
     /// begun to say.
-    pub fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
+    pub(super) fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
         // It would be overtaken anyway.
         self.writer = None;
         let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
-pub struct FifoInput {
+pub(crate) struct FifoInput {
     /// What is read.
     pub fifo: Fifo,
     /// The listener's name, for the log and metrics.
@@ -41,7 +41,7 @@ struct Counts {
 
 impl FifoInput {
     /// Of a FIFO just made, or held by somebody else.
-    pub fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
+    pub(crate) fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
         FifoInput {
             fifo,
             name: name.into(),
@@ -55,7 +55,7 @@ impl FifoInput {
 
     /// Puts `fifo` in the place of the one that was read, which is given back to be
     /// read until its last writer has closed it.
-    pub fn replace(&mut self, fifo: Fifo) -> FifoInput {
+    pub(crate) fn replace(&mut self, fifo: Fifo) -> FifoInput {
         let new = FifoInput {
             counts: Rc::clone(&self.counts),
             ..FifoInput::new(fifo, &self.name, None)
@@ -67,38 +67,38 @@ impl FifoInput {
     }
 
     /// Whether it is the one at its path, not an earlier one.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         !self.is_retired
     }
 
     /// Whether nothing can come from it any more.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
     /// Whether somebody else keeps it, and what is in it, over our restarts.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
     /// The listener's name.
-    pub fn name(&self) -> &Rc<str> {
+    pub(crate) fn name(&self) -> &Rc<str> {
         &self.name
     }
 
     /// The lines that came from it and those before it.
-    pub fn line_count(&self) -> u64 {
+    pub(crate) fn line_count(&self) -> u64 {
         self.counts.lines.get()
     }
 
     /// When a line last came from it or those before it, in seconds since 1970; 0:
     /// never.
-    pub fn last_secs(&self) -> u32 {
+    pub(crate) fn last_secs(&self) -> u32 {
         self.counts.last_secs.get()
     }
 
     /// The bytes that came from it and those before it.
-    pub fn read_bytes(&self) -> u64 {
+    pub(crate) fn read_bytes(&self) -> u64 {
         self.counts.bytes.get()
     }
 
@@ -107,7 +107,11 @@ impl FifoInput {
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(&mut self, reader: &mut impl LineReader, now_secs: u32) -> io::Result<usize> {
+    pub(crate) fn read(
+        &mut self,
+        reader: &mut impl LineReader,
+        now_secs: u32,
+    ) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {
             Ok(count) => {
                 let counts = &self.counts;
@@ -127,7 +131,7 @@ impl FifoInput {
 
     /// The line that is not complete yet, if its end will be there after a
     /// restart.
-    pub fn partial(&self) -> Option<PartialLine<'_>> {
+    pub(crate) fn partial(&self) -> Option<PartialLine<'_>> {
         let (bytes, is_too_long) = self.lines.partial();
         let partial = PartialLine {
             fifo: self.held?,
@@ -138,7 +142,7 @@ impl FifoInput {
     }
 
     /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
-    pub fn resume(&mut self, partial: &PartialLine) {
+    pub(crate) fn resume(&mut self, partial: &PartialLine) {
         if self.held == Some(partial.fifo) {
             self.lines.resume(partial.bytes, partial.is_too_long);
         }

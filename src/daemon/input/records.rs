@@ -19,7 +19,7 @@ const _: () = assert!(
 );
 
 /// The lines of a FIFO on their way to the store.
-pub struct Records<'a> {
+pub(crate) struct Records<'a> {
     /// Where they are applied.
     store: &'a mut Store,
     /// When they are applied.
@@ -46,7 +46,7 @@ struct Complaints<'a> {
 
 impl<'a> Records<'a> {
     /// Those of the FIFO `name`.
-    pub fn new(
+    pub(crate) fn new(
         name: &'a str,
         store: &'a mut Store,
         (log, faults): (&'a mut Log, &'a mut Faults),

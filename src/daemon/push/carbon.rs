@@ -91,7 +91,7 @@ enum State {
 
 /// The sender.
 #[derive(Debug)]
-pub struct Carbon {
+pub(crate) struct Carbon {
     /// What is sent; none: off.
     plan: Option<Plan>,
     /// When the next report begins.
@@ -108,7 +108,7 @@ pub struct Carbon {
 
 impl Carbon {
     /// As the settings say; the first report comes after an interval.
-    pub fn new(settings: &Settings, now: Instant) -> Carbon {
+    pub(crate) fn new(settings: &Settings, now: Instant) -> Carbon {
         let plan = Plan::of(settings);
         Carbon {
             due: now + plan.as_ref().map_or(PATIENCE, |plan| plan.interval),
@@ -121,7 +121,7 @@ impl Carbon {
     }
 
     /// Takes over new settings. If they differ, a report under way is given up.
-    pub fn set(&mut self, settings: &Settings, now: Instant, store: &mut Store) {
+    pub(crate) fn set(&mut self, settings: &Settings, now: Instant, store: &mut Store) {
         if Plan::of(settings) != self.plan {
             self.stop(store);
             *self = Carbon::new(settings, now);
@@ -129,7 +129,7 @@ impl Carbon {
     }
 
     /// The descriptor that is waited for, and for what.
-    pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
+    pub(crate) fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
         match &self.state {
             State::Idle => None,
             State::LookingUp(lookup) => Some((lookup.as_fd(), Interest::READ)),
@@ -141,7 +141,7 @@ impl Carbon {
     }
 
     /// When something is to be done by itself.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.plan.as_ref()?;
         match &self.state {
             State::Idle => Some(self.due),
@@ -150,13 +150,13 @@ impl Carbon {
     }
 
     /// Whether there is something to do without waiting.
-    pub fn can_go_on(&self) -> bool {
+    pub(crate) fn can_go_on(&self) -> bool {
         matches!(&self.state, State::Sending(_, batch) if batch.output.is_empty())
     }
 
     /// Begins a report when it is time, and goes on with it as far as that goes
     /// without waiting.
-    pub fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
+    pub(crate) fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
         let is_due = match self.state {
             State::Idle => instant >= self.due,
             _ => is_ready || self.can_go_on() || instant >= self.deadline,

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 const MAX_ANSWER_BYTES: usize = 4096;
 
 /// The address that `host` is without asking anybody, if it is one.
-pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     match host.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),
         // One of IPv6 with a zone; names have no colon. No server is asked.
@@ -35,7 +35,7 @@ pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
 
 /// A question on its way.
 #[derive(Debug)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     /// The answer on its way.
     answer: Answer,
     /// What came of it by now.
@@ -47,7 +47,7 @@ impl Lookup {
     ///
     /// # Errors
     /// When getent cannot be run.
-    pub fn start(host: &str) -> io::Result<Lookup> {
+    pub(crate) fn start(host: &str) -> io::Result<Lookup> {
         let answer = Answer::of([c"getent", c"ahosts", &CString::new(host)?]).map_err(|error| {
             io::Error::new(error.kind(), format!("run getent: {}", reason(&error)))
         })?;
@@ -57,7 +57,7 @@ impl Lookup {
 
     /// Reads once, when there is something to read; the addresses, maybe none,
     /// when that was all.
-    pub fn read(&mut self) -> Option<Vec<IpAddr>> {
+    pub(crate) fn read(&mut self) -> Option<Vec<IpAddr>> {
         let mut bytes = [0; MAX_ANSWER_BYTES];
         let room = MAX_ANSWER_BYTES - self.text.len();
         match self.answer.read(&mut bytes[..room]) {

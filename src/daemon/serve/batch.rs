@@ -17,7 +17,7 @@ const SLICE_BYTES: usize = 16384;
 
 /// A report.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The time that all its lines have.
     unix_secs: u32,
     /// Most entries of a level.
@@ -34,7 +34,7 @@ pub struct Batch {
 
 impl Batch {
     /// One that begins now.
-    pub fn new(prefix: &str, unix_secs: u32, levels: &[Level], limit: u32) -> Batch {
+    pub(crate) fn new(prefix: &str, unix_secs: u32, levels: &[Level], limit: u32) -> Batch {
         Batch {
             unix_secs,
             limit: limit as usize,
@@ -46,13 +46,13 @@ impl Batch {
     }
 
     /// Whether all of it has been made.
-    pub fn is_made(&self) -> bool {
+    pub(crate) fn is_made(&self) -> bool {
         self.walk.is_none() && self.levels.is_empty()
     }
 
     /// Makes more of it, until a slice is full or `steps` are used up, which are
     /// taken off.
-    pub fn make(&mut self, store: &mut Store, steps: &mut usize) {
+    pub(crate) fn make(&mut self, store: &mut Store, steps: &mut usize) {
         while self.output.len() < SLICE_BYTES && *steps > 0 {
             let Some(walk) = self.walk.take() else {
                 let Some(level) = self.levels.pop() else {
@@ -78,7 +78,7 @@ impl Batch {
     }
 
     /// Gives back what it holds.
-    pub fn end(self, store: &mut Store) {
+    pub(crate) fn end(self, store: &mut Store) {
         if let Some(walk) = self.walk {
             store.close(walk);
         }
@@ -86,7 +86,7 @@ impl Batch {
 }
 
 /// The level in the store's terms.
-pub fn zoom(level: Level) -> Zoom {
+pub(crate) fn zoom(level: Level) -> Zoom {
     match level {
         Level::Global => Zoom::Global,
         Level::Domain => Zoom::Domain,

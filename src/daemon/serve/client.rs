@@ -39,7 +39,7 @@ const DRAIN_BYTES: usize = 65536;
 
 /// A connected socket.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Of a UNIX socket.
     Unix(UnixStream),
     /// Of a TCP port.
@@ -74,7 +74,7 @@ impl AsFd for Stream {
 }
 
 /// A client.
-pub struct Client {
+pub(crate) struct Client {
     /// Its connection, nonblocking.
     stream: Stream,
     /// What was read and what is to be written.
@@ -102,7 +102,7 @@ pub struct Client {
 
 impl Client {
     /// A client just accepted by the listener with index `listener`.
-    pub fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
+    pub(crate) fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
         let (options, name) = (&from.options, &from.name);
         let conversation: Box<dyn Conversation> = match options.protocol {
             Protocol::Stats => Box::new(Export::new(options, name)),
@@ -124,18 +124,18 @@ impl Client {
     }
 
     /// The index of its listener.
-    pub fn listener(&self) -> usize {
+    pub(crate) fn listener(&self) -> usize {
         self.listener
     }
 
     /// Its listener's name, for the log.
-    pub fn listener_name(&self) -> Rc<str> {
+    pub(crate) fn listener_name(&self) -> Rc<str> {
         Rc::clone(&self.listener_name)
     }
 
     /// What is waited for: room for queued output, else input. While memory is
     /// waited for, only the peer's going away.
-    pub fn interest(&self) -> Interest {
+    pub(crate) fn interest(&self) -> Interest {
         match (self.is_waiting, self.has_output()) {
             (true, _) => Interest::default(),
             (false, true) => Interest::WRITE,
@@ -144,13 +144,13 @@ impl Client {
     }
 
     /// Whether there is something to do without waiting.
-    pub fn can_go_on(&self) -> bool {
+    pub(crate) fn can_go_on(&self) -> bool {
         !self.is_waiting && !self.has_output() && (self.is_busy() || self.at_eof)
     }
 
     /// What decides whether it may be closed for another. A client that began a
     /// request and does not end it is idle.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let has_output = self.has_output();
         let is_idle = !has_output && !self.is_busy() && !self.is_waiting;
         Standing {
@@ -161,25 +161,25 @@ impl Client {
     }
 
     /// When it last sent something, in seconds of uptime.
-    pub fn active_secs(&self) -> u32 {
+    pub(crate) fn active_secs(&self) -> u32 {
         self.active_secs
     }
 
     /// Whether it waits for memory.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
     /// Has it wait if memory is short and it needs some: for input or a reply that
     /// it has not begun. Whether it waits.
-    pub fn wait_for_memory(&mut self, is_short: bool) -> bool {
+    pub(crate) fn wait_for_memory(&mut self, is_short: bool) -> bool {
         let is_between = !self.has_output() && !self.conversation.is_replying();
         self.is_waiting = is_short && is_between && (self.has_request || !self.at_eof);
         self.is_waiting
     }
 
     /// The bytes of its buffers, and of what the store keeps for its reply.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         // A slice that is to be made next counts already.
         let slice_bytes = match self.conversation.is_replying() {
             true => SLICE_BYTES,
@@ -191,7 +191,7 @@ impl Client {
     }
 
     /// Gives back what the client holds, and closes the connection.
-    pub fn end(mut self, store: &mut Store) {
+    pub(crate) fn end(mut self, store: &mut Store) {
         self.conversation.end(store);
         // If it stays unread, it stays unread; no error matters any more.
         let _ = self.stream.read(&mut vec![0; DRAIN_BYTES]);
@@ -199,7 +199,7 @@ impl Client {
 
     /// Writes, reads and answers as far as that goes without waiting and within
     /// `steps`, which are taken off. False when the client is to be ended.
-    pub fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
+    pub(crate) fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
         if !self.flush(context.now) {
             return false;
         }

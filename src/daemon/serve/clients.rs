@@ -43,13 +43,13 @@ const LEAST_BYTES: usize = 4 << 20;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The most bytes that clients may hold together beside a limit of the statistics.
-pub fn most_client_bytes(memory_limit_bytes: usize) -> usize {
+pub(crate) fn most_client_bytes(memory_limit_bytes: usize) -> usize {
     (memory_limit_bytes / 4).max(LEAST_BYTES)
 }
 
 /// The most clients that there may be at a time: beside `client_limit` of one listener
 /// those in the own slots of the others.
-pub fn most_clients(client_limit: u32, listeners: usize) -> u64 {
+pub(crate) fn most_clients(client_limit: u32, listeners: usize) -> u64 {
     let own = own_slots(client_limit as usize) as u64;
     u64::from(client_limit) + own * (listeners as u64).saturating_sub(1)
 }
@@ -62,7 +62,7 @@ fn own_slots(client_limit: usize) -> usize {
 /// What decides whether a client may be closed for another. Times are seconds of
 /// uptime.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// The index of its listener.
     pub listener: usize,
     /// Since when it has asked for nothing.
@@ -145,7 +145,7 @@ impl Held {
 }
 
 /// All clients.
-pub struct Clients {
+pub(crate) struct Clients {
     /// In no particular order.
     all: Vec<Client>,
     /// The index of the one that is served first in the next turn.
@@ -161,7 +161,7 @@ pub struct Clients {
 
 impl Clients {
     /// None yet. `most_bytes` is what they may hold together.
-    pub fn new(most_bytes: usize) -> Clients {
+    pub(crate) fn new(most_bytes: usize) -> Clients {
         Clients {
             all: Vec::new(),
             first: 0,
@@ -172,19 +172,19 @@ impl Clients {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Adds all of them to the poll set.
-    pub fn fill_poll_set(&self, poll: &mut PollSet) {
+    pub(crate) fn fill_poll_set(&self, poll: &mut PollSet) {
         for client in &self.all {
             poll.push(client.as_fd(), client.interest());
         }
     }
 
     /// How long there is nothing to do without input; `None`: for ever.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         match self.all.iter().any(Client::can_go_on) {
             true => Some(Duration::ZERO),
             false => self.retry,
@@ -193,7 +193,7 @@ impl Clients {
 
     /// Takes in a client that was just accepted, by closing another if need be.
     /// Closes the new one when there is no slot for it.
-    pub fn admit(&mut self, client: Client, context: &mut Context) {
+    pub(crate) fn admit(&mut self, client: Client, context: &mut Context) {
         let limit = context.settings.service.client_limit as usize;
         let now_secs = context.now.uptime_secs;
         let mut all: Vec<Standing> = self.all.iter().map(Client::standing).collect();
@@ -224,7 +224,7 @@ impl Clients {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. The first one that was not reached comes first in the
     /// next turn.
-    pub fn serve(&mut self, context: &mut Context, is_ready: impl Fn(usize) -> bool) {
+    pub(crate) fn serve(&mut self, context: &mut Context, is_ready: impl Fn(usize) -> bool) {
         let (begin, count) = (self.first, self.all.len());
         let mut steps = STEPS_A_TURN;
         let mut done = BinaryHeap::new();
@@ -266,7 +266,7 @@ impl Clients {
 
     /// Closes the client that holds most memory, as the system has none left. The name
     /// of its listener, and what it held in bytes.
-    pub fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
+    pub(crate) fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
         let all = self.all.iter().enumerate();
         let (bytes, index) = all
             .map(|(index, client)| (client.held_bytes(), index))

@@ -7,7 +7,7 @@ use crate::daemon::log::Log;
 use crate::store::{Now, Store};
 
 /// The daemon as its clients and its sender to carbon see it, for a turn.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The statistics.
     pub store: &'a mut Store,
     /// What peers do wrong.
@@ -29,7 +29,7 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Counts a fault, and logs it with what `detail` says if that is not too
     /// much by now.
-    pub fn report(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+    pub(crate) fn report(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
         self.faults
             .report(self.log, fault, self.now.uptime_secs, detail);
     }

@@ -17,7 +17,7 @@ const MAX_REQUEST_BYTES: usize = 4096;
 
 /// A client that speaks it.
 #[derive(Debug)]
-pub struct Export {
+pub(crate) struct Export {
     /// How it is served.
     options: Rc<ListenerOptions>,
     /// The listener's name, for the log.
@@ -30,7 +30,7 @@ pub struct Export {
 
 impl Export {
     /// With a client that has said nothing yet.
-    pub fn new(options: &Rc<ListenerOptions>, listener: &Rc<str>) -> Export {
+    pub(crate) fn new(options: &Rc<ListenerOptions>, listener: &Rc<str>) -> Export {
         Export {
             options: Rc::clone(options),
             listener: Rc::clone(listener),

@@ -9,7 +9,7 @@ use crate::store::Zoom;
 use crate::wire::metrics::{Family, Format, Kind};
 
 /// Appends it. Few and short lines, whatever the store holds.
-pub fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
+pub(crate) fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
     let mut page = Page { output, format };
     let usage = context.store.usage();
     page.family("dovestat_build", "The program that serves", Kind::Info)

@@ -37,7 +37,7 @@ const MISDIRECTED: &str = ": this server is not known by that name; ask it by ad
 
 /// A client that speaks it.
 #[derive(Debug)]
-pub struct Http {
+pub(crate) struct Http {
     /// The names of the server for its clients; `None`: they may mean any.
     server_names: Option<Rc<str>>,
     /// Whether each response ends the connection.
@@ -97,7 +97,7 @@ struct Sending {
 
 impl Http {
     /// With a client that has said nothing yet.
-    pub fn new(
+    pub(crate) fn new(
         options: &ListenerOptions,
         listener: &Rc<str>,
         server_names: &Option<Rc<str>>,

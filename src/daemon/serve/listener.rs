@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// A listening socket.
 #[derive(Debug)]
-pub enum Socket {
+pub(crate) enum Socket {
     /// UNIX.
     Unix(UnixListener),
     /// TCP.
@@ -22,7 +22,7 @@ pub enum Socket {
 /// The section of the settings that a listener was opened for, by its place
 /// among those of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Section {
+pub(crate) enum Section {
     /// A `unix_listener`.
     Unix(usize),
     /// An `inet_listener`.
@@ -33,7 +33,7 @@ pub enum Section {
 
 /// What clients connect to.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// The socket.
     pub socket: Socket,
     /// Where its options come from.
@@ -53,7 +53,12 @@ pub struct Listener {
 
 impl Listener {
     /// One that is ready to accept.
-    pub fn new(socket: Socket, section: Section, options: &ListenerOptions, name: &str) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        section: Section,
+        options: &ListenerOptions,
+        name: &str,
+    ) -> Self {
         Listener {
             server_names: match socket {
                 Socket::Unix(_) => None,
@@ -82,7 +87,7 @@ impl Listener {
 
     /// accept(2), nonblocking. A client that was refused is closed already, with an
     /// error of the kind `PermissionDenied`, as it is when a firewall refused it.
-    pub fn accept(&self) -> io::Result<Stream> {
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
             Socket::Unix(socket) => {
                 let (stream, _) = socket.accept()?;

@@ -10,11 +10,11 @@ use crate::daemon::serve::context::Context;
 use crate::store::Store;
 
 /// The output at which a slice ends, in bytes; one row may pass it.
-pub const SLICE_BYTES: usize = 16384;
+pub(crate) const SLICE_BYTES: usize = 16384;
 
 /// The bytes of a connection between its two ends.
 #[derive(Debug, Default)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// Input that is not served yet: whole requests, then part of one.
     pub input: Vec<u8>,
     /// Output that is not written yet.
@@ -25,13 +25,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// Whether no more of a reply is to be made before output is written.
-    pub fn is_slice_full(&self) -> bool {
+    pub(crate) fn is_slice_full(&self) -> bool {
         self.output.len() >= SLICE_BYTES
     }
 }
 
 /// A protocol on one connection.
-pub trait Conversation {
+pub(crate) trait Conversation {
     /// Whether something is to be answered without more input: a whole request,
     /// or so much of one that it is refused. What is not that is bounded by it.
     fn has_request(&self, input: &[u8]) -> bool;

@@ -19,7 +19,7 @@ use crate::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
 
 /// A scrape.
 #[derive(Debug)]
-pub struct Scrape {
+pub(crate) struct Scrape {
     /// How it is written.
     format: Format,
     /// Most entries of a level.
@@ -47,7 +47,7 @@ struct Walk {
 
 impl Scrape {
     /// One that begins now.
-    pub fn new(settings: &Settings, store: &Store, format: Format) -> Scrape {
+    pub(crate) fn new(settings: &Settings, store: &Store, format: Format) -> Scrape {
         let others = settings.metrics_levels.iter().rev().copied();
         let others = others.filter(|&level| level != Level::Global);
         let levels: Vec<Level> = others.chain([Level::Global]).collect();
@@ -67,13 +67,18 @@ impl Scrape {
     }
 
     /// The most bytes that the store may keep for it.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     /// Makes more of it until a slice is full or `steps` are used up, which are
     /// taken off. Whether that was all.
-    pub fn make(&mut self, output: &mut Vec<u8>, context: &mut Context, steps: &mut usize) -> bool {
+    pub(crate) fn make(
+        &mut self,
+        output: &mut Vec<u8>,
+        context: &mut Context,
+        steps: &mut usize,
+    ) -> bool {
         while output.len() < SLICE_BYTES && *steps > 0 {
             if let Some(walk) = self.walk.take() {
                 self.walk = walk.make(self.format, output, context.store, steps);
@@ -98,7 +103,7 @@ impl Scrape {
     }
 
     /// Gives back what it holds.
-    pub fn end(self, store: &mut Store) {
+    pub(crate) fn end(self, store: &mut Store) {
         if let Some(walk) = self.walk {
             store.close(walk.cursor);
         }

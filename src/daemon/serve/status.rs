@@ -9,7 +9,7 @@ const HEADER: &[u8] = b"kind\tname\tvalue\tlast_update\tabout\n";
 
 /// Appends it, its empty line at the end included. Few and short lines, whatever the
 /// store holds.
-pub fn write_status(output: &mut Vec<u8>, context: &Context) {
+pub(crate) fn write_status(output: &mut Vec<u8>, context: &Context) {
     output.extend_from_slice(HEADER);
     let mut row = |kind: &str, name: &str, value: &str, last_secs: u32, about: &str| {
         let last_update = last_secs.to_string();

@@ -128,7 +128,7 @@ fn judge(
 
 /// The memory limit in bytes to keep to: that of the settings, or a smaller one that
 /// fits what the system allows. Logs why.
-pub fn fit_memory_limit(settings: &Settings, log: &mut Log) -> usize {
+pub(crate) fn fit_memory_limit(settings: &Settings, log: &mut Log) -> usize {
     let limit = settings.stats_memory_limit_bytes;
     let beside = beside_bytes(settings);
     let (limit, warnings) = judge(limit, beside, &ceilings(), machine_bytes());

@@ -35,7 +35,7 @@ use std::rc::Rc;
 
 /// Everything the daemon listens on.
 #[derive(Debug, Default)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Where records come from.
     pub fifos: Vec<FifoInput>,
     /// Where clients come from.
@@ -113,7 +113,7 @@ impl Unserved {
 ///
 /// # Errors
 /// What is taken, in the way, not permitted or does not exist.
-pub fn open_listeners(
+pub(crate) fn open_listeners(
     settings: &Settings,
     owner: Owner,
     gifts: Vec<Gift>,

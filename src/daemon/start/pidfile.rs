@@ -16,14 +16,14 @@ use std::path::Path;
 
 /// The pidfile, removed when dropped.
 #[derive(Debug)]
-pub struct PidFile(Place);
+pub(crate) struct PidFile(Place);
 
 impl PidFile {
     /// Writes it.
     ///
     /// # Errors
     /// Whatever keeps it from being written.
-    pub fn write(path: &Path, owner: Owner) -> Result<PidFile, Fatal> {
+    pub(crate) fn write(path: &Path, owner: Owner) -> Result<PidFile, Fatal> {
         let failed = || Fatal::io(format!("pidfile {}", path.display()));
         let (dir, name) = Dir::of(path, owner).map_err(failed())?;
         let fill = |mut file: &File| {
@@ -42,7 +42,7 @@ impl PidFile {
     }
 
     /// Whether it can be removed with the rights that the daemon has now.
-    pub fn is_removable(&self) -> bool {
+    pub(crate) fn is_removable(&self) -> bool {
         Dir::of(&self.0.path, None).is_ok_and(|(dir, _)| dir.is_writable())
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// What is missing for a check: what the start refuses, and a state_dir, without
 /// which the start goes on, but a restart loses the statistics.
-pub fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
+pub(crate) fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
     let mut found = Missing::of(configuration);
     let settings = &configuration.settings;
     let state_dir = settings.state_path();
@@ -25,7 +25,7 @@ pub fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
 }
 
 /// What is missing to start.
-pub fn missing(configuration: &Configuration) -> Vec<Mistake> {
+pub(crate) fn missing(configuration: &Configuration) -> Vec<Mistake> {
     let mut found = Missing::of(configuration);
     found.top();
     if effective_uid() == 0 {

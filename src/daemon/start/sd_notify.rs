@@ -24,7 +24,7 @@ const MAX_PASSED: usize = 1000;
 
 /// A descriptor that the manager passed.
 #[derive(Debug)]
-pub struct Gift {
+pub(crate) struct Gift {
     /// What the manager calls it.
     pub name: String,
     /// What it is, or what is wrong with it.
@@ -33,7 +33,7 @@ pub struct Gift {
 
 /// Who started us and looks after us, if anybody.
 #[derive(Debug)]
-pub struct Manager {
+pub(crate) struct Manager {
     /// The way to it.
     notify: Option<Notify>,
     /// How often it wants to hear of us.
@@ -57,7 +57,7 @@ fn take_number(name: &str) -> Option<u64> {
 impl Manager {
     /// Takes what is meant for this process. To be called before anything is
     /// opened: every descriptor that was not passed is closed.
-    pub fn meet() -> (Manager, Vec<Gift>) {
+    pub(crate) fn meet() -> (Manager, Vec<Gift>) {
         let own = u64::from(std::process::id());
         let is_meant = take_number("LISTEN_PID") == Some(own);
         let count = take_number("LISTEN_FDS").filter(|_| is_meant);
@@ -85,28 +85,28 @@ impl Manager {
     }
 
     /// We serve, or serve again after a reload.
-    pub fn ready(&mut self, status: &str) {
+    pub(crate) fn ready(&mut self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// We read the settings again; [`Manager::ready`] follows.
-    pub fn reloading(&mut self) {
+    pub(crate) fn reloading(&mut self) {
         let usecs = monotonic_usecs().unwrap_or_default();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usecs}"));
     }
 
     /// We are about to end.
-    pub fn stopping(&mut self, status: &str) {
+    pub(crate) fn stopping(&mut self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
     /// Something about us changed.
-    pub fn status(&mut self, status: &str) {
+    pub(crate) fn status(&mut self, status: &str) {
         self.send(&format!("STATUS={status}"));
     }
 
     /// Gives a sign of life if it is time, with what `status` says.
-    pub fn watch(&mut self, instant: Instant, status: impl FnOnce() -> String) {
+    pub(crate) fn watch(&mut self, instant: Instant, status: impl FnOnce() -> String) {
         if let (Some(every), Some(at)) = (self.watchdog, self.next_sign) {
             if at <= instant {
                 self.next_sign = Some(instant + every);
@@ -116,7 +116,7 @@ impl Manager {
     }
 
     /// When [`Manager::watch`] wants to be called.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.next_sign
     }
 
@@ -130,7 +130,7 @@ impl Manager {
 
 impl Gift {
     /// What the log is told about one that no setting names.
-    pub fn log_unnamed(name: &str, what: &str, log: &mut Log) {
+    pub(crate) fn log_unnamed(name: &str, what: &str, log: &mut Log) {
         log.info(&format!(
             "{what} passed by the service manager as {name:?} is in no section of the settings; \
              serving it with the defaults; a section with its path or port sets its options"

@@ -46,7 +46,7 @@ const TRIAL: &str = "no configuration and no user dovestat: a trial, as root, fo
 const EX_SOFTWARE: i32 = 70;
 
 /// The user and group to run as.
-pub struct Identity {
+pub(crate) struct Identity {
     /// The user.
     pub user: User,
     /// The group.
@@ -70,7 +70,7 @@ impl Identity {
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
-pub fn serve(mut options: Options) -> Result<(), Fatal> {
+pub(crate) fn serve(mut options: Options) -> Result<(), Fatal> {
     let (manager, gifts) = Manager::meet();
     reset_inherited().map_err(Fatal::io("reset signals"))?;
     let is_trial = options.try_out();
@@ -224,7 +224,7 @@ fn log_name(settings: &Settings) -> String {
 
 /// A user by name, or the setting that names one who does not exist.
 #[cold]
-pub fn find_user(setting: &str, name: &str) -> Result<User, Fatal> {
+pub(crate) fn find_user(setting: &str, name: &str) -> Result<User, Fatal> {
     User::find(name)
         .map_err(Fatal::io(format!("{setting}: look up user {name}")))?
         .ok_or_else(|| {
@@ -265,7 +265,7 @@ fn making_user() -> &'static str {
 
 /// A group by name, likewise.
 #[cold]
-pub fn find_gid(setting: &str, name: &str) -> Result<u32, Fatal> {
+pub(crate) fn find_gid(setting: &str, name: &str) -> Result<u32, Fatal> {
     find_group(name)
         .map_err(Fatal::io(format!("{setting}: look up group {name}")))?
         .ok_or_else(|| Fatal::Setting(format!("{setting}: no group {name} on this system")))
