@@ -40,7 +40,7 @@ pub(crate) fn write_status(output: &mut Vec<u8>, context: &Context) {
         let ago_secs = context.now.uptime_secs.wrapping_sub(fault.last_secs);
         let last_secs = context.now.wall.secs.saturating_sub(ago_secs);
         let count = fault.count.to_string();
-        row("fault", &fault.name, &count, last_secs, fault.about);
+        row("fault", fault.name, &count, last_secs, fault.about);
     }
     output.push(b'\n');
 }
