@@ -36,6 +36,7 @@ mod fatal;
 mod faults;
 mod files;
 mod input;
+mod level_walk;
 mod log;
 mod options;
 mod push;

@@ -1,18 +1,19 @@
 //! Heads of HTTP/1.0 and 1.1, as much of it as answering GET takes (RFC 9110,
 //! RFC 9112).
 //!
-//! A request is read from whatever has come of it: line by line, and what is
-//! wrong first is refused first, as soon as it is seen. So the result does not
-//! depend on how the bytes arrive, a client that never ends its head is bounded
-//! by [`MAX_HEAD_BYTES`], and one that speaks TLS is refused by its first bytes.
+//! A [`HeadReader`] reads a head line by line as its bytes arrive, and refuses it at the
+//! first mistake, as soon as that has arrived. So the result does not depend on how the
+//! bytes arrive, a client that never ends its head is bounded by [`MAX_HEAD_BYTES`], and
+//! one that speaks TLS is refused by its first bytes.
 //!
-//! Strict where requests could be misunderstood (blanks, control characters,
-//! lengths that contradict each other), tolerant where nothing depends on it: LF
-//! ends a line as CR LF does, empty lines before a request are skipped, Host may be
-//! missing. Browsers always send it, and whom they mean by it is checked: [`is_meant`].
+//! Strict where requests could be misunderstood (blanks, control characters, lengths that
+//! contradict each other), tolerant where nothing depends on it: LF ends a line as CR LF
+//! does, empty lines before a request are skipped, Host may be missing. Browsers always
+//! send Host; [`is_meant`] checks it.
 
 use crate::sys::mem::bytes::find;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 /// The longest request line, without its end.
 pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
@@ -105,10 +106,9 @@ pub struct HttpRequest<'a> {
     pub host: Option<&'a [u8]>,
 }
 
-/// Whether a request for `host` is for a server that has these names, with blanks in
-/// between: it gives one of them, an address, or localhost. A page that has its own name lead to the server
-/// (DNS rebinding), to have a browser read it that can reach it, cannot choose what
-/// the browser gives: its name.
+/// Whether `host` names this server: by one of `names`, which blanks divide, by an
+/// address, or as localhost. This is against DNS rebinding: a page whose own name leads
+/// to this server makes a browser send that name, and cannot choose another.
 pub fn is_meant(host: &[u8], names: &str) -> bool {
     // An IPv6 address: no name begins so.
     if host.is_empty() || host.starts_with(b"[") {
@@ -136,74 +136,97 @@ pub enum Head<'a> {
     Refused(Status),
 }
 
-/// Reads the first head of `input`.
-pub fn parse_head(input: &[u8]) -> Head<'_> {
-    match read_lines(input) {
-        Ok(Some((request, length))) => Head::Whole(request, length),
-        Ok(None) => Head::Partial,
-        Err(status) => Head::Refused(status),
+/// Reads the first head of an input that grows. Each byte is looked at once.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    /// Where the first line that is not whole begins.
+    line_begin: usize,
+    /// The bytes of that line that were checked.
+    checked: usize,
+    /// The whole lines; `None` before the request line.
+    draft: Option<Draft>,
+    /// The length of the whole head, or why it is refused.
+    end: Option<Result<usize, Status>>,
+}
+
+impl HeadReader {
+    /// Reads on. `input` begins with the bytes of the calls before.
+    pub fn read<'a>(&mut self, input: &'a [u8]) -> Head<'a> {
+        if self.end.is_none() {
+            self.end = self.read_lines(input).transpose();
+        }
+        match (self.end, &self.draft) {
+            (Some(Err(status)), _) => Head::Refused(status),
+            (Some(Ok(length)), Some(draft)) => Head::Whole(draft.request(input), length),
+            _ => Head::Partial,
+        }
+    }
+
+    /// Reads the lines that became whole. Returns the length of the head at its end.
+    fn read_lines(&mut self, input: &[u8]) -> Result<Option<usize>, Status> {
+        loop {
+            let begin = self.line_begin;
+            let room = MAX_HEAD_BYTES.checked_sub(begin);
+            let room = room.ok_or(Status::HeadTooLarge)?;
+            let (most, too_long) = match self.draft {
+                None => (room.min(MAX_REQUEST_LINE_BYTES), Status::UriTooLong),
+                Some(_) => (room, Status::HeadTooLarge),
+            };
+            let rest = &input[begin..];
+            let end = find(b'\n', &rest[self.checked..]).map(|at| self.checked + at);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            // The CR of a line whose LF is still to come may be the last byte.
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_control = |&byte: &u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
+            let mut unchecked = line.iter().take(most).skip(self.checked);
+            if unchecked.any(is_control) {
+                return Err(Status::BadRequest);
+            }
+            if line.len() > most {
+                return Err(too_long);
+            }
+            let Some(end) = end else {
+                self.checked = line.len();
+                return Ok(None);
+            };
+            (self.line_begin, self.checked) = (begin + end + 1, 0);
+            match &mut self.draft {
+                None if line.is_empty() => {}
+                None => self.draft = Some(Draft::of(line, begin)?),
+                Some(_) if line.is_empty() => return Ok(Some(self.line_begin)),
+                Some(draft) => draft.add(input, begin..begin + line.len())?,
+            }
+        }
     }
 }
 
-/// The request at the beginning of `input` and its length, if it is whole.
-fn read_lines(input: &[u8]) -> Result<Option<(HttpRequest<'_>, usize)>, Status> {
-    let mut at = 0;
-    let mut draft: Option<Draft> = None;
-    loop {
-        let room = MAX_HEAD_BYTES.checked_sub(at).ok_or(Status::HeadTooLarge)?;
-        let (most, too_long) = match draft {
-            None => (room.min(MAX_REQUEST_LINE_BYTES), Status::UriTooLong),
-            Some(_) => (room, Status::HeadTooLarge),
-        };
-        let rest = &input[at..];
-        let end = find(b'\n', rest);
-        let line = &rest[..end.unwrap_or(rest.len())];
-        // The CR of a line whose LF is still to come may be the last byte.
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let is_control = |&byte: &u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
-        if line.iter().take(most).any(is_control) {
-            return Err(Status::BadRequest);
-        }
-        if line.len() > most {
-            return Err(too_long);
-        }
-        let Some(end) = end else {
-            return Ok(None);
-        };
-        at += end + 1;
-        match &mut draft {
-            None if line.is_empty() => {}
-            None => draft = Some(Draft::of(line)?),
-            Some(draft) if line.is_empty() => return Ok(Some((draft.finish(), at))),
-            Some(draft) => draft.add(line)?,
-        }
-    }
-}
-
-/// A request whose head is being read.
-struct Draft<'a> {
-    /// What the first line said.
-    request: HttpRequest<'a>,
+/// A request whose head is being read. Ranges are those of the input.
+#[derive(Debug)]
+struct Draft {
+    method: Method,
+    path: Range<usize>,
+    version: Version,
     /// Connection has close.
     close: bool,
     /// Connection has keep-alive.
     keep_alive: bool,
-    /// What Content-Length is.
-    length: Option<&'a [u8]>,
-    /// What is liked how much.
+    /// The value of Content-Length.
+    length: Option<Range<usize>>,
+    has_content: bool,
     accept: Accept,
+    host: Option<Range<usize>>,
 }
 
-impl<'a> Draft<'a> {
-    /// By the first line.
-    fn of(line: &'a [u8]) -> Result<Draft<'a>, Status> {
+impl Draft {
+    /// By the request line, which begins at `begin`.
+    fn of(line: &[u8], begin: usize) -> Result<Draft, Status> {
         let mut words = line.split(|&byte| byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
+        let (Some(word), Some(target), Some(version), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Status::BadRequest);
         };
-        let method = match method {
+        let method = match word {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             other if is_token(other) => Method::Other,
@@ -217,27 +240,30 @@ impl<'a> Draft<'a> {
             }
             _ => return Err(Status::BadRequest),
         };
+        let path = path(target).ok_or(Status::BadRequest)?;
+        let target_begin = begin + word.len() + 1;
         Ok(Draft {
-            request: HttpRequest {
-                method,
-                path: path(target).ok_or(Status::BadRequest)?,
-                version,
-                keep_alive: false,
-                has_content: false,
-                wants_openmetrics: false,
-                host: None,
-            },
+            method,
+            path: target_begin + path.start..target_begin + path.end,
+            version,
             close: false,
             keep_alive: false,
             length: None,
+            has_content: false,
             accept: Accept::default(),
+            host: None,
         })
     }
 
     /// Takes a further line.
-    fn add(&mut self, line: &'a [u8]) -> Result<(), Status> {
-        let colon = find(b':', line).ok_or(Status::BadRequest)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    fn add(&mut self, input: &[u8], line: Range<usize>) -> Result<(), Status> {
+        let colon = find(b':', &input[line.clone()]).ok_or(Status::BadRequest)?;
+        let colon = line.start + colon;
+        let name = &input[line.start..colon];
+        let value = input[colon + 1..line.end].trim_ascii_start();
+        let begin = line.end - value.len();
+        let value = value.trim_ascii_end();
+        let range = begin..begin + value.len();
         if !is_token(name) {
             return Err(Status::BadRequest);
         }
@@ -247,15 +273,15 @@ impl<'a> Draft<'a> {
             self.keep_alive |= has_item(value, "keep-alive");
         } else if is("content-length") {
             let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            if !is_number || self.length.is_some_and(|length| length != value) {
+            let before = self.length.replace(range);
+            if !is_number || before.is_some_and(|before| input[before] != *value) {
                 return Err(Status::BadRequest);
             }
-            self.length = Some(value);
-            self.request.has_content |= value.iter().any(|&digit| digit != b'0');
+            self.has_content |= value.iter().any(|&digit| digit != b'0');
         } else if is("transfer-encoding") {
-            self.request.has_content = true;
+            self.has_content = true;
         } else if is("host") {
-            if self.request.host.replace(value).is_some() {
+            if self.host.replace(range).is_some() {
                 return Err(Status::BadRequest);
             }
         } else if is("accept") {
@@ -264,40 +290,45 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// What it came to.
-    fn finish(&self) -> HttpRequest<'a> {
+    /// The request of a whole head in `input`.
+    fn request<'a>(&self, input: &'a [u8]) -> HttpRequest<'a> {
         HttpRequest {
-            keep_alive: !self.close && (self.keep_alive || self.request.version == Version::V1_1),
+            method: self.method,
+            path: &input[self.path.clone()],
+            version: self.version,
+            keep_alive: !self.close && (self.keep_alive || self.version == Version::V1_1),
+            has_content: self.has_content,
             wants_openmetrics: self.accept.wants_openmetrics(),
-            ..self.request
+            host: self.host.clone().map(|host| &input[host]),
         }
     }
 }
 
-/// The path of a target: of `/path?query` or `http://host/path?query`.
-fn path(target: &[u8]) -> Option<&[u8]> {
-    let path = match find(b':', target) {
-        _ if target.starts_with(b"/") => target,
+/// Where the path of a target is: of `/path?query` or `http://host/path?query`.
+fn path(target: &[u8]) -> Option<Range<usize>> {
+    let begin = match find(b':', target) {
+        _ if target.starts_with(b"/") => 0,
         Some(colon) => {
             let scheme = &target[..colon];
             let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
-            let behind = target[colon..].strip_prefix(b"://")?;
-            if behind.is_empty() || !(is("http") || is("https")) {
+            let authority = target[colon..].strip_prefix(b"://")?;
+            if authority.is_empty() || !(is("http") || is("https")) {
                 return None;
             }
-            let begin = behind.iter().position(|byte| b"/?#".contains(byte));
-            match &behind[begin.unwrap_or(behind.len())..] {
-                path if path.starts_with(b"/") => path,
-                _ => b"/",
+            match authority.iter().position(|byte| b"/?#".contains(byte)) {
+                Some(end) if authority[end] == b'/' => colon + 3 + end,
+                // No path means `/`, as the last byte of `://` is.
+                _ => return Some(colon + 2..colon + 3),
             }
         }
-        // What OPTIONS asks a whole server.
-        None if target == b"*" => target,
+        // OPTIONS of a whole server.
+        None if target == b"*" => 0,
         None => return None,
     };
+    let path = &target[begin..];
     let end = path.iter().position(|byte| b"?#".contains(byte));
     let path = &path[..end.unwrap_or(path.len())];
-    (!path.contains(&b'\t')).then_some(path)
+    (!path.contains(&b'\t')).then_some(begin..begin + path.len())
 }
 
 /// Whether it is a word as methods and names are.
@@ -313,7 +344,7 @@ fn has_item(list: &[u8], item: &str) -> bool {
 }
 
 /// How much is liked what, by the fields named Accept; in thousandths.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Accept {
     /// OpenMetrics 1.0.
     openmetrics: u16,

@@ -15,8 +15,8 @@
 
 use crate::config::{HostPort, Level, Settings};
 use crate::daemon::faults::Fault;
+use crate::daemon::push::batch::Batch;
 use crate::daemon::push::resolve::{numeric, Lookup};
-use crate::daemon::serve::batch::Batch;
 use crate::daemon::serve::context::Context;
 use crate::store::Store;
 use crate::sys::fd::poll::Interest;
@@ -28,6 +28,7 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The longest that a report may take.
@@ -35,9 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most that a receiver may send, in bytes. Carbon's receivers send nothing.
 const MAX_RECEIVED_BYTES: usize = 4096;
-
-/// Steps of the store's cursors in one turn.
-const STEPS_A_TURN: usize = 512;
 
 /// What the settings say about carbon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +91,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Carbon {
     /// What is sent; none: off.
-    plan: Option<Plan>,
+    plan: Option<Rc<Plan>>,
     /// When the next report begins.
     due: Instant,
     /// When the one under way has to be done.
@@ -109,7 +107,7 @@ pub(crate) struct Carbon {
 impl Carbon {
     /// As the settings say; the first report comes after an interval.
     pub(crate) fn new(settings: &Settings, now: Instant) -> Carbon {
-        let plan = Plan::of(settings);
+        let plan = Plan::of(settings).map(Rc::new);
         Carbon {
             due: now + plan.as_ref().map_or(PATIENCE, |plan| plan.interval),
             plan,
@@ -122,7 +120,7 @@ impl Carbon {
 
     /// Takes over new settings. If they differ, a report under way is given up.
     pub(crate) fn set(&mut self, settings: &Settings, now: Instant, store: &mut Store) {
-        if Plan::of(settings) != self.plan {
+        if Plan::of(settings).as_ref() != self.plan.as_deref() {
             self.stop(store);
             *self = Carbon::new(settings, now);
         }
@@ -262,8 +260,7 @@ impl Carbon {
         context: &mut Context,
     ) {
         if batch.output.is_empty() {
-            let mut steps = STEPS_A_TURN;
-            batch.make(context.store, &mut steps);
+            batch.make(context.store);
         }
         let written = match batch.output.is_empty() {
             true => Ok(()),

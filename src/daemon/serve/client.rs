@@ -12,12 +12,13 @@
 //! Whoever drops a client gives back what it holds first: [`Client::end`].
 
 use crate::config::Protocol;
+use crate::daemon::level_walk::SLICE_BYTES;
 use crate::daemon::serve::clients::Standing;
 use crate::daemon::serve::context::Context;
 use crate::daemon::serve::export::Export;
 use crate::daemon::serve::http::Http;
 use crate::daemon::serve::listener::Listener;
-use crate::daemon::serve::protocol::{Conversation, Exchange, SLICE_BYTES};
+use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::store::{Now, Store};
 use crate::sys::fd::poll::Interest;
 use std::io::{self, Read, Write};
@@ -193,8 +194,13 @@ impl Client {
     /// Gives back what the client holds, and closes the connection.
     pub(crate) fn end(mut self, store: &mut Store) {
         self.conversation.end(store);
-        // If it stays unread, it stays unread; no error matters any more.
-        let _ = self.stream.read(&mut vec![0; DRAIN_BYTES]);
+        let mut bytes = [0; READ_BYTES];
+        for _ in 0..DRAIN_BYTES / READ_BYTES {
+            // Less than that is all there is; an error changes nothing any more.
+            if !matches!(self.stream.read(&mut bytes), Ok(READ_BYTES)) {
+                break;
+            }
+        }
     }
 
     /// Writes, reads and answers as far as that goes without waiting and within

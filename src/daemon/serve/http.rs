@@ -18,7 +18,7 @@ use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::daemon::serve::scrape::Scrape;
 use crate::store::Store;
 use crate::wire::http::{
-    is_meant, parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method,
+    is_meant, write_chunk_size, write_head, Framing, Head, HeadReader, HttpRequest, Method,
     Response, Status, Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
 };
 use crate::wire::metrics::Format;
@@ -44,6 +44,8 @@ pub(crate) struct Http {
     close_after_reply: bool,
     /// The listener's name, for the log.
     listener: Rc<str>,
+    /// Reads the head of the next request.
+    reader: HeadReader,
     /// The metrics that are being sent.
     sending: Option<Sending>,
 }
@@ -106,6 +108,7 @@ impl Http {
             server_names: server_names.clone(),
             close_after_reply: options.close_after_reply,
             listener: Rc::clone(listener),
+            reader: HeadReader::default(),
             sending: None,
         }
     }
@@ -206,12 +209,12 @@ impl Http {
 }
 
 impl Conversation for Http {
-    fn has_request(&self, input: &[u8]) -> bool {
-        parse_head(input) != Head::Partial
+    fn has_request(&mut self, input: &[u8]) -> bool {
+        self.reader.read(input) != Head::Partial
     }
 
     fn answer(&mut self, exchange: &mut Exchange, context: &mut Context) {
-        match parse_head(&exchange.input) {
+        match std::mem::take(&mut self.reader).read(&exchange.input) {
             Head::Partial => {}
             Head::Refused(status) => {
                 // Further lines may have passwords.

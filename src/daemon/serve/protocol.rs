@@ -6,11 +6,9 @@
 //! input begins with a request, to answer it, to go on with a reply it began.
 //! It must leave nothing behind in the store when it ends.
 
+use crate::daemon::level_walk::SLICE_BYTES;
 use crate::daemon::serve::context::Context;
 use crate::store::Store;
-
-/// The output at which a slice ends, in bytes; one row may pass it.
-pub(crate) const SLICE_BYTES: usize = 16384;
 
 /// The bytes of a connection between its two ends.
 #[derive(Debug, Default)]
@@ -34,7 +32,7 @@ impl Exchange {
 pub(crate) trait Conversation {
     /// Whether something is to be answered without more input: a whole request,
     /// or so much of one that it is refused. What is not that is bounded by it.
-    fn has_request(&self, input: &[u8]) -> bool;
+    fn has_request(&mut self, input: &[u8]) -> bool;
 
     /// Takes the first request off the input, and answers it or begins to. Only
     /// called when there is one and nothing of a reply is to be made.
