@@ -88,16 +88,10 @@ impl Clocks {
     }
 }
 
-/// Where the poll set has what.
+/// Slots of the poll set. FIFOs, clients and listeners keep theirs themselves.
 struct Slots {
-    /// The connection to carbon.
     carbon: Option<usize>,
-    /// The writer of the state.
     state: Option<usize>,
-    /// The first FIFO.
-    fifos: usize,
-    /// The first client; listeners that do not rest follow.
-    clients: usize,
 }
 
 /// What the store is to keep to.
@@ -279,28 +273,21 @@ impl Daemon {
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
             for index in 0..self.fifos.len() {
-                if poll.ready(slots.fifos + index).readable {
+                if is_ready(self.fifos[index].slot) {
                     self.read_fifo(index, now);
                 }
             }
             let lines = self.line_count();
             self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
-            let mut slot = slots.clients + self.clients.len();
             let (mut context, clients, _) = self.parts(now);
-            clients.serve(&mut context, |index| is_ready(Some(slots.clients + index)));
+            clients.serve(&mut context, is_ready);
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
-                if let Some(until) = listener.rests_until {
-                    if until <= instant {
-                        listener.rests_until = None;
-                    }
-                    continue;
-                }
-                if poll.ready(slot).readable {
+                listener.retry_at.take_if(|retry_at| *retry_at <= instant);
+                if is_ready(listener.slot) {
                     self.accept(index, instant, now);
                 }
-                slot += 1;
             }
             self.serve_state(instant, now, is_ready(slots.state));
             self.fifos.retain(|input| !input.has_ended());
@@ -380,31 +367,25 @@ impl Daemon {
         self.log_status("shutting down");
     }
 
-    /// Everything that is waited for: signals, carbon, FIFOs, clients, and the listeners
-    /// that do not rest.
-    fn fill_poll_set(&self, poll: &mut PollSet) -> Slots {
+    /// Rebuilds the poll set, and keeps each slot beside what was pushed.
+    fn fill_poll_set(&mut self, poll: &mut PollSet) -> Slots {
         poll.clear();
         poll.push(self.signals.as_fd(), Interest::READ);
         let carbon = self.carbon.waits_for();
         let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
         let state = self.state.as_ref().and_then(State::waits_for);
         let state = state.map(|fd| poll.push(fd, Interest::READ));
-        let fifos = 1 + usize::from(carbon.is_some()) + usize::from(state.is_some());
-        for input in &self.fifos {
-            poll.push(input.fifo.as_fd(), Interest::READ);
+        for input in &mut self.fifos {
+            input.slot = Some(poll.push(input.fifo.as_fd(), Interest::READ));
         }
         self.clients.fill_poll_set(poll);
-        for listener in &self.listeners {
-            if listener.rests_until.is_none() {
-                poll.push(listener.as_fd(), Interest::READ);
-            }
+        for listener in &mut self.listeners {
+            listener.slot = match listener.retry_at {
+                None => Some(poll.push(listener.as_fd(), Interest::READ)),
+                Some(_) => None,
+            };
         }
-        Slots {
-            carbon,
-            state,
-            fifos,
-            clients: fifos + self.fifos.len(),
-        }
+        Slots { carbon, state }
     }
 
     /// How long nothing has to be done by itself.
@@ -422,7 +403,7 @@ impl Daemon {
         let wakes = self
             .listeners
             .iter()
-            .filter_map(|listener| listener.rests_until)
+            .filter_map(|listener| listener.retry_at)
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
             .chain(self.files.wakes_at())
@@ -552,7 +533,7 @@ impl Daemon {
                             now.uptime_secs,
                             report,
                         );
-                        self.listeners[index].rests_until = Some(instant + REST);
+                        self.listeners[index].retry_at = Some(instant + REST);
                         return;
                     }
                 },

@@ -14,6 +14,8 @@ use std::rc::Rc;
 pub(crate) struct FifoInput {
     /// What is read.
     pub fifo: Fifo,
+    /// Its slot in the poll set.
+    pub slot: Option<usize>,
     /// The listener's name, for the log and metrics.
     name: Rc<str>,
     /// Its identity, when somebody else keeps it over our restarts.
@@ -44,6 +46,7 @@ impl FifoInput {
     pub(crate) fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
         FifoInput {
             fifo,
+            slot: None,
             name: name.into(),
             held,
             counts: Rc::default(),

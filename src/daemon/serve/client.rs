@@ -99,6 +99,8 @@ pub(crate) struct Client {
     listener: usize,
     /// Its listener's name, for the log.
     listener_name: Rc<str>,
+    /// Its slot in the poll set.
+    pub(crate) slot: Option<usize>,
 }
 
 impl Client {
@@ -121,6 +123,7 @@ impl Client {
             is_waiting: false,
             listener,
             listener_name: Rc::clone(name),
+            slot: None,
         }
     }
 

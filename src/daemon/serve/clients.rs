@@ -177,9 +177,9 @@ impl Clients {
     }
 
     /// Adds all of them to the poll set.
-    pub(crate) fn fill_poll_set(&self, poll: &mut PollSet) {
-        for client in &self.all {
-            poll.push(client.as_fd(), client.interest());
+    pub(crate) fn fill_poll_set(&mut self, poll: &mut PollSet) {
+        for client in &mut self.all {
+            client.slot = Some(poll.push(client.as_fd(), client.interest()));
         }
     }
 
@@ -224,7 +224,11 @@ impl Clients {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. The first one that was not reached comes first in the
     /// next turn.
-    pub(crate) fn serve(&mut self, context: &mut Context, is_ready: impl Fn(usize) -> bool) {
+    pub(crate) fn serve(
+        &mut self,
+        context: &mut Context,
+        is_ready: impl Fn(Option<usize>) -> bool,
+    ) {
         let (begin, count) = (self.first, self.all.len());
         let mut steps = STEPS_A_TURN;
         let mut done = BinaryHeap::new();
@@ -232,7 +236,7 @@ impl Clients {
         for offset in 0..count {
             let index = (begin + offset) % count;
             let client = &mut self.all[index];
-            let is_ready = is_ready(index);
+            let is_ready = is_ready(client.slot);
             if client.is_waiting() {
                 // Only its peer's going away was polled for.
                 if is_ready {

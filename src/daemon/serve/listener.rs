@@ -47,8 +47,10 @@ pub(crate) struct Listener {
     pub server_names: Option<Rc<str>>,
     /// Its name, for the log.
     pub name: Rc<str>,
-    /// Not polled before this instant.
-    pub rests_until: Option<Instant>,
+    /// Not polled before this instant: accept(2) failed.
+    pub retry_at: Option<Instant>,
+    /// Its slot in the poll set.
+    pub slot: Option<usize>,
 }
 
 impl Listener {
@@ -69,7 +71,8 @@ impl Listener {
             options: Rc::new(options.clone()),
             allow_nets: Vec::new(),
             name: name.into(),
-            rests_until: None,
+            retry_at: None,
+            slot: None,
         }
     }
 
