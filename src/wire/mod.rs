@@ -39,7 +39,7 @@ pub use carbon::{safe_part, write_lines, CarbonPaths};
 pub use compose::{write_record, TooLong, MAX_RECORD_BYTES};
 pub use escape::{push_escaped, unescape};
 pub use getent::parse_addresses;
-pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES, READ_BYTES};
+pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES};
 pub use record::{parse_record, Refusal, StatsRoom};
 pub use reply::{write_header, write_row, ColumnOrder};
 pub use request::{parse_request, Request, RequestError};
