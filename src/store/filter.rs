@@ -2,6 +2,7 @@
 //! themselves. How they hold at levels above or below is for the cursor.
 
 use crate::store::entries::lifecycle::Octets;
+use crate::store::wildcard::wildcard_match;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -30,35 +31,6 @@ impl Pattern {
         *work += self.0.len() * name.len() / PAIRS_PER_STEP;
         wildcard_match(&self.0, name)
     }
-}
-
-/// Whether all of `text` fits a pattern in which `*` stands for any run of bytes
-/// and `?` for any one. Takes at most `pattern.len() * text.len()` steps: only
-/// the last `*` is ever tried again.
-pub fn wildcard_match(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Behind the last `*`, and how much of the text it stands for ends where.
-    let mut retry = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                p += 1;
-                retry = Some((p, t));
-            }
-            Some(&byte) if byte == b'?' || byte == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match &mut retry {
-                Some((behind, end)) => {
-                    *end += 1;
-                    (p, t) = (*behind, *end);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 /// A network of addresses. One mapped from IPv4 is that IPv4 network.
@@ -157,46 +129,6 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::testing::Random;
-
-    /// The definition, by recursion.
-    fn obviously(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                obviously(rest, text) || (!text.is_empty() && obviously(pattern, &text[1..]))
-            }
-            (Some((b'?', rest)), Some((_, behind))) => obviously(rest, behind),
-            (Some((byte, rest)), Some((same, behind))) => byte == same && obviously(rest, behind),
-            _ => false,
-        }
-    }
-
-    #[test]
-    fn wildcards_agree_with_their_definition() {
-        let mut random = Random::seeded("wildcards");
-        for _ in 0..50_000 {
-            let mut word = |letters: &[u8], most| -> Vec<u8> {
-                (0..random.below(most))
-                    .map(|_| letters[random.below(letters.len() as u64) as usize])
-                    .collect()
-            };
-            let (pattern, text) = (word(b"ab*?", 8), word(b"ab", 10));
-            assert_eq!(
-                wildcard_match(&pattern, &text),
-                obviously(&pattern, &text),
-                "{} on {}",
-                pattern.escape_ascii(),
-                text.escape_ascii()
-            );
-        }
-    }
-
-    #[test]
-    fn a_hostile_pattern_costs_no_more_than_lengths_multiplied() {
-        let pattern = [b"*a".repeat(2000), b"b".to_vec()].concat();
-        assert!(!wildcard_match(&pattern, &vec![b'a'; 8000]));
-    }
 
     fn contains(network: &str, bits: Option<u8>, ip: &str) -> bool {
         let network = Network::new(network.parse().unwrap(), bits).unwrap();

@@ -41,6 +41,7 @@ mod record;
 mod row;
 mod snapshot;
 mod update;
+pub(crate) mod wildcard;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -50,7 +51,7 @@ mod tests;
 pub use counters::Counters;
 pub use entries::contents::MAX_TEXT_BYTES;
 pub use entries::entry::{Now, WallTime};
-pub use filter::{wildcard_match, Filter, Network, Pattern};
+pub use filter::{Filter, Network, Pattern};
 pub use mem::budget::Full;
 pub use query::cursor::{CursorId, Progress};
 pub use query::plan::Opening;
