@@ -331,22 +331,16 @@ impl Restoring {
         }
         match *saved {
             Saved::Global { .. } => self.take_global(saved),
-            Saved::Domain {
-                name,
-                origin,
-                basis,
-            } => self.take_domain(name, origin, &basis),
+            Saved::Domain { name, ref origin } => self.take_domain(name, origin),
             Saved::Ip {
                 address,
-                origin,
-                basis,
-            } => self.take_ip(address, origin, &basis),
+                ref origin,
+            } => self.take_ip(address, origin),
             Saved::User {
                 name,
                 domain,
-                origin,
-                basis,
-            } => self.take_user(name, domain, origin, &basis),
+                ref origin,
+            } => self.take_user(name, domain, origin),
             Saved::Session { .. } => self.take_session(saved),
             Saved::Command { .. } => self.take_command(saved),
         }
@@ -511,61 +505,55 @@ impl Restoring {
     }
 
     /// A domain.
-    fn take_domain(&mut self, name: &[u8], origin: Origin, basis: &Basis) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
+    fn take_domain(&mut self, name: &[u8], origin: &Origin) -> Result<(), Unsound> {
+        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
         let made = self.make(
             (name, b""),
-            (basis, touched),
+            (&origin.basis, touched),
             Domain {
                 created_secs: origin.created_secs,
                 ..Domain::BLANK
             },
         );
-        let places = [basis.place];
+        let places = [origin.basis.place];
         self.pending_by_domain.insert(made, &origin.pending);
         self.domains.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
     /// A remote address.
-    fn take_ip(&mut self, ip: IpAddr, origin: Origin, basis: &Basis) -> Result<(), Unsound> {
+    fn take_ip(&mut self, ip: IpAddr, origin: &Origin) -> Result<(), Unsound> {
         let octets = Octets::of(ip);
         let octets = octets.as_slice();
-        let touched = self.touched(basis, origin.is_pinned, (octets, b""))?;
+        let touched = self.touched(&origin.basis, origin.is_pinned, (octets, b""))?;
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
         let made = self.make(
             (octets, b""),
-            (basis, touched),
+            (&origin.basis, touched),
             Ip {
                 created_secs: origin.created_secs,
                 ..Ip::BLANK
             },
         );
-        let places = [basis.place];
+        let places = [origin.basis.place];
         self.pending_by_ip.insert(made, &origin.pending);
         self.ips.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
     /// A user.
-    fn take_user(
-        &mut self,
-        name: &[u8],
-        domain: u32,
-        origin: Origin,
-        basis: &Basis,
-    ) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
+    fn take_user(&mut self, name: &[u8], domain: u32, origin: &Origin) -> Result<(), Unsound> {
+        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
         let domain = self.domains.find(domain)?;
         if self.store.find_user(name).is_some() {
             return Err(Unsound);
         }
-        let places = [basis.place];
+        let places = [origin.basis.place];
         let Some(domain) = domain else {
             self.left_out += 1;
             self.users.push(None, places);
@@ -577,7 +565,7 @@ impl Restoring {
         }
         let made = self.make(
             (name, b""),
-            (basis, touched),
+            (&origin.basis, touched),
             User {
                 domain,
                 created_secs: origin.created_secs,

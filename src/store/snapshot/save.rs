@@ -37,13 +37,14 @@ pub struct Basis {
     pub place: u32,
 }
 
-/// What users, domains and addresses have beside that.
+/// What users, domains and addresses have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// When the entry was made, in seconds since 1970.
     pub created_secs: u32,
-    /// Whether sessions that are connected hold it.
+    /// Whether connected sessions pin it.
     pub is_pinned: bool,
+    pub basis: Basis,
     /// What sessions counted and it has not added yet: its counters have it in
     /// version 1.
     pub pending: Counters,
@@ -113,19 +114,13 @@ pub enum Saved<'a> {
     Domain {
         /// Its name.
         name: &'a [u8],
-        /// See there.
         origin: Origin,
-        /// See there.
-        basis: Basis,
     },
     /// A remote address.
     Ip {
         /// The address.
         address: IpAddr,
-        /// See there.
         origin: Origin,
-        /// See there.
-        basis: Basis,
     },
     /// A user.
     User {
@@ -133,10 +128,7 @@ pub enum Saved<'a> {
         name: &'a [u8],
         /// The number of its domain.
         domain: u32,
-        /// See there.
         origin: Origin,
-        /// See there.
-        basis: Basis,
     },
     /// A session.
     Session {
@@ -156,7 +148,6 @@ pub enum Saved<'a> {
         placeholder: bool,
         /// Whether it is the newest of its id.
         indexed: bool,
-        /// See there.
         basis: Basis,
         /// How many sessions its user has longer; 0 in version 1.
         user_place: u32,
@@ -177,7 +168,6 @@ pub enum Saved<'a> {
         command_number: Option<NonZeroU32>,
         /// Whether its writer reported that it is done.
         is_done: bool,
-        /// See there.
         basis: Basis,
     },
 }
@@ -376,21 +366,24 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         }
     }
 
-    /// The same of a user, domain or ip. While it is held it has no age.
-    fn basis_above<P: Defers>(&self, outgoing: &Outgoing, link: Link<P>, entry: &P) -> Basis {
+    /// What a user, domain or ip has. While it is pinned it has no age.
+    fn origin<P: Defers>(
+        &self,
+        outgoing: &Outgoing,
+        link: Link<P>,
+        entry: &P,
+        created_secs: u32,
+    ) -> Origin {
+        let is_pinned = entry.is_pinned();
         let basis = self.basis(outgoing, link, entry);
-        Basis {
-            age_secs: if entry.is_pinned() { 0 } else { basis.age_secs },
-            last_update: self.store.last_update(entry),
-            ..basis
-        }
-    }
-
-    /// What else it has.
-    fn origin<P: Defers>(&self, created_secs: u32, entry: &P) -> Origin {
         Origin {
             created_secs,
-            is_pinned: entry.is_pinned(),
+            is_pinned,
+            basis: Basis {
+                age_secs: if is_pinned { 0 } else { basis.age_secs },
+                last_update: self.store.last_update(entry),
+                ..basis
+            },
             pending: self.store.pending(entry),
         }
     }
@@ -401,12 +394,10 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             return Ok(number);
         }
         let domain = &self.store.domains.arena[link];
-        let basis = self.basis_above(&self.domains, link, domain);
-        let origin = self.origin(domain.created_secs, domain);
+        let origin = self.origin(&self.domains, link, domain, domain.created_secs);
         (self.take)(&Saved::Domain {
             name: key(&self.store.memory.heap, domain),
             origin,
-            basis,
         })?;
         Ok(self.domains.push(link))
     }
@@ -417,12 +408,10 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             return Ok(number);
         }
         let ip = &self.store.ips.arena[link];
-        let basis = self.basis_above(&self.ips, link, ip);
-        let origin = self.origin(ip.created_secs, ip);
+        let origin = self.origin(&self.ips, link, ip, ip.created_secs);
         (self.take)(&Saved::Ip {
             address: address(key(&self.store.memory.heap, ip)),
             origin,
-            basis,
         })?;
         Ok(self.ips.push(link))
     }
@@ -434,13 +423,11 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         }
         let user = &self.store.users.arena[link];
         let domain = self.domain(user.domain)?;
-        let basis = self.basis_above(&self.users, link, user);
-        let origin = self.origin(user.created_secs, user);
+        let origin = self.origin(&self.users, link, user, user.created_secs);
         (self.take)(&Saved::User {
             name: key(&self.store.memory.heap, user),
             domain,
             origin,
-            basis,
         })?;
         Ok(self.users.push(link))
     }

@@ -12,6 +12,7 @@
 //!
 //! Must not: believe a length, or know files.
 
+mod field;
 mod item;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ pub use item::{PartialLine, StateItem};
 
 use crate::store::Saved;
 use crate::sys::reason;
-use item::{push_end, push_names, push_partial, push_saved, Format, Version};
+use field::{Format, Version};
+use item::{push_end, push_names, push_partial, push_saved};
 use std::fmt;
 use std::io::{self, Read, Write};
 
