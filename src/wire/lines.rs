@@ -17,7 +17,6 @@ pub const MAX_LINE_BYTES: usize = 8192;
 
 /// Takes lines, without their LFs, at most `BATCH` together.
 pub trait LineReader<const BATCH: usize> {
-    /// Takes whole lines.
     fn take(&mut self, lines: &mut [&mut [u8]]);
     /// Takes the beginning of a line that is too long.
     fn too_long(&mut self, beginning: &[u8]);
@@ -44,14 +43,13 @@ impl LineBuffer {
         }
     }
 
-    /// Where the next bytes are read to; as long as [`LineBuffer::new`] was told.
+    /// Where the next bytes are read to; its length is that given to [`LineBuffer::new`].
     pub fn room(&mut self) -> &mut [u8] {
         let read_bytes = self.bytes.len() - MAX_LINE_BYTES;
         &mut self.bytes[self.partial..][..read_bytes]
     }
 
-    /// Hands out the lines that `count` bytes in the room complete. Returns how many
-    /// lines that are.
+    /// Hands out the lines that `count` bytes in the room complete; returns their number.
     pub fn filled<const BATCH: usize>(
         &mut self,
         count: usize,
@@ -163,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_they_are_read() {
+    fn the_size_of_reads_does_not_change_lines() {
         let stream = b"one\n\ntwo\nand the third\nnot complete";
         let expected: Vec<Result<Vec<u8>, ()>> = [&b"one"[..], b"", b"two", b"and the third"]
             .into_iter()

@@ -186,6 +186,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// Whether the entry of a version still is where its link says.
+    #[inline(never)]
     pub(crate) fn has(&self, link: Link<T>, version: u32) -> bool {
         self.slab.is_used(link.slot()) && self.version(link) == version
     }

@@ -17,7 +17,7 @@
 //! Work is counted in steps: one for each node looked at, and more where a long
 //! pattern is compared with a long name.
 
-use crate::store::entries::entry::{with_link, Command, Entry, Flag, Node, Session};
+use crate::store::entries::entry::{with_link, Command, Entry, Flag, Node, Session, Stamp};
 use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
 use crate::store::mem::list::Hook;
@@ -132,7 +132,7 @@ impl Cursor {
 }
 
 /// The level of a node.
-fn level_of(node: Node) -> Zoom {
+pub(crate) fn level_of(node: Node) -> Zoom {
     match node {
         Node::Command(_) => Zoom::Command,
         Node::Session(_) => Zoom::Session,
@@ -401,8 +401,7 @@ impl Store {
 
     /// Moves those cursors on that stand at a node and are `meant`.
     fn move_on(&mut self, node: Node, meant: impl Fn(&Cursor) -> bool) {
-        let stamp = with_link!(node, link => self.entry(link).common().stamp);
-        if !stamp.has(Flag::Watched) {
+        if !self.stamp(node).has(Flag::Watched) {
             return;
         }
         for index in 0..self.cursors.len() {
@@ -426,10 +425,13 @@ impl Store {
     /// Notes in entries that cursors stand there or have picked them.
     pub(crate) fn watch(&mut self, nodes: impl IntoIterator<Item = Node>) {
         for node in nodes {
-            with_link!(node, link => {
-                let stamp = &mut self.entry_mut(link).common_mut().stamp;
-                stamp.set(Flag::Watched, true);
-            });
+            self.stamp(node).set(Flag::Watched, true);
         }
+    }
+
+    /// The flags of an entry.
+    #[inline(never)]
+    fn stamp(&mut self, node: Node) -> &mut Stamp {
+        with_link!(node, link => &mut self.entry_mut(link).common_mut().stamp)
     }
 }

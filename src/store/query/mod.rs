@@ -3,7 +3,7 @@
 //! where only so many are wanted.
 
 pub(crate) mod cursor;
-mod filter_eval;
+pub(crate) mod filter_eval;
 mod pick;
 pub(crate) mod plan;
 pub(crate) mod rank;

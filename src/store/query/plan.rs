@@ -9,7 +9,7 @@
 use crate::store::entries::entry::{Command, Domain, Ip, Node, Session, User};
 use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
-use crate::store::query::cursor::{Cursor, CursorId, Scope, Side};
+use crate::store::query::cursor::{level_of, Cursor, CursorId, Scope, Side};
 use crate::store::query::rank::Ranking;
 use crate::store::{Store, Zoom};
 
@@ -156,11 +156,11 @@ impl Store {
         let holder = user.or(ip).or(domain);
         let mut picks = match (zoom, session, holder) {
             (Zoom::Command, Some(newest), _) => return Some(self.commands_of_id(newest)),
-            (Zoom::Command, None, Some(holder)) => self.commands_below(holder)?,
+            (Zoom::Command, None, Some(holder)) => self.below(holder, zoom)?,
             (Zoom::Session, Some(_), _) => return Some(Plan::list((Scope::Id, session))),
             (Zoom::Session, None, Some(holder @ Node::Domain(_))) => {
                 // They are in the lists of several users.
-                self.sessions_below(holder)?
+                self.below(holder, zoom)?
             }
             (Zoom::Session, None, Some(holder)) => {
                 return Some(Plan::list(self.first_child(holder)));
@@ -197,26 +197,33 @@ impl Store {
         }
     }
 
-    /// The sessions below a user, ip or domain; `None` when that takes [`MAX_PICKS`] looks.
-    fn sessions_below(&self, holder: Node) -> Option<Vec<Node>> {
-        let below = |node| {
-            let is_user = matches!(node, Node::User(_));
-            let sessions = is_user.then(|| self.children(node));
-            std::iter::once(node).chain(sessions.into_iter().flatten())
-        };
-        let mut found = few(self.children(holder).flat_map(below), MAX_PICKS - 1)?;
-        found.retain(|node| matches!(node, Node::Session(_)));
+    /// The entries of a level below a user, ip or domain; `None` when they are more than
+    /// [`MAX_PICKS`], or that takes so many looks at users and sessions.
+    fn below(&self, holder: Node, zoom: Zoom) -> Option<Vec<Node>> {
+        let mut found = Vec::new();
+        let mut looks_left = [MAX_PICKS - 1, MAX_PICKS];
+        self.gather(holder, zoom, &mut found, &mut looks_left)?;
         Some(found)
     }
 
-    /// The commands below a user, ip or domain; `None` when they, or the looks at their
-    /// sessions, are more than [`MAX_PICKS`].
-    fn commands_below(&self, holder: Node) -> Option<Vec<Node>> {
-        let sessions = self.sessions_below(holder)?.into_iter();
-        few(
-            sessions.flat_map(|session| self.children(session)),
-            MAX_PICKS,
-        )
+    /// Adds the entries of a level below a holder to `found`. `None` when no looks at
+    /// users and sessions, or none at commands, are left.
+    fn gather(
+        &self,
+        holder: Node,
+        zoom: Zoom,
+        found: &mut Vec<Node>,
+        looks_left: &mut [usize; 2],
+    ) -> Option<()> {
+        for node in self.children(holder) {
+            let left = &mut looks_left[usize::from(matches!(node, Node::Command(_)))];
+            *left = left.checked_sub(1)?;
+            match level_of(node) == zoom {
+                true => found.push(node),
+                false => self.gather(node, zoom, found, looks_left)?,
+            }
+        }
+        Some(())
     }
 
     /// The entries that a filter names.

@@ -99,6 +99,6 @@ impl Ranking {
 
 /// The most bytes that a walk of at most `limit` entries holds: its ranking, whose
 /// room doubles as it grows.
-pub fn biggest_bytes(limit: usize) -> usize {
+pub(crate) fn biggest_bytes(limit: usize) -> usize {
     (limit + 1).next_power_of_two() * size_of::<Ranked>()
 }

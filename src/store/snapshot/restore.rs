@@ -34,7 +34,7 @@ use std::num::NonZeroU32;
 
 /// The longest time between two processes that counts: what is idle that long
 /// is old by any setting worth the name.
-pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
+pub(crate) const MAX_AWAY_SECS: u32 = 7 * 86_400;
 
 /// The least memory that the values of version 1 may take while they are put in order,
 /// four times the default limit of that version; and how many times the limit.

@@ -2,6 +2,7 @@
 //! do not know which it is.
 
 use super::*;
+use crate::store::snapshot::restore::{Unsound, MAX_AWAY_SECS};
 
 /// The instant so many seconds after the start of a process whose monotonic
 /// clock began at another time; the wall clock is the same for all.

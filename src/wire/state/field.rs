@@ -1,7 +1,7 @@
 //! Fields of items: how each type of value is written and read.
 //!
 //! Numbers have seven bits a byte, the last one without its highest bit; texts stand
-//! behind their length; counters are a number that says which are not zero, then those.
+//! behind their length; counters are a bit for each that is not zero, then those.
 
 use crate::stats::{FIELDS, FIELD_COUNT};
 use crate::store::{Counters, Kept, MAX_TEXT_BYTES};
@@ -61,7 +61,7 @@ fn counter(name: &[u8]) -> Option<usize> {
 pub(super) enum Version {
     /// Entries by level, items without a length.
     One,
-    /// Entries by importance.
+    /// Entries by importance, items with a length.
     Two,
 }
 
@@ -95,11 +95,9 @@ pub(super) struct Fields<'a, 'b> {
     pub(super) bytes: &'a [u8],
 }
 
-/// A value that is a field of an item.
+/// A value that can be added to the fields of an item and taken off them.
 pub(super) trait Field<'a>: Sized {
-    /// Adds the value.
     fn push(&self, out: &mut Vec<u8>);
-    /// Takes the value off.
     fn take(from: &mut Fields<'a, '_>) -> Option<Self>;
 }
 
@@ -263,7 +261,6 @@ impl<'a> Field<'a> for &'a [u8] {
     }
 }
 
-/// Adds a text.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     (text.len() as u64).push(out);
     out.extend_from_slice(text);

@@ -20,10 +20,9 @@ use super::field::{names, push_item, push_text, Field, Fields, Format, Version};
 use crate::store::{Basis, Kept, Listing, Origin, Saved, WallTime};
 use crate::sys::place::Inode;
 
-/// What was read of a FIFO without its LF, which is still to come.
+/// A line of a FIFO whose LF is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialLine<'a> {
-    /// The FIFO.
     pub fifo: Inode,
     /// The beginning of the line; empty when it was too long.
     pub bytes: &'a [u8],
@@ -36,16 +35,12 @@ pub struct PartialLine<'a> {
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateItem<'a> {
-    /// Of the store.
     Saved(Saved<'a>),
     /// The next entry of a list, in version 1.
     Place {
-        /// The list.
         listing: Listing,
-        /// The entry's number.
         number: u32,
     },
-    /// Of a FIFO.
     Partial(PartialLine<'a>),
 }
 
@@ -147,7 +142,7 @@ pub(super) fn push_names(out: &mut Vec<u8>) {
     });
 }
 
-/// Adds what was read of a FIFO.
+/// Adds the line of a FIFO that is not complete.
 pub(super) fn push_partial(out: &mut Vec<u8>, partial: &PartialLine) {
     push_item(out, TAG_PARTIAL, |out| partial.push(out));
 }
@@ -263,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_version_did_not_have_is_zero() {
+    fn fields_that_an_item_does_not_have_are_zero() {
         let domain = sized(TAG_DOMAIN, &[1, b'd', 9]);
         let Some(Some(StateItem::Saved(saved))) = taken(Version::Two, &domain) else {
             panic!("a domain without the fields behind the first two");
@@ -285,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_version_has_is_passed_over() {
+    fn unknown_items_fields_and_counters_are_passed_over() {
         let mut bytes = sized(200, b"an item of an unknown kind");
         // Counters that are unknown, in another order, and fewer.
         let names = [&b"new_count"[..], b"num_cmds", b"user_cpu", b"num_logins"];
