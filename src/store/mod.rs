@@ -59,7 +59,7 @@ pub(crate) use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
 pub use row::{Row, Totals};
 pub use snapshot::restore::Restoring;
-pub(crate) use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+pub(crate) use snapshot::values::{Basis, Kept, Listing, Origin, Saved};
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 

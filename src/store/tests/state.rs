@@ -2,7 +2,8 @@
 //! do not know which it is.
 
 use super::*;
-use crate::store::snapshot::restore::{Unsound, MAX_AWAY_SECS};
+use crate::store::snapshot::restore::MAX_AWAY_SECS;
+use crate::store::snapshot::values::Unsound;
 
 /// The instant so many seconds after the start of a process whose monotonic
 /// clock began at another time; the wall clock is the same for all.
