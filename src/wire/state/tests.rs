@@ -187,3 +187,12 @@ fn blocks_in_another_order_are_noticed() {
     let left_out = [&bytes[..head], &bytes[first..]].concat();
     assert!(matches!(read(&left_out, &[]), Err(StateError::Damaged)));
 }
+
+#[test]
+fn version_2_is_written_as_by_its_first_release() {
+    let bytes = write(&items());
+    assert_eq!(
+        (bytes.len(), crc(&[&bytes])),
+        (10_599, 0xaa73_620a_21e2_2d2c)
+    );
+}
