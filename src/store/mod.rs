@@ -44,6 +44,7 @@ mod record;
 mod row;
 mod snapshot;
 mod update;
+pub(crate) mod wildcard;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -53,15 +54,15 @@ mod tests;
 pub use counters::Counters;
 pub use entries::contents::MAX_TEXT_BYTES;
 pub use entries::entry::{Now, WallTime};
-pub use filter::{wildcard_match, Filter, Network, Pattern};
+pub use filter::{Filter, Network, Pattern};
 pub use mem::budget::Full;
 pub use query::cursor::{CursorId, Progress};
 pub use query::plan::Opening;
-pub use query::rank::biggest_bytes;
+pub(crate) use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
 pub use row::{Row, Totals};
 pub use snapshot::restore::Restoring;
-pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+pub(crate) use snapshot::values::{Basis, Kept, Listing, Origin, Saved};
 #[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};

@@ -9,7 +9,7 @@ use super::filter::own_filter;
 use super::link::{Link, Server};
 use super::model::{by_name, Entry, Figures};
 use super::view::View;
-use crate::store::wildcard_match;
+use crate::store::wildcard::wildcard_match;
 use std::cmp::Ordering;
 
 /// Where rows come from.

@@ -2,12 +2,17 @@
 //!
 //! One call reads once, at most what a [`LineBuffer`] has room for.
 
+use crate::store::PREFETCH_BATCH;
 use crate::sys::fs::fifo::Fifo;
 use crate::sys::fs::place::Inode;
 use crate::wire::{LineBuffer, LineReader, PartialLine};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+
+/// The most bytes read in a turn: as much as an ordinary pipe holds, some 200
+/// records.
+const READ_BYTES: usize = 65536;
 
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl FifoInput {
             name: name.into(),
             held,
             counts: Rc::default(),
-            lines: LineBuffer::default(),
+            lines: LineBuffer::new(READ_BYTES),
             is_retired: false,
             has_ended: false,
         }
@@ -112,7 +117,7 @@ impl FifoInput {
     /// Those of read(2); nothing to read is none.
     pub(crate) fn read(
         &mut self,
-        reader: &mut impl LineReader,
+        reader: &mut impl LineReader<PREFETCH_BATCH>,
         now_secs: u32,
     ) -> io::Result<usize> {
         match self.fifo.read(self.lines.room()) {

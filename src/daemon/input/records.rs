@@ -120,7 +120,7 @@ fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
     format!("session {}, user {user}: {why}", visible(subject))
 }
 
-impl LineReader for Records<'_> {
+impl LineReader<PREFETCH_BATCH> for Records<'_> {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
         let mut records = [Record::Disconnect { session: b"" }; PREFETCH_BATCH];
         let mut refusals = [None; PREFETCH_BATCH];

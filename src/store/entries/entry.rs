@@ -185,7 +185,6 @@ pub(crate) use with_link;
 
 impl Store {
     /// The level of a link.
-    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn level<T: Entry>(&self, _: Link<T>) -> &Level<T> {
         T::level(self)
     }

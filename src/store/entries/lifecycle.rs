@@ -444,12 +444,11 @@ fn insert_by_creation(
     link: Link<Session>,
     hook: HookOf<Session>,
 ) {
-    let age = |arena: &Arena<Session>, link| arena.age(arena.id(link));
-    let mine = age(arena, link);
+    let mine = arena.age(link);
     let (mut newer, mut next) = (None, list.head);
     for _ in 0..MAX_NEWER {
         match next {
-            Some(link) if age(arena, link) < mine => {
+            Some(link) if arena.age(link) < mine => {
                 (newer, next) = (next, hook(&mut arena[link]).next);
             }
             _ => break,

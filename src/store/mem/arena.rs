@@ -1,14 +1,14 @@
-//! Typed entries in a slab: links inside the store, versioned ids outside.
+//! Typed entries in a slab.
 //!
 //! A [`Link`] is the number of an entry's slot, four bytes, and four also as an
 //! `Option`: entries refer to each other by links, and an entry is unlinked before it is
-//! freed. An [`Id`] adds a version, unique to the entry, and may be kept for any time:
-//! once the entry is gone it finds nothing, whatever took its slot.
+//! freed. A link and the version of its entry may be kept for any time: once the entry is
+//! gone they find nothing, whatever took its slot.
 //!
 //! Invariants: a link is to a used slot of its own arena. A version is taken
 //! from a counter of 32 bits when an entry is made, and stays when the entry moves to
-//! another slot; an id would find a foreign entry only if kept over exactly 2^32
-//! creations and the same slot.
+//! another slot; link and version would find a foreign entry only if kept over exactly
+//! 2^32 creations and the same slot.
 //!
 //! Must not: follow links; that is for lists, indexes and levels.
 
@@ -64,47 +64,6 @@ impl<T> Link<T> {
     /// The link that [`Link::number`] gave.
     pub(crate) const fn from_number(number: NonZeroU32) -> Link<T> {
         Link(number, PhantomData)
-    }
-}
-
-/// A reference to an entry that may be kept outside of the store.
-pub(crate) struct Id<T> {
-    link: Link<T>,
-    /// The version the entry had when the id was made.
-    version: u32,
-}
-
-impl<T> Clone for Id<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Id<T> {}
-
-impl<T> PartialEq for Id<T> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.link, self.version) == (other.link, other.version)
-    }
-}
-
-impl<T> Eq for Id<T> {}
-
-impl<T> std::fmt::Debug for Id<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}v{}", self.link, self.version)
-    }
-}
-
-impl<T> Id<T> {
-    /// Where the entry was when the id was made, or moved last.
-    pub(crate) fn link(self) -> Link<T> {
-        self.link
-    }
-
-    /// Notes that the entry moved.
-    pub(crate) fn follow(&mut self, link: Link<T>) {
-        self.link = link;
     }
 }
 
@@ -180,7 +139,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// Moves an entry that lies in a sparse page to a fuller one; whatever links to it has
-    /// to follow. Its ids still have the old link.
+    /// to follow.
     pub(crate) fn relocate(&mut self, link: Link<T>, budget: &mut Budget) -> Option<Link<T>> {
         let slot = self.slab.relocate(link.slot(), budget)?;
         Some(Link::to(slot))
@@ -216,7 +175,7 @@ impl<T: Copy> Arena<T> {
         self.slab.element(link.slot()).version
     }
 
-    /// Makes an entry the newest of all. Ids made before no longer find it.
+    /// Makes an entry the newest of all, with a new version.
     pub(crate) fn renew(&mut self, link: Link<T>) {
         self.slab.element_mut(link.slot()).version = self.next_version;
         self.next_version = self.next_version.wrapping_add(1);
@@ -228,23 +187,15 @@ impl<T: Copy> Arena<T> {
         self.slab.is_used(link.slot())
     }
 
-    pub(crate) fn id(&self, link: Link<T>) -> Id<T> {
-        Id {
-            link,
-            version: self.version(link),
-        }
+    /// Whether the entry of a version still is where its link says.
+    #[inline(never)]
+    pub(crate) fn has(&self, link: Link<T>, version: u32) -> bool {
+        self.slab.is_used(link.slot()) && self.version(link) == version
     }
 
-    /// The number of entries created since the one of an id: larger is older.
-    pub(crate) fn age(&self, id: Id<T>) -> u32 {
-        self.next_version.wrapping_sub(id.version)
-    }
-
-    /// The entry an id was made for, while it exists.
-    pub(crate) fn find(&self, id: Id<T>) -> Option<Link<T>> {
-        let alive = self.slab.is_used(id.link.slot())
-            && self.slab.element(id.link.slot()).version == id.version;
-        alive.then_some(id.link)
+    /// How many entries were made since this one: larger is older.
+    pub(crate) fn age(&self, link: Link<T>) -> u32 {
+        self.next_version.wrapping_sub(self.version(link))
     }
 }
 
@@ -269,18 +220,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_outlives_its_entry_and_finds_no_other() {
+    fn a_version_outlives_its_entry_and_finds_no_other() {
         let mut budget = Budget::new(1 << 20);
         let mut arena = Arena::new(0u64, 4096);
         let a = arena.insert(1, &mut budget).unwrap();
-        let id = arena.id(a);
-        assert_eq!(arena.find(id), Some(a));
+        let version = arena.version(a);
+        assert!(arena.has(a, version));
         arena.remove(a, &mut budget);
-        assert_eq!(arena.find(id), None, "the page itself is gone");
+        assert!(!arena.has(a, version), "the page itself is gone");
         let b = arena.insert(2, &mut budget).unwrap();
         assert_eq!(a, b, "the slot is used again");
-        assert_eq!(arena.find(id), None);
-        assert_eq!(arena[arena.find(arena.id(b)).unwrap()], 2);
+        assert!(!arena.has(a, version));
+        assert!(arena.has(b, arena.version(b)) && arena[b] == 2);
     }
 
     #[test]
