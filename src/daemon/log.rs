@@ -115,8 +115,8 @@ impl Log {
         }
     }
 
-    /// Whether lines get anywhere: not so while there is no system log.
-    pub(super) fn is_heard(&self) -> bool {
+    /// Whether lines are logged: not while there is no system log.
+    pub(super) fn is_connected(&self) -> bool {
         match &self.target {
             Target::Syslog(syslog) => syslog.is_connected(),
             Target::Stderr(_) | Target::File(_) => true,
@@ -182,6 +182,15 @@ fn write_line(fd: std::os::fd::BorrowedFd, mut line: String) -> bool {
     }
     line.push('\n');
     matches!(try_write_line(fd, line.as_bytes()), Ok(true))
+}
+
+/// The value of log_path, for messages.
+pub(crate) fn shown(path: &LogPath) -> String {
+    match path {
+        LogPath::Syslog => "syslog".to_owned(),
+        LogPath::Stderr => "stderr".to_owned(),
+        LogPath::File(path) => path.display().to_string(),
+    }
 }
 
 /// Bytes that a peer sent, in a form that is safe to show: printable ASCII, the

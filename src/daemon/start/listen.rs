@@ -17,8 +17,8 @@ use crate::daemon::files::{look_for_reader, End, ListenerFile};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
-use crate::daemon::start::sd_notify::Gift;
-use crate::daemon::start::startup::{find_gid, find_user};
+use crate::daemon::start::identity::{find_gid, find_user};
+use crate::daemon::start::sd_notify::PassedFd;
 use crate::sys::fd::passed::{covers, Passed};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
@@ -57,9 +57,9 @@ struct Unserved {
 
 impl Unserved {
     /// All that was passed.
-    fn new(gifts: Vec<Gift>) -> Result<Unserved, Fatal> {
+    fn new(passed: Vec<PassedFd>) -> Result<Unserved, Fatal> {
         let mut all = Unserved::default();
-        for Gift { name, what } in gifts {
+        for PassedFd { name, what } in passed {
             let what = what.map_err(|error| {
                 Fatal::Setting(format!(
                     "descriptor {name:?} passed by the service manager: {}; \
@@ -116,10 +116,10 @@ impl Unserved {
 pub(crate) fn open_listeners(
     settings: &Settings,
     owner: Owner,
-    gifts: Vec<Gift>,
+    passed: Vec<PassedFd>,
     log: &mut Log,
 ) -> Result<Opened, Fatal> {
-    let mut unserved = Unserved::new(gifts)?;
+    let mut unserved = Unserved::new(passed)?;
     let mut opened = Opened::default();
     const KIND: &str = "fifo_listener";
     for listener in settings.enabled_fifos() {
@@ -252,7 +252,7 @@ fn open_inet(
 /// What the manager passed and no section names.
 fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
     for (name, fifo, inode) in unserved.fifos {
-        Gift::log_unnamed(&name, "a FIFO", log);
+        PassedFd::log_unnamed(&name, "a FIFO", log);
         opened.fifos.push(FifoInput::new(fifo, &name, Some(inode)));
     }
     let unix = unserved.unix.into_iter().map(|(name, socket)| {
@@ -264,7 +264,7 @@ fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
         (name, "a TCP socket", Socket::Tcp(socket), options)
     });
     for (name, what, socket, options) in unix.chain(tcp) {
-        Gift::log_unnamed(&name, what, log);
+        PassedFd::log_unnamed(&name, what, log);
         let listener = Listener::new(socket, Section::Unnamed, &options, &name);
         opened.listeners.push(listener);
     }

@@ -7,7 +7,7 @@
 
 use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
 use crate::daemon::fatal::Fatal;
-use crate::daemon::start::startup::{find_gid, find_user};
+use crate::daemon::start::identity::{find_gid, find_user};
 use crate::sys::proc::user::effective_uid;
 use std::path::Path;
 
