@@ -48,7 +48,6 @@ impl Fatal {
         }
     }
 
-    /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.code().into()
     }

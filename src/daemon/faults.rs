@@ -177,7 +177,6 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Nothing happened yet.
     pub(super) fn new() -> Faults {
         Faults {
             tallies: [Tally::default(); KINDS.len()],

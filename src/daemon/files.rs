@@ -1,14 +1,12 @@
 //! The files of the daemon's FIFOs and sockets: made anew when they vanish.
 //!
-//! A file that was removed or replaced leaves the daemon listening where no
-//! writer and no client can come from. So each file, and base_dir, is looked at
-//! every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
-//! daemon has by then; where they do not suffice, that is logged once with what to do,
-//! and it is tried again. Files that the service manager made are only
+//! Where a file was removed or replaced, no writer and no client finds the daemon. So
+//! each file, and base_dir, is looked at every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
+//! daemon has by then. Where they do not suffice, the remedy is logged once, and each
+//! look tries again. Files that the service manager made are only
 //! looked at.
 //!
-//! Writers that opened a FIFO before it vanished are read on, as long as there are
-//! any.
+//! A FIFO that vanished is read on until its last writer closes it.
 //!
 //! In a chroot the files are out of reach and not looked at.
 //!
@@ -36,9 +34,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// What listens at a file, by its index in the daemon.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum End {
-    /// A FIFO.
     Fifo(usize),
-    /// A socket.
     Listener(usize),
 }
 
@@ -47,11 +43,9 @@ pub(super) enum End {
 pub(super) struct ListenerFile {
     /// Its section of the settings and its path, for the log.
     name: String,
-    /// What listens there.
     end: End,
-    /// The file.
     place: Place,
-    /// Who may use it; `None`: the service manager made it.
+    /// Its access; `None`: the service manager made it.
     access: Option<Access>,
     /// It was gone when it was looked at last, and could not be made anew.
     is_missing: bool,
@@ -121,8 +115,8 @@ impl ListenerFile {
 impl Drop for ListenerFile {
     fn drop(&mut self) {
         if let Some(place) = self.made() {
-            // In a directory that is no longer ours to change it stays; the next
-            // start finds it dead and takes it over.
+            // It stays in a directory that the daemon may no longer change; the next
+            // start replaces it.
             let _ = place.remove();
         }
     }
@@ -132,8 +126,8 @@ impl Drop for ListenerFile {
 ///
 /// # Errors
 /// [`PlaceError::InUse`] when another daemon holds the directory that the FIFO is in.
-/// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
-/// read, and who would keep the daemon out.
+/// Any other reader is no error: otherwise each user whom the FIFO's mode lets read
+/// could keep the daemon from serving.
 #[cold]
 pub(super) fn look_for_reader(
     name: &str,
@@ -158,7 +152,6 @@ pub(super) fn look_for_reader(
 /// The directory of the daemon, held against other daemons.
 #[derive(Debug)]
 pub(super) struct BaseDir {
-    /// Where it is.
     path: PathBuf,
     /// It must be for the daemon's user alone.
     is_private: bool,
@@ -214,10 +207,8 @@ impl BaseDir {
     }
 }
 
-/// All of them.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// The directory.
     base_dir: BaseDir,
     /// The files of FIFOs and sockets.
     all: Vec<ListenerFile>,
@@ -228,7 +219,7 @@ pub(super) struct Files {
 impl Files {
     /// Looked at from now on, unless they are out of reach in a chroot.
     pub(super) fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
-        // Who took over the daemon could leave the chroot by it.
+        // An open directory outside of it is a way out of a chroot.
         base_dir.dir.take_if(|_| in_chroot);
         Files {
             base_dir,

@@ -1,8 +1,8 @@
 //! The log: lines to syslog, standard error or a file.
 //!
-//! Writing a line never blocks the daemon: what would have to wait is dropped
-//! and counted, and the count is told by the next line that goes through.
-//! Everything a peer sent is passed through [`visible`] before it gets here.
+//! Writing a line never blocks the daemon: a line that would have to wait is dropped, and
+//! the next one that is written contains the number of dropped lines. Bytes of peers pass
+//! through [`visible`] before they get here.
 //!
 //! The directory of a file is opened once, so that the file can be opened anew
 //! from inside a chroot.
@@ -27,27 +27,20 @@ const LOG_MODE: u32 = 0o640;
 /// The most bytes of something a peer sent that are logged.
 const MAX_VISIBLE_BYTES: usize = 200;
 
-/// Where lines go.
 #[derive(Debug)]
 enum Target {
-    /// The system's log.
     Syslog(Syslog),
-    /// Standard error.
     Stderr(OwnedFd),
-    /// A file.
     File(LogFile),
 }
 
 /// A log file, and what it takes to open it anew.
 #[derive(Debug)]
 struct LogFile {
-    /// Its directory.
     dir: Dir,
-    /// Its name there.
     name: String,
     /// Its path, for messages.
     path: PathBuf,
-    /// The file.
     file: File,
 }
 
@@ -56,8 +49,8 @@ impl LogFile {
     fn open(path: &Path, owner: Owner) -> io::Result<LogFile> {
         let (dir, name) = Dir::of_target(path, owner)?;
         let (file, is_new) = dir.append(&name, LOG_MODE)?;
-        // The daemon's user opens it anew after a rotation. One that was there may be
-        // somebody else's business, too.
+        // The daemon's user opens it anew after a rotation. The owner of an existing
+        // file stays.
         if let (true, Some((uid, gid))) = (is_new, owner) {
             fchown(&file, Some(uid), Some(gid))?;
         }
@@ -70,10 +63,8 @@ impl LogFile {
     }
 }
 
-/// The log.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Where lines go.
     target: Target,
     /// Lines dropped since the last one that went through.
     dropped: u64,
@@ -123,17 +114,14 @@ impl Log {
         }
     }
 
-    /// What is worth knowing.
     pub(super) fn info(&mut self, message: &str) {
         self.write(Severity::Info, message);
     }
 
-    /// What may be wrong.
     pub(super) fn warning(&mut self, message: &str) {
         self.write(Severity::Warning, message);
     }
 
-    /// What is wrong.
     pub(super) fn error(&mut self, message: &str) {
         self.write(Severity::Error, message);
     }

@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// One option.
 struct OptionRow {
     /// Its letter, or nothing.
     short: &'static str,
@@ -20,11 +19,9 @@ struct OptionRow {
     long: &'static str,
     /// What its argument is called; empty when it has none.
     argument: &'static str,
-    /// What it does.
     help: &'static str,
 }
 
-/// All options.
 const TABLE: [OptionRow; 8] = [
     OptionRow {
         short: "c",
@@ -79,22 +76,17 @@ const TABLE: [OptionRow; 8] = [
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    /// Print the help.
     Help,
-    /// Print the version.
     Version,
     /// Look for mistakes in the configuration.
     Check,
-    /// Print settings.
     Print(Shown),
-    /// Be the daemon.
     Serve,
 }
 
-/// What the command line says beyond that.
+/// The options beside the command.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
-    /// The configuration file.
     pub source: Source,
     /// `NAME=VALUE` of every `-o`.
     pub overrides: Vec<String>,
@@ -145,8 +137,8 @@ impl Options {
         Ok((command, options))
     }
 
-    /// The same, whatever the current directory and the root directory will be: a
-    /// configuration that is there now must be there when it is read again.
+    /// These options for any current directory and root directory: a configuration that is
+    /// there now must be there when it is read again.
     ///
     /// # Errors
     /// When there is no current directory.
@@ -183,10 +175,9 @@ impl Options {
         Ok(configuration)
     }
 
-    /// Sets what holds for root who tries the daemon out, by `-F` and nothing else,
-    /// without a configuration and on a system without the user of a service: root
-    /// serves itself, as any user is served, and leaves nothing to a service of later.
-    /// Returns whether it is so.
+    /// Sets the overrides of a trial: root with `-F` and nothing else, without a
+    /// configuration, on a system without the user of the service. It serves root alone,
+    /// and leaves nothing to a later service. Returns whether it is one.
     #[cold]
     pub(super) fn try_out(&mut self) -> bool {
         let is_trial = self.foreground
@@ -258,7 +249,7 @@ pub(super) fn version() -> String {
     format!("dovestatd {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Prints to standard output. Whoever closed it has seen enough.
+/// Prints to standard output. That it is closed is no error.
 pub(super) fn print(text: &str) -> Result<(), Fatal> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

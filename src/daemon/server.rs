@@ -1,12 +1,12 @@
 //! The loop: one turn after the other, until a signal ends it.
 //!
-//! A turn rebuilds the poll set from what there is, waits until something is
-//! ready or due, reads the clocks once, and then works in one fixed order:
-//! signals, sessions that fell silent, FIFOs, carbon, clients, new connections, the
-//! state, files that vanished, memory that ran out. Work in
-//! a turn is bounded for everyone ([`READ_BYTES`](crate::daemon::input::fifo) a FIFO,
-//! as many steps for all clients together, [`ACCEPTS_A_TURN`] a listener), so
-//! nobody starves the others; who is not finished is polled without waiting.
+//! A turn rebuilds the poll set, waits until something is ready or due, reads the clocks
+//! once, and then works in one fixed order: signals, the watchdog, sessions that fell
+//! silent, FIFOs, carbon, clients, new connections, the state, files that vanished, memory
+//! that ran out. Work in a turn is bounded: one read(2) of each FIFO, so many steps for
+//! all clients together ([`Clients`]) and for carbon, [`ACCEPTS_A_TURN`] for each listener,
+//! [`SILENCES_A_TURN`]. So none starves the others; if work is left, the next turn does
+//! not wait.
 
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
@@ -42,22 +42,21 @@ const ACCEPTS_A_TURN: usize = 16;
 /// Sessions that may be found silent in one turn.
 const SILENCES_A_TURN: usize = 256;
 
-/// How often a FIFO is read at the end while there is something in it: more
-/// than any pipe holds, and an end for writers that never stop.
+/// Reads of a FIFO at the end while there is something in it: more than any pipe holds,
+/// but bounded for writers that never stop.
 const LAST_READS: usize = 64;
 
-/// The second at which the daemon starts by its monotonic clock: what it
-/// restores is older, by 34 years at most.
+/// [`Now::uptime_secs`] when the daemon starts. What it restores is older, by 34 years at
+/// most.
 const START_SECS: u32 = 1 << 30;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// How long a listener rests after accept(2) failed, as it does while there are
-/// no descriptors left, and everything after poll(2) did.
-const REST: Duration = Duration::from_millis(200);
+/// How long a listener is not polled after accept(2) failed, as it does while there are
+/// no descriptors left, and how long the loop sleeps after poll(2) failed.
+const BACKOFF: Duration = Duration::from_millis(200);
 
-/// Both clocks.
 #[derive(Debug)]
 struct Clocks {
     /// When the daemon started.
@@ -65,7 +64,6 @@ struct Clocks {
 }
 
 impl Clocks {
-    /// Reads them.
     fn read(&self) -> (Instant, Now) {
         let instant = Instant::now();
         let wall = SystemTime::now()
@@ -81,8 +79,7 @@ impl Clocks {
         (instant, now)
     }
 
-    /// The instant of a second by [`Now::uptime_secs`]; that of the start for
-    /// those before.
+    /// The instant of a [`Now::uptime_secs`]; the start for earlier ones.
     fn instant(&self, uptime_secs: u32) -> Instant {
         self.started + Duration::from_secs(uptime_secs.saturating_sub(START_SECS).into())
     }
@@ -94,7 +91,7 @@ struct Slots {
     state: Option<usize>,
 }
 
-/// What the store is to keep to.
+/// The limits of the store.
 pub(super) fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
@@ -106,8 +103,8 @@ pub(super) fn store_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Sees to it that there are descriptors for as many clients as there may be, as
-/// far as the system lets us.
+/// Raises the limit of descriptors to what the clients may need, as far as the system
+/// allows.
 pub(super) fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
     let client_limit = service.client_limit;
     let wanted = most_clients(client_limit, listeners) + SPARE_DESCRIPTORS;
@@ -121,7 +118,7 @@ pub(super) fn make_room_for_clients(service: &Service, listeners: usize, log: &m
     }
 }
 
-/// What the service manager shows: numbers of entries.
+/// The status for the service manager.
 fn short_status(store: &Store) -> String {
     let [_, sessions, users, domains, ips] = store.usage().entries;
     let connected = store.totals_of_everything().connected;
@@ -131,45 +128,33 @@ fn short_status(store: &Store) -> String {
     )
 }
 
-/// The running daemon.
 pub(super) struct Daemon {
     /// The command line, for reading the settings again.
     pub(super) options: Options,
     /// The settings in force.
     pub(super) settings: Settings,
-    /// The statistics.
     pub(super) store: Store,
-    /// The log.
     pub(super) log: Log,
-    /// What peers did wrong.
     faults: Faults,
-    /// Where records come from.
     fifos: Vec<FifoInput>,
-    /// Where clients come from.
     pub(super) listeners: Vec<Listener>,
-    /// The files of both.
+    /// The files of FIFOs and listeners.
     files: Files,
-    /// Who is connected.
     clients: Clients,
-    /// Reports to carbon.
     pub(super) carbon: Carbon,
-    /// The signals.
     signals: Signals,
-    /// Who looks after us.
+    /// Does nothing without NOTIFY_SOCKET.
     manager: Manager,
-    /// What outlives us.
+    /// `None` without a usable state_dir.
     pub(super) state: Option<State>,
-    /// The clocks.
     clocks: Clocks,
-    /// Until a record comes.
+    /// The warning that no record came.
     waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
     start_secs: u32,
 }
 
 impl Daemon {
-    /// A daemon that has everything it needs.
-    ///
     /// # Errors
     /// When the memory limit does not hold an empty store.
     pub(super) fn new(
@@ -230,7 +215,7 @@ impl Daemon {
         current.map(FifoInput::line_count).sum()
     }
 
-    /// What tells whether there is something to save.
+    /// Differs from the last one when there is something to save.
     fn mark(&self) -> Mark {
         let totals = self.store.totals_of_everything();
         Mark {
@@ -254,12 +239,12 @@ impl Daemon {
             let (instant, now) = self.clocks.read();
             match waited {
                 Ok(()) => {}
-                // The system is short of memory, not we of a reason to go on.
+                // The system is short of memory: that passes.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                     let report = || reason(&error);
                     self.faults
                         .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
-                    std::thread::sleep(REST);
+                    std::thread::sleep(BACKOFF);
                 }
                 Err(error) => return Err(Fatal::Io("poll".to_owned(), error)),
             }
@@ -326,30 +311,29 @@ impl Daemon {
         }
     }
 
-    /// Logs what it waits for if no record comes to these FIFOs for long.
+    /// Has a warning logged if no record comes to these FIFOs for long.
     pub(super) fn wait_for_records(&mut self, fifos: Vec<String>) {
         self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }
 
-    /// Logs what is worth knowing about the start.
     pub(super) fn log_info(&mut self, message: &str) {
         self.log.info(message);
     }
 
-    /// Tells the service manager that clients and writers are served.
+    /// Reports to the service manager that clients and writers are served.
     pub(super) fn announce(&mut self) {
         self.manager.ready(&short_status(&self.store));
     }
 
-    /// Ends: nobody finds the FIFOs and sockets any more, what is still in the
-    /// FIFOs counts, and all is saved.
+    /// Ends: removes the FIFOs and sockets, applies what is still in the FIFOs, and saves
+    /// everything.
     pub(super) fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
         self.files.remove();
         let (_, now) = self.clocks.read();
         for index in 0..self.fifos.len() {
-            // What is left in one that is held is for the next daemon.
-            let mut reads = if self.fifos[index].is_held() {
+            // What is left in one that the service manager keeps is for the next daemon.
+            let mut reads = if self.fifos[index].is_kept() {
                 0
             } else {
                 LAST_READS
@@ -388,7 +372,7 @@ impl Daemon {
         Slots { carbon, state }
     }
 
-    /// How long nothing has to be done by itself.
+    /// The time until something is due; `None`: nothing is.
     fn timeout(&self) -> Option<Duration> {
         let clients = self.clients.timeout();
         if self.carbon.can_go_on() || clients == Some(Duration::ZERO) {
@@ -412,7 +396,7 @@ impl Daemon {
         wakes.chain(silence).chain(clients).min()
     }
 
-    /// Does what signals ask for. False when that is to end.
+    /// Handles signals. Returns whether the daemon goes on.
     fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
         if pending.hup {
@@ -467,8 +451,7 @@ impl Daemon {
         }
     }
 
-    /// Reads a FIFO once, applies the records, and tells how many bytes there
-    /// were.
+    /// Reads a FIFO once and applies the records. Returns the number of bytes.
     fn read_fifo(&mut self, index: usize, now: Now) -> usize {
         let Daemon {
             fifos,
@@ -487,7 +470,7 @@ impl Daemon {
         })
     }
 
-    /// What serving peers takes, beside those who are served.
+    /// Splits the daemon into what serving needs and what is served.
     fn parts(&mut self, now: Now) -> (Context<'_>, &mut Clients, &mut Carbon) {
         let context = Context {
             store: &mut self.store,
@@ -533,7 +516,7 @@ impl Daemon {
                             now.uptime_secs,
                             report,
                         );
-                        self.listeners[index].retry_at = Some(instant + REST);
+                        self.listeners[index].retry_at = Some(instant + BACKOFF);
                         return;
                     }
                 },

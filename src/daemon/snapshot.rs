@@ -1,23 +1,23 @@
-//! Statistics that outlive the daemon: the file `state` in `state_dir`.
+//! Statistics saved for the next start: the file `state` in `state_dir`.
 //!
 //! It is written when the daemon ends, and every `stats_state_interval` after
 //! something changed, so an idle daemon sleeps on. While the daemon serves, a
-//! copy of the process writes it ([`Offshoot`]): the copy has everything as it
-//! was at one instant, sums and what they are made of, and however slow the disk
-//! is, nobody waits for it. It costs the pages that change meanwhile.
+//! child process writes it ([`Offshoot`]): the child has all sums and entries as they were
+//! at one instant, and the loop does not wait for the disk. The cost is a copy of each
+//! page that changes meanwhile.
 //!
 //! The file is replaced as a whole; when it cannot be written the old one stays.
 //! Whether that works is tried at the start. One that cannot be read is set aside as
 //! `state.bad`, and the daemon starts with nothing.
 //!
-//! A FIFO that somebody else holds open keeps what writers put in it while no
-//! daemon runs. Of a line that was read in part, the part is saved too, at the
-//! end; in the middle of things it would be in the way of what was read since.
+//! A FIFO that the service manager keeps open keeps its bytes while no daemon runs. When
+//! the daemon ends, the part of a line that was read of it is saved, too. It is not saved
+//! earlier: after a crash, the lines that were read since would not follow it.
 //!
 //! Invariants: the directory was opened before root and the root directory were
 //! given up, and is opened anew only where another one has taken its path, as where
-//! base_dir vanished and was made anew; the state is the business of one daemon at a time, whatever their
-//! base_dirs are: a lock of its own sees to that.
+//! base_dir vanished and was made anew; the state has one daemon at a time, whatever their base_dirs
+//! are, by a lock of its own.
 //!
 //! Must not: end the daemon, whatever happens to the file.
 
@@ -43,12 +43,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What tells that something changed.
+/// Changes when there is something new to save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Lines read so far.
     pub lines: u64,
-    /// Sessions connected.
     pub connected: u64,
     /// When the totals were cleared.
     pub reset_secs: u32,
@@ -59,11 +58,9 @@ pub(super) struct Mark {
 /// The state of a daemon and the writing of it.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Where it is.
     dir: Dir,
     /// Keeps other daemons out.
     _lock: DirLock,
-    /// Where it is.
     path: PathBuf,
     /// The path is out of reach.
     in_chroot: bool,
@@ -73,9 +70,9 @@ pub(super) struct State {
     written: Mark,
     /// When it is to be written next, if there is anything new.
     due: Option<Instant>,
-    /// Who is writing it.
+    /// The child process that is writing it.
     writer: Option<Offshoot>,
-    /// Whether the last write failed, which is told once.
+    /// The last write failed, which is logged once.
     is_failing: bool,
 }
 
@@ -87,7 +84,7 @@ fn interval(settings: &Settings) -> Option<Duration> {
     }
 }
 
-/// What the log has of a directory without a state, and what to do.
+/// The warning about a directory where no state can be kept, and the remedy.
 fn loss(path: &Path, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -113,8 +110,8 @@ fn lock(dir: Dir, owner: Owner) -> io::Result<(Dir, DirLock)> {
     Ok((dir, lock.ok_or_else(taken)?))
 }
 
-/// Writes everything. What FIFOs begin comes first, so that a reader that has no room
-/// for all entries has it.
+/// Writes everything. Partial lines come first, so that a reader without room for all
+/// entries has them.
 fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Result<()> {
     let fill = |file: &File| {
         let mut writer = StateWriter::new(file)?;
@@ -164,7 +161,7 @@ impl State {
         }
     }
 
-    /// Tries whether a state can be written, as who is to write it, and logs if not.
+    /// Tries whether the daemon's user can write a state, and logs if not.
     pub(super) fn probe(&mut self, log: &mut Log) {
         let dir = &self.dir;
         let fill = |mut file: &File| file.write_all(b"written to see whether that works\n");
@@ -240,14 +237,14 @@ impl State {
     /// Takes over what can change.
     pub(super) fn set(&mut self, settings: &Settings) {
         let every = interval(settings);
-        // One that goes on is not put off by being read again.
+        // A reload that does not change it does not delay the next write.
         if every != self.every {
             self.every = every;
             self.due = None;
         }
     }
 
-    /// Notes whether there is anything to write.
+    /// Sets when to write, if there is something new.
     pub(super) fn note(&mut self, mark: Mark, instant: Instant) {
         if let (None, Some(every)) = (self.due, self.every) {
             if mark != self.written {
@@ -274,7 +271,7 @@ impl State {
         Ok(&self.dir)
     }
 
-    /// Hears from the writer if it is done, and begins to write if it is time.
+    /// Takes the result of a writer that is done, and begins to write if it is time.
     pub(super) fn serve(
         &mut self,
         (store, mark, log): (&Store, Mark, &mut Log),
@@ -282,7 +279,7 @@ impl State {
         is_done: bool,
     ) {
         if let Some(writer) = self.writer.take_if(|_| is_done) {
-            self.told(writer.end(), log);
+            self.log_result(writer.end(), log);
         }
         if self.wakes_at().is_none_or(|due| due > instant) {
             return;
@@ -298,26 +295,26 @@ impl State {
                 self.writer = Some(writer);
                 self.written = mark;
             }
-            Err(error) => self.told(Err(reason(&error)), log),
+            Err(error) => self.log_result(Err(reason(&error)), log),
         }
     }
 
-    /// Writes at the end, with what FIFOs that are held by somebody else have
-    /// begun to say.
+    /// Writes at the end, with the partial lines of FIFOs that the service manager keeps
+    /// open.
     pub(super) fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
-        // It would be overtaken anyway.
+        // Its file would be replaced anyway.
         self.writer = None;
         let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
         let result = self.dir().and_then(|dir| write(dir, store, now, &partials));
-        self.told(result.map_err(|error| reason(&error)), log);
+        self.log_result(result.map_err(|error| reason(&error)), log);
     }
 
-    /// Logs how a write went, if that is news.
-    fn told(&mut self, result: Result<(), String>, log: &mut Log) {
+    /// Logs the result of a write, if it is not that of the last.
+    fn log_result(&mut self, result: Result<(), String>, log: &mut Log) {
         let path = self.path.join(NAME);
         match &result {
             Err(why) => {
-                // What was to be written still is.
+                // It is still to be written.
                 self.written = Mark::default();
                 if !self.is_failing {
                     let path = path.display();

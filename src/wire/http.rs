@@ -30,11 +30,8 @@ pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 /// What a response says of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Done.
     Ok = 200,
-    /// Not a request.
     BadRequest = 400,
-    /// Nothing is there.
     NotFound = 404,
     /// Something is there that only GET and HEAD do something with.
     MethodNotAllowed = 405,
@@ -70,11 +67,9 @@ impl Status {
 /// What a request wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A response.
     Get,
     /// The head of it.
     Head,
-    /// Something else.
     Other,
 }
 
@@ -87,7 +82,6 @@ pub enum Version {
     V1_1,
 }
 
-/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpRequest<'a> {
     /// What is to be done.
@@ -348,7 +342,6 @@ fn has_item(list: &[u8], item: &str) -> bool {
 struct Accept {
     /// OpenMetrics 1.0.
     openmetrics: u16,
-    /// Plain text.
     text: u16,
 }
 
@@ -416,7 +409,6 @@ pub struct Response {
     pub status: Status,
     /// What the content is.
     pub content_type: &'static str,
-    /// Where it ends.
     pub framing: Framing,
     /// What the peer understands.
     pub version: Version,
@@ -424,7 +416,6 @@ pub struct Response {
     pub keep_alive: bool,
 }
 
-/// Appends a head.
 pub fn write_head(out: &mut Vec<u8>, response: &Response, unix_secs: u32) {
     let mut line = |name: &str, value: &str| {
         out.extend_from_slice([name, value, "\r\n"].concat().as_bytes());

@@ -14,7 +14,6 @@ use crate::wire::{write_lines, CarbonPaths};
 /// Steps of the store's cursors in one turn.
 const STEPS_A_TURN: usize = 512;
 
-/// A report.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// The time of all its lines.

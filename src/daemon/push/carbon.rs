@@ -1,8 +1,8 @@
 //! Statistics sent to a carbon receiver, every interval.
 //!
 //! A report is: look the host up if it has a name, connect, write the batch in
-//! slices, close our side, wait for the receiver to close its own, which says
-//! that it has read everything. Each step is one wait of the poll loop for one
+//! slices, shut down writing, wait for the receiver to close, which means that it has
+//! read everything. Each step is one wait of the poll loop for one
 //! descriptor. The whole report may take an interval, at most
 //! [`PATIENCE`], so there are never two at once.
 //!
@@ -37,23 +37,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that a receiver may send, in bytes. Carbon's receivers send nothing.
 const MAX_RECEIVED_BYTES: usize = 4096;
 
-/// What the settings say about carbon.
+/// The settings of carbon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plan {
-    /// Who receives it.
     server: HostPort,
     /// What paths begin with: `dovecot.NAME`.
     prefix: String,
     /// The time from one report to the next.
     interval: Duration,
-    /// What is sent.
     levels: Vec<Level>,
     /// Most entries of a level.
     limit: u32,
 }
 
 impl Plan {
-    /// Of the settings; none when nothing is to be sent.
+    /// `None` without a carbon_server.
     fn of(settings: &Settings) -> Option<Plan> {
         let name = match settings.carbon_name.as_str() {
             "" => {
@@ -87,7 +85,6 @@ enum State {
     Closing(TcpStream, usize),
 }
 
-/// The sender.
 #[derive(Debug)]
 pub(crate) struct Carbon {
     /// What is sent; none: off.
@@ -105,7 +102,7 @@ pub(crate) struct Carbon {
 }
 
 impl Carbon {
-    /// As the settings say; the first report comes after an interval.
+    /// The first report comes after an interval.
     pub(crate) fn new(settings: &Settings, now: Instant) -> Carbon {
         let plan = Plan::of(settings).map(Rc::new);
         Carbon {
@@ -126,7 +123,6 @@ impl Carbon {
         }
     }
 
-    /// The descriptor that is waited for, and for what.
     pub(crate) fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
         match &self.state {
             State::Idle => None,
@@ -138,7 +134,7 @@ impl Carbon {
         }
     }
 
-    /// When something is to be done by itself.
+    /// When [`Carbon::serve`] has something to do by itself.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.plan.as_ref()?;
         match &self.state {
@@ -251,7 +247,7 @@ impl Carbon {
         }
     }
 
-    /// Makes and writes more of a batch; closes our side behind its end.
+    /// Makes and writes more of a batch, and shuts writing down behind its end.
     fn send(
         &mut self,
         mut stream: TcpStream,
@@ -283,7 +279,7 @@ impl Carbon {
         }
     }
 
-    /// Gives a report up and says why.
+    /// Gives a report up and logs why.
     fn fail(&mut self, plan: &Plan, context: &mut Context, why: impl Display) {
         self.stop(context.store);
         let (server, sent) = (&plan.server, self.sent_bytes);
@@ -292,7 +288,7 @@ impl Carbon {
         });
     }
 
-    /// Lets go of everything that a report under way holds.
+    /// Releases everything that a report under way keeps.
     fn stop(&mut self, store: &mut Store) {
         if let State::Sending(_, batch) = std::mem::replace(&mut self.state, State::Idle) {
             batch.end(store);

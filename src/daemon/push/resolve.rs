@@ -1,11 +1,10 @@
 //! Host names to addresses, without waiting for the answer.
 //!
-//! What the system's own lookup (nsswitch, /etc/hosts, DNS) finds can only be had
-//! by a call that blocks, for as long as an unreachable name server pleases. So
-//! it is made by a child process that ends with its answer: getent(1), which is
-//! part of the C library's package on every system, and whose output is a pipe in
-//! the poll set. Instead of that, a forked copy of the daemon would hold every
-//! descriptor of it open meanwhile, and a thread would be a second one.
+//! The system's own lookup (nsswitch, /etc/hosts, DNS) is a call that blocks, for long if
+//! a name server is unreachable. So a child process makes it: getent(1), which is part of
+//! the C library's package on every system, and whose output is a pipe in the poll set. A
+//! forked copy of the daemon would keep all its descriptors open meanwhile, and the daemon
+//! has one thread.
 //!
 //! Numeric addresses need none of this. Where getent is missing, as in most
 //! chroots, only they can be used.
@@ -23,7 +22,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// The most that is read of an answer; dozens of addresses.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// The address that `host` is without asking anybody, if it is one.
+/// The address that `host` is, if it is one; no server is asked.
 pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     match host.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),
@@ -33,12 +32,10 @@ pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// A question on its way.
+/// A lookup on its way.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    /// The answer on its way.
     answer: Answer,
-    /// What came of it by now.
     text: Vec<u8>,
 }
 
@@ -55,8 +52,8 @@ impl Lookup {
         Ok(Lookup { answer, text })
     }
 
-    /// Reads once, when there is something to read; the addresses, maybe none,
-    /// when that was all.
+    /// Reads once, when there is something to read. Returns the addresses, maybe none, when
+    /// that was all.
     pub(crate) fn read(&mut self) -> Option<Vec<IpAddr>> {
         let mut bytes = [0; MAX_ANSWER_BYTES];
         let room = MAX_ANSWER_BYTES - self.text.len();
@@ -84,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numeric_addresses_ask_nobody() {
+    fn numeric_addresses_ask_no_server() {
         assert_eq!(numeric("::1", 7).unwrap().to_string(), "[::1]:7");
         assert_eq!(numeric("10.0.0.1", 7).unwrap().to_string(), "10.0.0.1:7");
         let zoned = numeric("fe80::1%1", 7).unwrap();

@@ -2,14 +2,14 @@
 //!
 //! A client costs little whatever it does. Its input is read only when no
 //! request of it waits and nothing of a reply is queued; a reply is made in
-//! slices of about [`SLICE_BYTES`], the next when the last has been written. So
-//! who pipelines without reading, reads slowly or just sits there holds one
-//! slice and part of a request. A reply that fits a slice leaves in one write,
+//! slices of about [`SLICE_BYTES`], the next when the last has been written. So a
+//! client that pipelines without reading, reads slowly or is idle holds one slice and
+//! part of a request. A reply that fits a slice leaves in one write,
 //! its end included, even if the walk for it takes several turns.
 //!
-//! What the bytes mean is for its [`Conversation`] to know.
+//! Its [`Conversation`] knows what the bytes mean.
 //!
-//! Whoever drops a client gives back what it holds first: [`Client::end`].
+//! Must not: be dropped before [`Client::end`], which closes cursors of the store.
 
 use crate::config::Protocol;
 use crate::daemon::level_walk::SLICE_BYTES;
@@ -30,15 +30,14 @@ use std::rc::Rc;
 /// The most that is read at once, in bytes: more than any real request has.
 const READ_BYTES: usize = 4096;
 
-/// What a request costs before its first row, in steps: where the walk begins
-/// may take looks at a thousand entries, which are cheaper than those of steps.
+/// The cost of a request before its first row, in steps: finding the beginning of a walk
+/// may look at a thousand entries, each of them cheaper than a step.
 const REQUEST_STEPS: usize = 32;
 
 /// The most input that is read and thrown away when a connection is closed, in
 /// bytes: unread input would make TCP take back replies under way.
 const DRAIN_BYTES: usize = 65536;
 
-/// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Of a UNIX socket.
@@ -74,18 +73,13 @@ impl AsFd for Stream {
     }
 }
 
-/// A client.
 pub(crate) struct Client {
-    /// Its connection, nonblocking.
     stream: Stream,
-    /// What was read and what is to be written.
     exchange: Exchange,
-    /// What that means.
     conversation: Box<dyn Conversation>,
-    /// Whether the input begins with a request; found out when the input changes,
-    /// not whenever it is asked for.
+    /// Whether the input begins with a request; computed when the input changes.
     has_request: bool,
-    /// How much of the output is written.
+    /// Bytes of the output that are written.
     written: usize,
     /// The peer has sent its last byte.
     at_eof: bool,
@@ -93,7 +87,7 @@ pub(crate) struct Client {
     active_secs: u32,
     /// When it last took some of a reply, in seconds of uptime.
     taken_secs: u32,
-    /// It is not read: there is no memory for a reply.
+    /// It is not read: it waits for memory.
     is_waiting: bool,
     /// The index of its listener.
     listener: usize,
@@ -137,8 +131,8 @@ impl Client {
         Rc::clone(&self.listener_name)
     }
 
-    /// What is waited for: room for queued output, else input. While memory is
-    /// waited for, only the peer's going away.
+    /// What poll(2) waits for: room for queued output, else input; while it waits for
+    /// memory, only a hangup.
     pub(crate) fn interest(&self) -> Interest {
         match (self.is_waiting, self.has_output()) {
             (true, _) => Interest::default(),
@@ -174,8 +168,8 @@ impl Client {
         self.is_waiting
     }
 
-    /// Has it wait if memory is short and it needs some: for input or a reply that
-    /// it has not begun. Whether it waits.
+    /// Makes it wait if memory is short and it needs some: for input or a reply that it
+    /// has not begun. Returns whether it waits.
     pub(crate) fn wait_for_memory(&mut self, is_short: bool) -> bool {
         let is_between = !self.has_output() && !self.conversation.is_replying();
         self.is_waiting = is_short && is_between && (self.has_request || !self.at_eof);
@@ -194,7 +188,7 @@ impl Client {
         buffers + self.conversation.held_bytes()
     }
 
-    /// Gives back what the client holds, and closes the connection.
+    /// Releases what the client keeps of the store, and closes the connection.
     pub(crate) fn end(mut self, store: &mut Store) {
         self.conversation.end(store);
         let mut bytes = [0; READ_BYTES];
@@ -216,7 +210,7 @@ impl Client {
             return true;
         }
         if self.exchange.output.is_empty() {
-            // From now on what is made waits for it.
+            // What is made from now on waits for the peer.
             self.taken_secs = context.now.uptime_secs;
         }
         if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {

@@ -71,14 +71,13 @@ pub(crate) struct Standing {
     pub unread_since_secs: Option<u32>,
 }
 
-/// Where there is a slot for a new client.
+/// A slot for a new client.
 #[derive(Debug, PartialEq, Eq)]
 enum Slot {
-    /// Beside those that are there.
+    /// Beside the clients that are there.
     Free,
-    /// In that of the client with this index.
+    /// That of the client with this index.
     Of(usize),
-    /// Nowhere.
     None,
 }
 
@@ -117,7 +116,6 @@ fn find_slot(all: &[Standing], listener: usize, client_limit: usize, now_secs: u
 /// The bytes that clients hold.
 #[derive(Debug, Default)]
 struct Held {
-    /// All of them.
     all: usize,
     /// Those of each listener.
     by_listener: Vec<usize>,
@@ -144,23 +142,22 @@ impl Held {
     }
 }
 
-/// All clients.
 pub(crate) struct Clients {
     /// In no particular order.
     all: Vec<Client>,
     /// The index of the one that is served first in the next turn.
     first: usize,
-    /// The most bytes that they may hold together; see the module for what may
+    /// The most bytes that all clients may hold together; the module says what may
     /// exceed it.
     most_bytes: usize,
-    /// What they hold; counted anew in each turn.
+    /// Counted anew in each turn.
     held: Held,
     /// When to look for memory again, while a client waits for some.
     retry: Option<Duration>,
 }
 
 impl Clients {
-    /// None yet. `most_bytes` is what they may hold together.
+    /// `most_bytes` is what all clients may hold together.
     pub(crate) fn new(most_bytes: usize) -> Clients {
         Clients {
             all: Vec::new(),
@@ -171,7 +168,6 @@ impl Clients {
         }
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
@@ -191,8 +187,8 @@ impl Clients {
         }
     }
 
-    /// Takes in a client that was just accepted, by closing another if need be.
-    /// Closes the new one when there is no slot for it.
+    /// Admits a client that was just accepted, by closing another if need be. Closes the
+    /// new one when there is no slot for it.
     pub(crate) fn admit(&mut self, client: Client, context: &mut Context) {
         let limit = context.settings.service.client_limit as usize;
         let now_secs = context.now.uptime_secs;
@@ -268,8 +264,8 @@ impl Clients {
         self.retry = self.share_memory(context);
     }
 
-    /// Closes the client that holds most memory, as the system has none left. The name
-    /// of its listener, and what it held in bytes.
+    /// Closes the client that holds most memory, as the system has none left. Returns the
+    /// name of its listener, and the bytes that it held.
     pub(crate) fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
         let all = self.all.iter().enumerate();
         let (bytes, index) = all
@@ -282,11 +278,11 @@ impl Clients {
         Some((name, bytes))
     }
 
-    /// Has the last of those that wait for memory go on if there is some, or closes
-    /// one that holds some and has moved nothing for long. When to do so again;
-    /// `None`: none waits.
+    /// Lets the client go on that came last of those that wait for memory, if there is
+    /// some, or closes one that holds memory and has moved nothing for long. Returns when
+    /// to do so again; `None`: none waits.
     ///
-    /// The last, because those that never read have been there for longer.
+    /// The last, because clients that never read have been there for longer.
     fn share_memory(&mut self, context: &mut Context) -> Option<Duration> {
         if !self.all.iter().any(Client::is_waiting) {
             return None;

@@ -1,4 +1,4 @@
-//! What serving a peer needs of the rest of the daemon, and may change there.
+//! The parts of the daemon that serving a peer reads and changes.
 
 use crate::config::Settings;
 use crate::daemon::faults::{Fault, Faults};

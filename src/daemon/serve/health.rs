@@ -1,5 +1,5 @@
-//! What the daemon tells about itself, as metrics: what came in, what of it was
-//! wrong, what is kept in how much memory.
+//! Metrics about the daemon itself: what came in, what of it was wrong, what is kept in
+//! how much memory.
 //!
 //! Everything is counted since the daemon started; RESET changes nothing here.
 
@@ -8,7 +8,7 @@ use crate::daemon::serve::context::Context;
 use crate::store::Zoom;
 use crate::wire::metrics::{Family, Format, Kind};
 
-/// Appends it. Few and short lines, whatever the store holds.
+/// Appends them: few and short lines, whatever the store keeps.
 pub(crate) fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
     let mut page = Page { output, format };
     let usage = context.store.usage();
@@ -87,11 +87,9 @@ pub(crate) fn write_health(output: &mut Vec<u8>, format: Format, context: &Conte
     .single(context.client_count as u64);
 }
 
-/// Where it is written to.
+/// The output, and how it is written.
 struct Page<'a> {
-    /// The text so far.
     output: &'a mut Vec<u8>,
-    /// How it is written.
     format: Format,
 }
 
@@ -117,14 +115,11 @@ impl<'a> Page<'a> {
 
 /// The samples of a family.
 struct Samples<'a> {
-    /// Where they are written to.
     output: &'a mut Vec<u8>,
-    /// What they belong to.
     family: Family<'a>,
 }
 
 impl Samples<'_> {
-    /// The only one.
     fn single(self, number: u64) {
         self.family.write_number(self.output, None, number);
     }

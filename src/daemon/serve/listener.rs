@@ -10,12 +10,9 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// UNIX.
     Unix(UnixListener),
-    /// TCP.
     Tcp(TcpListener),
 }
 
@@ -27,14 +24,13 @@ pub(crate) enum Section {
     Unix(usize),
     /// An `inet_listener`.
     Inet(usize),
-    /// None: the service manager passed it unasked.
+    /// No section names it: the service manager passed it.
     Unnamed,
 }
 
-/// What clients connect to.
+/// A listening socket and how its clients are served.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// The socket.
     pub socket: Socket,
     /// Where its options come from.
     pub section: Section,
@@ -42,8 +38,8 @@ pub(crate) struct Listener {
     pub options: Rc<ListenerOptions>,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
-    /// What clients of HTTP may call the server, beside its addresses and localhost;
-    /// `None`: anything, as no browser comes by a UNIX socket.
+    /// The names of the server for clients of HTTP, beside its addresses and localhost;
+    /// `None`: any, as no browser connects to a UNIX socket.
     pub server_names: Option<Rc<str>>,
     /// Its name, for the log.
     pub name: Rc<str>,
@@ -76,7 +72,7 @@ impl Listener {
         }
     }
 
-    /// Refuses a client that may not come from where it does.
+    /// Refuses a client whose address is not allowed.
     fn admit(&self, peer: SocketAddr) -> io::Result<()> {
         let ip = peer.ip().to_canonical();
         match self.allow_nets.is_empty() || self.allow_nets.iter().any(|net| net.contains_ip(ip)) {
@@ -101,8 +97,8 @@ impl Listener {
                 let (stream, peer) = socket.accept()?;
                 self.admit(peer)?;
                 stream.set_nonblocking(true)?;
-                // Replies are whole writes; nothing is gained by holding back,
-                // and little is lost where that cannot be set.
+                // Replies are whole writes: Nagle's delay gains nothing. Where that
+                // cannot be set, little is lost.
                 let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }

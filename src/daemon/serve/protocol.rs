@@ -1,10 +1,11 @@
-//! What a protocol makes of a connection.
+//! The interface between a connection and its protocol.
 //!
-//! A [`Client`](crate::daemon::serve::client::Client) moves bytes and knows nothing about what
-//! they mean; a [`Conversation`] knows that and moves none. Between them lies
-//! an [`Exchange`]. A conversation is asked one thing at a time: whether the
-//! input begins with a request, to answer it, to go on with a reply it began.
-//! It must leave nothing behind in the store when it ends.
+//! A [`Client`](crate::daemon::serve::client::Client) moves bytes
+//! and knows nothing about their meaning; a [`Conversation`] knows that and moves none.
+//! Between them is an [`Exchange`]. A conversation does one thing at a time: it finds
+//! whether the input begins with a request, answers it, or goes on with a reply.
+//!
+//! Must not: leave a cursor in the store when it ends.
 
 use crate::daemon::level_walk::SLICE_BYTES;
 use crate::daemon::serve::context::Context;
@@ -30,8 +31,9 @@ impl Exchange {
 
 /// A protocol on one connection.
 pub(crate) trait Conversation {
-    /// Whether something is to be answered without more input: a whole request,
-    /// or so much of one that it is refused. What is not that is bounded by it.
+    /// Whether `input` begins with a whole request, or with so much of one that it is
+    /// refused. It bounds what is neither. Called with what came since, too, until it is
+    /// true.
     fn has_request(&mut self, input: &[u8]) -> bool;
 
     /// Takes the first request off the input, and answers it or begins to. Only
@@ -48,6 +50,6 @@ pub(crate) trait Conversation {
     /// The most bytes that the store may keep for a reply on its way.
     fn held_bytes(&self) -> usize;
 
-    /// Gives back what it holds of the store.
+    /// Closes its cursors of the store.
     fn end(&mut self, store: &mut Store);
 }

@@ -13,7 +13,6 @@ use crate::daemon::serve::health::write_health;
 use crate::store::{biggest_bytes, Store};
 use crate::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
 
-/// A scrape.
 #[derive(Debug)]
 pub(crate) struct Scrape {
     format: Format,

@@ -7,8 +7,8 @@ use crate::wire::push_escaped;
 /// The names of the columns.
 const HEADER: &[u8] = b"kind\tname\tvalue\tlast_update\tabout\n";
 
-/// Appends it, its empty line at the end included. Few and short lines, whatever the
-/// store holds.
+/// Appends the reply, with the empty line at its end: few and short lines, whatever the
+/// store keeps.
 pub(crate) fn write_status(output: &mut Vec<u8>, context: &Context) {
     output.extend_from_slice(HEADER);
     let mut row = |kind: &str, name: &str, value: &str, last_secs: u32, about: &str| {

@@ -4,12 +4,12 @@
 //! A listener of the settings whose path or address the manager has opened
 //! already is served by that descriptor, with the options of its section; its
 //! file is the manager's, mode, owner and removal included. What the manager
-//! passed and no section names is served with the defaults of its kind: whoever
-//! wrote the socket unit wants it served. A descriptor that is neither a FIFO nor
+//! passed and no section names is served with the defaults of its kind: the socket
+//! unit was written for that. A descriptor that is neither a FIFO nor
 //! a listening stream is refused.
 //!
-//! Invariants: what was put into the file system is taken away again when
-//! [`Opened::files`] is dropped, what was passed is not.
+//! Invariants: files that the daemon made are removed when [`Opened::files`] is dropped,
+//! those of passed descriptors are not.
 
 use crate::config::{Address, FileListener, ListenerOptions, Settings};
 use crate::daemon::fatal::Fatal;
@@ -40,18 +40,14 @@ pub(crate) struct Opened {
     pub fifos: Vec<FifoInput>,
     /// Where clients come from.
     pub listeners: Vec<Listener>,
-    /// Their files.
     pub files: Vec<ListenerFile>,
 }
 
 /// What the manager passed and is not served yet, with the manager's names.
 #[derive(Default)]
 struct Unserved {
-    /// FIFOs.
     fifos: Vec<(String, Fifo, Inode)>,
-    /// UNIX sockets.
     unix: Vec<(String, UnixListener)>,
-    /// TCP sockets.
     tcp: Vec<(String, TcpListener)>,
 }
 
@@ -151,7 +147,6 @@ pub(crate) fn open_listeners(
     Ok(opened)
 }
 
-/// The UNIX sockets.
 fn open_unix(
     settings: &Settings,
     owner: Owner,
@@ -197,7 +192,6 @@ fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
     Some(ListenerFile::new(kind, end, place, None))
 }
 
-/// The TCP ports.
 fn open_inet(
     settings: &Settings,
     unserved: &mut Unserved,
@@ -215,7 +209,7 @@ fn open_inet(
                 Some(socket) => socket,
                 None => match bind_tcp(address) {
                     Ok(socket) => socket,
-                    // Nobody asked for IPv6 on a machine without it.
+                    // No address was set, and the machine has no IPv6.
                     Err(error)
                         if listener.addresses.is_empty()
                             && address.is_ipv6()

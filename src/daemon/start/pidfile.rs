@@ -1,10 +1,8 @@
-//! The pidfile: the number of the daemon's process, for those who have no other
-//! way to find it.
+//! The pidfile: the number of the daemon's process.
 //!
-//! It is written as a whole once nothing can keep the daemon from serving, by who
-//! starts it, and closed: the daemon's user cannot change what root wrote. In the end
-//! it is removed, or stays, where a daemon that gave up root may not remove it. One
-//! that a killed daemon left is replaced.
+//! It is written as a whole and closed before root is given up: the daemon's user cannot
+//! change what root wrote. In the end it is removed, or stays where a daemon that gave up
+//! root may not remove it. One that a killed daemon left is replaced.
 
 use crate::daemon::fatal::Fatal;
 use crate::sys::fs::dir::{Dir, Owner};
@@ -49,7 +47,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // There is no one left to report a failure to.
         let _ = self.0.remove();
     }
 }

@@ -94,12 +94,10 @@ impl Manager {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usecs}"));
     }
 
-    /// The daemon ends.
     pub(crate) fn stopping(&mut self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// The status changed.
     pub(crate) fn status(&mut self, status: &str) {
         self.send(&format!("STATUS={status}"));
     }
