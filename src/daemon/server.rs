@@ -8,6 +8,7 @@
 //! [`SILENCES_A_TURN`]. So none starves the others; if work is left, the next turn does
 //! not wait.
 
+use super::clocks::Clocks;
 use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::files::{BaseDir, Files};
@@ -25,7 +26,7 @@ use crate::daemon::serve::listener::Listener;
 use crate::daemon::snapshot::{Mark, State};
 use crate::daemon::start::listen::Opened;
 use crate::daemon::start::sd_notify::Manager;
-use crate::store::{Limits, Now, Store, WallTime};
+use crate::store::{Limits, Now, Store};
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::mem::reserve;
 use crate::sys::proc::process::raise_descriptor_limit;
@@ -34,7 +35,7 @@ use crate::sys::reason;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Connections that a listener may accept in one turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -46,44 +47,12 @@ const SILENCES_A_TURN: usize = 256;
 /// but bounded for writers that never stop.
 const LAST_READS: usize = 64;
 
-/// [`Now::uptime_secs`] when the daemon starts. What it restores is older, by 34 years at
-/// most.
-const START_SECS: u32 = 1 << 30;
-
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How long a listener is not polled after accept(2) failed, as it does while there are
 /// no descriptors left, and how long the loop sleeps after poll(2) failed.
 const BACKOFF: Duration = Duration::from_millis(200);
-
-#[derive(Debug)]
-struct Clocks {
-    /// When the daemon started.
-    started: Instant,
-}
-
-impl Clocks {
-    fn read(&self) -> (Instant, Now) {
-        let instant = Instant::now();
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = Now {
-            uptime_secs: START_SECS + (instant - self.started).as_secs() as u32,
-            wall: WallTime {
-                secs: u32::try_from(wall.as_secs()).unwrap_or(u32::MAX),
-                usecs: wall.subsec_micros(),
-            },
-        };
-        (instant, now)
-    }
-
-    /// The instant of a [`Now::uptime_secs`]; the start for earlier ones.
-    fn instant(&self, uptime_secs: u32) -> Instant {
-        self.started + Duration::from_secs(uptime_secs.saturating_sub(START_SECS).into())
-    }
-}
 
 /// Slots of the poll set. FIFOs, clients and listeners keep theirs themselves.
 struct Slots {
@@ -166,9 +135,7 @@ impl Daemon {
         manager: Manager,
         mut state: Option<State>,
     ) -> Result<Daemon, Fatal> {
-        let clocks = Clocks {
-            started: Instant::now(),
-        };
+        let clocks = Clocks::start();
         let (_, now) = clocks.read();
         if let Some(state) = &mut state {
             state.probe(&mut log);
@@ -182,7 +149,7 @@ impl Daemon {
                 Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
             })?,
         };
-        let carbon = Carbon::new(&settings, clocks.started);
+        let carbon = Carbon::new(&settings, clocks.started());
         let in_chroot = settings.service.chroot_in(&settings.base_dir).is_some();
         let mut daemon = Daemon {
             options: options.clone(),
