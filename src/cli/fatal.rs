@@ -1,6 +1,6 @@
 //! What ends the client: one enum, one line each, one place for exit codes.
 
-use super::help;
+use super::args::help;
 use crate::sys::reason;
 use std::fmt;
 use std::io::{self, Write};

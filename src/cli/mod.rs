@@ -5,16 +5,10 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `table` | options and commands: one table that makes parser, help and completions |
-//! | `help` | that table as text |
-//! | `raw` | words that are not UTF-8 |
-//! | `options` | what the words of a command line mean |
-//! | `completion` | that table as scripts for shells |
+//! | `args` | the command line: one table of options and commands makes parser, help and completions; filters judged |
 //! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
-//! | `usual` | where a daemon is when it is not named |
 //! | `column` | what is known of a column by its name |
-//! | `filter` | filters judged |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
@@ -33,27 +27,21 @@
 
 #![forbid(unsafe_code)]
 
+mod args;
 mod check;
 mod column;
-mod completion;
 mod demo;
 mod dump;
 mod fatal;
-mod filter;
 mod format;
-mod help;
-mod options;
-mod raw;
 mod reset;
 mod run;
 pub mod server;
-mod table;
 mod top;
-mod usual;
 mod width;
 
+use args::Task;
 use fatal::Fatal;
-use options::Task;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -76,7 +64,7 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Does what the arguments say.
 fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
-    match options::parse(args)? {
+    match args::parse(args)? {
         Task::Print(text) => io::stdout()
             .write_all(text.as_bytes())
             .map_err(Fatal::output),

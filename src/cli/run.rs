@@ -9,9 +9,9 @@
 //! report matter to the program; write anything where a mail server would take it
 //! for the program's, but a line about such an argument.
 
+use super::args::RunOptions;
 use super::fatal::{warn, Fatal};
-use super::options::RunOptions;
-use super::usual;
+use super::server::usual;
 use crate::report::{Children, FifoWriter, Login, Session};
 use crate::stats::Stats;
 use crate::sys::poll::{Interest, PollSet};

@@ -24,17 +24,13 @@
 #![forbid(unsafe_code)]
 
 mod build;
-mod dovecot;
-mod glob;
-mod hint;
-mod lines;
 mod mistake;
 mod origin;
 pub mod own_files;
-mod parse;
 mod print;
 mod settings;
 pub mod table;
+mod text;
 mod value;
 
 #[cfg(test)]
@@ -134,9 +130,9 @@ pub fn examine(
     overrides: &[String],
     defaults: &Defaults,
 ) -> (Configuration, Vec<Mistake>) {
-    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
+    let overrides = overrides.iter().flat_map(|given| text::overriding(given));
     let main = Place::whole(&source.path().to_string_lossy());
-    build::build(parse::read(source), overrides.collect(), defaults, main)
+    build::build(text::read(source), overrides.collect(), defaults, main)
 }
 
 /// The same where a mistake is an end to it.

@@ -4,9 +4,9 @@
 //! nothing about any single setting. Invariant: reading the text with the same
 //! [`Defaults`] gives equal [`Settings`].
 
-use super::lines::{quote_name, quote_value};
 use super::settings::{FileListener, InetListener, Service, Settings, UnixListener};
 use super::table::{self, Setting};
+use super::text::lines::{quote_name, quote_value};
 use super::Defaults;
 
 /// How much [`Settings::print`] shows.

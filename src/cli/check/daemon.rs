@@ -2,8 +2,8 @@
 //! what was refused, by its reply to STATUS.
 
 use super::Findings;
+use crate::cli::server::usual;
 use crate::cli::server::{Address, Event, ReplyParser, CONNECT_TIMEOUT};
-use crate::cli::usual;
 use crate::sys::local_time::LocalTime;
 use crate::sys::reason;
 use std::io;

@@ -18,8 +18,8 @@ mod fifo;
 mod writers;
 
 use super::fatal::Fatal;
+use super::server::usual;
 use super::server::Address;
-use super::usual;
 use crate::config::table;
 use daemon::Daemon;
 use std::io::{self, Write};

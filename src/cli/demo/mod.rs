@@ -19,8 +19,8 @@ mod program;
 mod stage;
 mod worker;
 
+use super::args::TopOptions;
 use super::fatal::Fatal;
-use super::options::TopOptions;
 use super::server::Address;
 use super::top;
 use std::env;

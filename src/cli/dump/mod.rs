@@ -17,9 +17,9 @@ mod diff;
 mod output;
 mod saved;
 
+use super::args::filter;
+use super::args::{DumpOptions, Source};
 use super::fatal::{warn, Fatal};
-use super::filter;
-use super::options::{DumpOptions, Source};
 use super::server::{
     choose, export_request, foreign, silence, Address, Connection, Event, ReplyParser,
     CONNECT_TIMEOUT, READ_TIMEOUT, SERVICE_UNKNOWN,

@@ -6,10 +6,10 @@
 //! of those, with a limit, little more than twice as many are kept, and never more
 //! than [`MAX_SORTED_BYTES`].
 
+use crate::cli::args::DumpOptions;
 use crate::cli::column::{self, Kind};
 use crate::cli::fatal::Fatal;
 use crate::cli::format::Printer;
-use crate::cli::options::DumpOptions;
 use crate::cli::server::split;
 use crate::wire::push_escaped;
 use std::borrow::Cow;

@@ -3,7 +3,7 @@
 use super::{export_request, foreign, Connection, Event, ReplyParser, Stream};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use crate::cli::fatal::{warn, Fatal};
-use crate::cli::usual;
+use crate::cli::server::usual;
 use crate::store::Zoom;
 use crate::sys;
 use crate::sys::user::{shown_group, shown_user};

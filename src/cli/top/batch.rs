@@ -5,16 +5,16 @@
 //! formats for programs, numbers are rates a second, of processor time in
 //! seconds; `last_update` and `num_connected_sessions` are as they are.
 
-use super::glyphs::{ASCII, UNICODE};
+use super::data::link::Link;
+use super::data::model::texts;
 use super::is_utf8_locale;
-use super::link::Link;
-use super::model::texts;
-use super::rows::{Line, Lines};
-use super::table::text_columns;
+use super::ui::glyphs::{ASCII, UNICODE};
+use super::ui::table::text_columns;
 use super::view::View;
+use crate::cli::args::TopOptions;
 use crate::cli::fatal::{warn, Fatal};
 use crate::cli::format::{Dialect, Format, Printer};
-use crate::cli::options::TopOptions;
+use crate::cli::top::view::rows::{Line, Lines};
 use crate::cli::width::{visible, width};
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};

@@ -6,7 +6,7 @@
 //!
 //! Must not: run anything that was not shown and agreed to, or a shell; wait.
 
-use super::model::Entry;
+use super::data::model::Entry;
 use crate::cli::width::visible;
 use crate::store::Zoom;
 use crate::sys::reason;
@@ -165,7 +165,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::model::Table;
+    use crate::cli::top::data::model::Table;
     use std::time::Instant;
 
     fn kick(level: Zoom, line: &str) -> Result<String, String> {

@@ -5,17 +5,17 @@
 //! only when the one before has gone out, so a slow line sees fewer frames, not
 //! old ones. In the background, or stopped, nothing is drawn or read.
 
-use super::draw::Painter;
-use super::glyphs::{Glyphs, ASCII, UNICODE};
-use super::keys::Keys;
+use super::data::link::Link;
 use super::kick::Job;
-use super::link::Link;
-use super::paint::{paint, Scene};
-use super::rows::Lines;
+use super::ui::draw::Painter;
+use super::ui::glyphs::{Glyphs, ASCII, UNICODE};
+use super::ui::paint::{paint, Scene};
 use super::view::{Effect, Mode, View};
 use super::{has_colors, is_utf8_locale};
+use crate::cli::args::TopOptions;
 use crate::cli::fatal::Fatal;
-use crate::cli::options::TopOptions;
+use crate::cli::top::keys::Keys;
+use crate::cli::top::view::rows::Lines;
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::reason;

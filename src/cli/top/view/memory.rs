@@ -1,7 +1,7 @@
 //! How a view looks, as text and back.
 
 use super::{View, Zoom};
-use crate::cli::top::column;
+use crate::cli::top::data::column;
 
 /// What sorts when that is the name.
 const NAME: &str = "name";

@@ -1,6 +1,6 @@
 //! Places: what is selected, what was opened on the way, what a click hits.
 
-use crate::cli::top::rows::Line;
+use crate::cli::top::view::rows::Line;
 use crate::store::Zoom;
 
 /// What a click hits: a row of the screen, from and to a column.

@@ -1,6 +1,6 @@
 //! What keys do to a line that is typed, a place in a list, a text that scrolls.
 
-use super::keys::Key;
+use crate::cli::top::keys::Key;
 
 /// What became of a line that is being typed.
 pub enum Edit {

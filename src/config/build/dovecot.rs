@@ -16,7 +16,7 @@
 //! The settings that instructions for the statistics add ([`FROM_INSTRUCTIONS`]) prove
 //! nothing: they are easily put into the wrong file, ours, and are a mistake there.
 
-use super::parse::{Included, Item, Text, What};
+use crate::config::text::{Included, Item, Text, What};
 use std::collections::BTreeSet;
 
 /// Settings outside sections that only Dovecot has.
@@ -226,9 +226,9 @@ fn is_dovecots(what: &What) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse::FileRead;
-    use super::super::Place;
     use super::*;
+    use crate::config::text::FileRead;
+    use crate::config::Place;
     use std::path::Path;
 
     /// The file that has the line, the number of the line, whether it is a pattern,

@@ -3,10 +3,10 @@
 //! What an option's argument is called there decides what is offered for it. Columns
 //! are those of the level that stands on the command line, of all levels without one.
 
-use super::column;
 use super::filter::FILTERS;
-use super::format::Format;
 use super::table::{CommandRow, OptionRow, COMMANDS, TABLE};
+use crate::cli::column;
+use crate::cli::format::Format;
 use crate::store::Zoom;
 
 /// The shells.

@@ -1,12 +1,12 @@
 //! The header of the screen: who is asked, the totals, the levels.
 
-use super::column::{value_index, COMMANDS, LOGINS, SESSIONS};
 use super::draw::{Frame, Style};
-use super::model::{Figures, Look};
-use super::number;
 use super::paint::{Scene, LOW};
-use super::process::running_secs;
-use super::view::{Hit, Target, View, LEVELS};
+use crate::cli::top::data::column::{value_index, COMMANDS, LOGINS, SESSIONS};
+use crate::cli::top::data::model::{Figures, Look};
+use crate::cli::top::data::number;
+use crate::cli::top::data::process::running_secs;
+use crate::cli::top::view::{Hit, Target, View, LEVELS};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use crate::sys::terminal::Size;

@@ -5,15 +5,15 @@
 //! the view. What does not fit is left out, the least important first, so that
 //! the same code serves 40 columns and 200.
 
-use super::column::Kind;
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
 use super::header::header;
-use super::number;
 use super::popup;
-use super::rows::{Line, Lines};
 use super::table::{layout, table_row, text_columns, text_of, titles, Shares};
-use super::view::{Hit, Mode, Target, View};
+use crate::cli::top::data::column::Kind;
+use crate::cli::top::data::number;
+use crate::cli::top::view::rows::{Line, Lines};
+use crate::cli::top::view::{Hit, Mode, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use crate::sys::terminal::Size;

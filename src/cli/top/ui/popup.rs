@@ -2,13 +2,13 @@
 
 use super::draw::{Frame, Style};
 use super::header::title;
-use super::kick::Kick;
-use super::model::{texts, Look};
-use super::number;
 use super::paint::Scene;
-use super::process::running_secs;
-use super::rows::Line;
-use super::view::{Mode, View};
+use crate::cli::top::data::model::{texts, Look};
+use crate::cli::top::data::number;
+use crate::cli::top::data::process::running_secs;
+use crate::cli::top::kick::Kick;
+use crate::cli::top::view::rows::Line;
+use crate::cli::top::view::{Mode, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 

@@ -4,11 +4,11 @@
 //! is needed, which for a hundred thousand entries takes some ten milliseconds: it is
 //! sorted by what stands in it.
 
-use super::column::Column;
 use super::filter::own_filter;
-use super::link::{Link, Server};
-use super::model::{by_name, Entry, Figures};
-use super::view::View;
+use super::View;
+use crate::cli::top::data::column::Column;
+use crate::cli::top::data::link::{Link, Server};
+use crate::cli::top::data::model::{by_name, Entry, Figures};
 use crate::store::wildcard_match;
 use std::cmp::Ordering;
 

@@ -10,7 +10,7 @@
 //! read and dropped. Must not: know the screen, or wait.
 
 use super::model::{Look, Table};
-use crate::cli::filter;
+use crate::cli::args::filter;
 use crate::cli::server::{
     export_request, foreign, reason, silence, split, Address, Connection, Event, ReplyParser,
     READ_TIMEOUT, SERVICE_UNKNOWN,

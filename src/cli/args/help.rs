@@ -3,8 +3,8 @@
 //! All of it comes from the tables of the command line; here are only the examples
 //! and what levels and filters are.
 
-use super::column::level_names;
 use super::table::{names_of, CommandRow, OptionRow, COMMANDS, TABLE};
+use crate::cli::column::level_names;
 
 /// For bare `dovestat`.
 pub const SHORT: &str = "\

@@ -4,7 +4,7 @@
 //! never changes what is a mistake.
 
 use super::dovecot::FROM_INSTRUCTIONS;
-use super::table::{self, Scope};
+use crate::config::table::{self, Scope};
 
 /// What is said of sections that belong to the rest of Dovecot.
 const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)";

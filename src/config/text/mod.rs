@@ -13,12 +13,14 @@
 //! Names and values are not judged here, and no message repeats the text of a line:
 //! the file may be another one than was meant, a key for example.
 
-use super::glob;
-use super::lines::{self, Line};
+mod glob;
+pub(super) mod lines;
+
 use super::mistake::{quoted, Place};
 use super::{Source, OUR_FILE};
 use crate::sys::dir::open_regular;
 use crate::sys::reason;
+use lines::Line;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::moves::Moves;
 use super::texts::Texts;
-use crate::cli::top::column::VALUES;
+use crate::cli::top::data::column::VALUES;
 use crate::store::Zoom;
 use std::cmp::Ordering;
 use std::net::IpAddr;
@@ -40,38 +40,38 @@ pub struct Entry {
     /// Its place among all by name.
     pub rank: u32,
     /// Its texts.
-    pub(super) texts: Texts,
+    pub(crate) texts: Texts,
     /// How many there are.
-    pub(super) text_count: u8,
+    pub(crate) text_count: u8,
     /// What the server says now.
     pub values: [u64; VALUES],
     /// When it was made or cleared, in seconds since 1970; 0 where the server does not
     /// report that.
-    pub(super) reset_secs: u64,
+    pub(crate) reset_secs: u64,
     /// When it was updated, in microseconds since 1970.
     pub updated_micros: u64,
     /// How far the counters moved lately.
-    pub(super) moves: Moves,
+    pub(crate) moves: Moves,
     /// When counting began, if that is later than a snapshot: an entry not
     /// known to be new.
-    pub(super) known_since: Option<Instant>,
+    pub(crate) known_since: Option<Instant>,
     /// The last sample that listed it.
-    pub(super) seen: u64,
+    pub(crate) seen: u64,
     /// Whether it is new or gone.
     pub phase: Phase,
     /// The numbers of the watched column, the last one at `spark_end`: the upper
     /// halves of 32-bit floats.
-    pub(super) spark: Box<[u16]>,
+    pub(crate) spark: Box<[u16]>,
     /// The sample of the last point.
-    pub(super) spark_end: u64,
+    pub(crate) spark_end: u64,
     /// The hash of its key.
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
     /// The hash of its line in the last sample.
-    pub(super) print: u64,
+    pub(crate) print: u64,
     /// The entry that came behind it in the last sample.
-    pub(super) behind: u32,
+    pub(crate) behind: u32,
     /// The twins before and behind it.
-    pub(super) twins: [u32; 2],
+    pub(crate) twins: [u32; 2],
 }
 
 /// What an entry takes beside itself: pieces of memory, its places in two orders and
@@ -80,7 +80,7 @@ const OVERHEAD_BYTES: usize = 150;
 
 impl Entry {
     /// How much memory it takes.
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         let own = size_of::<Option<Entry>>() + OVERHEAD_BYTES + self.texts.bytes().len();
         own + self.moves.len() + size_of_val(&*self.spark)
     }

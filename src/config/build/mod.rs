@@ -13,18 +13,20 @@
 //! What can only be said of the whole (a port that is missing, two listeners on
 //! one path) is checked at the end and reported where the listener was opened.
 
-use super::dovecot::{self, Owners};
-use super::hint;
-use super::lines::unquote;
+mod dovecot;
+mod hint;
+
 use super::mistake::{named, quoted, Mistake, Place};
 use super::origin::Origins;
 use super::own_files::own_files;
-use super::parse::{self, Item, Text, What};
 use super::settings::{
     FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
 };
 use super::table::{self, Known, Scope};
+use super::text::lines::unquote;
+use super::text::{self, Item, Text, What};
 use super::{value, Configuration, Defaults};
+use dovecot::Owners;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -344,7 +346,7 @@ impl Builder {
             Some(path) if table::FROM_FILE.contains(&name) => {
                 let dir = file.map_or(Path::new(""), |file| &self.dirs[file]);
                 let path = dir.join(path.trim());
-                let content = parse::content(&path, VALUE_MAX_BYTES)?;
+                let content = text::content(&path, VALUE_MAX_BYTES)?;
                 Ok((content, Some(quoted(&path.to_string_lossy()))))
             }
             Some(_) => Err("is not read from a file (quotes keep the <)".to_owned()),

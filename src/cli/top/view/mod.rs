@@ -7,22 +7,25 @@
 //! others overtake it. Only the first place is one: until the user moves, the
 //! biggest is selected, whoever that is. Must not: draw, ask or read a clock.
 
-use super::column::{self, Column, Kind};
-use super::filter::server_filters;
-use super::keys::Key;
+use super::data::column::{self, Column, Kind};
+use super::data::link::Question;
+use super::data::model::{texts, Look};
+use super::data::number;
 use super::kick::Kick;
-use super::link::Question;
-use super::model::{texts, Look};
-use super::number;
-use super::rows::{Line, Lines};
-use super::typing::scroll;
 use crate::cli::column::named;
+use crate::cli::top::keys::Key;
+use crate::cli::top::view::filter::server_filters;
+use crate::cli::top::view::rows::{Line, Lines};
+use crate::cli::top::view::typing::scroll;
 use crate::store::Zoom;
 use std::time::Duration;
 
+pub(super) mod filter;
 mod memory;
 mod modes;
 mod place;
+pub(super) mod rows;
+mod typing;
 
 pub use place::{Hit, Opened, Target};
 use place::{Selected, Step};

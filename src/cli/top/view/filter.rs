@@ -1,6 +1,6 @@
 //! A filter as people type it: what of it a server is asked, what is left to us.
 
-use crate::cli::filter::judge;
+use crate::cli::args::filter::judge;
 use crate::store::Zoom;
 use std::time::SystemTime;
 

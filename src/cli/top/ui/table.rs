@@ -1,13 +1,13 @@
 //! The table: which columns there is room for, titles, rows.
 
-use super::column::{Column, Kind};
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
-use super::model::{Entry, Figures, Phase, FADING};
-use super::number;
 use super::paint::Scene;
-use super::rows::Line;
-use super::view::{Hit, Target, View};
+use crate::cli::top::data::column::{Column, Kind};
+use crate::cli::top::data::model::{Entry, Figures, Phase, FADING};
+use crate::cli::top::data::number;
+use crate::cli::top::view::rows::Line;
+use crate::cli::top::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use std::time::Instant;
@@ -290,9 +290,12 @@ pub fn table_row(
 /// The style of a number: failures alarm, magnitudes differ.
 fn number_style(column: &Column, figures: &Figures<'_>, text: &str) -> Style {
     let is_failure = matches!(column.name, "auth_failures" | "auth_db_tempfails");
-    match is_failure && column.number(figures) > 0.0 {
-        true => Style::Bad,
-        false => number::style(text),
+    match text.chars().last() {
+        _ if is_failure && column.number(figures) > 0.0 => Style::Bad,
+        _ if text == number::NOTHING => Style::Dim,
+        Some('M') => Style::Notice,
+        Some('G' | 'T' | 'P' | 'E') => Style::Large,
+        _ => Style::Plain,
     }
 }
 

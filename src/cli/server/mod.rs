@@ -43,6 +43,7 @@
 
 mod address;
 mod reply;
+pub(super) mod usual;
 
 pub(crate) use address::choose;
 pub use address::{reason, silence, Address, SERVICE_UNKNOWN};

@@ -3,7 +3,6 @@
 //!
 //! Owns: how rates, totals and times are shortened. Must not: know columns.
 
-use super::draw::Style;
 use std::time::Duration;
 
 /// What nothing looks like: it must not distract from something.
@@ -109,16 +108,6 @@ pub fn age(secs: u64) -> String {
         60..=3599 => format!("{}m", secs / 60),
         3600..=86_399 => format!("{}h", secs / 3600),
         _ => format!("{}d", secs / 86_400),
-    }
-}
-
-/// The style that tells the magnitude of what was printed.
-pub fn style(text: &str) -> Style {
-    match text.chars().last() {
-        _ if text == NOTHING => Style::Dim,
-        Some('M') => Style::Notice,
-        Some('G' | 'T' | 'P' | 'E') => Style::Large,
-        _ => Style::Plain,
     }
 }
 

@@ -5,24 +5,26 @@
 //! before it, some behind. But what follows the program that is to be run belongs
 //! to it, as it is.
 
+mod completion;
+pub(super) mod filter;
+pub(super) mod help;
+mod raw;
+mod table;
+
 #[cfg(test)]
 mod tests;
 
 use super::check::CheckOptions;
 use super::column::{level_named, level_names};
-use super::completion;
 use super::fatal::Fatal;
-use super::filter;
 use super::format::{Dialect, Format};
-use super::help;
-use super::raw;
 use super::server::Address;
-use super::table::{names_of, COMMANDS, TABLE};
 use crate::store::Zoom;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use table::{names_of, COMMANDS, TABLE};
 
 /// Words in front of a command that doveadm has. With one, output is doveadm's.
 const SYNONYMS: [&str; 2] = ["stats", "oldstats"];

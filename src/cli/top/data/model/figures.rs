@@ -1,7 +1,7 @@
 //! An entry's numbers as they are shown: totals, or rates.
 
 use super::moves::Moves;
-use crate::cli::top::column::VALUES;
+use crate::cli::top::data::column::VALUES;
 use std::time::Duration;
 
 /// Which numbers are wanted.
@@ -21,12 +21,12 @@ pub struct Figures<'a> {
     /// When it was updated, in microseconds since 1970.
     pub updated_micros: u64,
     /// How far they moved; `None` for totals.
-    pub(super) moved: Option<Moved<'a>>,
+    pub(crate) moved: Option<Moved<'a>>,
 }
 
 /// How far an entry's numbers moved in a time.
 #[derive(Debug)]
-pub(super) struct Moved<'a> {
+pub(crate) struct Moved<'a> {
     /// What moved; `None`: nothing any more.
     pub moves: Option<&'a Moves>,
     /// Since which snapshot.
