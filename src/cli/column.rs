@@ -27,7 +27,7 @@ const OTHERS: [&str; 5] = [
 ];
 
 /// What may be sorted by besides columns: sums of columns.
-pub const SUMS: [(&str, &[&str]); 3] = [
+pub(super) const SUMS: [(&str, &[&str]); 3] = [
     ("disk", &["disk_input", "disk_output"]),
     ("cpu", &["user_cpu", "sys_cpu"]),
     ("io", &["read_bytes", "write_bytes"]),
@@ -35,7 +35,7 @@ pub const SUMS: [(&str, &[&str]); 3] = [
 
 /// Of each statistics field, in the order of [`FIELDS`]: what `top` calls it, what it
 /// is, and the key that sorts by it.
-pub const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
+pub(super) const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
     ("USER%", "processor time in user mode", None),
     ("SYS%", "processor time in the kernel", None),
     ("CLOCK%", "time spent in commands", None),
@@ -79,7 +79,7 @@ const OTHER_TITLES: [(&str, &str); 10] = [
 /// The column or sum that a person means: by its name in the protocol or its title in
 /// `top`, in any case. One that is not known is taken as a name: a server may have
 /// more columns.
-pub fn named(text: &str) -> String {
+pub(super) fn named(text: &str) -> String {
     let name = text.to_ascii_lowercase();
     let is_known = all_names().contains(&&*name) || SUMS.iter().any(|(sum, _)| *sum == name);
     if is_known {
@@ -97,14 +97,14 @@ pub fn named(text: &str) -> String {
 }
 
 /// The level of that name, or of many of its entries, in any case.
-pub fn level_named(text: &str) -> Option<Zoom> {
+pub(super) fn level_named(text: &str) -> Option<Zoom> {
     let name = text.to_ascii_lowercase();
     let one = name.strip_suffix('s').unwrap_or(&name);
     Zoom::named(one.as_bytes())
 }
 
 /// The columns of a level, as our daemon has them.
-pub fn names_at(level: Zoom) -> Vec<String> {
+pub(super) fn names_at(level: Zoom) -> Vec<String> {
     let mut line = Vec::new();
     write_header(&mut line, level, ColumnOrder::default());
     let line = String::from_utf8_lossy(&line);
@@ -113,7 +113,7 @@ pub fn names_at(level: Zoom) -> Vec<String> {
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A name or other text.
     Text,
     /// A number or a time that is as it is: a gauge.
@@ -126,7 +126,7 @@ pub enum Kind {
 
 impl Kind {
     /// Of the column of that name; one that is not known holds a gauge.
-    pub fn of(name: &str) -> Kind {
+    pub(super) fn of(name: &str) -> Kind {
         if TEXTS.contains(&name) {
             return Kind::Text;
         }
@@ -142,7 +142,7 @@ impl Kind {
 /// The columns that tell entries apart, given all columns of a dump: those of
 /// the innermost level that is among them, and the host. `None` when it is no
 /// dump of any level.
-pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
+pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
     let has = |name: &str| names.iter().any(|n| n == name);
     let own: &[&'static str] = if has("cmd") {
         &["cmd", "args", "session", "user"]
@@ -160,7 +160,7 @@ pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
 
 /// A number or time in microseconds or millionths, so that all of a column
 /// compare: `None` for anything else.
-pub fn number(field: &[u8]) -> Option<u128> {
+pub(super) fn number(field: &[u8]) -> Option<u128> {
     let text = std::str::from_utf8(field).ok()?;
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| {
@@ -171,7 +171,7 @@ pub fn number(field: &[u8]) -> Option<u128> {
 }
 
 /// A number of millionths as a column of that kind has it.
-pub fn written(kind: Kind, millionths: u128) -> String {
+pub(super) fn written(kind: Kind, millionths: u128) -> String {
     let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
     match kind {
         Kind::Time => format!("{whole}.{part:06}"),
@@ -180,13 +180,12 @@ pub fn written(kind: Kind, millionths: u128) -> String {
 }
 
 /// All columns of all levels.
-pub fn all_names() -> Vec<&'static str> {
+pub(super) fn all_names() -> Vec<&'static str> {
     let fields = FIELDS.iter().map(|field| field.name).collect::<Vec<_>>();
     [&TEXTS[..], &OTHERS, &COUNTERS, &fields].concat()
 }
 
-/// The levels' names.
-pub fn level_names() -> Vec<&'static str> {
+pub(super) fn level_names() -> Vec<&'static str> {
     Zoom::ALL.iter().map(|level| level.name()).collect()
 }
 

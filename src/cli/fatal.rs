@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// A reason to end. Exit codes are doveadm's, which are those of sysexits(3).
 #[derive(Debug)]
-pub enum Fatal {
+pub(crate) enum Fatal {
     /// The command line is wrong: 64.
     Usage(String),
     /// There is no command: 64, and the short help.
@@ -29,18 +29,17 @@ pub enum Fatal {
 
 impl Fatal {
     /// For `map_err`: the failure of `what`.
-    pub fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Fatal {
+    pub(crate) fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Fatal {
         move |error| Fatal::failure(&what, error)
     }
 
-    /// The failure of `what`.
     #[cold]
     fn failure(what: &dyn fmt::Display, error: io::Error) -> Fatal {
         Fatal::Io(what.to_string(), error)
     }
 
     /// For `map_err`: the failure of writing to standard output.
-    pub fn output(error: io::Error) -> Fatal {
+    pub(crate) fn output(error: io::Error) -> Fatal {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Fatal::Closed,
             _ => Fatal::Io("standard output".to_owned(), error),
@@ -48,7 +47,7 @@ impl Fatal {
     }
 
     /// The exit code as a number.
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Fatal::Usage(_) | Fatal::Bare => 64,
             Fatal::Data(_) => 65,
@@ -59,13 +58,12 @@ impl Fatal {
         }
     }
 
-    /// The exit code.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         self.code().into()
     }
 
     /// Tells it on standard error.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         match self {
             Fatal::Told | Fatal::Closed => {}
             // There is nowhere else to report that this failed.
@@ -76,7 +74,7 @@ impl Fatal {
 }
 
 /// Tells something on standard error, with control characters made visible.
-pub fn warn(text: &str) {
+pub(super) fn warn(text: &str) {
     let text: String = text
         .chars()
         .map(|c| if c.is_control() { '?' } else { c })

@@ -10,7 +10,7 @@ const REFUSED: &str = "RESET refused: the listener there has reset = no, \
                        as an inet_listener has by default; see dovestatd.conf(5)";
 
 /// Clears the totals of all servers; one that fails does not spare the others.
-pub fn run(servers: &[Address]) -> Result<(), Fatal> {
+pub(super) fn run(servers: &[Address]) -> Result<(), Fatal> {
     let mut failed = false;
     for address in &choose(servers)? {
         if let Err(error) = reset(address) {

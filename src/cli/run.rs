@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(100);
 
 /// Runs the program; gives its exit code, or ends as it did.
-pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
+pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
     options.left_out.iter().for_each(|what| warn(what));
     let fifo = Arc::new(fifo(options));
     tell_if_unheard(&fifo);
@@ -209,7 +209,6 @@ fn fifo(options: &RunOptions) -> FifoWriter {
     }
 }
 
-/// Whose session it is.
 fn user(options: &RunOptions) -> Vec<u8> {
     let variable = |name: &str| env::var_os(name).filter(|user| !user.is_empty());
     if let Some(user) = &options.user {

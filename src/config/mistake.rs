@@ -46,7 +46,6 @@ impl fmt::Display for Place {
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it is.
     pub place: Place,
     /// What it is, and what would be right.
     pub message: String,

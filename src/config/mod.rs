@@ -26,7 +26,7 @@
 mod build;
 mod mistake;
 mod origin;
-pub mod own_files;
+pub(crate) mod own_files;
 mod print;
 mod settings;
 pub mod table;
@@ -92,7 +92,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// Its path.
     pub fn path(&self) -> &Path {
         let (Source::Named(path) | Source::Again(path) | Source::Default(path)) = self;
         path
@@ -102,9 +101,7 @@ impl Source {
 /// A configuration and what is known of it.
 #[derive(Debug)]
 pub struct Configuration {
-    /// The settings.
     pub settings: Settings,
-    /// Where they were given.
     origins: Origins,
     /// The place of those that were given nowhere: the main file as a whole.
     main: Place,

@@ -10,12 +10,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Directory that relative names of listeners start from; absolute.
     pub base_dir: PathBuf,
-    /// Where the log goes.
     pub log_path: LogPath,
     /// The file for the number of the daemon's process; none: there is none.
     pub pidfile: Option<PathBuf>,
@@ -107,18 +105,14 @@ impl Settings {
         }
     }
 
-    /// The FIFOs to open.
     pub fn enabled_fifos(&self) -> impl Iterator<Item = &FileListener> {
         self.fifo_listeners.iter().filter(|fifo| fifo.is_enabled())
     }
 }
 
-/// Where the log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPath {
-    /// The system's log.
     Syslog,
-    /// Standard error.
     Stderr,
     /// Lines appended to a file; an absolute path.
     File(PathBuf),
@@ -129,13 +123,11 @@ pub enum LogPath {
 pub enum StateDir {
     /// Where `base_dir` says: see [`Settings::state_path`].
     Auto,
-    /// Nowhere.
     Off,
     /// In this directory; an absolute path.
     Named(PathBuf),
 }
 
-/// How the daemon runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// User to run as: a name or a number.
@@ -149,7 +141,6 @@ pub struct Service {
 }
 
 impl Service {
-    /// A section without settings.
     pub(super) fn new() -> Service {
         let blank = Service {
             user: String::new(),
@@ -185,7 +176,6 @@ pub struct FileListener {
 }
 
 impl FileListener {
-    /// A section without settings.
     pub(super) fn new(name: &str) -> FileListener {
         let blank = FileListener {
             name: name.to_owned(),
@@ -207,17 +197,14 @@ impl FileListener {
     }
 }
 
-/// A UNIX socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixListener {
-    /// The socket's file.
     pub file: FileListener,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
 
 impl UnixListener {
-    /// A section without settings.
     pub(super) fn new(name: &str) -> UnixListener {
         UnixListener {
             file: FileListener::new(name),
@@ -226,7 +213,6 @@ impl UnixListener {
     }
 }
 
-/// A TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InetListener {
     /// The section's name, if it has one. With `http` the default protocol is HTTP.
@@ -263,7 +249,6 @@ impl InetListener {
 /// How the clients of a listener are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerOptions {
-    /// What they speak.
     pub protocol: Protocol,
     /// Whether they may reset the global totals.
     pub reset: bool,
@@ -309,22 +294,16 @@ pub enum Protocol {
 /// Whose order the columns of a list have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnOrder {
-    /// Dovecot 2.2's.
     V2_2,
-    /// Dovecot 2.3's.
     V2_3,
 }
 
 /// A level that can be shown to systems that watch many hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Everything.
     Global,
-    /// Domains.
     Domain,
-    /// Users.
     User,
-    /// Remote addresses.
     Ip,
 }
 

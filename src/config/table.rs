@@ -17,7 +17,6 @@ use std::path::PathBuf;
 
 /// A setting of a section whose typed form is `T`.
 pub struct Setting<T> {
-    /// The name.
     pub name: &'static str,
     /// The default in configuration syntax; none: every section must say it.
     pub default: Option<&'static str>,
@@ -77,7 +76,6 @@ pub const CARBON_PORT: u16 = 2003;
 /// What `client_limit = 0` means, in Dovecot and here.
 const DEFAULT_CLIENT_LIMIT: u32 = 1000;
 
-/// Settings outside sections.
 pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "base_dir",
@@ -215,7 +213,6 @@ pub const TOP: &[Setting<Settings>] = &[
     },
 ];
 
-/// Settings of `service stats`.
 pub const SERVICE: &[Setting<Service>] = &[
     Setting {
         name: "user",
@@ -281,7 +278,6 @@ pub const FILE: &[Setting<FileListener>] = &[
     },
 ];
 
-/// Settings of `inet_listener`.
 pub const INET: &[Setting<InetListener>] = &[
     Setting {
         name: "address",
@@ -430,7 +426,6 @@ pub(super) fn find(scope: Scope, name: &str) -> Option<Known> {
     }
 }
 
-/// The names of `rows`.
 pub(super) fn names<T>(rows: &[Setting<T>]) -> Vec<&'static str> {
     rows.iter().map(|row| row.name).collect()
 }

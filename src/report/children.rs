@@ -31,7 +31,6 @@ pub(crate) struct Children {
     strangers: Vec<u32>,
     /// What those used that have ended.
     ended: Stats,
-    /// The last total.
     last: Stats,
 }
 

@@ -25,7 +25,6 @@ pub struct FifoWriter {
     path: PathBuf,
     /// An error for a path that is not to be used now.
     check: fn(&Path) -> io::Result<()>,
-    /// The open end.
     end: Mutex<End>,
 }
 
@@ -127,7 +126,6 @@ impl End {
 
 /// The FIFO, open and ours for the moment.
 pub(super) struct Opened<'a> {
-    /// What is open.
     end: MutexGuard<'a, End>,
 }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 /// while it worked for it.
 #[derive(Debug)]
 pub struct Meter {
-    /// When it was started.
     started: Instant,
     /// How long the host was waiting since.
     waited: Duration,
@@ -68,7 +67,6 @@ impl Meter {
 /// Bytes of a block as getrusage(2) counts them (Linux: `ru_inblock`).
 const BLOCK_BYTES: u64 = 512;
 
-/// Adds what getrusage(2) tells.
 pub(super) fn add_usage(stats: &mut Stats, usage: &Usage) {
     for (place, value) in [
         (place::user_cpu, usage.user_cpu_usecs),

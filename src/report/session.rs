@@ -21,7 +21,6 @@ use std::sync::Arc;
 /// a CONNECT full of escapes fits.
 const MAX_NAME_BYTES: usize = if libc::PIPE_BUF < 4096 { 100 } else { 900 };
 
-/// The longest command's name.
 const MAX_COMMAND_BYTES: usize = 64;
 
 /// The longest arguments that are kept; a record has no room for more.
@@ -51,19 +50,13 @@ pub struct CommandId(NonZeroU32);
 /// A session that reports itself. Dropping it disconnects it.
 #[derive(Debug)]
 pub struct Session {
-    /// Where it reports to.
     fifo: Arc<FifoWriter>,
-    /// Its id.
     id: SessionId,
-    /// Whose it is.
     user: Vec<u8>,
-    /// Of which service.
     service: Vec<u8>,
     /// The process that serves it.
     pid: u32,
-    /// The client's address.
     ip: Option<IpAddr>,
-    /// Its totals.
     total: Stats,
     /// Whether those are delivered.
     is_told: bool,
@@ -73,22 +66,17 @@ pub struct Session {
     commands: Vec<Command>,
     /// The number of the last command.
     last_command: u32,
-    /// Room for a record.
     line: Vec<u8>,
 }
 
 /// A command that the daemon is to know of.
 #[derive(Debug)]
 struct Command {
-    /// Its number.
     number: NonZeroU32,
-    /// What it is.
     name: Vec<u8>,
     /// What it is to do.
     args: Vec<u8>,
-    /// Its totals.
     total: Stats,
-    /// Whether it has ended.
     is_done: bool,
     /// Whether its present state is delivered.
     is_told: bool,
@@ -246,7 +234,6 @@ impl Session {
         Delivery::Written
     }
 
-    /// Writes CONNECT.
     fn write_connect(&mut self, opened: &mut Opened<'_>) -> Delivery {
         let record = Record::Connect {
             session: self.id.as_bytes(),
@@ -296,7 +283,6 @@ fn report(total: &Stats) -> Report {
     }
 }
 
-/// Writes a record.
 fn write(opened: &mut Opened<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> Delivery {
     match write_record(line, record) {
         Ok(()) => opened.write(line),

@@ -9,11 +9,10 @@ use crate::cli::column;
 use crate::cli::format::Format;
 use crate::store::Zoom;
 
-/// The shells.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// The script for a shell.
-pub fn script(shell: &str) -> Option<String> {
+pub(super) fn script(shell: &str) -> Option<String> {
     match shell {
         "bash" => Some(bash()),
         "zsh" => Some(zsh()),
@@ -24,7 +23,6 @@ pub fn script(shell: &str) -> Option<String> {
 
 /// What can be put in an argument's place.
 enum Values {
-    /// One of these words.
     Words(Vec<String>),
     /// One of the [`columns`] of the level.
     Columns,
@@ -32,7 +30,6 @@ enum Values {
     Sorts,
     /// The path of a file.
     Files,
-    /// Anything.
     Free,
 }
 
@@ -111,7 +108,6 @@ fn operands(command: &CommandRow) -> [String; 2] {
     }
 }
 
-/// For bash.
 fn bash() -> String {
     let mut arguments = String::new();
     for row in rows().filter(|row| !row.argument.is_empty()) {
@@ -207,7 +203,6 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "'\\''"))
 }
 
-/// For zsh.
 fn zsh() -> String {
     let line = |row: &OptionRow| {
         let names = spellings(row);
@@ -298,7 +293,6 @@ fi
     )
 }
 
-/// For fish.
 fn fish() -> String {
     let names = COMMANDS.map(|command| command.name).join(" ");
     let mut text = String::from("# fish completion for dovestat\ncomplete -c dovestat -f\n");

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What requests may be filtered by; the last has no value.
-pub const FILTERS: [&str; 7] = [
+pub(crate) const FILTERS: [&str; 7] = [
     "user=",
     "domain=",
     "ip=",
@@ -34,7 +34,7 @@ const UNITS: [(&str, u64); 5] = [
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
+pub(crate) fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
     let text = match word.split_once('=') {
         Some(("ip", value)) => {
             judge_network(value).map_err(|why| format!("ip={value}: {why}"))?;
@@ -63,7 +63,7 @@ pub fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
 
 /// What the services of sessions must fit, according to filters that were judged:
 /// of several, the last one holds.
-pub fn service(filters: &[Vec<u8>]) -> Option<Pattern> {
+pub(crate) fn service(filters: &[Vec<u8>]) -> Option<Pattern> {
     let mut found = filters
         .iter()
         .rev()

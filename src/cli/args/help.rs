@@ -7,7 +7,7 @@ use super::table::{names_of, CommandRow, OptionRow, COMMANDS, TABLE};
 use crate::cli::column::level_names;
 
 /// For bare `dovestat`.
-pub const SHORT: &str = "\
+pub(crate) const SHORT: &str = "\
 usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...
   dovestat top                     watch who is busy, live
   dovestat dump user --sort disk   print statistics: users, the busiest first
@@ -46,7 +46,7 @@ Filters, all of which must hold:
 ";
 
 /// The text of `COMMAND --help`; `None` for a command that does not exist.
-pub fn of_command(name: &str) -> Option<String> {
+pub(crate) fn of_command(name: &str) -> Option<String> {
     let command = COMMANDS.iter().find(|command| command.name == name)?;
     let CommandRow { operands, help, .. } = command;
     let servers = match TABLE[0].is_for(name) {
@@ -75,7 +75,7 @@ pub fn of_command(name: &str) -> Option<String> {
 }
 
 /// The text of `--help`.
-pub fn all() -> String {
+pub(crate) fn all() -> String {
     let mut text = String::from(
         "usage: dovestat [-s SERVER]... [-f FORMAT] COMMAND [OPTION]... [ARGUMENT]...\n\nCommands:\n",
     );

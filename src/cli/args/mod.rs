@@ -31,16 +31,12 @@ const SYNONYMS: [&str; 2] = ["stats", "oldstats"];
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Task {
-    /// Print a text.
+pub(super) enum Task {
     Print(String),
-    /// Print statistics.
     Dump(DumpOptions),
-    /// Show them live.
     Top(TopOptions),
     /// Clear the totals of these servers, or of the first of the usual sockets.
     Reset(Vec<Address>),
-    /// Run a program.
     Run(RunOptions),
     /// Look for the reason why nothing arrives.
     Check(CheckOptions),
@@ -50,7 +46,7 @@ pub enum Task {
 
 /// What `run` was asked for.
 #[derive(Clone, Debug)]
-pub struct RunOptions {
+pub(super) struct RunOptions {
     /// `-u`: the session's user.
     pub user: Option<Vec<u8>>,
     /// `-S`: its service.
@@ -61,9 +57,7 @@ pub struct RunOptions {
     pub every: Duration,
     /// `--fifo`: where to.
     pub fifo: Option<PathBuf>,
-    /// The program.
     pub program: OsString,
-    /// Its arguments.
     pub args: Vec<OsString>,
     /// Arguments of options that are left out, and why. They must not keep a mail
     /// from being delivered.
@@ -72,20 +66,17 @@ pub struct RunOptions {
 
 /// What `dump` was asked for.
 #[derive(Clone, Debug)]
-pub struct DumpOptions {
+pub(super) struct DumpOptions {
     /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
-    /// The format.
     pub format: Format,
     /// For whom it is.
     pub dialect: Dialect,
-    /// Where rows come from.
     pub source: Source,
     /// The saved dump to compare with.
     pub since: Option<PathBuf>,
     /// The columns to print; all without.
     pub fields: Option<Vec<String>>,
-    /// What to sort by.
     pub sort: Option<String>,
     /// How many rows to print at most.
     pub limit: Option<usize>,
@@ -93,19 +84,17 @@ pub struct DumpOptions {
     pub watch: Option<Duration>,
 }
 
-/// Where `dump` gets rows.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// From the servers: a level, and filters as in a request.
     Servers(Zoom, Vec<Vec<u8>>),
-    /// From a saved dump.
     File(PathBuf),
 }
 
 /// What `top` was asked for. Its entry is
 /// `top::run(options: TopOptions) -> Result<(), Fatal>`.
 #[derive(Clone, Debug)]
-pub struct TopOptions {
+pub(super) struct TopOptions {
     /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     /// `-b`: read and written bytes in place of disk bytes.
@@ -138,7 +127,6 @@ const RUN_EVERY: Duration = Duration::from_secs(30);
 /// so Dovecot's processes report at least as often.
 const RUN_LIMITS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(300)];
 
-/// A wrong command line.
 fn usage(text: impl std::fmt::Display) -> Fatal {
     Fatal::Usage(format!("{text}; see dovestat --help"))
 }
@@ -147,7 +135,7 @@ fn usage(text: impl std::fmt::Display) -> Fatal {
 ///
 /// # Errors
 /// [`Fatal::Usage`] for what is not in the tables, [`Fatal::Bare`] without a command.
-pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
+pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal> {
     let mut args: Vec<OsString> = args.collect();
     let program = split_program(&mut args);
     let texts = args.iter().map(|word| raw::text(word));
@@ -268,7 +256,6 @@ impl Given {
         Ok(Some(value))
     }
 
-    /// The servers to ask.
     fn servers(&self) -> Vec<Address> {
         let given = self.0.opt_strs("s");
         let address = |text: &String| match Address::parse(text) {
@@ -395,7 +382,6 @@ impl Given {
         self.read("limit", "a limit of", |text| text.parse().ok())
     }
 
-    /// The format.
     fn format(&self) -> Result<Option<Format>, Fatal> {
         self.read("f", "the format", Format::named)
     }

@@ -15,8 +15,7 @@ fn is_byte(c: char) -> bool {
     (BASE..BASE + 256).contains(&u32::from(c))
 }
 
-/// A word as text.
-pub fn text(word: &OsStr) -> String {
+pub(super) fn text(word: &OsStr) -> String {
     let mut text = String::with_capacity(word.len());
     let push = |text: &mut String, bytes: &[u8]| {
         text.extend(
@@ -38,7 +37,7 @@ pub fn text(word: &OsStr) -> String {
 }
 
 /// The bytes of a word that is text.
-pub fn bytes(text: &str) -> Vec<u8> {
+pub(super) fn bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
         match is_byte(c) {
@@ -50,12 +49,12 @@ pub fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// The word itself, as for a path.
-pub fn word(text: &str) -> OsString {
+pub(super) fn word(text: &str) -> OsString {
     OsString::from_vec(bytes(text))
 }
 
 /// A word as it is shown to a person.
-pub fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     format!("\"{}\"", bytes(text).escape_ascii())
 }
 

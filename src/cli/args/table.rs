@@ -3,8 +3,7 @@
 //! [`TABLE`] is the one table of options and [`COMMANDS`] that of commands:
 //! parser, help and completions are made from them.
 
-/// One option.
-pub struct OptionRow {
+pub(super) struct OptionRow {
     /// Its letter, or nothing.
     pub short: &'static str,
     /// Its long name, or nothing.
@@ -21,7 +20,7 @@ pub struct OptionRow {
 impl OptionRow {
     /// Whether a command takes it. The servers and the format are for all that ask
     /// and print, so that they may stand where doveadm has them.
-    pub fn is_for(&self, command: &str) -> bool {
+    pub(super) fn is_for(&self, command: &str) -> bool {
         match self.short {
             "s" => !matches!(command, "run" | "demo"),
             "f" => !matches!(command, "run" | "check"),
@@ -30,18 +29,13 @@ impl OptionRow {
     }
 }
 
-/// One command.
-pub struct CommandRow {
-    /// Its name.
+pub(super) struct CommandRow {
     pub name: &'static str,
-    /// What follows it.
     pub operands: &'static str,
-    /// What it does.
     pub help: &'static str,
 }
 
-/// All commands.
-pub const COMMANDS: [CommandRow; 6] = [
+pub(super) const COMMANDS: [CommandRow; 6] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -91,9 +85,8 @@ const fn row(
     }
 }
 
-/// All options.
 #[rustfmt::skip]
-pub const TABLE: [OptionRow; 25] = [
+pub(super) const TABLE: [OptionRow; 25] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -123,7 +116,7 @@ pub const TABLE: [OptionRow; 25] = [
 ];
 
 /// `-x`, `--xyz` or `-x, --xyz`.
-pub fn names_of(row: &OptionRow) -> String {
+pub(super) fn names_of(row: &OptionRow) -> String {
     match (row.short, row.long) {
         (short, "") => format!("-{short}"),
         ("", long) => format!("--{long}"),

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 /// What `check` was asked for.
 #[derive(Clone, Debug)]
-pub struct CheckOptions {
+pub(super) struct CheckOptions {
     /// The daemon's socket; where it is by default without.
     pub server: Option<Address>,
     /// Dovecot's configuration; doveconf's default without.
@@ -39,7 +39,7 @@ pub struct CheckOptions {
 ///
 /// # Errors
 /// Those of standard output.
-pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
+pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     let mut findings = Findings::default();
     let daemon = daemon::look(options.server.as_ref(), &mut findings);
     let fifos: Vec<PathBuf> = match &daemon {
@@ -66,12 +66,9 @@ fn default_fifos() -> Vec<PathBuf> {
     fifos
 }
 
-/// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// As it should be.
     Good,
-    /// Worth knowing.
     Note,
     /// A reason why something does not arrive.
     Wrong,
@@ -89,7 +86,6 @@ impl Findings {
         self.0.push((Verdict::Good, text.into(), None));
     }
 
-    /// Something is worth knowing.
     fn note(&mut self, text: impl Into<String>) {
         self.0.push((Verdict::Note, text.into(), None));
     }

@@ -15,7 +15,7 @@ const MAIL_PROCESSES: &[&str] = &["imap", "pop3", "lmtp", "lda", "dovecot-lda"];
 const USUAL: &str = "vmail";
 
 /// Notes which users can report.
-pub fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Findings) {
+pub(super) fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Findings) {
     let [mail, user] = mail_and_user(fifos);
     if let Some(fifo) = mail.filter(|fifo| fifo.exists()) {
         let writers = mail_writers(dovecot);

@@ -31,7 +31,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 /// What this program can be when it is started under another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// See [`stage`].
     Stage,
     /// See [`worker`].
@@ -39,19 +39,17 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles by name.
     const ALL: [(Role, &'static str); 2] = [
         (Role::Stage, "dovestat-demo-stage"),
         (Role::Worker, "dovestat-demo-worker"),
     ];
 
     /// The role that goes by a name.
-    pub fn named(name: &OsStr) -> Option<Role> {
+    pub(super) fn named(name: &OsStr) -> Option<Role> {
         let found = Role::ALL.into_iter().find(|(_, known)| name == *known);
         found.map(|(role, _)| role)
     }
 
-    /// Its name.
     fn name(self) -> &'static str {
         Role::ALL[self as usize].1
     }
@@ -64,8 +62,7 @@ impl Role {
         Ok(command)
     }
 
-    /// Plays it.
-    pub fn play(self, args: impl Iterator<Item = OsString>) -> ExitCode {
+    pub(super) fn play(self, args: impl Iterator<Item = OsString>) -> ExitCode {
         let result = match self {
             Role::Stage => stage::run(args),
             Role::Worker => worker::run(args),
@@ -95,7 +92,7 @@ impl Drop for Stage {
 }
 
 /// Shows the demonstration until its user has seen enough.
-pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
+pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let program = program::find()?;
     let mut command = Role::Stage.command()?;
     command.arg(program);

@@ -23,14 +23,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Its name.
 const NAME: &str = "dovestatd";
 
 /// A file in each directory that cargo builds in, and in that of each triple there.
 const CARGO_MARK: &str = "CACHEDIR.TAG";
 
 /// Finds it, or has it built.
-pub fn find() -> Result<PathBuf, Fatal> {
+pub(super) fn find() -> Result<PathBuf, Fatal> {
     let own = env::current_exe().map_err(Fatal::io("find this program"))?;
     let dir = own.parent().unwrap_or(Path::new("/"));
     let installed = dir.parent().map(|prefix| prefix.join("sbin"));
@@ -70,7 +69,6 @@ fn missing(dir: &Path, advice: &str) -> Fatal {
 
 /// The cargo that runs us, `cargo run`.
 struct Cargo {
-    /// Its program.
     program: OsString,
     /// The directory of our package.
     package: PathBuf,

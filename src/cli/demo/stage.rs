@@ -38,19 +38,15 @@ const LOG_LINES: usize = 5;
 /// The longest path of the directory that leaves room for a socket's name in it.
 const MAX_DIR_BYTES: usize = 60;
 
-/// Everything that was made.
 struct Made {
-    /// The directory.
     dir: PathBuf,
-    /// The workers.
     workers: Vec<Child>,
-    /// The daemon.
     daemon: Option<Child>,
 }
 
 /// Sets the stage, tells the socket on standard output, and clears it when
 /// standard input ends. Argument: the daemon's program.
-pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     let program = args.next().unwrap_or_default();
     let signals = Signals::install().map_err(Fatal::io("signal handlers"))?;
     let made = make(&program)?;
@@ -70,7 +66,6 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Makes everything.
 fn make(program: &OsStr) -> Result<Made, Fatal> {
     let mut base = env::temp_dir();
     if base.as_os_str().len() > MAX_DIR_BYTES || !base.is_absolute() {
@@ -123,7 +118,6 @@ impl Made {
         }
     }
 
-    /// Starts the workers.
     fn start_workers(&mut self) -> Result<(), Fatal> {
         let mail = self.dir.join("mail");
         fs::create_dir(&mail).map_err(failed("create", &mail))?;

@@ -25,7 +25,7 @@ use std::collections::{HashMap, VecDeque};
 type OldRow = Vec<Vec<u8>>;
 
 /// A saved dump to compare with.
-pub struct Diff {
+pub(super) struct Diff {
     /// What the file is called.
     file: String,
     /// The columns of the saved dump.
@@ -40,9 +40,7 @@ pub struct Diff {
 
 /// A column of the new rows.
 struct Column {
-    /// Its name.
     name: String,
-    /// What it holds.
     kind: Kind,
     /// Whether entries are found again by it.
     is_key: bool,
@@ -52,7 +50,7 @@ struct Column {
 
 impl Diff {
     /// Reads the dump to compare with.
-    pub fn since(mut saved: Saved) -> Result<Diff, Fatal> {
+    pub(super) fn since(mut saved: Saved) -> Result<Diff, Fatal> {
         let file = saved.name();
         let keys = match key_columns(&saved.names) {
             Some(keys) => keys,
@@ -81,7 +79,7 @@ impl Diff {
     ///
     /// # Errors
     /// [`Fatal::Data`] when the saved dump is of another level.
-    pub fn header(&mut self, names: &[String], out: &mut Output) -> Result<(), Fatal> {
+    pub(super) fn header(&mut self, names: &[String], out: &mut Output) -> Result<(), Fatal> {
         let keys = key_columns(names).unwrap_or_default();
         if !self.old_names.is_empty() && key_columns(&self.old_names).as_ref() != Some(&keys) {
             let text = format!("{}: a dump of another level or other hosts", self.file);
@@ -99,7 +97,7 @@ impl Diff {
     }
 
     /// Takes a new row; false when no more are wanted.
-    pub fn row(&mut self, fields: &[&[u8]], out: &mut Output) -> Result<bool, Fatal> {
+    pub(super) fn row(&mut self, fields: &[&[u8]], out: &mut Output) -> Result<bool, Fatal> {
         let named = self.columns.iter().zip(fields);
         let keys = named.filter(|(column, _)| column.is_key);
         let key = key(keys.map(|(column, field)| (column.name.as_str(), *field)));
@@ -138,8 +136,7 @@ impl Diff {
         Some(values)
     }
 
-    /// Lists what is gone.
-    pub fn finish(&mut self, out: &mut Output) -> Result<(), Fatal> {
+    pub(super) fn finish(&mut self, out: &mut Output) -> Result<(), Fatal> {
         if self.columns.is_empty() {
             if self.old_names.is_empty() {
                 return Ok(());

@@ -34,7 +34,7 @@ use std::io::{self, IsTerminal, Write};
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// Prints what the options ask for, once or again and again.
-pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
+pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
     let servers = match &options.source {
         Source::Servers(level, filters) => {
@@ -114,7 +114,6 @@ fn round(
     }
 }
 
-/// What rows run through.
 struct Pipe<'a> {
     /// The columns: those of the first header.
     names: Vec<String>,
@@ -124,7 +123,6 @@ struct Pipe<'a> {
     service: Option<Pattern>,
     /// What they are compared with.
     diff: Option<Diff>,
-    /// Where they go.
     out: Output<'a>,
 }
 

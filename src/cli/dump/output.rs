@@ -26,25 +26,20 @@ const MAX_SORTED_BYTES: usize = 1 << 30;
 /// pieces of memory.
 const ROW_BYTES: usize = 2 * size_of::<Sorted>() + 2 * 24;
 
-/// Where rows end.
-pub struct Output<'a> {
-    /// What was asked for.
+pub(super) struct Output<'a> {
     options: &'a DumpOptions,
-    /// How rows are printed.
     printer: Printer<BufWriter<StdoutLock<'static>>>,
-    /// The columns to print.
     shown: Vec<Column>,
     /// The rows to be sorted.
     sorter: Option<Sorter>,
     /// How many rows may still be printed.
     left: usize,
-    /// Whether a header came.
     has_header: bool,
 }
 
 impl<'a> Output<'a> {
     /// Prints to `stdout` as the options say.
-    pub fn new(
+    pub(super) fn new(
         options: &'a DumpOptions,
         stdout: BufWriter<StdoutLock<'static>>,
         is_terminal: bool,
@@ -63,7 +58,7 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// [`Fatal::Usage`] when a column was asked for that is not there.
-    pub fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
+    pub(super) fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
         self.has_header = true;
         self.shown = match &self.options.fields {
             None => names.iter().enumerate().map(Column::at).collect(),
@@ -87,7 +82,7 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// [`Fatal::Data`] when there is more to sort than fits.
-    pub fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
+    pub(super) fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
         let shown: Vec<Cow<'_, [u8]>> = self
             .shown
             .iter()
@@ -115,7 +110,7 @@ impl<'a> Output<'a> {
 
     /// Prints what is left; if no header came, what stands for that when
     /// `or_nothing`. Gives whether one came.
-    pub fn end(&mut self, or_nothing: bool) -> Result<bool, Fatal> {
+    pub(super) fn end(&mut self, or_nothing: bool) -> Result<bool, Fatal> {
         if let Some(mut sorter) = self.sorter.take() {
             sorter.cut();
             let mut spans = Vec::new();
@@ -137,11 +132,9 @@ impl<'a> Output<'a> {
 
 /// A column, or the sum of several.
 struct Column {
-    /// Its name.
     name: String,
     /// Where it is in a row; of a sum, where its parts are.
     places: Vec<usize>,
-    /// What its values are.
     kind: Kind,
 }
 
@@ -251,17 +244,13 @@ impl Sorted {
     }
 }
 
-/// Rows being sorted.
 struct Sorter {
-    /// What is sorted by.
     column: Column,
     /// Whether the largest comes first.
     is_descending: bool,
     /// How many rows are wanted.
     limit: usize,
-    /// How many rows came.
     count: u64,
-    /// Those that are kept.
     rows: Vec<Sorted>,
     /// How much memory they take.
     bytes: usize,

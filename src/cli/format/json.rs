@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// Writes one object. With `strict` all control characters are escaped, not
 /// only those that JSON does not allow.
-pub fn write_object(
+pub(super) fn write_object(
     out: &mut impl Write,
     names: &[String],
     fields: &[&[u8]],

@@ -17,10 +17,8 @@ use std::{fmt, fs, io};
 /// How long to wait before a full UNIX listener is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A UNIX socket.
     Unix(PathBuf),
     /// The same where one is that was not named: see [`usual::believe`].
     Usual(PathBuf),

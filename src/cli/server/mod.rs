@@ -79,7 +79,6 @@ pub fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its socket.
     stream: Stream,
     /// When a short answer must have come.
     until: Option<Instant>,
@@ -88,9 +87,7 @@ pub struct Connection {
 /// The two kinds of sockets.
 #[derive(Debug)]
 enum Stream {
-    /// A UNIX socket.
     Unix(UnixStream),
-    /// A TCP socket.
     Tcp(TcpStream),
 }
 

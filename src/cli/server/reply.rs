@@ -18,7 +18,6 @@ const MAX_ROWS: u64 = 100_000_000;
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
 
-/// What begins an escape.
 const ESCAPE: u8 = 1;
 
 /// How much of an answer that is no reply is shown.
@@ -29,7 +28,6 @@ const SHOWN_CHARS: usize = 40;
 pub enum Event<R> {
     /// A reply begins: the names of its columns.
     Header(Vec<String>),
-    /// One row.
     Row(R),
     /// The reply that had a header has ended.
     End,
@@ -66,7 +64,6 @@ impl<'a> Row<'a> {
             .map_or(&[], |&(start, end)| &self.line[start..end])
     }
 
-    /// All fields.
     pub fn fields(self) -> impl Iterator<Item = &'a [u8]> {
         self.spans
             .iter()

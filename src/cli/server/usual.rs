@@ -12,12 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The directories, the system's first.
-pub fn dirs() -> [PathBuf; 2] {
+pub(crate) fn dirs() -> [PathBuf; 2] {
     [table::SYSTEM_BASE_DIR.into(), Defaults::ours().base_dir]
 }
 
 /// The file of that name in the first of them that has it, or else the system's.
-pub fn file(name: &str) -> PathBuf {
+pub(crate) fn file(name: &str) -> PathBuf {
     let [system, own] = dirs().map(|dir| dir.join(name));
     match own.exists() && !system.exists() {
         true => own,
@@ -30,7 +30,7 @@ pub fn file(name: &str) -> PathBuf {
 ///
 /// # Errors
 /// Why not, and what to do; `NotFound` where there is no directory.
-pub fn believe(file: &Path) -> io::Result<()> {
+pub(crate) fn believe(file: &Path) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     let above = dir.parent().unwrap_or(Path::new("/"));
     let (found, above) = (fs::symlink_metadata(dir)?, fs::metadata(above)?);

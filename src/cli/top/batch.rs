@@ -24,8 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long a server that was lost, or does not answer, holds up the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Prints the frames.
-pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
+pub(super) fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
     let mut begun = Instant::now();
     let mut link =
         Link::new(&options.servers, view.question(), begun).map_err(Fatal::io("socket pair"))?;

@@ -5,40 +5,28 @@
 //! so that its letters are not taken for commands. Must not: read, or wait: an
 //! ESC that nothing follows is a key only once [`Keys::settle`] says so.
 
-/// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(super) enum Key {
     /// A character, blanks included.
     Char(char),
     /// A letter with Ctrl, in lower case.
     Ctrl(char),
     /// Enter or ^J.
     Enter,
-    /// Tab.
     Tab,
     /// Shift and Tab.
     BackTab,
-    /// Backspace.
     Backspace,
     /// ESC alone.
     Esc,
-    /// Arrow up.
     Up,
-    /// Arrow down.
     Down,
-    /// Arrow left.
     Left,
-    /// Arrow right.
     Right,
-    /// Page up.
     PageUp,
-    /// Page down.
     PageDown,
-    /// Home.
     Home,
-    /// End.
     End,
-    /// Delete.
     Delete,
     /// A function key, from 1.
     F(u8),
@@ -53,32 +41,30 @@ const LONGEST: usize = 32;
 
 /// What was typed and is not a whole key yet.
 #[derive(Debug, Default)]
-pub struct Keys {
-    /// Its bytes.
+pub(super) struct Keys {
     pending: Vec<u8>,
 }
 
 impl Keys {
     /// Takes bytes as they came.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
 
     /// Whether a part of a key waits for its rest.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// Nothing more is to come: what waits is what it is.
-    pub fn settle(&mut self) -> Option<Key> {
+    pub(super) fn settle(&mut self) -> Option<Key> {
         let first = self.pending.first().copied();
         self.pending.clear();
         (first == Some(0x1b)).then_some(Key::Esc)
     }
 
-    /// The next whole key.
     #[allow(clippy::should_implement_trait, reason = "it goes on after None")]
-    pub fn next(&mut self) -> Option<Key> {
+    pub(super) fn next(&mut self) -> Option<Key> {
         loop {
             let (length, key) = decode(&self.pending)?;
             self.pending.drain(..length);

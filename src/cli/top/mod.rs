@@ -38,7 +38,7 @@ use view::View;
 /// # Errors
 /// A wrong SORT, a terminal that cannot be used, and in batch mode that no
 /// server answers.
-pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
+pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let sort = options.sort.as_deref();
     let mut view = View::new(
         options.bytes,

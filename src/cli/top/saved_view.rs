@@ -16,7 +16,6 @@ use std::path::PathBuf;
 /// Much more than there is to remember.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Where the file is.
 fn path() -> Option<PathBuf> {
     let dir = |name: &str| {
         let path = PathBuf::from(env::var_os(name)?);
@@ -32,7 +31,7 @@ fn path() -> Option<PathBuf> {
 
 /// Lets the view look as it was left. `given` says whether level and sort are on the
 /// command line, where they count for more.
-pub fn load(view: &mut View, given: (bool, bool)) {
+pub(super) fn load(view: &mut View, given: (bool, bool)) {
     let Some(file) = path().and_then(|path| File::open(path).ok()) else {
         return;
     };
@@ -43,7 +42,7 @@ pub fn load(view: &mut View, given: (bool, bool)) {
 }
 
 /// Writes down how the view looks.
-pub fn save(view: &View) {
+pub(super) fn save(view: &View) {
     let write = |path: PathBuf| -> io::Result<()> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;

@@ -40,19 +40,14 @@ const USUAL_SIZE: Size = Size {
     columns: 80,
 };
 
-/// The loop's state.
 struct Screen {
-    /// What is shown.
     view: View,
-    /// The servers.
     link: Link,
-    /// The terminal.
     terminal: Terminal,
     /// What it shows.
     painter: Painter,
     /// The signs it can show.
     glyphs: &'static Glyphs,
-    /// What was typed.
     keys: Keys,
     /// When a lone ESC becomes a key.
     esc_until: Option<Instant>,
@@ -66,20 +61,17 @@ struct Screen {
     out: Vec<u8>,
     /// How many of them are written.
     written: usize,
-    /// When to ask next.
     next_ask: Instant,
     /// When the screen was drawn.
     drawn: Option<Instant>,
-    /// Something has changed since.
     dirty: bool,
     /// The terminal is not ours at the moment.
     suspended: bool,
-    /// Frames to go.
     frames: Option<u64>,
 }
 
 /// Runs until its user leaves; gives the view as it was then.
-pub fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
+pub(super) fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
     let now = Instant::now();
     let signals = Signals::install_for_screen().map_err(Fatal::io("signal handlers"))?;
     let terminal = Terminal::open().map_err(Fatal::io("terminal"))?;
@@ -110,7 +102,6 @@ pub fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
 }
 
 impl Screen {
-    /// Turn after turn.
     fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut set = PollSet::new();
         loop {
@@ -325,7 +316,6 @@ impl Screen {
         false
     }
 
-    /// Reads from a server.
     fn read_server(&mut self, index: usize, now: Instant) {
         let was_up = self.link.servers[index].is_up();
         if self.link.read(index, self.view.window(), now) {

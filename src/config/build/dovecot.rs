@@ -43,7 +43,6 @@ const SETTINGS: &[&str] = &[
     "verbose_ssl",
 ];
 
-/// Beginnings of such names.
 const FAMILIES: &[&str] = &[
     "auth_",
     "dict_",
@@ -104,7 +103,7 @@ const SERVICES: &[&str] = &[
 
 /// Settings and sections that Dovecot's manual and others add to Dovecot's own
 /// configuration for the statistics.
-pub const FROM_INSTRUCTIONS: &[&str] = &[
+pub(super) const FROM_INSTRUCTIONS: &[&str] = &[
     "auth_stats",
     "mail_access_groups",
     "mail_plugins",
@@ -121,14 +120,14 @@ const NEW_STATISTICS: &[&str] = &["event_exporter", "metric"];
 const NEW_LISTENERS: &[&str] = &["stats-reader", "stats-writer"];
 
 /// Whether a `unix_listener` of this name is one of the new statistics.
-pub fn is_new_listener(name: &str) -> bool {
+pub(super) fn is_new_listener(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
     NEW_LISTENERS.contains(&last)
 }
 
 /// What is known of the files of a configuration.
 #[derive(Debug, Default)]
-pub struct Owners {
+pub(super) struct Owners {
     /// Whether each is Dovecot's own.
     dovecots: Vec<bool>,
     /// Whether these have the new statistics beside the old ones.
@@ -137,7 +136,7 @@ pub struct Owners {
 
 impl Owners {
     /// Finds out whose files these are.
-    pub fn of(text: &Text) -> Owners {
+    pub(super) fn of(text: &Text) -> Owners {
         let mut dovecots = vec![false; text.files.len()];
         for item in outermost(&text.items) {
             if let (Some(file), true) = (item.file, is_dovecots(&item.what)) {
@@ -186,7 +185,7 @@ impl Owners {
     }
 
     /// Whether a file is Dovecot's own; an override never is.
-    pub fn is_dovecots(&self, file: Option<usize>) -> bool {
+    pub(super) fn is_dovecots(&self, file: Option<usize>) -> bool {
         file.is_some_and(|file| self.dovecots.get(file) == Some(&true))
     }
 }

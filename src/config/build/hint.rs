@@ -13,7 +13,7 @@ const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)
 const DOVECOTS: &str = " (it belongs in dovecot.conf)";
 
 /// What the section of a service `name` may have been meant to be.
-pub fn for_service(name: &str) -> String {
+pub(super) fn for_service(name: &str) -> String {
     match did_you_mean(name, &["stats", "old-stats"]) {
         hint if hint.is_empty() => NOT_OURS.to_owned(),
         hint => hint,
@@ -21,7 +21,7 @@ pub fn for_service(name: &str) -> String {
 }
 
 /// What somebody who opened the section `kind` in `scope` may have wanted.
-pub fn for_section(scope: Scope, kind: &str) -> String {
+pub(super) fn for_section(scope: Scope, kind: &str) -> String {
     let listeners = ["fifo_listener", "unix_listener", "inet_listener"];
     match scope {
         Scope::Top if FROM_INSTRUCTIONS.contains(&kind) => DOVECOTS.to_owned(),
@@ -38,7 +38,7 @@ pub fn for_section(scope: Scope, kind: &str) -> String {
 }
 
 /// What somebody who wrote the setting `name` in `scope` may have wanted.
-pub fn for_setting(scope: Scope, name: &str) -> String {
+pub(super) fn for_setting(scope: Scope, name: &str) -> String {
     let top = table::names(table::TOP);
     let service = table::names(table::SERVICE);
     let file = table::names(table::FILE);

@@ -37,7 +37,7 @@ const VALUE_MAX_BYTES: usize = 4096;
 /// The configuration that a text, and the items of overrides behind it, make of
 /// the defaults, and all mistakes, in the order of the items. `main` stands for the
 /// text as a whole.
-pub fn build(
+pub(super) fn build(
     text: Text,
     overrides: Vec<Item>,
     defaults: &Defaults,
@@ -77,11 +77,9 @@ pub fn build(
 /// Where a listener was opened.
 #[derive(Clone)]
 struct Opened {
-    /// Its section.
     scope: Scope,
     /// The number of the item.
     order: usize,
-    /// Its place.
     place: Place,
     /// Whether it was given a port.
     has_port: bool,
@@ -89,15 +87,11 @@ struct Opened {
     is_dovecots: bool,
 }
 
-/// Settings under construction.
 struct Builder {
     /// What came out so far.
     settings: Settings,
-    /// Where it came from.
     origins: Origins,
-    /// Whose the files are.
     owners: Owners,
-    /// Their directories.
     dirs: Vec<Rc<Path>>,
     /// Values of the settings that exist only to be referred to.
     variables: BTreeMap<String, String>,
@@ -109,12 +103,10 @@ struct Builder {
     now: usize,
     /// What is wrong, by the number of the item it is told about.
     mistakes: Vec<(usize, Mistake)>,
-    /// What is worth knowing.
     notices: Vec<Mistake>,
 }
 
 impl Builder {
-    /// Takes the next item.
     fn item(&mut self, Item { place, file, what }: Item) {
         let is_dovecots = self.owners.is_dovecots(file);
         let done = match what {
@@ -167,7 +159,6 @@ impl Builder {
         self.opened.iter_mut().find(|opened| opened.scope == scope)
     }
 
-    /// The innermost open section.
     fn scope(&self) -> Scope {
         *self.scopes.last().unwrap_or(&Scope::Top)
     }

@@ -10,14 +10,14 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether `text` has a character that makes it a pattern.
-pub fn is_pattern(text: &str) -> bool {
+pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
 /// The existing paths that `pattern` (relative to `dir` unless absolute) means; none
 /// when that would take a look at more than `names_left` names, from which those
 /// that were looked at are taken.
-pub fn expand(dir: &Path, pattern: &str, names_left: &mut usize) -> Option<Vec<PathBuf>> {
+pub(super) fn expand(dir: &Path, pattern: &str, names_left: &mut usize) -> Option<Vec<PathBuf>> {
     let mut found = vec![dir.to_path_buf()];
     for component in Path::new(pattern).components() {
         found = match component {

@@ -11,17 +11,16 @@
 //! Names and values are only split off here; what they mean is [`super::build`]'s.
 
 /// A line without comment and continuation.
-pub struct Logical {
+pub(crate) struct Logical {
     /// Its first line in the file, counted from 1.
     pub line: u32,
-    /// The text.
     pub text: String,
     /// Whether bytes outside comments were not UTF-8 and had to be replaced.
     pub replaced: bool,
 }
 
 /// The logical lines of a file's bytes.
-pub fn logical(bytes: &[u8]) -> impl Iterator<Item = Logical> + '_ {
+pub(crate) fn logical(bytes: &[u8]) -> impl Iterator<Item = Logical> + '_ {
     let mut physical = bytes.split(|&b| b == b'\n').zip(1u32..);
     std::iter::from_fn(move || {
         let mut next = physical.next()?;
@@ -73,12 +72,11 @@ fn cut_comment<'a>(text: &'a str, quote: &mut Option<char>) -> (&'a str, bool) {
 
 /// What a logical line says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Nothing, or nothing that could be made sense of.
     Nothing,
     /// `kind name {`; an empty kind is a section that could not be read.
     Open {
-        /// The first word.
         kind: String,
         /// The second, unquoted.
         name: Option<String>,
@@ -102,7 +100,7 @@ pub enum Line {
 }
 
 /// Takes a logical line apart; the second value says what is wrong with it.
-pub fn split(text: &str) -> (Line, Option<&'static str>) {
+pub(crate) fn split(text: &str) -> (Line, Option<&'static str>) {
     let text = text.trim();
     if text.is_empty() {
         return (Line::Nothing, None);
@@ -224,7 +222,7 @@ fn name_end(text: &str) -> Option<usize> {
 ///
 /// # Errors
 /// A quote opens the text and does not enclose it.
-pub fn unquote(text: &str) -> Result<(String, bool), &'static str> {
+pub(crate) fn unquote(text: &str) -> Result<(String, bool), &'static str> {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
         return Ok((text.to_owned(), false));
     };
@@ -242,7 +240,7 @@ pub fn unquote(text: &str) -> Result<(String, bool), &'static str> {
 
 /// The reverse of [`unquote`]: quotes for a value that would not be read back as
 /// it is.
-pub fn quote_value(text: &str) -> String {
+pub(crate) fn quote_value(text: &str) -> String {
     if text.contains(['#', '"', '\'', '$', '\\', '<']) || text.trim() != text {
         quote(text)
     } else {
@@ -251,7 +249,7 @@ pub fn quote_value(text: &str) -> String {
 }
 
 /// Quotes for a section name that needs them.
-pub fn quote_name(text: &str) -> String {
+pub(crate) fn quote_name(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@+".contains(c);
     if text.chars().all(plain) {
         text.to_owned()
@@ -260,7 +258,6 @@ pub fn quote_name(text: &str) -> String {
     }
 }
 
-/// `text` in double quotes.
 fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -26,7 +26,6 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// Largest configuration file.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 /// Most files read by one load, a file read twice counted twice.
 const FILES_MAX: usize = 1000;
@@ -37,18 +36,15 @@ const NAMES_MAX: usize = 10_000;
 
 /// A piece of configuration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Where.
+pub(super) struct Item {
     pub place: Place,
     /// The file by its index in [`Text::files`]; none for an override.
     pub file: Option<usize>,
-    /// What.
     pub what: What,
 }
 
-/// All that was read.
 #[derive(Debug, Default)]
-pub struct Text {
+pub(super) struct Text {
     /// The pieces in reading order.
     pub items: Vec<Item>,
     /// The files they came from, the main file first.
@@ -57,10 +53,9 @@ pub struct Text {
 
 /// A file that was read.
 #[derive(Debug)]
-pub struct FileRead {
+pub(super) struct FileRead {
     /// The directory that relative names in it start from.
     pub dir: Rc<Path>,
-    /// Whether it is [`OUR_FILE`].
     pub is_ours: bool,
     /// The include that names it; none: the main file.
     pub included: Option<Included>,
@@ -68,7 +63,7 @@ pub struct FileRead {
 
 /// An include by which a file was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Included {
+pub(super) struct Included {
     /// The file that has the line.
     pub by: usize,
     /// The number of the line among all includes.
@@ -79,24 +74,18 @@ pub struct Included {
     pub is_relative: bool,
 }
 
-/// The kinds of pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub(super) enum What {
     /// A section begins; one that could not be read has an empty kind.
     Open {
-        /// Its first word.
         kind: String,
-        /// Its second.
         name: Option<String>,
         /// Whether its closing brace was there. Reported where the section begins,
         /// since its end is anybody's guess.
         closed: bool,
     },
-    /// The innermost section ends.
     Close,
-    /// A setting is given.
     Set {
-        /// Its name.
         key: String,
         /// Its value as it stands there, quotes and all.
         value: String,
@@ -108,7 +97,7 @@ pub enum What {
 }
 
 /// Reads the main file and everything it includes.
-pub fn read(source: &Source) -> Text {
+pub(super) fn read(source: &Source) -> Text {
     let path = source.path();
     let mut reader = Reader::new();
     let opened = match source {
@@ -132,7 +121,7 @@ pub fn read(source: &Source) -> Text {
 ///
 /// # Errors
 /// Why there is none.
-pub fn content(path: &Path, max_bytes: usize) -> Result<String, String> {
+pub(super) fn content(path: &Path, max_bytes: usize) -> Result<String, String> {
     let shown = quoted(&path.to_string_lossy());
     let mut bytes = Vec::new();
     open_regular(path)
@@ -150,7 +139,7 @@ pub fn content(path: &Path, max_bytes: usize) -> Result<String, String> {
 /// Sections are divided by slashes: `service/stats/user=mail`. Everything between
 /// the kind of a listener and the setting is the listener's name, its slashes
 /// included: `service/stats/unix_listener//run/mail/stats/mode=0666`.
-pub fn overriding(text: &str) -> Vec<Item> {
+pub(super) fn overriding(text: &str) -> Vec<Item> {
     let mut reader = Reader::new();
     let place = Place::whole(&format!("-o {text}"));
     let Some((path, value)) = text.split_once('=') else {
@@ -178,7 +167,6 @@ pub fn overriding(text: &str) -> Vec<Item> {
     reader.text.items
 }
 
-/// The list under construction.
 struct Reader {
     /// What was read so far.
     text: Text,
@@ -186,7 +174,6 @@ struct Reader {
     files_left: usize,
     /// Names that patterns may still look at.
     names_left: usize,
-    /// Includes so far.
     includes: usize,
     /// The files being read, each included by the one before: their resolved paths
     /// and their indexes.
@@ -194,7 +181,6 @@ struct Reader {
 }
 
 impl Reader {
-    /// Nothing read yet.
     fn new() -> Reader {
         Reader {
             text: Text::default(),
@@ -205,7 +191,6 @@ impl Reader {
         }
     }
 
-    /// Appends an item.
     #[inline(never)]
     fn push(&mut self, place: &Place, what: What) {
         let place = place.clone();
@@ -213,7 +198,6 @@ impl Reader {
         self.text.items.push(Item { place, file, what });
     }
 
-    /// Appends a mistake.
     fn wrong(&mut self, place: &Place, message: String) {
         self.push(place, What::Wrong(message));
     }

@@ -14,34 +14,32 @@ use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Zoom;
 
 /// Numbers of a reading.
-pub const VALUES: usize = 3 + FIELD_COUNT;
+pub(crate) const VALUES: usize = 3 + FIELD_COUNT;
 /// Where num_logins is in it.
-pub const LOGINS: usize = 0;
+pub(crate) const LOGINS: usize = 0;
 /// Where num_cmds is in it.
-pub const COMMANDS: usize = 1;
+pub(crate) const COMMANDS: usize = 1;
 /// Where num_connected_sessions is in it.
-pub const SESSIONS: usize = 2;
+pub(crate) const SESSIONS: usize = 2;
 
 /// The columns of a reply that are numbers, as protocol.md names them.
 const COUNTERS: [&str; 3] = ["num_logins", "num_cmds", "num_connected_sessions"];
 
 /// Where a reply's column is in a reading, if it is a number to be kept.
-pub fn value_index(name: &str) -> Option<usize> {
+pub(crate) fn value_index(name: &str) -> Option<usize> {
     let counter = COUNTERS.iter().position(|&counter| counter == name);
     counter.or_else(|| Some(3 + FIELDS.iter().position(|field| field.name == name)?))
 }
 
 /// Whether a number of a reading is a time in microseconds.
-pub fn is_time(value: usize) -> bool {
+pub(crate) fn is_time(value: usize) -> bool {
     value >= 3 && FIELDS[value - 3].unit == Unit::Time
 }
 
 /// How a column's number is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Events.
+pub(crate) enum Kind {
     Count,
-    /// Bytes.
     Bytes,
     /// Time of a processor or of the day: a share in percent, or a total.
     Time,
@@ -51,9 +49,8 @@ pub enum Kind {
     Age,
 }
 
-/// A column of numbers.
 #[derive(Debug)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its name, for SORT and batch frames.
     pub name: &'static str,
     /// Its title, at most 7 characters.
@@ -69,7 +66,7 @@ pub struct Column {
 }
 
 /// All columns. The `disk` column counts what -b asks for.
-pub fn all(bytes: bool) -> Vec<Column> {
+pub(crate) fn all(bytes: bool) -> Vec<Column> {
     let value = |name: &str| value_index(name).expect("a field of the table");
     let column = |name, title, help, key, kind, parts: &[&str]| Column {
         name,
@@ -158,7 +155,7 @@ pub fn all(bytes: bool) -> Vec<Column> {
 
 /// The columns a level shows unless its user chose others, the most telling
 /// first: what does not fit is left out from the end.
-pub fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
+pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
     let (input, output) = match bytes {
         false => ("disk_input", "disk_output"),
         true => ("read_bytes", "write_bytes"),
@@ -216,7 +213,7 @@ pub fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
 }
 
 /// Whether entries of a level count this at all.
-pub fn is_at(column: &Column, level: Zoom) -> bool {
+pub(crate) fn is_at(column: &Column, level: Zoom) -> bool {
     match column.name {
         "num_cmds" => level != Zoom::Command,
         "num_logins" => !matches!(level, Zoom::Command | Zoom::Session),
@@ -228,7 +225,7 @@ pub fn is_at(column: &Column, level: Zoom) -> bool {
 impl Column {
     /// The number to sort by: a rate a second, or a total. For an age the
     /// moment of the update, so that the latest is the biggest.
-    pub fn number(&self, figures: &Figures<'_>) -> f64 {
+    pub(crate) fn number(&self, figures: &Figures<'_>) -> f64 {
         match self.kind {
             Kind::Age => figures.updated_micros as f64,
             Kind::Now => figures.values[self.parts[0]] as f64,
@@ -237,7 +234,7 @@ impl Column {
     }
 
     /// The cell. `now_micros` is the time since 1970.
-    pub fn cell(&self, figures: &Figures<'_>, now_micros: u64) -> String {
+    pub(crate) fn cell(&self, figures: &Figures<'_>, now_micros: u64) -> String {
         let number = self.number(figures);
         match self.kind {
             Kind::Age if figures.updated_micros == 0 => number::NOTHING.to_owned(),
@@ -255,7 +252,7 @@ impl Column {
 
     /// The number for programs: whole where it is, seconds for times, a share
     /// of one (not percent) for a time's rate.
-    pub fn plain(&self, figures: &Figures<'_>) -> String {
+    pub(crate) fn plain(&self, figures: &Figures<'_>) -> String {
         let number = self.number(figures);
         match self.kind {
             Kind::Time | Kind::Age => number::decimal(number / 1e6, 6),
@@ -266,7 +263,7 @@ impl Column {
     }
 
     /// Columns on the screen, without the blank before.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.title
             .len()
             .max(if self.kind == Kind::Age { 4 } else { 6 })

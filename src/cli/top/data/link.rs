@@ -43,8 +43,7 @@ const COUNT_BYTES: usize = 100;
 
 /// What is asked of every server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The level to list.
+pub(crate) struct Question {
     pub level: Zoom,
     /// What its entries must fit.
     pub filters: Vec<Vec<u8>>,
@@ -72,7 +71,6 @@ impl Question {
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
-    /// The totals.
     Global,
     /// The level, of the question with that number.
     Level(u64),
@@ -80,7 +78,6 @@ enum What {
     Sessions(u64),
 }
 
-/// Sessions being counted.
 #[derive(Debug, Default)]
 struct Count {
     /// Where the user is in a row.
@@ -89,16 +86,13 @@ struct Count {
     users: HashMap<Box<[u8]>, u64>,
     /// How much memory those take, and those of the count before.
     kept_bytes: [usize; 2],
-    /// Those of all.
     rows: usize,
     /// Where the fields of a row are.
     spans: Vec<(usize, usize)>,
-    /// Samples to leave out.
     left_out: usize,
 }
 
 impl Count {
-    /// Counts a row.
     fn row(&mut self, line: &mut [u8]) {
         let user = split(line, &mut self.spans).get(self.user);
         match self.users.get_mut(user) {
@@ -111,7 +105,6 @@ impl Count {
         self.rows += 1;
     }
 
-    /// All are counted.
     fn end(&mut self) -> HashMap<Box<[u8]>, u64> {
         self.left_out = self.rows / COUNTED_AT_ONCE;
         self.rows = 0;
@@ -123,54 +116,44 @@ impl Count {
 /// How a server is doing.
 #[derive(Debug)]
 enum State {
-    /// A thread is connecting.
     Connecting,
-    /// Connected.
     Up(Connection, Box<ReplyParser>),
     /// To be tried again; why it is not connected.
     Down(Instant, String),
 }
 
-/// One server.
 #[derive(Debug)]
-pub struct Server {
-    /// Where it is.
+pub(crate) struct Server {
     address: Address,
     /// What it is called on the screen.
     pub name: String,
-    /// How it is doing.
     state: State,
     /// The rest before the next attempt.
     rest: Duration,
-    /// Questions not answered yet.
     waiting: VecDeque<What>,
     /// Whether it was found to know `service=`.
     knows_service: bool,
-    /// The sessions of users.
     count: Count,
     /// When something last came, or was asked after an answer.
     heard: Instant,
     /// When the answer that is being read began.
     answered: Instant,
-    /// The totals.
     pub global: Table,
-    /// The level shown.
     pub table: Table,
 }
 
 impl Server {
-    /// Whether it is connected.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Up(..))
     }
 
     /// Whether it is on this machine.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         !matches!(self.address, Address::Tcp(..))
     }
 
     /// What is wrong with it, if anything.
-    pub fn trouble(&self, now: Instant) -> Option<String> {
+    pub(crate) fn trouble(&self, now: Instant) -> Option<String> {
         match &self.state {
             State::Up(..) if !self.waiting.is_empty() => {
                 let silent = now.saturating_duration_since(self.heard).as_secs();
@@ -194,7 +177,7 @@ impl Server {
     }
 
     /// Why it is not connected, once that is known.
-    pub fn failure(&self) -> Option<&str> {
+    pub(crate) fn failure(&self) -> Option<&str> {
         match &self.state {
             State::Down(_, why) => Some(why),
             _ => None,
@@ -207,7 +190,6 @@ impl Server {
         self.global.kept_bytes() + self.table.kept_bytes() + counts
     }
 
-    /// Gives the connection up.
     fn lose(&mut self, why: String, now: Instant) {
         self.state = State::Down(now + self.rest, why);
         self.rest = (self.rest * 2).min(LONGEST_REST);
@@ -309,12 +291,9 @@ impl Server {
 /// found to know `service=`.
 type Connected = (usize, io::Result<(Connection, bool)>);
 
-/// All servers.
 #[derive(Debug)]
-pub struct Link {
-    /// They.
+pub(crate) struct Link {
     pub servers: Vec<Server>,
-    /// What is asked.
     question: Question,
     /// How often another question was asked before.
     number: u64,
@@ -322,13 +301,12 @@ pub struct Link {
     connected: Arc<Mutex<Vec<Connected>>>,
     /// Readable when a thread has told something.
     wake: UnixStream,
-    /// Given to threads.
     waker: UnixStream,
 }
 
 impl Link {
     /// Begins connecting to all of them.
-    pub fn new(addresses: &[Address], question: Question, now: Instant) -> io::Result<Link> {
+    pub(crate) fn new(addresses: &[Address], question: Question, now: Instant) -> io::Result<Link> {
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let server = |address: &Address| Server {
@@ -357,7 +335,7 @@ impl Link {
     }
 
     /// Connects to servers whose rest is over.
-    pub fn connect(&mut self, now: Instant) {
+    pub(crate) fn connect(&mut self, now: Instant) {
         for (index, server) in self.servers.iter_mut().enumerate() {
             if !matches!(&server.state, State::Down(until, _) if *until <= now) {
                 continue;
@@ -390,7 +368,7 @@ impl Link {
     }
 
     /// Asks something else from now on; what is known of it is forgotten.
-    pub fn change(&mut self, question: Question, now: Instant) {
+    pub(crate) fn change(&mut self, question: Question, now: Instant) {
         self.question = question;
         self.number += 1;
         for index in 0..self.servers.len() {
@@ -412,12 +390,12 @@ impl Link {
 
     /// Whether the sessions of users are to be counted from now on: that depends on the
     /// columns that are shown.
-    pub fn count_sessions(&mut self, on: bool) {
+    pub(crate) fn count_sessions(&mut self, on: bool) {
         self.question.counts_sessions = on;
     }
 
     /// Asks the servers that have answered everything.
-    pub fn ask(&mut self, now: Instant) {
+    pub(crate) fn ask(&mut self, now: Instant) {
         for index in 0..self.servers.len() {
             let server = &mut self.servers[index];
             if server.waiting.is_empty() {
@@ -428,7 +406,7 @@ impl Link {
 
     /// Gives up servers that owe an answer and have been silent for too long; for when
     /// what has come has been read.
-    pub fn give_up_silent(&mut self, now: Instant) {
+    pub(crate) fn give_up_silent(&mut self, now: Instant) {
         for server in &mut self.servers {
             if server.silent_at().is_none_or(|at| at > now) {
                 continue;
@@ -463,7 +441,7 @@ impl Link {
     }
 
     /// Takes the connections that threads have made, and asks there.
-    pub fn take_connections(&mut self, now: Instant) {
+    pub(crate) fn take_connections(&mut self, now: Instant) {
         while matches!(self.wake.read(&mut [0; 64]), Ok(count) if count > 0) {}
         let told = self
             .connected
@@ -484,7 +462,7 @@ impl Link {
 
     /// Reads from a server that is ready. True when its level's sample has
     /// become whole.
-    pub fn read(&mut self, index: usize, window: Duration, now: Instant) -> bool {
+    pub(crate) fn read(&mut self, index: usize, window: Duration, now: Instant) -> bool {
         let is_whole = self.servers[index].read(self.number, window, now);
         let kept_bytes: usize = self.servers.iter().map(Server::kept_bytes).sum();
         if kept_bytes <= MAX_KEPT_BYTES {
@@ -500,24 +478,24 @@ impl Link {
     }
 
     /// Adds a point to all sparklines of a server.
-    pub fn spark(&mut self, index: usize, look: Look, column: &super::column::Column) {
+    pub(crate) fn spark(&mut self, index: usize, look: Look, column: &super::column::Column) {
         self.servers[index]
             .table
             .spark(look, |figures| column.number(figures));
     }
 
     /// For a thread to write to when it has a result.
-    pub fn waker(&self) -> io::Result<UnixStream> {
+    pub(crate) fn waker(&self) -> io::Result<UnixStream> {
         self.waker.try_clone()
     }
 
     /// The descriptor that is readable when a thread has connected.
-    pub fn wake(&self) -> BorrowedFd<'_> {
+    pub(crate) fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
     /// The connections there are, by server.
-    pub fn connections(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+    pub(crate) fn connections(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         let servers = self.servers.iter().enumerate();
         servers.filter_map(|(index, server)| match &server.state {
             State::Up(connection, _) => Some((index, connection.as_fd())),
@@ -526,7 +504,7 @@ impl Link {
     }
 
     /// When the next attempt to connect is due, or a server is given up.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let servers = self.servers.iter();
         let attempts = servers.filter_map(|server| match server.state {
             State::Down(until, _) => Some(until),
@@ -536,7 +514,7 @@ impl Link {
     }
 
     /// When a server is given up.
-    pub fn silence_deadline(&self) -> Option<Instant> {
+    pub(crate) fn silence_deadline(&self) -> Option<Instant> {
         self.servers.iter().filter_map(Server::silent_at).min()
     }
 }

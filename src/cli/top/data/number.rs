@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// What nothing looks like: it must not distract from something.
-pub const NOTHING: &str = "-";
+pub(crate) const NOTHING: &str = "-";
 
 /// Steps of magnitude and the letters for them.
 const LETTERS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
@@ -14,7 +14,7 @@ const LETTERS: [char; 6] = ['k', 'M', 'G', 'T', 'P', 'E'];
 /// A number rounded to so many decimals; of more than all there are it is the most.
 // Called from many places, none of which is in a hurry.
 #[inline(never)]
-pub fn decimal(value: f64, decimals: usize) -> String {
+pub(crate) fn decimal(value: f64, decimals: usize) -> String {
     let unit = 10_u64.pow(decimals as u32);
     let count = (value * unit as f64).round() as u64;
     match decimals {
@@ -24,7 +24,7 @@ pub fn decimal(value: f64, decimals: usize) -> String {
 }
 
 /// Seconds as they are typed: `2`, `0.5`.
-pub fn secs(time: Duration) -> String {
+pub(crate) fn secs(time: Duration) -> String {
     let text = format!("{}.{:09}", time.as_secs(), time.subsec_nanos());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -52,7 +52,7 @@ fn scaled(value: f64, base: f64, smallest: usize) -> String {
 }
 
 /// Events, or events a second: `0.2`, `12.3`, `1.23k`.
-pub fn count(value: f64) -> String {
+pub(crate) fn count(value: f64) -> String {
     if value < 0.05 {
         return NOTHING.to_owned();
     }
@@ -60,7 +60,7 @@ pub fn count(value: f64) -> String {
 }
 
 /// A whole number of things: `7`, `950`, `9,999`, `12.3k`.
-pub fn whole(value: u64) -> String {
+pub(crate) fn whole(value: u64) -> String {
     match value {
         0 => NOTHING.to_owned(),
         1..=999 => value.to_string(),
@@ -70,7 +70,7 @@ pub fn whole(value: u64) -> String {
 }
 
 /// Bytes, or bytes a second: `512`, `1.50k`, `12.3M`; the letters are of 1024.
-pub fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     if value < 0.5 {
         return NOTHING.to_owned();
     }
@@ -78,7 +78,7 @@ pub fn bytes(value: f64) -> String {
 }
 
 /// A share of one processor, in percent.
-pub fn percent(value: f64) -> String {
+pub(crate) fn percent(value: f64) -> String {
     match value {
         ..0.05 => NOTHING.to_owned(),
         ..99.95 => decimal(value, 1),
@@ -87,7 +87,7 @@ pub fn percent(value: f64) -> String {
 }
 
 /// A length of time: `0.3ms`, `25ms`, `1.25s`, `12.3s`, `4m05`, `3h12`, `2d04`.
-pub fn duration(micros: u64) -> String {
+pub(crate) fn duration(micros: u64) -> String {
     let secs = micros / 1_000_000;
     match secs {
         _ if micros == 0 => NOTHING.to_owned(),
@@ -102,7 +102,7 @@ pub fn duration(micros: u64) -> String {
 }
 
 /// How long ago something was: `0s`, `59s`, `4m`, `3h`, `12d`.
-pub fn age(secs: u64) -> String {
+pub(crate) fn age(secs: u64) -> String {
     match secs {
         0..=59 => format!("{secs}s"),
         60..=3599 => format!("{}m", secs / 60),

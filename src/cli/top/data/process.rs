@@ -4,7 +4,7 @@ use crate::sys::process::ticks_per_sec;
 use std::fs;
 
 /// In seconds; `None` for one that is not there, or where there is no /proc.
-pub fn running_secs(pid: &[u8]) -> Option<u64> {
+pub(crate) fn running_secs(pid: &[u8]) -> Option<u64> {
     let pid: u32 = std::str::from_utf8(pid).ok()?.parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let uptime = fs::read_to_string("/proc/uptime").ok()?;

@@ -13,13 +13,10 @@ use std::io::Write;
 
 /// How a cell looks; what that is on the terminal is in [`LOOKS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
-    /// As it comes.
+pub(crate) enum Style {
     #[default]
     Plain,
-    /// Important.
     Strong,
-    /// Unimportant.
     Dim,
     /// The program's name, the level shown.
     Title,
@@ -29,19 +26,16 @@ pub enum Style {
     Notice,
     /// Large: millions and more.
     Large,
-    /// Something is wrong.
     Bad,
     /// The line of column titles.
     Head,
     /// The title of the column that sorts.
     Active,
-    /// The selected row.
     Cursor,
     /// A key in the last line.
     Key,
     /// What hangs over the table.
     Popup,
-    /// Bars and sparklines.
     Bar,
 }
 
@@ -63,14 +57,12 @@ const LOOKS: [(&str, &str); 14] = [
     ("0;36", "0"),
 ];
 
-/// One cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cell {
     /// Its character; NUL in the second cell of a wide one.
     base: char,
     /// A mark combined with it, or NUL.
     mark: char,
-    /// Its look.
     style: Style,
 }
 
@@ -81,36 +73,32 @@ const BLANK: Cell = Cell {
     style: Style::Plain,
 };
 
-/// A screen in memory.
 #[derive(Debug)]
-pub struct Frame {
-    /// Its size.
+pub(crate) struct Frame {
     size: Size,
     /// Its cells, row by row.
     cells: Vec<Cell>,
 }
 
 impl Frame {
-    /// An empty one.
-    pub fn new(size: Size) -> Frame {
+    pub(crate) fn new(size: Size) -> Frame {
         Frame {
             size,
             cells: vec![BLANK; size.rows * size.columns],
         }
     }
 
-    /// Its size.
-    pub fn size(&self) -> Size {
+    pub(crate) fn size(&self) -> Size {
         self.size
     }
 
     /// Puts a text; gives the column behind it. What does not fit is cut.
-    pub fn put(&mut self, row: usize, column: usize, text: &str, style: Style) -> usize {
+    pub(crate) fn put(&mut self, row: usize, column: usize, text: &str, style: Style) -> usize {
         self.put_within(row, column, self.size.columns, text, style)
     }
 
     /// As [`Frame::put`], cut at the column `end`.
-    pub fn put_within(
+    pub(crate) fn put_within(
         &mut self,
         row: usize,
         mut column: usize,
@@ -151,13 +139,13 @@ impl Frame {
     }
 
     /// Fills the rest of a row from `column` with blanks of a style.
-    pub fn fill(&mut self, row: usize, column: usize, end: usize, style: Style) {
+    pub(crate) fn fill(&mut self, row: usize, column: usize, end: usize, style: Style) {
         let blanks = " ".repeat(end.min(self.size.columns).saturating_sub(column));
         self.put(row, column, &blanks, style);
     }
 
     /// Gives a row one style, whatever is in it.
-    pub fn restyle(&mut self, row: usize, style: Style) {
+    pub(crate) fn restyle(&mut self, row: usize, style: Style) {
         let begin = row * self.size.columns;
         for cell in &mut self.cells[begin..begin + self.size.columns] {
             cell.style = style;
@@ -175,18 +163,16 @@ impl Frame {
     }
 }
 
-/// What the terminal shows.
 #[derive(Debug)]
-pub struct Painter {
+pub(crate) struct Painter {
     /// The last frame; `None` when the terminal may show anything.
     shown: Option<Frame>,
-    /// Whether there are colours.
     colors: bool,
 }
 
 impl Painter {
     /// For a terminal that may show anything.
-    pub fn new(colors: bool) -> Painter {
+    pub(crate) fn new(colors: bool) -> Painter {
         Painter {
             shown: None,
             colors,
@@ -194,12 +180,12 @@ impl Painter {
     }
 
     /// The terminal may show anything: the next frame is drawn whole.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.shown = None;
     }
 
     /// Appends what turns the frame shown into `frame`.
-    pub fn paint(&mut self, frame: Frame, out: &mut Vec<u8>) {
+    pub(crate) fn paint(&mut self, frame: Frame, out: &mut Vec<u8>) {
         let columns = frame.size.columns;
         let shown = match self.shown.take() {
             Some(shown) if shown.size == frame.size => shown,
@@ -243,12 +229,10 @@ impl Painter {
     }
 }
 
-/// Moves the cursor.
 fn move_to(out: &mut Vec<u8>, row: usize, column: usize) {
     write!(out, "\x1b[{};{}H", row + 1, column + 1).expect("a Vec takes everything");
 }
 
-/// Appends a character.
 fn push_char(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }

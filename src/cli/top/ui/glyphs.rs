@@ -1,9 +1,8 @@
 //! The few signs of the screen, in Unicode and for a terminal that has ASCII
 //! only.
 
-/// One set of them.
 #[derive(Debug)]
-pub struct Glyphs {
+pub(crate) struct Glyphs {
     /// Whether names may be shown in Unicode.
     pub utf8: bool,
     /// Biggest first.
@@ -28,7 +27,7 @@ pub struct Glyphs {
 }
 
 /// For terminals that show Unicode.
-pub static UNICODE: Glyphs = Glyphs {
+pub(crate) static UNICODE: Glyphs = Glyphs {
     utf8: true,
     down: "▼",
     up: "▲",
@@ -41,8 +40,7 @@ pub static UNICODE: Glyphs = Glyphs {
     edges: ["┌", "┐", "└", "┘", "─", "│"],
 };
 
-/// For all others.
-pub static ASCII: Glyphs = Glyphs {
+pub(crate) static ASCII: Glyphs = Glyphs {
     utf8: false,
     down: "v",
     up: "^",
@@ -57,7 +55,7 @@ pub static ASCII: Glyphs = Glyphs {
 
 impl Glyphs {
     /// A bar of a share from 0 to 1, padded with blanks to `columns`.
-    pub fn bar(&self, share: f64, columns: usize) -> String {
+    pub(crate) fn bar(&self, share: f64, columns: usize) -> String {
         let parts = self.bar.len() - 1;
         let filled = (share.clamp(0.0, 1.0) * (columns * parts) as f64).round() as usize;
         let mut out = self.bar[parts].repeat(filled / parts);
@@ -67,7 +65,7 @@ impl Glyphs {
     }
 
     /// A point of a sparkline with that peak; more than nothing is seen.
-    pub fn spark(&self, point: f32, peak: f32) -> char {
+    pub(crate) fn spark(&self, point: f32, peak: f32) -> char {
         let last = self.spark.len() - 1;
         if point <= 0.0 || peak <= 0.0 {
             return self.spark[0];

@@ -34,7 +34,7 @@ fn totals(view: &View, scene: &Scene<'_>, value: impl Fn(&Figures<'_>) -> f64) -
 }
 
 /// Draws the header; gives the row of the titles.
-pub fn header(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, count: usize) -> usize {
+pub(super) fn header(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, count: usize) -> usize {
     let Size { rows, columns } = frame.size();
     frame_title(frame, view, scene);
     let unit = if view.totals { "" } else { "/s" };
@@ -327,7 +327,7 @@ fn cut(text: &str, columns: usize, scene: &Scene<'_>) -> String {
 }
 
 /// What a level is called, long and short.
-pub fn title(level: Zoom) -> (&'static str, &'static str) {
+pub(super) fn title(level: Zoom) -> (&'static str, &'static str) {
     match level {
         Zoom::Domain => ("Domains", "dom"),
         Zoom::User => ("Users", "user"),

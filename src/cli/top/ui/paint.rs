@@ -20,24 +20,19 @@ use crate::sys::terminal::Size;
 use std::time::Instant;
 
 /// What does not come from the view.
-pub struct Scene<'a> {
-    /// The servers.
+pub(crate) struct Scene<'a> {
     pub lines: Lines<'a>,
-    /// Now.
     pub now: Instant,
     /// The time since 1970 in microseconds.
     pub now_micros: u64,
-    /// The time of day.
     pub clock: String,
-    /// How things are drawn.
     pub glyphs: &'static Glyphs,
 }
 
 /// Rows below which the header is cut to the bare minimum.
-pub const LOW: usize = 16;
+pub(crate) const LOW: usize = 16;
 
-/// Draws the screen.
-pub fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
+pub(crate) fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
     let mut frame = Frame::new(size);
     view.targets.clear();
     let lines = scene.lines.all(view);

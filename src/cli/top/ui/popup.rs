@@ -74,14 +74,17 @@ const EDGES: usize = 4;
 
 /// One line of a popup.
 struct Item {
-    /// Its text.
     text: String,
-    /// How it looks.
     style: Style,
 }
 
 /// Draws the popup there is, if any.
-pub fn paint(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, line: Option<&Line<'_>>) {
+pub(super) fn paint(
+    frame: &mut Frame,
+    view: &mut View,
+    scene: &Scene<'_>,
+    line: Option<&Line<'_>>,
+) {
     let columns = frame.size().columns.saturating_sub(EDGES);
     let (name, items, place) = match view.mode.clone() {
         Mode::Table | Mode::Search(_) | Mode::Filter(_) => return,
@@ -238,7 +241,6 @@ fn choices(view: &View, place: usize) -> Vec<Item> {
         .collect()
 }
 
-/// Everything about a row.
 fn details(view: &View, scene: &Scene<'_>, line: Option<&Line<'_>>) -> Vec<Item> {
     let item = |text, style| Item { text, style };
     let Some(line) = line else {

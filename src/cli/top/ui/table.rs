@@ -20,8 +20,7 @@ struct Text {
 }
 
 /// Where everything of a row goes.
-pub struct Layout {
-    /// Texts on the left.
+pub(crate) struct Layout {
     texts: Vec<Text>,
     /// Columns of numbers, by their place in the view.
     numbers: Vec<usize>,
@@ -33,7 +32,7 @@ pub struct Layout {
 
 /// The text columns of a level: title, which text, the least and the most
 /// columns it takes.
-pub fn text_columns(level: Zoom) -> &'static [(&'static str, usize, usize, usize)] {
+pub(crate) fn text_columns(level: Zoom) -> &'static [(&'static str, usize, usize, usize)] {
     match level {
         Zoom::Domain => &[("DOMAIN", 0, 16, 60)],
         Zoom::User => &[("USER", 0, 16, 60)],
@@ -51,7 +50,7 @@ pub fn text_columns(level: Zoom) -> &'static [(&'static str, usize, usize, usize
 }
 
 /// What the text of a row is.
-pub fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> String {
+pub(crate) fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> String {
     let utf8 = scene.glyphs.utf8;
     match text {
         None => visible(scene.lines.0.servers[line.server].name.as_bytes(), utf8),
@@ -61,7 +60,12 @@ pub fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> Strin
 }
 
 /// Decides what is shown of a row.
-pub fn layout(view: &mut View, scene: &Scene<'_>, page: &[Line<'_>], columns: usize) -> Layout {
+pub(crate) fn layout(
+    view: &mut View,
+    scene: &Scene<'_>,
+    page: &[Line<'_>],
+    columns: usize,
+) -> Layout {
     let mut all: Vec<(&str, Option<usize>, usize, usize)> = Vec::new();
     if scene.lines.0.servers.len() > 1 || view.level == Zoom::Global {
         all.push(("SERVER", None, 12, 60));
@@ -137,7 +141,13 @@ pub fn layout(view: &mut View, scene: &Scene<'_>, page: &[Line<'_>], columns: us
 }
 
 /// The line of titles; the column that sorts is marked.
-pub fn titles(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, layout: &Layout) {
+pub(crate) fn titles(
+    frame: &mut Frame,
+    row: usize,
+    view: &mut View,
+    scene: &Scene<'_>,
+    layout: &Layout,
+) {
     let columns = frame.size().columns;
     frame.fill(row, 0, columns, Style::Head);
     let arrow = match view.reverse {
@@ -199,7 +209,7 @@ pub fn titles(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>,
 
 /// What bars are drawn from.
 #[derive(Default)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// All rows together: what the percentage is of.
     sum: f64,
     /// The biggest: what the longest bar is.
@@ -208,7 +218,7 @@ pub struct Shares {
 
 impl Shares {
     /// Those of the column that sorts.
-    pub fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
+    pub(crate) fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
         let mut shares = Shares::default();
         let column = view.sort().map(|index| &view.columns[index]);
         if layout.bar == 0 || column.is_none_or(|column| column.kind == Kind::Age) {
@@ -237,7 +247,7 @@ fn mark(entry: &Entry, up: bool, now: Instant) -> (&'static str, Style) {
 }
 
 /// A row of the table.
-pub fn table_row(
+pub(crate) fn table_row(
     frame: &mut Frame,
     row: usize,
     view: &View,

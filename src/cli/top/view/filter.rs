@@ -9,7 +9,7 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// What is wrong with the first wrong one.
-pub fn server_filters(level: Zoom, text: &str) -> Result<Vec<Vec<u8>>, String> {
+pub(crate) fn server_filters(level: Zoom, text: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut filters = Vec::new();
     for word in text.split_whitespace() {
         let name = match level {
@@ -30,7 +30,7 @@ pub fn server_filters(level: Zoom, text: &str) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// The words of a filter that are left to us: see [`server_filters`].
-pub fn own_filter(level: Zoom, text: &str) -> Vec<String> {
+pub(crate) fn own_filter(level: Zoom, text: &str) -> Vec<String> {
     let words = text.split_whitespace();
     let ours =
         words.filter(|word| level == Zoom::Ip && !word.contains('=') && *word != "connected");

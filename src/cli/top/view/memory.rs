@@ -8,7 +8,7 @@ const NAME: &str = "name";
 
 impl View {
     /// Level, sort and columns: what it is to look like again.
-    pub fn remembered(&self) -> String {
+    pub(crate) fn remembered(&self) -> String {
         let level = self.steps.first().map_or(self.level, |step| step.level);
         let sort = self.sort.map_or(NAME, |index| self.columns[index].name);
         let reverse = if self.reverse { "yes" } else { "no" };
@@ -26,7 +26,7 @@ impl View {
 
     /// Takes what was remembered, but for level and sort where those are `given`. What
     /// it does not know is passed over.
-    pub fn recall(&mut self, text: &str, given: (bool, bool)) {
+    pub(crate) fn recall(&mut self, text: &str, given: (bool, bool)) {
         let settings = text.lines().filter_map(|line| line.split_once('='));
         for (name, value) in settings.map(|(name, value)| (name.trim(), value.trim())) {
             let index = |name: &str| self.columns.iter().position(|column| column.name == name);

@@ -27,11 +27,11 @@ mod place;
 pub(super) mod rows;
 mod typing;
 
-pub use place::{Hit, Opened, Target};
+pub(super) use place::{Hit, Opened, Target};
 use place::{Selected, Step};
 
 /// The levels in the order of their keys 1 to 6.
-pub const LEVELS: [Zoom; 6] = [
+pub(super) const LEVELS: [Zoom; 6] = [
     Zoom::Domain,
     Zoom::User,
     Zoom::Session,
@@ -39,7 +39,6 @@ pub const LEVELS: [Zoom; 6] = [
     Zoom::Ip,
     Zoom::Global,
 ];
-/// The windows of rates.
 const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
 const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
@@ -47,14 +46,11 @@ const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_00
 /// How many rows a turn of the wheel is.
 const WHEEL_ROWS: usize = 3;
 
-/// What keys go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The table.
+pub(super) enum Mode {
     Table,
     /// The line that is being typed: a search.
     Search(String),
-    /// A filter.
     Filter(String),
     /// The sort picker, and the place in it.
     Sort(usize),
@@ -72,8 +68,7 @@ pub enum Mode {
 
 /// What has to be done after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Draw.
+pub(super) enum Effect {
     Draw,
     /// Ask [`View::question`], which is another.
     Ask,
@@ -83,24 +78,19 @@ pub enum Effect {
     Watch,
     /// Run [`View::kick`].
     Kick,
-    /// End.
     Quit,
 }
 
-/// What is shown.
 #[derive(Debug)]
-pub struct View {
-    /// All columns.
+pub(super) struct View {
     pub columns: Vec<Column>,
     /// -b.
     bytes: bool,
     /// Filters of the command line.
     given: Vec<Vec<u8>>,
-    /// The level.
     pub level: Zoom,
     /// What entries must fit because of the way here.
     pinned: Vec<Vec<u8>>,
-    /// The way here.
     steps: Vec<Step>,
     /// The filter as it was typed.
     pub filter: String,
@@ -114,19 +104,15 @@ pub struct View {
     pub totals: bool,
     /// Which of [`WINDOWS_SECS`].
     window: usize,
-    /// How long between samples.
     pub delay: Duration,
     /// Only rows where something happens.
     pub active_only: bool,
-    /// Nothing is asked.
     pub paused: bool,
-    /// What keys go to.
     pub mode: Mode,
     /// The selected row; `None`: the first, whichever that is.
     selected: Option<Selected>,
     /// Where the selection was drawn last.
     pub cursor: usize,
-    /// The first row drawn.
     pub offset: usize,
     /// Rows on the screen when last drawn.
     pub page: usize,
@@ -147,7 +133,7 @@ impl View {
     ///
     /// # Errors
     /// What can be sorted by, when SORT is not among that.
-    pub fn new(
+    pub(super) fn new(
         bytes: bool,
         level: Option<Zoom>,
         given: &[Vec<u8>],
@@ -211,8 +197,7 @@ impl View {
         })
     }
 
-    /// What to ask for.
-    pub fn question(&self) -> Question {
+    pub(super) fn question(&self) -> Question {
         let mut filters = self.given.clone();
         if self.level == Zoom::Session {
             filters.push(b"connected".to_vec());
@@ -231,18 +216,18 @@ impl View {
     }
 
     /// The length of the window.
-    pub fn window(&self) -> Duration {
+    pub(super) fn window(&self) -> Duration {
         Duration::from_secs(WINDOWS_SECS[self.window])
     }
 
     /// Whether the table shows totals. A command lives for moments, and what it
     /// took in all tells more than its rate: there it is the other way round.
-    pub fn is_total(&self) -> bool {
+    pub(super) fn is_total(&self) -> bool {
         self.totals != (self.level == Zoom::Command)
     }
 
     /// How numbers of the table are looked at.
-    pub fn look(&self) -> Look {
+    pub(super) fn look(&self) -> Look {
         match self.is_total() {
             true => Look::Totals,
             false => Look::Rates(self.window()),
@@ -251,14 +236,14 @@ impl View {
 
     /// The column that sorts here; `None`: the name. A column that the level
     /// does not have gives way to the first.
-    pub fn sort(&self) -> Option<usize> {
+    pub(super) fn sort(&self) -> Option<usize> {
         let here = |index: usize| column::is_at(&self.columns[index], self.level);
         self.sort.map(|index| if here(index) { index } else { 0 })
     }
 
     /// The column that is watched: that which sorts, or the first for one
     /// without a rate.
-    pub fn watched(&self) -> &Column {
+    pub(super) fn watched(&self) -> &Column {
         let column = &self.columns[self.sort().unwrap_or(0)];
         match column.kind {
             Kind::Age => &self.columns[0],
@@ -267,7 +252,7 @@ impl View {
     }
 
     /// The columns to show, the most important first.
-    pub fn shown(&self) -> Vec<usize> {
+    pub(super) fn shown(&self) -> Vec<usize> {
         let chosen = self.chosen.iter().find(|(level, _)| *level == self.level);
         match chosen {
             Some((_, columns)) => columns.clone(),
@@ -280,23 +265,23 @@ impl View {
     }
 
     /// The columns that can be shown here.
-    pub fn possible(&self) -> Vec<usize> {
+    pub(super) fn possible(&self) -> Vec<usize> {
         let here = |&index: &usize| column::is_at(&self.columns[index], self.level);
         (0..self.columns.len()).filter(here).collect()
     }
 
     /// What was opened on the way here.
-    pub fn path(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn path(&self) -> impl Iterator<Item = &[u8]> {
         self.steps.iter().map(|step| step.label.as_slice())
     }
 
     /// The session whose commands are shown.
-    pub fn opened(&self) -> Option<&Opened> {
+    pub(super) fn opened(&self) -> Option<&Opened> {
         self.steps.last()?.session.as_ref()
     }
 
     /// Moves the cursor to where the selected row is now.
-    pub fn follow(&mut self, lines: &[Line<'_>]) {
+    pub(super) fn follow(&mut self, lines: &[Line<'_>]) {
         let last = lines.len().saturating_sub(1);
         self.cursor = match &mut self.selected {
             None => 0,
@@ -316,7 +301,7 @@ impl View {
     }
 
     /// Does what a key asks for.
-    pub fn press(&mut self, key: Key, rows: &Lines<'_>) -> Effect {
+    pub(super) fn press(&mut self, key: Key, rows: &Lines<'_>) -> Effect {
         self.message.clear();
         if key == Key::Ctrl('c') {
             return Effect::Quit;

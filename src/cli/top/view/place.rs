@@ -5,31 +5,27 @@ use crate::store::Zoom;
 
 /// What a click hits: a row of the screen, from and to a column.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// The row.
+pub(crate) struct Target {
     pub row: usize,
-    /// The first column.
     pub begin: usize,
     /// The column behind the last.
     pub end: usize,
-    /// What is there.
     pub hit: Hit,
 }
 
 /// What can be clicked on.
 #[derive(Clone, Copy, Debug)]
-pub enum Hit {
+pub(crate) enum Hit {
     /// The row at a place of the list.
     Row(usize),
     /// The title of a column; `None`: of the name.
     Title(Option<usize>),
-    /// A level.
     Level(Zoom),
 }
 
 /// The session that was opened, for its commands' heading.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The place of its server.
     pub server: usize,
     /// User, service, address and process.
@@ -44,13 +40,11 @@ pub(super) struct Selected {
     /// Its number in the server's table; `None` until it is found by its name, after
     /// the level was left.
     pub id: Option<u32>,
-    /// Its name.
     pub name: Box<[u8]>,
 }
 
 impl Selected {
-    /// That row.
-    pub fn row(line: &Line<'_>) -> Selected {
+    pub(super) fn row(line: &Line<'_>) -> Selected {
         Selected {
             server: line.server,
             id: Some(line.id),
@@ -58,8 +52,7 @@ impl Selected {
         }
     }
 
-    /// Where it is.
-    pub fn place(&mut self, lines: &[Line<'_>]) -> Option<usize> {
+    pub(super) fn place(&mut self, lines: &[Line<'_>]) -> Option<usize> {
         let is_it = |line: &Line<'_>| {
             line.server == self.server
                 && match self.id {
@@ -76,11 +69,8 @@ impl Selected {
 /// A level that was left by Enter, to come back to.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The level.
     pub level: Zoom,
-    /// What pinned it.
     pub pinned: Vec<Vec<u8>>,
-    /// Its filter.
     pub filter: String,
     /// The row that was opened.
     pub selected: Selected,

@@ -12,16 +12,12 @@ use crate::cli::top::data::model::{by_name, Entry, Figures};
 use crate::store::wildcard_match;
 use std::cmp::Ordering;
 
-/// Where rows come from.
 #[derive(Clone, Copy)]
-pub struct Lines<'a>(pub &'a Link);
+pub(crate) struct Lines<'a>(pub &'a Link);
 
-/// One row.
 #[derive(Debug)]
-pub struct Line<'a> {
-    /// Itself.
+pub(crate) struct Line<'a> {
     pub entry: &'a Entry,
-    /// The number that sorts.
     pub number: f64,
     /// The place of its server.
     pub server: usize,
@@ -33,7 +29,7 @@ pub struct Line<'a> {
 
 impl<'a> Lines<'a> {
     /// All rows of a view, in its order.
-    pub fn all(&self, view: &View) -> Vec<Line<'a>> {
+    pub(crate) fn all(&self, view: &View) -> Vec<Line<'a>> {
         let sort = view.sort().map(|index| &view.columns[index]);
         let words = own_filter(view.level, &view.filter);
         let mut lines = Vec::new();
@@ -58,7 +54,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The numbers of a row.
-    pub fn figures(&self, line: &Line<'a>, view: &View) -> Figures<'a> {
+    pub(crate) fn figures(&self, line: &Line<'a>, view: &View) -> Figures<'a> {
         self.0.servers[line.server]
             .table
             .figures(line.entry, view.look())
@@ -95,7 +91,7 @@ fn collect<'a>(
 impl Line<'_> {
     /// Whether one of its texts has this in it, in upper or lower case, with `*`
     /// and `?`.
-    pub fn is_like(&self, text: &str) -> bool {
+    pub(crate) fn is_like(&self, text: &str) -> bool {
         let pattern = format!("*{}*", text.to_lowercase());
         self.entry.texts().any(|text| {
             let text = String::from_utf8_lossy(text).to_lowercase();

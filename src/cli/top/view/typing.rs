@@ -3,17 +3,15 @@
 use crate::cli::top::keys::Key;
 
 /// What became of a line that is being typed.
-pub enum Edit {
-    /// It goes on.
+pub(super) enum Edit {
     Going,
-    /// It is finished.
     Done,
     /// It is not wanted any more.
     Dropped,
 }
 
 /// A key for a line that is being typed.
-pub fn edit(text: &mut String, key: Key) -> Edit {
+pub(super) fn edit(text: &mut String, key: Key) -> Edit {
     match key {
         Key::Enter => return Edit::Done,
         Key::Esc => return Edit::Dropped,
@@ -27,7 +25,7 @@ pub fn edit(text: &mut String, key: Key) -> Edit {
 }
 
 /// A place in a list of `count` after a key; `None` when the list is closed.
-pub fn moved(place: usize, count: usize, key: Key) -> Option<usize> {
+pub(super) fn moved(place: usize, count: usize, key: Key) -> Option<usize> {
     let last = count.saturating_sub(1);
     match key {
         Key::Down | Key::Char('j') | Key::Wheel(true) => Some((place + 1).min(last)),
@@ -42,7 +40,7 @@ pub fn moved(place: usize, count: usize, key: Key) -> Option<usize> {
 
 /// The first line of a text after a key; `None` when it is closed. The drawing
 /// stops it at the end.
-pub fn scroll(line: usize, key: Key) -> Option<usize> {
+pub(super) fn scroll(line: usize, key: Key) -> Option<usize> {
     match key {
         Key::Char('q' | '?' | 'i') => None,
         key => moved(line, 1000, key),

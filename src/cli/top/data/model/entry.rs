@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// The texts of a level's entries, by the names of protocol.md, and how many of
 /// them make the entry's key.
-pub fn texts(level: Zoom) -> (&'static [&'static str], usize) {
+pub(crate) fn texts(level: Zoom) -> (&'static [&'static str], usize) {
     match level {
         Zoom::Command => (&["session", "cmd", "args", "user"], 3),
         Zoom::Session => (&["session", "user", "service", "ip", "pid"], 1),
@@ -23,7 +23,7 @@ pub fn texts(level: Zoom) -> (&'static [&'static str], usize) {
 
 /// Whether an entry is marked as new or gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It was there at once.
     Old,
     /// It was first listed then.
@@ -32,16 +32,13 @@ pub enum Phase {
     Gone(Instant),
 }
 
-/// One entry.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Which it is: no other of the table has had this number.
     pub id: u32,
     /// Its place among all by name.
     pub rank: u32,
-    /// Its texts.
     pub(crate) texts: Texts,
-    /// How many there are.
     pub(crate) text_count: u8,
     /// What the server says now.
     pub values: [u64; VALUES],
@@ -86,24 +83,23 @@ impl Entry {
     }
 
     /// One of its texts, by the order of [`texts()`].
-    pub fn text(&self, text: usize) -> &[u8] {
+    pub(crate) fn text(&self, text: usize) -> &[u8] {
         self.texts.get(text, self.text_count.into())
     }
 
-    /// All of its texts.
-    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.text_count.into()).map(|text| self.text(text))
     }
 
     /// What tells it from entries of other tables of the level, but for twins.
-    pub fn name(&self) -> &[u8] {
+    pub(crate) fn name(&self) -> &[u8] {
         self.texts.bytes()
     }
 }
 
 /// The order of entries by name: of the text that stands first on the screen, then
 /// of the others.
-pub fn by_name(level: Zoom, a: &Entry, b: &Entry) -> Ordering {
+pub(crate) fn by_name(level: Zoom, a: &Entry, b: &Entry) -> Ordering {
     let address = |entry: &Entry| {
         let text = std::str::from_utf8(entry.text(0)).ok();
         text.and_then(|text| text.parse::<IpAddr>().ok())

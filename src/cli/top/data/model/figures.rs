@@ -4,9 +4,8 @@ use super::moves::Moves;
 use crate::cli::top::data::column::VALUES;
 use std::time::Duration;
 
-/// Which numbers are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Look {
     /// Totals since the server counts.
     Totals,
     /// Rates over so much time.
@@ -15,7 +14,7 @@ pub enum Look {
 
 /// An entry's numbers as they are to be shown.
 #[derive(Debug)]
-pub struct Figures<'a> {
+pub(crate) struct Figures<'a> {
     /// What the server says now.
     pub values: &'a [u64; VALUES],
     /// When it was updated, in microseconds since 1970.
@@ -29,7 +28,6 @@ pub struct Figures<'a> {
 pub(crate) struct Moved<'a> {
     /// What moved; `None`: nothing any more.
     pub moves: Option<&'a Moves>,
-    /// Since which snapshot.
     pub since: Option<u64>,
     /// The seconds since; 0: not known yet.
     pub secs: f64,
@@ -37,7 +35,7 @@ pub(crate) struct Moved<'a> {
 
 impl Figures<'_> {
     /// A number of the reading, or its rate a second.
-    pub fn number(&self, value: usize) -> f64 {
+    pub(crate) fn number(&self, value: usize) -> f64 {
         match &self.moved {
             None => self.values[value] as f64,
             Some(moved) if moved.secs <= 0.0 => 0.0,
@@ -48,13 +46,12 @@ impl Figures<'_> {
         }
     }
 
-    /// Whether these are totals.
-    pub fn is_total(&self) -> bool {
+    pub(crate) fn is_total(&self) -> bool {
         self.moved.is_none()
     }
 
     /// Whether there is no rate yet.
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.moved.as_ref().is_some_and(|moved| moved.secs <= 0.0)
     }
 }

@@ -36,8 +36,8 @@ mod figures;
 mod moves;
 mod texts;
 
-pub use entry::{by_name, texts, Entry, Phase};
-pub use figures::{Figures, Look};
+pub(crate) use entry::{by_name, texts, Entry, Phase};
+pub(crate) use figures::{Figures, Look};
 
 use super::column::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
@@ -53,16 +53,15 @@ use texts::Texts;
 /// Snapshots that are known: enough for a window in sixths.
 const SLOTS: usize = 8;
 /// How long an entry that is gone, or new, is marked as such.
-pub const FADING: Duration = Duration::from_millis(3500);
+pub(crate) const FADING: Duration = Duration::from_millis(3500);
 /// Points of an entry's sparkline.
-pub const POINTS: usize = 120;
+pub(crate) const POINTS: usize = 120;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
 /// What a column of the reply is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
-    /// Not kept.
     Ignored,
     /// A text of the entry, by its place in [`texts()`].
     Text(usize),
@@ -81,7 +80,6 @@ struct Twins {
     ends: [u32; 2],
     /// The first that may not have been listed in `sample` yet.
     next: u32,
-    /// The sample of `next`.
     sample: u64,
 }
 
@@ -104,14 +102,12 @@ impl Twins {
 
 /// The entries of one question to one server.
 #[derive(Debug)]
-pub struct Table {
-    /// The level asked for.
+pub(crate) struct Table {
     level: Zoom,
     /// Of sessions, the services that are wanted: Dovecot's own server lists all.
     service: Option<Pattern>,
     /// The entries, and places where one was.
     entries: Vec<Option<Entry>>,
-    /// Those places.
     free: Vec<u32>,
     /// The entries of each hash of a key.
     by_key: HashMap<u64, Twins>,
@@ -121,15 +117,12 @@ pub struct Table {
     order: Vec<u32>,
     /// Entries added since they were put in order.
     added: Vec<u32>,
-    /// Entries made so far.
     made: u32,
     /// Makes hashes of keys, and the seed of those of lines.
     hasher: RandomState,
-    /// The seed.
     seed: u64,
     /// What the columns of the reply are.
     slots: Vec<Slot>,
-    /// Samples begun so far.
     sample: u64,
     /// The entry that would come next if nothing has changed.
     expected: u32,
@@ -141,7 +134,6 @@ pub struct Table {
     sampled: Option<Instant>,
     /// When the snapshots were taken, by number; the last [`SLOTS`] of them.
     taken: Vec<(u64, Instant)>,
-    /// Snapshots taken so far.
     snapshots: u64,
     /// The last sample was whole, of the same question and connection.
     continuous: bool,
@@ -155,7 +147,7 @@ pub struct Table {
 
 impl Table {
     /// An empty one; of sessions only those of services that fit.
-    pub fn new(level: Zoom, service: Option<Pattern>) -> Table {
+    pub(crate) fn new(level: Zoom, service: Option<Pattern>) -> Table {
         let hasher = RandomState::new();
         Table {
             level,
@@ -184,41 +176,40 @@ impl Table {
         }
     }
 
-    /// The level.
-    pub fn level(&self) -> Zoom {
+    pub(crate) fn level(&self) -> Zoom {
         self.level
     }
 
     /// All entries, those that are gone for a moment included.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().flatten()
     }
 
     /// How much memory it takes.
-    pub fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.kept_bytes
     }
 
     /// When the last whole sample was taken.
-    pub fn sampled(&self) -> Option<Instant> {
+    pub(crate) fn sampled(&self) -> Option<Instant> {
         self.sampled
     }
 
     /// Whether rates can be told.
-    pub fn has_rates(&self) -> bool {
+    pub(crate) fn has_rates(&self) -> bool {
         self.sampled
             .is_some_and(|now| self.taken.iter().any(|&(_, taken)| taken < now))
     }
 
     /// The connection was lost or another question is asked: what is not
     /// listed next may have been there before.
-    pub fn interrupt(&mut self) {
+    pub(crate) fn interrupt(&mut self) {
         self.continuous = false;
     }
 
     /// A sample begins: the names of the reply's columns; none when it says
     /// that there is nothing.
-    pub fn begin(&mut self, names: &[String]) {
+    pub(crate) fn begin(&mut self, names: &[String]) {
         let (texts, _) = texts(self.level);
         let slot = |name: &String| match name.as_str() {
             "reset_timestamp" => Slot::Reset,
@@ -241,7 +232,7 @@ impl Table {
     }
 
     /// A row of the sample, which is unescaped in place.
-    pub fn row(&mut self, line: &mut [u8], now: Instant) {
+    pub(crate) fn row(&mut self, line: &mut [u8], now: Instant) {
         let print = hash_line(line, self.seed);
         let is_same = |entry: &Entry| {
             entry.print == print
@@ -381,7 +372,6 @@ impl Table {
         at
     }
 
-    /// Takes an entry out.
     fn remove(&mut self, at: u32) {
         let entry = self.entries[at as usize].take().expect("an entry's place");
         self.kept_bytes -= entry.kept_bytes();
@@ -403,7 +393,7 @@ impl Table {
 
     /// The sample is whole: it was taken at `now`. Snapshots are to serve a
     /// window of this length.
-    pub fn end(&mut self, now: Instant, window: Duration) {
+    pub(crate) fn end(&mut self, now: Instant, window: Duration) {
         let sample = self.sample;
         let step = window.as_secs_f64() / (SLOTS - 2) as f64;
         // A turn that comes a little early must not double the distance.
@@ -468,7 +458,7 @@ impl Table {
     }
 
     /// Sets how many connected sessions each user has, which no server reports.
-    pub fn count_sessions(&mut self, counted: HashMap<Box<[u8]>, u64>) {
+    pub(crate) fn count_sessions(&mut self, counted: HashMap<Box<[u8]>, u64>) {
         for entry in self.entries.iter_mut().flatten() {
             entry.values[SESSIONS] = counted.get(entry.text(0)).copied().unwrap_or(0);
         }
@@ -486,7 +476,7 @@ impl Table {
     }
 
     /// Whether anything of an entry moved within a window.
-    pub fn is_active(&self, entry: &Entry, window: Duration) -> bool {
+    pub(crate) fn is_active(&self, entry: &Entry, window: Duration) -> bool {
         let is_here = !matches!(entry.phase, Phase::Gone(_));
         is_here
             && !entry.moves.is_empty()
@@ -496,7 +486,7 @@ impl Table {
     }
 
     /// An entry's numbers. Those of an entry that is gone stand still: no rate.
-    pub fn figures<'a>(&self, entry: &'a Entry, look: Look) -> Figures<'a> {
+    pub(crate) fn figures<'a>(&self, entry: &'a Entry, look: Look) -> Figures<'a> {
         let moved = match look {
             Look::Totals => None,
             Look::Rates(window) => Some(self.moved(entry, window)),
@@ -527,7 +517,7 @@ impl Table {
     }
 
     /// Adds a point to every sparkline: `number` of each entry's figures.
-    pub fn spark(&mut self, look: Look, number: impl Fn(&Figures<'_>) -> f64) {
+    pub(crate) fn spark(&mut self, look: Look, number: impl Fn(&Figures<'_>) -> f64) {
         for at in 0..self.entries.len() {
             let Some(entry) = &self.entries[at] else {
                 continue;
@@ -551,14 +541,14 @@ impl Table {
     }
 
     /// Forgets all sparklines: another column is watched.
-    pub fn forget_sparks(&mut self) {
+    pub(crate) fn forget_sparks(&mut self) {
         for entry in self.entries.iter_mut().flatten() {
             entry.spark = Box::default();
         }
     }
 
     /// The last `count` points of an entry's sparkline, the oldest first.
-    pub fn points(&self, entry: &Entry, count: usize) -> Vec<f32> {
+    pub(crate) fn points(&self, entry: &Entry, count: usize) -> Vec<f32> {
         let count = count.min(POINTS);
         if entry.spark.is_empty() {
             return vec![0.0; count];

@@ -15,21 +15,20 @@ use super::VALUES;
 
 /// What moved since some snapshots.
 #[derive(Debug, Default)]
-pub struct Moves(Box<[u8]>);
+pub(crate) struct Moves(Box<[u8]>);
 
 impl Moves {
-    /// Whether nothing moved.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// How many bytes it has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Adds what moved behind the last of `snapshots`; `scratch` is overwritten.
-    pub fn add(&mut self, snapshots: u64, mut moved: [u64; VALUES], scratch: &mut Vec<u8>) {
+    pub(crate) fn add(&mut self, snapshots: u64, mut moved: [u64; VALUES], scratch: &mut Vec<u8>) {
         if moved.iter().all(|&by| by == 0) {
             return;
         }
@@ -59,7 +58,7 @@ impl Moves {
     }
 
     /// Forgets what moved before the snapshot of that number was taken.
-    pub fn forget(&mut self, snapshot: u64) {
+    pub(crate) fn forget(&mut self, snapshot: u64) {
         let mut groups = Groups(&self.0);
         let mut kept = groups.0;
         while groups.next().is_some_and(|(tag, _)| tag <= snapshot) {
@@ -71,7 +70,7 @@ impl Moves {
     }
 
     /// How far a number moved since that snapshot; `None`: since it is kept.
-    pub fn since(&self, snapshot: Option<u64>, value: usize) -> u64 {
+    pub(crate) fn since(&self, snapshot: Option<u64>, value: usize) -> u64 {
         let newer = Groups(&self.0).filter(|(tag, _)| snapshot.is_none_or(|after| *tag > after));
         let mut sum = 0u64;
         for (_, group) in newer {
@@ -85,7 +84,7 @@ impl Moves {
     }
 
     /// Whether anything moved since that snapshot.
-    pub fn any_since(&self, snapshot: u64) -> bool {
+    pub(crate) fn any_since(&self, snapshot: u64) -> bool {
         Groups(&self.0).any(|(tag, _)| tag > snapshot)
     }
 }
@@ -124,7 +123,6 @@ impl Iterator for Group<'_> {
     }
 }
 
-/// Appends a number.
 fn push(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);

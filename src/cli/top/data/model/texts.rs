@@ -2,11 +2,10 @@
 
 /// Some texts: the end of each, four bytes a number, then all of them.
 #[derive(Debug)]
-pub struct Texts(Box<[u8]>);
+pub(crate) struct Texts(Box<[u8]>);
 
 impl Texts {
-    /// Of those.
-    pub fn new(texts: &[&[u8]]) -> Texts {
+    pub(crate) fn new(texts: &[&[u8]]) -> Texts {
         let mut bytes = Vec::new();
         let mut end = 0;
         for text in texts {
@@ -18,7 +17,7 @@ impl Texts {
     }
 
     /// One of `count`.
-    pub fn get(&self, text: usize, count: usize) -> &[u8] {
+    pub(crate) fn get(&self, text: usize, count: usize) -> &[u8] {
         let end = |text: usize| {
             let bytes: [u8; 4] = self.0[4 * text..][..4].try_into().expect("four bytes");
             u32::from_ne_bytes(bytes) as usize
@@ -28,7 +27,7 @@ impl Texts {
     }
 
     /// What tells it from others with as many.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
