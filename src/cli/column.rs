@@ -113,33 +113,33 @@ pub(super) fn names_at(level: Zoom) -> Vec<String> {
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A name or other text.
     Text,
     /// A number or a time that is as it is: a gauge.
     Gauge,
     /// A sum that only grows until it is reset.
     Counter,
-    /// The same, in seconds and microseconds.
+    /// A counter in seconds and microseconds.
     Time,
 }
 
-impl Kind {
+impl ValueKind {
     /// Of the column of that name; one that is not known holds a gauge.
-    pub(super) fn of(name: &str) -> Kind {
+    pub(super) fn of(name: &str) -> ValueKind {
         if TEXTS.contains(&name) {
-            return Kind::Text;
+            return ValueKind::Text;
         }
         match FIELDS.iter().find(|field| field.name == name) {
-            Some(field) if field.unit == Unit::Time => Kind::Time,
-            Some(_) => Kind::Counter,
-            None if COUNTERS.contains(&name) => Kind::Counter,
-            None => Kind::Gauge,
+            Some(field) if field.unit == Unit::Time => ValueKind::Time,
+            Some(_) => ValueKind::Counter,
+            None if COUNTERS.contains(&name) => ValueKind::Counter,
+            None => ValueKind::Gauge,
         }
     }
 }
 
-/// The columns that tell entries apart, given all columns of a dump: those of
+/// The columns that identify entries, given all columns of a dump: those of
 /// the innermost level that is among them, and the host. `None` when it is no
 /// dump of any level.
 pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
@@ -150,7 +150,12 @@ pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
         let levels = ["session", "user", "domain", "ip"];
         match levels.iter().position(|level| has(level)) {
             Some(at) => &[["session"], ["user"], ["domain"], ["ip"]][at],
-            None if names.iter().any(|name| Kind::of(name) != Kind::Gauge) => &[],
+            None if names
+                .iter()
+                .any(|name| ValueKind::of(name) != ValueKind::Gauge) =>
+            {
+                &[]
+            }
             None => return None,
         }
     };
@@ -171,10 +176,10 @@ pub(super) fn number(field: &[u8]) -> Option<u128> {
 }
 
 /// A number of millionths as a column of that kind has it.
-pub(super) fn written(kind: Kind, millionths: u128) -> String {
+pub(super) fn written(kind: ValueKind, millionths: u128) -> String {
     let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
     match kind {
-        Kind::Time => format!("{whole}.{part:06}"),
+        ValueKind::Time => format!("{whole}.{part:06}"),
         _ => whole.to_string(),
     }
 }
@@ -219,13 +224,13 @@ mod tests {
 
     #[test]
     fn kinds_follow_the_table_of_fields() {
-        assert_eq!(Kind::of("user_cpu"), Kind::Time);
-        assert_eq!(Kind::of("disk_input"), Kind::Counter);
-        assert_eq!(Kind::of("num_cmds"), Kind::Counter);
-        assert_eq!(Kind::of("num_connected_sessions"), Kind::Gauge);
-        assert_eq!(Kind::of("last_update"), Kind::Gauge);
-        assert_eq!(Kind::of("later"), Kind::Gauge);
-        assert_eq!(Kind::of("args"), Kind::Text);
+        assert_eq!(ValueKind::of("user_cpu"), ValueKind::Time);
+        assert_eq!(ValueKind::of("disk_input"), ValueKind::Counter);
+        assert_eq!(ValueKind::of("num_cmds"), ValueKind::Counter);
+        assert_eq!(ValueKind::of("num_connected_sessions"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("last_update"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("later"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("args"), ValueKind::Text);
         for (_, columns) in SUMS {
             for name in columns {
                 assert!(all_names().contains(name));
@@ -234,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_apart() {
+    fn entries_are_distinguished() {
         let keys =
             |names: &str| key_columns(&names.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let command = Some(vec!["cmd", "args", "session", "user"]);

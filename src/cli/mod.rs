@@ -6,7 +6,6 @@
 //! | module | what it is |
 //! |---|---|
 //! | `args` | the command line: one table of options and commands makes parser, help and completions; filters judged |
-//! | `fatal` | what ends the program, as one line and an exit code |
 //! | [`server`] | addresses, connections, replies taken apart |
 //! | `column` | what is known of a column by its name |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
@@ -32,7 +31,6 @@ mod check;
 mod column;
 mod demo;
 mod dump;
-mod fatal;
 mod format;
 mod reset;
 mod run;
@@ -40,29 +38,50 @@ pub mod server;
 mod top;
 mod width;
 
-use args::Task;
-use fatal::Fatal;
+use crate::config::{fatal_line, Fatal};
+use args::{help, Task};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// The name in front of each report.
+const PROGRAM: &str = "dovestat";
 
 /// Runs the program with its arguments, the first of which is the name that it
 /// was called by.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_default();
-    if let Some(role) = demo::Role::named(&name) {
-        return role.play(args);
-    }
-    match run(args) {
-        Ok(code) => code,
-        Err(fatal) => {
-            fatal.print();
-            fatal.exit_code()
-        }
-    }
+    let result = match demo::Role::named(&name) {
+        Some(role) => role.play(args).map(|()| ExitCode::SUCCESS),
+        None => run(args),
+    };
+    result.unwrap_or_else(end)
 }
 
-/// Does what the arguments say.
+/// Reports what ends the program; gives its exit code.
+fn end(fatal: Fatal) -> ExitCode {
+    match &fatal {
+        Fatal::Bare => print_error(help::SHORT),
+        fatal => print_error(&fatal.line(PROGRAM).unwrap_or_default()),
+    }
+    // doveadm has one code for all failures of input and output.
+    ExitCode::from(match fatal.code() {
+        77 => 74,
+        code => code,
+    })
+}
+
+/// Reports on standard error.
+fn warn(text: &str) {
+    print_error(&fatal_line(PROGRAM, text));
+}
+
+/// Writes to standard error; a failure of that cannot be reported anywhere.
+fn print_error(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Executes the command line.
 fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
     match args::parse(args)? {
         Task::Print(text) => io::stdout()

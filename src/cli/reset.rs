@@ -1,7 +1,8 @@
 //! The global totals cleared, on every server given.
 
-use super::fatal::{warn, Fatal};
 use super::server::{choose, foreign, Address, Event, ReplyParser, CONNECT_TIMEOUT};
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::store::Zoom;
 use std::io;
 
@@ -19,7 +20,7 @@ pub(super) fn run(servers: &[Address]) -> Result<(), Fatal> {
         }
     }
     match failed {
-        true => Err(Fatal::Told),
+        true => Err(Fatal::Reported),
         false => {
             warn("stats reset");
             Ok(())

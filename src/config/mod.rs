@@ -1,14 +1,12 @@
 //! The configuration: Dovecot's syntax, a small table of settings.
 //!
-//! The way of the text: `parse` reads files and `-o` arguments, follows includes
-//! and hands out a flat list of items (section opened, setting given, section
-//! closed, something wrong), each with the place it came from; `lines` below it
-//! knows what one line may look like and `glob` which files an include means.
-//! `build` walks that list once and looks every name up in [`table`], which sets
-//! fields of the typed [`Settings`] through the pairs of functions in `value`; a
-//! name that is not there gets a guess from `hint`. Of a file that `dovecot` finds to
-//! be Dovecot's own only the statistics are read. `print` goes the other way through
-//! the same table. `origin` remembers where settings stand.
+//! The way of the text: `text` reads files and `-o` arguments, follows includes and returns
+//! a flat list of items (section opened, setting given, section closed, something wrong),
+//! each with its location. `build` walks that list once and looks every name up in
+//! [`table`], which sets fields of the typed [`Settings`] through the pairs of functions in
+//! `value`. Of a file that is Dovecot's own only the statistics are read. `print` goes the
+//! other way through the same table. `origin` keeps the location of each setting; `fatal`
+//! is what ends a program.
 //!
 //! Invariants:
 //! - a [`Settings`] that [`read`] returned holds only values inside their ranges,
@@ -18,12 +16,13 @@
 //!
 //! This room reads the configuration files and nothing else: it looks up no
 //! users, no host names and no clock, writes nothing, and never logs. Whether a
-//! listener can really be bound is found out by who binds it. Where defaults depend
+//! listener can really be bound is found out when it is bound. Where defaults depend
 //! on who asks, [`Defaults`] holds them.
 
 #![forbid(unsafe_code)]
 
 mod build;
+mod fatal;
 mod mistake;
 mod origin;
 pub(crate) mod own_files;
@@ -36,14 +35,15 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use mistake::{Mistake, Mistakes, Place};
+pub(crate) use fatal::{line as fatal_line, Fatal};
+pub use mistake::{Location, Mistake, Mistakes};
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, UnixListener,
 };
-pub use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
-pub use value::show_size;
+pub(crate) use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
+pub(crate) use value::show_size;
 
 use origin::Origins;
 
@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 
 /// The configuration that is read when none is named. Whatever it contains, it never is
 /// Dovecot's own.
-pub const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
+pub(crate) const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
 
 /// The defaults that depend on who starts the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Those of whoever runs this process.
+    /// The defaults for the user of this process.
     pub fn ours() -> Defaults {
         let base_dir = match (effective_uid(), runtime_dir()) {
             (0, _) => PathBuf::from(table::SYSTEM_BASE_DIR),
@@ -87,7 +87,7 @@ pub enum Source {
     /// A file that is read again while the daemon serves: it must exist, and is never
     /// waited for.
     Again(PathBuf),
-    /// The file looked for when nobody named one: it may be missing.
+    /// The file looked for when none is named: it may be missing.
     Default(PathBuf),
 }
 
@@ -100,11 +100,11 @@ impl Source {
 
 /// A configuration and what is known of it.
 #[derive(Debug)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     pub settings: Settings,
     origins: Origins,
     /// The place of those that were given nowhere: the main file as a whole.
-    main: Place,
+    main: Location,
     /// Whether the main file is Dovecot's own, so that only its statistics were read.
     pub is_dovecots: bool,
     /// What an administrator should know about it, in reading order.
@@ -114,7 +114,7 @@ pub struct Configuration {
 impl Configuration {
     /// Where a setting was given, else where its section was opened, else the main
     /// file as a whole.
-    pub fn place_of(&self, scope: Scope, name: &str) -> Place {
+    pub(crate) fn place_of(&self, scope: Scope, name: &str) -> Location {
         self.origins.of(scope, name).unwrap_or(&self.main).clone()
     }
 }
@@ -122,21 +122,21 @@ impl Configuration {
 /// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`: what
 /// can be made of it, and every mistake of the files and of the overrides, in reading
 /// order.
-pub fn examine(
+pub(crate) fn examine(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,
 ) -> (Configuration, Vec<Mistake>) {
     let overrides = overrides.iter().flat_map(|given| text::overriding(given));
-    let main = Place::whole(&source.path().to_string_lossy());
+    let main = Location::whole(&source.path().to_string_lossy());
     build::build(text::read(source), overrides.collect(), defaults, main)
 }
 
-/// The same where a mistake is an end to it.
+/// [`examine`], where each mistake is an error.
 ///
 /// # Errors
 /// All of them.
-pub fn read(
+pub(crate) fn read(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,

@@ -22,7 +22,7 @@ pub(crate) const STATE_PROBE: &str = "state.probe";
 /// In state_dir: the file by which one daemon holds it.
 pub(crate) const STATE_LOCK: &str = ".state.lock";
 
-/// All of them, with the setting that says where each is.
+/// All of them, each with the setting that names its directory or path.
 pub(crate) fn own_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
     let mut files = vec![("base_dir", settings.base_dir.join(LOCK))];
     if let Some(dir) = settings.state_path() {

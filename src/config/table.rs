@@ -3,8 +3,10 @@
 //! Each setting is one row: its name, its default in configuration syntax, what
 //! it is for, and how it gets into and out of the typed settings. The parser, the
 //! defaults, the `-n` and `-a` listings, the sample file and the check of the
-//! manual all go through these rows; a setting exists nowhere else. There is one
-//! list of rows per kind of section.
+//! manual all go through these rows. There is one list of rows per kind of section.
+//!
+//! To add a setting: a field in `settings`, a row here, the manual dovestatd.conf(5) and the
+//! sample configuration; a new kind of value also a pair of functions in `value`.
 //!
 //! Two defaults are not a row's: `base_dir` depends on who starts the daemon, and
 //! `reset` is `yes` on UNIX sockets.
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 /// A setting of a section whose typed form is `T`.
 pub struct Setting<T> {
     pub name: &'static str,
-    /// The default in configuration syntax; none: every section must say it.
+    /// The default in configuration syntax; `None`: every section must give it.
     pub default: Option<&'static str>,
     /// What it is for: a phrase for the sample file.
     pub about: &'static str,
@@ -31,7 +33,7 @@ pub struct Setting<T> {
 /// A kind of section, and which one of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// None.
+    /// Outside of any section.
     Top,
     /// `service stats`
     Service,
@@ -51,21 +53,21 @@ pub(super) enum Known {
     Setting(&'static str),
     /// It exists to be referred to.
     Variable,
-    /// It may only say `no`.
+    /// It may only be `no`.
     OnlyNo,
     /// It has no meaning here.
     Ignored,
 }
 
-/// The user the daemon runs as when nothing else is said.
+/// The user the daemon runs as by default.
 pub const DEFAULT_USER: &str = "dovestat";
 /// The directory of the FIFOs and sockets of the system's daemon.
 pub const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 /// Where the statistics of that daemon outlive a restart.
 pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
-/// The FIFOs there are when nothing else is said.
+/// The default FIFOs.
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
-/// The UNIX sockets there are when nothing else is said.
+/// The default UNIX sockets.
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
 /// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
 pub const CHROOT_MADE: &str = "empty";
@@ -364,7 +366,7 @@ pub const SERVICE_IGNORED: &[&str] = &[
 /// Settings of a copied `inet_listener` that have no meaning here.
 pub const INET_IGNORED: &[&str] = &["reuse_port"];
 
-/// Settings of a copied `inet_listener` that may only say `no`: ignoring their
+/// Settings of a copied `inet_listener` that may only be `no`: ignoring their
 /// `yes` would be a promise of encryption, or of true addresses, not kept.
 pub const INET_ONLY_NO: &[&str] = &["haproxy", "ssl"];
 

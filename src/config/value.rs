@@ -95,7 +95,7 @@ pub(super) fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
 }
 
 /// The text of a size.
-pub fn show_size(bytes: u64) -> String {
+pub(crate) fn show_size(bytes: u64) -> String {
     let (count, unit) = in_units(bytes, &SIZE_UNITS);
     format!("{count} {unit}")
 }
@@ -260,41 +260,10 @@ pub(super) fn show_log_path(log_path: &LogPath) -> String {
     }
 }
 
-/// What is spoken on a connection.
-pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
-    match text {
-        "stats" => Ok(Protocol::Stats),
-        "http" => Ok(Protocol::Http),
-        _ => Err(wrong(text, "is neither stats nor http")),
-    }
-}
-
-/// The text of a protocol.
-pub(super) fn show_protocol(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Stats => "stats",
-        Protocol::Http => "http",
-    }
-    .to_owned()
-}
-
-pub(super) fn column_order(text: &str) -> Result<ColumnOrder, String> {
-    match text {
-        "2.2" => Ok(ColumnOrder::V2_2),
-        "2.3" => Ok(ColumnOrder::V2_3),
-        _ => Err(wrong(text, "is neither 2.2 nor 2.3")),
-    }
-}
-
-/// The text of an order of columns.
-pub(super) fn show_column_order(order: ColumnOrder) -> String {
-    match order {
-        ColumnOrder::V2_2 => "2.2",
-        ColumnOrder::V2_3 => "2.3",
-    }
-    .to_owned()
-}
-
+/// The values that are words.
+const PROTOCOLS: [(&str, Protocol); 2] = [("stats", Protocol::Stats), ("http", Protocol::Http)];
+const COLUMN_ORDERS: [(&str, ColumnOrder); 2] =
+    [("2.2", ColumnOrder::V2_2), ("2.3", ColumnOrder::V2_3)];
 const LEVELS: [(&str, Level); 4] = [
     ("global", Level::Global),
     ("domain", Level::Domain),
@@ -302,12 +271,40 @@ const LEVELS: [(&str, Level); 4] = [
     ("ip", Level::Ip),
 ];
 
-/// Levels, divided by blanks or commas; one said twice is said once.
+/// The value of a word.
+fn of_word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value)
+}
+
+/// The word of a value.
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    let found = words.iter().find(|(_, known)| known == value);
+    found.map_or("", |(word, _)| word)
+}
+
+pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
+    of_word(&PROTOCOLS, text).ok_or_else(|| wrong(text, "is neither stats nor http"))
+}
+
+pub(crate) fn show_protocol(protocol: Protocol) -> String {
+    word_of(&PROTOCOLS, &protocol).to_owned()
+}
+
+pub(crate) fn column_order(text: &str) -> Result<ColumnOrder, String> {
+    of_word(&COLUMN_ORDERS, text).ok_or_else(|| wrong(text, "is neither 2.2 nor 2.3"))
+}
+
+pub(crate) fn show_column_order(order: ColumnOrder) -> String {
+    word_of(&COLUMN_ORDERS, &order).to_owned()
+}
+
+/// Levels, divided by blanks or commas; each is kept once.
 pub(super) fn levels(text: &str) -> Result<Vec<Level>, String> {
     let mut found = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || c == ',') {
-        match LEVELS.iter().find(|(name, _)| *name == word) {
-            Some((_, level)) if !found.contains(level) => found.push(*level),
+        match of_word(&LEVELS, word) {
+            Some(level) if !found.contains(&level) => found.push(level),
             None if !word.is_empty() => {
                 return Err(wrong(word, "is not one of global, domain, user and ip"));
             }
@@ -319,8 +316,7 @@ pub(super) fn levels(text: &str) -> Result<Vec<Level>, String> {
 
 /// The text of a list of levels.
 pub(super) fn show_levels(levels: &[Level]) -> String {
-    let name = |level: &Level| LEVELS.iter().find(|(_, known)| known == level).map(|l| l.0);
-    let names: Vec<&str> = levels.iter().filter_map(name).collect();
+    let names: Vec<&str> = levels.iter().map(|level| word_of(&LEVELS, level)).collect();
     names.join(" ")
 }
 

@@ -24,7 +24,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins to count. What the system does not tell stays 0.
+    /// Begins to count. What the system does not report stays 0.
     pub fn start() -> Meter {
         let mut meter = Meter {
             started: Instant::now(),
@@ -88,7 +88,7 @@ pub(super) fn add_usage(stats: &mut Stats, usage: &Usage) {
     }
 }
 
-/// Adds what /proc/PID/io tells of system calls.
+/// Adds the system calls of /proc/PID/io.
 pub(super) fn add_io(stats: &mut Stats, io: &Io) {
     for (place, value) in [
         (place::read_count, io.read_count),

@@ -1,4 +1,4 @@
-//! What /proc says of a process, on Linux; elsewhere nothing is found.
+//! What /proc has about a process, on Linux; elsewhere nothing is found.
 //!
 //! Must not: fail. A process may end at any moment, and its files with it; what
 //! cannot be read counts as nothing.

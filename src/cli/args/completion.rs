@@ -66,7 +66,7 @@ fn sorts(level: Option<Zoom>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The rows that are told of.
+/// The rows that help shows.
 fn rows() -> impl Iterator<Item = &'static OptionRow> {
     TABLE.iter().filter(|row| !row.help.is_empty())
 }

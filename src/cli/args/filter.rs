@@ -1,4 +1,4 @@
-//! Filters as people write them, judged before a server sees them.
+//! Filters as people write them, checked before a server sees them.
 //!
 //! A server closes the connection on a wrong value without a word, and ignores
 //! a filter that it does not know: both are found here, and named. `since=`
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let (_, now) = day_and_now();
-        for (word, told) in [
+        for (word, expected) in [
             ("ip=10.0.0.0/33", "an IPv4 network has 0 to 32 bits"),
             ("ip=2001:db8::/129", "an IPv6 network has 0 to 128 bits"),
             ("ip=10.0.0.0/", "0 to 32 bits"),
@@ -234,7 +234,7 @@ mod tests {
             ("conected", "unknown filter"),
         ] {
             let error = judge(word, now).unwrap_err();
-            assert!(error.contains(told), "{word}: {error}");
+            assert!(error.contains(expected), "{word}: {error}");
             assert!(error.contains(word.split('=').next().unwrap()), "{error}");
         }
         for word in ["user=", "user=*@x", "ip=::1", "ip=10.0.0.0/0", "connected"] {

@@ -16,9 +16,9 @@ mod tests;
 
 use super::check::CheckOptions;
 use super::column::{level_named, level_names};
-use super::fatal::Fatal;
 use super::format::{Dialect, Format};
 use super::server::Address;
+use crate::config::Fatal;
 use crate::store::Zoom;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -70,7 +70,7 @@ pub(super) struct DumpOptions {
     /// The servers; none: the first of the usual sockets.
     pub servers: Vec<Address>,
     pub format: Format,
-    /// For whom it is.
+    /// Who reads it.
     pub dialect: Dialect,
     pub source: Source,
     /// The saved dump to compare with.
@@ -208,7 +208,7 @@ fn split_program(args: &mut Vec<OsString>) -> Vec<OsString> {
     let mut parser = parser();
     parser.parsing_style(getopts::ParsingStyle::StopAtFirstFree);
     // How many words are left behind the options at the beginning; a command line
-    // that is wrong is told of later.
+    // that is wrong is reported later.
     let behind = |words: &[OsString]| {
         let texts = words.iter().map(|word| word.to_string_lossy().into_owned());
         parser.parse(texts).map_or(0, |found| found.free.len())
@@ -242,7 +242,7 @@ impl Given {
         self.0.opt_strs(name).pop()
     }
 
-    /// The same, read by `read`.
+    /// The argument of an option, decoded by `read`.
     fn read<T>(
         &self,
         name: &str,

@@ -8,12 +8,12 @@ pub(super) struct OptionRow {
     pub short: &'static str,
     /// Its long name, or nothing.
     pub long: &'static str,
-    /// What its argument is called, which says what it may be; empty when it
+    /// The name of its argument, which decides what it may be; empty when it
     /// has none.
     pub argument: &'static str,
     /// The commands that take it; empty for all.
     pub commands: &'static [&'static str],
-    /// What it does; empty for one that does nothing and is not told of.
+    /// What it does; empty for one that does nothing and is not shown.
     pub help: &'static str,
 }
 

@@ -43,7 +43,7 @@ enum Silence {
 
 const OTHER: Silence = Silence::Foreign("perhaps Dovecot's own service");
 
-/// Asks the daemon and notes its reply; none if none answers.
+/// Asks the daemon and notes its reply; `None` if none answers.
 pub(super) fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
     let default = || Address::Usual(usual::file("stats"));
     let address = server.cloned().unwrap_or_else(default);

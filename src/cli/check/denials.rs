@@ -120,8 +120,8 @@ fn tail(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What the kernel logged to the journal; none if there is none, or it is not ours to
-/// read.
+/// What the kernel logged to the journal; `None` if there is none, or no permission to
+/// read it.
 fn journal() -> Option<String> {
     let mut command = Command::new("journalctl");
     command.args(["-k", "-q", "-n", "10000", "--no-pager", "-o", "cat"]);

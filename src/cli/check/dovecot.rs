@@ -19,7 +19,7 @@ pub(super) struct Dovecot {
     settings: BTreeMap<String, String>,
 }
 
-/// Runs doveconf; none if there is none, or it fails.
+/// Runs doveconf; `None` if it is missing or fails.
 pub(super) fn read(file: Option<&Path>, findings: &mut Findings) -> Option<Dovecot> {
     let mut command = Command::new("doveconf");
     if let Some(file) = file {
@@ -103,7 +103,7 @@ impl Dovecot {
             .any(|version| self.version.starts_with(version))
     }
 
-    /// Whom mail processes run as, if it is one user.
+    /// The user of mail processes, if all have one.
     pub(super) fn mail_user(&self) -> Option<String> {
         let is_given = |value: &&str| !value.is_empty();
         if let Some(user) = self.get("mail_uid").filter(is_given) {
@@ -127,7 +127,7 @@ impl Dovecot {
         names.filter_map(|name| find_group(name).ok()?).collect()
     }
 
-    /// Whom auth runs as.
+    /// The user of the auth process.
     pub(super) fn auth_user(&self) -> Option<String> {
         self.get("service auth/user").map(str::to_owned)
     }

@@ -37,7 +37,7 @@ pub(super) fn look(path: &Path, is_served: bool, findings: &mut Findings) {
     }
 }
 
-/// Whether a process reads a FIFO; none if that is not for us to see.
+/// Whether a process reads a FIFO; `None` if permission is missing to find out.
 fn is_read(path: &Path) -> Option<bool> {
     match writer::open(path) {
         Ok(_) => Some(true),

@@ -20,14 +20,14 @@ mod stage;
 mod worker;
 
 use super::args::TopOptions;
-use super::fatal::Fatal;
 use super::server::Address;
 use super::top;
+use crate::config::Fatal;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What this program can be when it is started under another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +62,10 @@ impl Role {
         Ok(command)
     }
 
-    pub(super) fn play(self, args: impl Iterator<Item = OsString>) -> ExitCode {
-        let result = match self {
+    pub(super) fn play(self, args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+        match self {
             Role::Stage => stage::run(args),
             Role::Worker => worker::run(args),
-        };
-        match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fatal) => {
-                fatal.print();
-                fatal.exit_code()
-            }
         }
     }
 }
@@ -86,7 +79,7 @@ struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // It tells itself what goes wrong.
+        // The stage reports its own failures.
         let _ = self.child.wait();
     }
 }
@@ -104,12 +97,12 @@ pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     };
     let stdout = stage.child.stdout.take();
     let mut socket = String::new();
-    let told = stdout.map_or(Ok(0), |stdout| {
+    let read = stdout.map_or(Ok(0), |stdout| {
         BufReader::new(stdout).read_line(&mut socket)
     });
-    told.map_err(Fatal::io("start the demonstration"))?;
+    read.map_err(Fatal::io("start the demonstration"))?;
     let Some(socket) = socket.strip_suffix('\n') else {
-        return Err(Fatal::Told);
+        return Err(Fatal::Reported);
     };
     options.servers = vec![Address::Unix(socket.into())];
     options.remembers = false;

@@ -1,11 +1,12 @@
 //! What the demonstration plays on: a directory of its own, the daemon, the
-//! workers; made at once, cleared away when nobody looks any more.
+//! workers; created together, removed when the client ends.
 //!
 //! Invariants: what was made is taken away again when this ends, by its standard
 //! input or by a signal; see [`Drop`].
 
 use super::{failed, Role};
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::report::SessionId;
 use crate::sys::child::tie;
 use crate::sys::poll::{Interest, PollSet};
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long between two looks at whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How much of its log is told when the daemon does not begin.
+/// Lines of the daemon's log that are reported when it does not start.
 const LOG_LINES: usize = 5;
 
 /// The longest path of the directory that leaves room for a socket's name in it.
@@ -44,15 +45,15 @@ struct Made {
     daemon: Option<Child>,
 }
 
-/// Sets the stage, tells the socket on standard output, and clears it when
+/// Sets the stage, prints the socket's path, and clears it when
 /// standard input ends. Argument: the daemon's program.
 pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     let program = args.next().unwrap_or_default();
     let signals = Signals::install().map_err(Fatal::io("signal handlers"))?;
     let made = make(&program)?;
     let socket = made.dir.join("run/stats");
-    let told = writeln!(io::stdout(), "{}", socket.display());
-    told.map_err(Fatal::output)?;
+    let printed = writeln!(io::stdout(), "{}", socket.display());
+    printed.map_err(Fatal::output)?;
     let mut set = PollSet::new();
     let slots = [
         set.push(io::stdin().as_fd(), Interest::READ),
@@ -112,8 +113,8 @@ impl Made {
         match serves {
             Some(true) => Ok(()),
             _ => {
-                tell_end_of(&log);
-                Err(Fatal::Told)
+                report_end_of(&log);
+                Err(Fatal::Reported)
             }
         }
     }
@@ -126,7 +127,7 @@ impl Made {
             command.arg(number.to_string());
             command.arg(&mail).arg(self.dir.join("run/stats-mail"));
             command.stdin(Stdio::null()).stdout(Stdio::null());
-            // A disk that is full must not be told of in the middle of top's screen.
+            // A message about a full disk would garble top's screen.
             command.stderr(Stdio::null());
             let worker = tie(&mut command)
                 .spawn()
@@ -176,8 +177,8 @@ fn wait_until<T>(mut answer: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Tells the last lines of a log.
-fn tell_end_of(log: &Path) {
+/// Reports the last lines of a log.
+fn report_end_of(log: &Path) {
     warn("demo: the daemon does not serve");
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

@@ -5,7 +5,7 @@
 //! and [reports](crate::report) what that took. It never ends by itself.
 
 use super::failed;
-use crate::cli::fatal::Fatal;
+use crate::config::Fatal;
 use crate::report::{FifoWriter, Login, Meter, Session};
 use crate::stats::{place, Stats};
 use std::ffi::OsString;

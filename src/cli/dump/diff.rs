@@ -3,7 +3,7 @@
 //! Owns: what has changed. Entries are found again by the names of their level
 //! (commands, which may be alike, in the order they are listed); counters and
 //! times of work become differences, everything else stays as it is now. A
-//! column in front, `change`, says what happened to the entry:
+//! column in front, `change`, has what happened to the entry:
 //!
 //! | change | meaning | counters |
 //! |---|---|---|
@@ -16,8 +16,8 @@
 
 use super::output::Output;
 use super::saved::Saved;
-use crate::cli::column::{key_columns, number, written, Kind};
-use crate::cli::fatal::Fatal;
+use crate::cli::column::{key_columns, number, written, ValueKind};
+use crate::config::Fatal;
 use crate::wire::push_escaped;
 use std::collections::{HashMap, VecDeque};
 
@@ -41,7 +41,7 @@ pub(super) struct Diff {
 /// A column of the new rows.
 struct Column {
     name: String,
-    kind: Kind,
+    kind: ValueKind,
     /// Whether entries are found again by it.
     is_key: bool,
     /// Where it is in the saved dump.
@@ -87,7 +87,7 @@ impl Diff {
         }
         let column = |name: &String| Column {
             name: name.clone(),
-            kind: Kind::of(name),
+            kind: ValueKind::of(name),
             is_key: keys.contains(&name.as_str()),
             old_place: self.old_names.iter().position(|other| other == name),
         };
@@ -125,7 +125,7 @@ impl Diff {
             if column.name == "reset_timestamp" && before.is_some_and(|before| before != field) {
                 return None;
             }
-            let is_counter = matches!(column.kind, Kind::Counter | Kind::Time);
+            let is_counter = matches!(column.kind, ValueKind::Counter | ValueKind::Time);
             values.push(match (before.and_then(number), number(field)) {
                 (Some(before), Some(now)) if is_counter => {
                     written(column.kind, now.checked_sub(before)?).into_bytes()
@@ -147,7 +147,7 @@ impl Diff {
             let mut fields = vec![b"gone".to_vec()];
             fields.extend(self.columns.iter().map(|column| {
                 match column.kind {
-                    Kind::Counter | Kind::Time => written(column.kind, 0).into_bytes(),
+                    ValueKind::Counter | ValueKind::Time => written(column.kind, 0).into_bytes(),
                     _ => column
                         .old_place
                         .map_or(Vec::new(), |place| old[place].clone()),

@@ -8,7 +8,7 @@
 //!
 //! All servers are asked before the first is read, so that their answers are of
 //! about the same time; then they are read one after the other. One that fails
-//! is told of on standard error, and the others are still listed.
+//! is reported on standard error, and the others are still listed.
 //!
 //! A row with more or fewer fields than the header loses the former and gets
 //! empty ones for the latter. (doveadm lets such a row shift all that follow.)
@@ -19,11 +19,12 @@ mod saved;
 
 use super::args::filter;
 use super::args::{DumpOptions, Source};
-use super::fatal::{warn, Fatal};
 use super::server::{
     choose, export_request, foreign, silence, Address, Connection, Event, ReplyParser,
     CONNECT_TIMEOUT, READ_TIMEOUT, SERVICE_UNKNOWN,
 };
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::store::{Pattern, Zoom};
 use diff::Diff;
 use output::Output;
@@ -53,7 +54,7 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     loop {
         match round(before) {
             // A server that is away may come back.
-            Ok(()) | Err(Fatal::Told) => {}
+            Ok(()) | Err(Fatal::Reported) => {}
             result => return result,
         }
         if !is_terminal {
@@ -110,7 +111,7 @@ fn round(
     }
     match all_came {
         true => Ok(()),
-        false => Err(Fatal::Told),
+        false => Err(Fatal::Reported),
     }
 }
 

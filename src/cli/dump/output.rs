@@ -2,15 +2,15 @@
 //!
 //! Owns: the meaning of `--fields`, `--sort` and `--limit`.
 //!
-//! Invariants: a row is printed or forgotten at once, unless rows are sorted;
+//! Invariants: a row is printed or dropped at once, unless rows are sorted;
 //! of those, with a limit, little more than twice as many are kept, and never more
 //! than [`MAX_SORTED_BYTES`].
 
 use crate::cli::args::DumpOptions;
-use crate::cli::column::{self, Kind};
-use crate::cli::fatal::Fatal;
+use crate::cli::column::{self, ValueKind};
 use crate::cli::format::Printer;
 use crate::cli::server::split;
+use crate::config::Fatal;
 use crate::wire::push_escaped;
 use std::borrow::Cow;
 use std::io::{BufWriter, StdoutLock};
@@ -32,13 +32,13 @@ pub(super) struct Output<'a> {
     shown: Vec<Column>,
     /// The rows to be sorted.
     sorter: Option<Sorter>,
-    /// How many rows may still be printed.
+    /// Rows that may still be printed.
     left: usize,
     has_header: bool,
 }
 
 impl<'a> Output<'a> {
-    /// Prints to `stdout` as the options say.
+    /// Prints to `stdout` in the format of the options.
     pub(super) fn new(
         options: &'a DumpOptions,
         stdout: BufWriter<StdoutLock<'static>>,
@@ -135,7 +135,7 @@ struct Column {
     name: String,
     /// Where it is in a row; of a sum, where its parts are.
     places: Vec<usize>,
-    kind: Kind,
+    kind: ValueKind,
 }
 
 impl Column {
@@ -144,7 +144,7 @@ impl Column {
         Column {
             name: name.clone(),
             places: vec![place],
-            kind: Kind::of(name),
+            kind: ValueKind::of(name),
         }
     }
 
@@ -168,7 +168,7 @@ impl Column {
             (Some(places), Some((_, parts))) => Ok(Column {
                 name,
                 places,
-                kind: Kind::of(parts[0]),
+                kind: ValueKind::of(parts[0]),
             }),
             _ => {
                 let has_parts =
@@ -205,8 +205,8 @@ impl Column {
     fn key(&self, fields: &[&[u8]]) -> Box<[u8]> {
         let field = fields[self.places[0]];
         match self.kind {
-            Kind::Text if self.name == "ip" => address_key(field),
-            Kind::Text => field.into(),
+            ValueKind::Text if self.name == "ip" => address_key(field),
+            ValueKind::Text => field.into(),
             _ => match self.number(fields) {
                 Some(number) => Box::new(number.to_be_bytes()),
                 None => Box::default(),
@@ -231,14 +231,14 @@ struct Sorted {
     /// What it is sorted by, so that bytes compare: a text, an address, or a number (16
     /// bytes); what is no number is empty, and less than all.
     key: Box<[u8]>,
-    /// How many rows came before it.
+    /// Rows that came before it.
     number: u64,
     /// The fields to print as a line of the protocol: that takes the least memory.
     line: Box<[u8]>,
 }
 
 impl Sorted {
-    /// How much memory it takes.
+    /// Memory of the row.
     fn bytes(&self) -> usize {
         ROW_BYTES + self.key.len() + self.line.len()
     }
@@ -248,13 +248,13 @@ struct Sorter {
     column: Column,
     /// Whether the largest comes first.
     is_descending: bool,
-    /// How many rows are wanted.
+    /// The most rows to keep.
     limit: usize,
     count: u64,
     rows: Vec<Sorted>,
-    /// How much memory they take.
+    /// Memory of the rows.
     bytes: usize,
-    /// How much they may take.
+    /// The most memory for them.
     max_bytes: usize,
 }
 
@@ -264,7 +264,7 @@ impl Sorter {
     fn new(sort: &str, names: &[String], limit: Option<usize>) -> Result<Sorter, Fatal> {
         let turned = sort.strip_prefix('-').or_else(|| sort.strip_suffix('-'));
         let column = Column::named(turned.unwrap_or(sort), names)?;
-        let is_text = column.kind == Kind::Text;
+        let is_text = column.kind == ValueKind::Text;
         Ok(Sorter {
             column,
             is_descending: is_text == turned.is_some(),
@@ -307,7 +307,7 @@ impl Sorter {
         self.bytes <= self.max_bytes / 2
     }
 
-    /// Sorts, and forgets what is past the limit. Rows with equal keys stay in the
+    /// Sorts, and drops what is past the limit. Rows with equal keys stay in the
     /// order they came.
     fn cut(&mut self) {
         let is_descending = self.is_descending;

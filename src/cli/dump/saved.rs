@@ -3,7 +3,8 @@
 //! That format does not escape, so a name with a TAB or a line end in it makes
 //! lines of a wrong number of fields; they are skipped and counted.
 
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::warn;
+use crate::config::Fatal;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

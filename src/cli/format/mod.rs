@@ -6,11 +6,11 @@
 //! there are no statistics. So is `table` for a command that doveadm could have been
 //! given, see [`Dialect`]. `csv` is RFC 4180, `ndjson` one object a line, with numbers.
 //!
-//! For a terminal ([`Printer::new`] is told) it is different: what must not
-//! reach one is made visible, and columns are as wide as they look.
+//! For a terminal it is different: what must not reach one is made visible, and columns
+//! are as wide as they look.
 //!
-//! Invariants: nothing is held but the row being printed, and the first
-//! hundred rows for the widths of `table`.
+//! Invariant: no row is kept but the one being printed, and the first hundred for the
+//! widths of `table`.
 
 mod json;
 mod table;
@@ -70,7 +70,7 @@ impl Format {
     }
 }
 
-/// What differs in a format by who reads it.
+/// What a format leaves to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// A script made for doveadm: `table` is its own.

@@ -8,46 +8,18 @@
 //! Invariants: a reply is never held as a whole: the parser keeps what was
 //! read last and the line that is being completed, which may have
 //! `MAX_LINE_BYTES` at most, and a header of `MAX_COLUMNS`. Whatever the server
-//! sends, nothing panics; a row may have more or fewer fields than the header, and says so.
+//! sends, nothing panics; a row may have more or fewer fields than the header.
 //!
 //! Must not: print, or know what rows mean.
-//!
-//! One round of asking, blocking:
-//!
-//! ```no_run
-//! # use dovestat::cli::server::*;
-//! # use std::time::Duration;
-//! # fn main() -> std::io::Result<()> {
-//! let address = Address::parse("/run/dovestat/stats");
-//! let mut connection = address.connect(Duration::from_secs(5))?;
-//! connection.send(&export_request(dovestat::store::Zoom::User, &[]))?;
-//! let mut parser = ReplyParser::default();
-//! 'reply: loop {
-//!     while let Some(event) = parser.next()? {
-//!         match event {
-//!             Event::Header(_names) => {}
-//!             Event::Row(row) => println!("{} fields", row.fields().count()),
-//!             Event::End | Event::Nothing => break 'reply,
-//!         }
-//!     }
-//!     if connection.fill(&mut parser)? == 0 {
-//!         break; // the server closed in the middle
-//!     }
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! With [`Connection::set_nonblocking`] the same works in a poll(2) loop: `fill`
-//! then fails with `WouldBlock` when there is nothing to read.
 
 mod address;
 mod reply;
 pub(super) mod usual;
 
-pub(crate) use address::choose;
-pub use address::{reason, silence, Address, SERVICE_UNKNOWN};
-pub use reply::{foreign, split, Event, ReplyParser};
+pub use address::Address;
+pub(crate) use address::{choose, reason, silence, SERVICE_UNKNOWN};
+pub(crate) use reply::{foreign, split};
+pub use reply::{Event, ReplyParser};
 
 use crate::store::Zoom;
 use crate::wire::push_escaped;
@@ -58,14 +30,14 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// How long a server may take to accept a connection.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a server may be silent before its reply is over.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request for the entries of a level that pass all `filters`
 /// (`user=*@example.org`, `connected`, ...).
-pub fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
     let mut line = b"EXPORT\t".to_vec();
     line.extend_from_slice(level.name().as_bytes());
     for filter in filters {
@@ -78,7 +50,7 @@ pub fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     /// When a short answer must have come.
     until: Option<Instant>,
@@ -104,19 +76,19 @@ macro_rules! either {
 impl Connection {
     /// Writes a request, whole if the connection is blocking. Requests are so
     /// small that a nonblocking one takes a first one whole, too.
-    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<()> {
         either!(self, stream => (&mut &*stream).write_all(request))
     }
 
     /// Sends a request whose answer is short and must have come in [`READ_TIMEOUT`],
     /// however little of it comes at a time.
-    pub fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, request: &[u8]) -> io::Result<()> {
         self.until = Some(Instant::now() + READ_TIMEOUT);
         self.send(request)
     }
 
-    /// Reads once, into the parser; 0 says that the server closed.
-    pub fn fill(&mut self, parser: &mut ReplyParser) -> io::Result<usize> {
+    /// Reads once, into the parser; 0: the server has closed.
+    pub(crate) fn fill(&mut self, parser: &mut ReplyParser) -> io::Result<usize> {
         if self.until.is_some_and(|until| until <= Instant::now()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -124,12 +96,12 @@ impl Connection {
     }
 
     /// Makes reads and writes wait or not.
-    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+    pub(crate) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         either!(self, stream => stream.set_nonblocking(on))
     }
 
     /// How long a blocking read or write waits before it fails.
-    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         either!(self, stream => {
             stream.set_read_timeout(Some(timeout))?;
             stream.set_write_timeout(Some(timeout))

@@ -1,4 +1,4 @@
-//! Where a daemon is when it is not named: the system's directory, or the user's own.
+//! Default paths of a daemon: in the system's directory, or the user's own.
 //!
 //! The user's own may lie in /tmp, where anyone can put a directory of that name and
 //! listen there. So each use of a path in them is preceded by [`believe`]: what passes
@@ -25,8 +25,8 @@ pub(crate) fn file(name: &str) -> PathBuf {
     }
 }
 
-/// Whether a file lies in a directory in which only this user, root, or who root gave
-/// the directory to can have put it.
+/// Whether a file lies in a directory in which only this user, root, or the user to
+/// whom root gave the directory can have put it.
 ///
 /// # Errors
 /// Why not, and what to do; `NotFound` where there is no directory.

@@ -12,10 +12,11 @@ use super::ui::glyphs::{ASCII, UNICODE};
 use super::ui::table::text_columns;
 use super::view::View;
 use crate::cli::args::TopOptions;
-use crate::cli::fatal::{warn, Fatal};
 use crate::cli::format::{Dialect, Format, Printer};
 use crate::cli::top::view::rows::{Line, Lines};
+use crate::cli::warn;
 use crate::cli::width::{visible, width};
+use crate::config::Fatal;
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -99,7 +100,7 @@ fn round(link: &mut Link, view: &View, begun: Instant) -> Result<(), Fatal> {
         let why = server.failure().unwrap_or("no answer");
         warn(&format!("{}: {why}", server.name));
     }
-    Err(Fatal::Told)
+    Err(Fatal::Reported)
 }
 
 /// Lets time pass until `until`, taking what comes.

@@ -3,7 +3,7 @@
 //! Owns: the bytes of a key that has not come whole. Invariants: any bytes make
 //! keys or nothing, never a panic; an unknown sequence is swallowed as a whole,
 //! so that its letters are not taken for commands. Must not: read, or wait: an
-//! ESC that nothing follows is a key only once [`Keys::settle`] says so.
+//! ESC that nothing follows is a key only after [`Keys::flush`].
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -32,7 +32,7 @@ pub(super) enum Key {
     F(u8),
     /// The mouse's wheel: up or, with true, down.
     Wheel(bool),
-    /// Its first button, at that row and column.
+    /// The mouse's first button, at that row and column.
     Click(usize, usize),
 }
 
@@ -51,13 +51,13 @@ impl Keys {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Whether a part of a key waits for its rest.
+    /// Whether a key is incomplete.
     pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Nothing more is to come: what waits is what it is.
-    pub(super) fn settle(&mut self) -> Option<Key> {
+    /// No byte followed in time: the pending ones are keys by themselves.
+    pub(super) fn flush(&mut self) -> Option<Key> {
         let first = self.pending.first().copied();
         self.pending.clear();
         (first == Some(0x1b)).then_some(Key::Esc)
@@ -192,7 +192,7 @@ mod tests {
             keys.feed(piece);
             out.extend(std::iter::from_fn(|| keys.next()));
         }
-        out.extend(keys.settle());
+        out.extend(keys.flush());
         out
     }
 
@@ -243,7 +243,7 @@ mod tests {
         keys.feed(b"\x1b");
         assert_eq!(keys.next(), None);
         assert!(keys.is_waiting());
-        assert_eq!(keys.settle(), Some(Key::Esc));
+        assert_eq!(keys.flush(), Some(Key::Esc));
         assert!(!keys.is_waiting());
         keys.feed(b"\x1bq");
         assert_eq!(keys.next(), Some(Key::Esc));

@@ -1,4 +1,4 @@
-//! `dovestat top`: who is busy right now.
+//! `dovestat top`: the live view.
 //!
 //! The way of the data: one lasting connection a server brings samples, of which a
 //! table makes rates ([`data`]); rows of all servers are filtered and sorted as the
@@ -27,13 +27,13 @@ mod ui;
 mod view;
 
 use super::args::TopOptions;
-use super::fatal::Fatal;
 use super::server::choose;
+use crate::config::Fatal;
 use std::env;
 use std::io::{self, IsTerminal};
 use view::View;
 
-/// Shows what was asked for until its user has seen enough.
+/// Shows the view until the user quits.
 ///
 /// # Errors
 /// A wrong SORT, a terminal that cannot be used, and in batch mode that no

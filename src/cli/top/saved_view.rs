@@ -29,8 +29,8 @@ fn path() -> Option<PathBuf> {
     way.all(|found| found.map_or(true, is_ours)).then_some(path)
 }
 
-/// Lets the view look as it was left. `given` says whether level and sort are on the
-/// command line, where they count for more.
+/// Restores the view. `given`: whether level and sort are on the command line, which
+/// takes precedence.
 pub(super) fn load(view: &mut View, given: (bool, bool)) {
     let Some(file) = path().and_then(|path| File::open(path).ok()) else {
         return;

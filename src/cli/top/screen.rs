@@ -9,13 +9,14 @@ use super::data::link::Link;
 use super::kick::Job;
 use super::ui::draw::Painter;
 use super::ui::glyphs::{Glyphs, ASCII, UNICODE};
-use super::ui::paint::{paint, Scene};
+use super::ui::paint::paint;
+use super::ui::scene::Scene;
 use super::view::{Effect, Mode, View};
 use super::{has_colors, is_utf8_locale};
 use crate::cli::args::TopOptions;
-use crate::cli::fatal::Fatal;
 use crate::cli::top::keys::Keys;
 use crate::cli::top::view::rows::Lines;
+use crate::config::Fatal;
 use crate::sys::local_time::LocalTime;
 use crate::sys::poll::{Interest, PollSet};
 use crate::sys::reason;
@@ -25,7 +26,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long after an ESC the rest of a key's sequence may come.
+/// The longest time between an ESC and the bytes that belong to it.
 const ESC_TIME: Duration = Duration::from_millis(40);
 /// The longest that the screen stays as it is: the clock goes on.
 const STILL: Duration = Duration::from_secs(1);
@@ -59,13 +60,13 @@ struct Screen {
     job: Option<Job>,
     /// Bytes on their way to the terminal.
     out: Vec<u8>,
-    /// How many of them are written.
+    /// Bytes of these that are written.
     written: usize,
     next_ask: Instant,
     /// When the screen was drawn.
     drawn: Option<Instant>,
     dirty: bool,
-    /// The terminal is not ours at the moment.
+    /// In the background: another process has the terminal.
     suspended: bool,
     frames: Option<u64>,
 }
@@ -160,7 +161,7 @@ impl Screen {
         self.link.connect(now);
         if self.esc_until.is_some_and(|until| until <= now) {
             self.esc_until = None;
-            if let Some(key) = self.keys.settle() {
+            if let Some(key) = self.keys.flush() {
                 self.press(key, now);
             }
         }
@@ -180,7 +181,7 @@ impl Screen {
         }
         if self.suspended && self.terminal.is_foreground() {
             self.terminal.enter()?;
-            self.painter.forget();
+            self.painter.invalidate();
             self.suspended = false;
             self.dirty = true;
         }
@@ -259,7 +260,7 @@ impl Screen {
     fn read_keys(&mut self, now: Instant) -> io::Result<bool> {
         let mut bytes = [0; 1024];
         match self.terminal.read(&mut bytes) {
-            // The terminal is gone, and whoever sat there with it.
+            // The terminal is gone.
             Ok(0) => return Ok(true),
             Ok(count) => self.keys.feed(&bytes[..count]),
             Err(error) => match error.kind() {
@@ -309,7 +310,7 @@ impl Screen {
             Effect::Hurry => self.next_ask = now,
             Effect::Watch => {
                 for server in &mut self.link.servers {
-                    server.table.forget_sparks();
+                    server.table.clear_sparks();
                 }
             }
         }
@@ -345,7 +346,7 @@ impl Screen {
             terminal::leave();
             signals.stop()?;
         } else if came.cont {
-            // Stopped by SIGSTOP, and somebody else was at the terminal.
+            // After SIGSTOP another program may have changed the terminal.
             self.suspended = true;
         }
         self.dirty |= came.winch;

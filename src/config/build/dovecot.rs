@@ -227,7 +227,7 @@ fn is_dovecots(what: &What) -> bool {
 mod tests {
     use super::*;
     use crate::config::text::FileRead;
-    use crate::config::Place;
+    use crate::config::Location;
     use std::path::Path;
 
     /// The file that has the line, the number of the line, whether it is a pattern,
@@ -255,7 +255,7 @@ mod tests {
                 "base_dir"
             };
             text.items.push(Item {
-                place: Place::whole("file"),
+                place: Location::whole("file"),
                 file: Some(number),
                 what: What::Set {
                     key: key.to_owned(),

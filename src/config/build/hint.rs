@@ -1,4 +1,4 @@
-//! Guesses what somebody meant who wrote a name that is not known.
+//! Guesses what an unknown name was meant to be.
 //!
 //! A guess is a text in parentheses to put behind the mistake, or nothing. It
 //! never changes what is a mistake.
@@ -6,7 +6,7 @@
 use super::dovecot::FROM_INSTRUCTIONS;
 use crate::config::table::{self, Scope};
 
-/// What is said of sections that belong to the rest of Dovecot.
+/// The hint for sections that belong to other parts of Dovecot.
 const NOT_OURS: &str = " (of Dovecot's sections only service stats belongs here)";
 
 /// For what instructions add to Dovecot's configuration.
@@ -20,7 +20,7 @@ pub(super) fn for_service(name: &str) -> String {
     }
 }
 
-/// What somebody who opened the section `kind` in `scope` may have wanted.
+/// The hint for an unknown section `kind` in `scope`.
 pub(super) fn for_section(scope: Scope, kind: &str) -> String {
     let listeners = ["fifo_listener", "unix_listener", "inet_listener"];
     match scope {
@@ -37,7 +37,7 @@ pub(super) fn for_section(scope: Scope, kind: &str) -> String {
     }
 }
 
-/// What somebody who wrote the setting `name` in `scope` may have wanted.
+/// The hint for an unknown setting `name` in `scope`.
 pub(super) fn for_setting(scope: Scope, name: &str) -> String {
     let top = table::names(table::TOP);
     let service = table::names(table::SERVICE);

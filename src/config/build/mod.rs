@@ -10,25 +10,23 @@
 //! A name is looked up before its value is looked at: of what is not known, or not
 //! ours, no value is judged, no `$name` replaced and no file read.
 //!
-//! What can only be said of the whole (a port that is missing, two listeners on
-//! one path) is checked at the end and reported where the listener was opened.
+//! What only the whole configuration shows (a missing port, two listeners on one path) is
+//! checked at the end, by `check`.
 
+mod check;
 mod dovecot;
 mod hint;
 
-use super::mistake::{named, quoted, Mistake, Place};
+use super::mistake::{named, quoted, Location, Mistake};
 use super::origin::Origins;
-use super::own_files::own_files;
-use super::settings::{
-    FileListener, InetListener, ListenerOptions, Protocol, Settings, UnixListener,
-};
+use super::settings::{FileListener, InetListener, Settings, UnixListener};
 use super::table::{self, Known, Scope};
 use super::text::lines::unquote;
 use super::text::{self, Item, Text, What};
 use super::{value, Configuration, Defaults};
 use dovecot::Owners;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// Longest value: that of a path, which is the longest there is use for.
@@ -41,7 +39,7 @@ pub(super) fn build(
     text: Text,
     overrides: Vec<Item>,
     defaults: &Defaults,
-    main: Place,
+    main: Location,
 ) -> (Configuration, Vec<Mistake>) {
     let owners = Owners::of(&text);
     let variables = table::VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -76,11 +74,11 @@ pub(super) fn build(
 
 /// Where a listener was opened.
 #[derive(Clone)]
-struct Opened {
+struct OpenedListener {
     scope: Scope,
     /// The number of the item.
     order: usize,
-    place: Place,
+    place: Location,
     /// Whether it was given a port.
     has_port: bool,
     /// Whether Dovecot's own file has it: no port is a listener that is off there.
@@ -98,10 +96,10 @@ struct Builder {
     /// The open sections, outermost first.
     scopes: Vec<Scope>,
     /// The listeners that sections were seen of, by the first section.
-    opened: Vec<Opened>,
+    opened: Vec<OpenedListener>,
     /// The number of the current item.
     now: usize,
-    /// What is wrong, by the number of the item it is told about.
+    /// What is wrong, by the number of the item.
     mistakes: Vec<(usize, Mistake)>,
     notices: Vec<Mistake>,
 }
@@ -125,9 +123,6 @@ impl Builder {
                 self.scopes.pop();
                 Ok(())
             }
-            What::Set { key, value } if is_dovecots => {
-                self.set_of_dovecots(&place, file, &key, &value)
-            }
             What::Set { key, value } => self.set(&place, file, &key, &value),
             What::Broken(_)
                 if is_dovecots && matches!(self.scope(), Scope::Top | Scope::Unknown) =>
@@ -142,20 +137,20 @@ impl Builder {
     }
 
     /// Notes what is wrong with the current item.
-    fn wrong(&mut self, place: &Place, message: String) {
+    fn wrong(&mut self, place: &Location, message: String) {
         self.wrong_at(self.now, place, message);
     }
 
     /// Notes what is wrong with an item.
-    fn wrong_at(&mut self, order: usize, place: &Place, message: String) {
+    fn wrong_at(&mut self, order: usize, place: &Location, message: String) {
         let place = place.clone();
         let at = self.mistakes.partition_point(|(other, _)| *other <= order);
         self.mistakes
             .insert(at, (order, Mistake { place, message }));
     }
 
-    /// Where a listener was opened; nobody opens default ones.
-    fn opened(&mut self, scope: Scope) -> Option<&mut Opened> {
+    /// Where a listener was opened; `None` for a default one without a section.
+    fn opened(&mut self, scope: Scope) -> Option<&mut OpenedListener> {
         self.opened.iter_mut().find(|opened| opened.scope == scope)
     }
 
@@ -179,7 +174,7 @@ impl Builder {
     /// Finds or makes the section that opens at `place`.
     fn open(
         &mut self,
-        place: &Place,
+        place: &Location,
         file: Option<usize>,
         kind: &str,
         name: Option<String>,
@@ -236,7 +231,7 @@ impl Builder {
         };
         self.origins.note(scope, "", place);
         if self.opened(scope).is_none() {
-            self.opened.push(Opened {
+            self.opened.push(OpenedListener {
                 scope,
                 order: self.now,
                 place: place.clone(),
@@ -247,16 +242,8 @@ impl Builder {
         Ok(scope)
     }
 
-    /// Takes a setting of one of Dovecot's own files, if it is about the statistics.
-    /// Others can be referred to.
-    fn set_of_dovecots(
-        &mut self,
-        place: &Place,
-        file: Option<usize>,
-        key: &str,
-        raw: &str,
-    ) -> Result<(), String> {
-        let (scope, name) = (self.scope(), canonical(key));
+    /// Whether a setting of Dovecot's own file is about the statistics.
+    fn is_of_statistics(&self, scope: Scope, name: &str, raw: &str) -> bool {
         let listeners = &self.settings;
         // With mode = 0 Dovecot's own service makes room for ours.
         let is_default = match scope {
@@ -265,25 +252,27 @@ impl Builder {
             _ => false,
         };
         let makes_room = is_default && name == "mode" && value::mode(raw) == Ok(0);
-        let is_ours = scope != Scope::Top || name.starts_with("stats_");
-        if is_ours && !makes_room && table::find(scope, name).is_some() {
-            return self.set(place, file, key, raw);
-        }
-        if let (Scope::Top, Ok((value, _))) = (scope, unquote(raw)) {
-            self.variables.insert(name.to_owned(), value);
-        }
-        Ok(())
+        (scope != Scope::Top || name.starts_with("stats_"))
+            && !makes_room
+            && table::find(scope, name).is_some()
     }
 
     /// Gives `key` the value that stands as `raw` in `file`, in the current section.
     fn set(
         &mut self,
-        place: &Place,
+        place: &Location,
         file: Option<usize>,
         key: &str,
         raw: &str,
     ) -> Result<(), String> {
         let (scope, name) = (self.scope(), canonical(key));
+        if self.owners.is_dovecots(file) && !self.is_of_statistics(scope, name, raw) {
+            // The others can be referred to.
+            if let (Scope::Top, Ok((value, _))) = (scope, unquote(raw)) {
+                self.variables.insert(name.to_owned(), value);
+            }
+            return Ok(());
+        }
         if scope == Scope::Unknown {
             return Ok(());
         }
@@ -399,121 +388,6 @@ impl Builder {
         match self.owners.is_dovecots(file) {
             true => variable().or_else(ours),
             false => ours().or_else(variable),
-        }
-    }
-
-    /// Reports what is wrong between settings.
-    fn check_whole(&mut self) {
-        for opened in self.opened.clone() {
-            if matches!(opened.scope, Scope::Inet(_)) && !opened.has_port && !opened.is_dovecots {
-                let message = "inet_listener: a port is missing".to_owned();
-                self.wrong_at(opened.order, &opened.place, message);
-            }
-        }
-        self.check_protocols();
-        let files = self.settings.fifo_listeners.iter().enumerate();
-        let fifos = files.map(|(i, fifo)| (Scope::Fifo(i), fifo));
-        let files = self.settings.unix_listeners.iter().enumerate();
-        let sockets = files.map(|(i, unix)| (Scope::Unix(i), &unix.file));
-        let mut taken: Vec<(Scope, PathBuf)> = Vec::new();
-        for (scope, file) in fifos.chain(sockets).filter(|(_, file)| file.is_enabled()) {
-            // Without what means nothing, so that comparing bytes will do.
-            let path = file.path_in(&self.settings.base_dir).components().collect();
-            taken.push((scope, path));
-        }
-        self.check_own_files(&taken);
-        for (index, (scope, path)) in taken.iter().enumerate() {
-            let mut before = taken[..index].iter().rev();
-            let same = |other: &Path| other.as_os_str() == path.as_os_str();
-            let Some((other, _)) = before.find(|(_, other)| same(other)) else {
-                continue;
-            };
-            // One of the two may be a default one, which nobody opened.
-            let both = [*scope, *other].map(|scope| self.opened(scope).cloned());
-            let both = both.into_iter().flatten();
-            if let Some(opened) = both.max_by_key(|opened| opened.order) {
-                let path = quoted(&path.to_string_lossy());
-                let message = format!("two listeners have the path {path}");
-                self.wrong_at(opened.order, &opened.place, message);
-            }
-        }
-    }
-
-    /// Reports paths of listeners, and settings, that are those of the daemon's own
-    /// files.
-    fn check_own_files(&mut self, listeners: &[(Scope, PathBuf)]) {
-        let files = own_files(&self.settings);
-        let same = |a: &Path, b: &Path| a.components().eq(b.components());
-        for (index, (setting, path)) in files.iter().enumerate() {
-            let shown = quoted(&path.to_string_lossy());
-            let given = self.origins.of(Scope::Top, setting).cloned();
-            let whole = given.unwrap_or_else(|| Place::whole(setting));
-            if let Some((scope, _)) = listeners.iter().find(|(_, other)| same(path, other)) {
-                let opened = self.opened(*scope);
-                let found = opened.map(|opened| (opened.order, opened.place.clone()));
-                let (order, place) = found.unwrap_or((self.now, whole));
-                let message = format!(
-                    "a listener has the path {shown}, where the daemon keeps a file of its own \
-                     ({setting}): give one of them another path"
-                );
-                self.wrong_at(order, &place, message);
-            } else if let Some((other, _)) = files[..index].iter().find(|(_, o)| same(path, o)) {
-                let message =
-                    format!("{shown} is needed for {other} as well: give one of them another path");
-                self.wrong_at(self.now, &whole, message);
-            }
-        }
-    }
-
-    /// Notes listeners on all addresses that were not asked to be there.
-    fn note_open_ports(&mut self) {
-        for (index, inet) in self.settings.inet_listeners.iter().enumerate() {
-            let is_open = inet.addresses.is_empty() && inet.allow_nets.is_empty();
-            let place = self.origins.of(Scope::Inet(index), "address");
-            if let (true, 1.., Some(place)) = (is_open, inet.port, place) {
-                self.notices.push(Mistake {
-                    place: place.clone(),
-                    message: format!(
-                        "inet_listener: no address is set: all who can reach port {} on any \
-                         address of this host can read all statistics; set address or allow_nets",
-                        inet.port
-                    ),
-                });
-            }
-        }
-    }
-
-    /// Reports settings of listeners that mean nothing to their protocol.
-    fn check_protocols(&mut self) {
-        for opened in self.opened.clone() {
-            let (kind, options, default) = match opened.scope {
-                Scope::Unix(i) => {
-                    let unix = &self.settings.unix_listeners[i];
-                    let default = UnixListener::new(&unix.file.name);
-                    ("unix_listener", &unix.options, default.options)
-                }
-                Scope::Inet(i) => {
-                    let inet = &self.settings.inet_listeners[i];
-                    (
-                        "inet_listener",
-                        &inet.options,
-                        InetListener::new(inet.name.clone()).options,
-                    )
-                }
-                _ => continue,
-            };
-            let meaningful = ListenerOptions {
-                protocol: options.protocol,
-                close_after_reply: options.close_after_reply,
-                // That nobody may do what nobody can is true.
-                reset: options.reset && default.reset,
-                ..default
-            };
-            if options.protocol == Protocol::Http && *options != meaningful {
-                let text =
-                    "reset, column_order and header_always mean nothing with protocol = http";
-                self.wrong_at(opened.order, &opened.place, format!("{kind}: {text}"));
-            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //! rule is taken for what it most likely meant, so that the braces after it still
 //! pair up and every further mistake can be reported.
 //!
-//! Names and values are only split off here; what they mean is [`super::build`]'s.
+//! Names and values are only split off here; their meaning is up to `build`.
 
 /// A line without comment and continuation.
 pub(crate) struct Logical {
@@ -70,7 +70,7 @@ fn cut_comment<'a>(text: &'a str, quote: &mut Option<char>) -> (&'a str, bool) {
     (text, false)
 }
 
-/// What a logical line says.
+/// The content of a logical line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Nothing, or nothing that could be made sense of.
@@ -99,7 +99,7 @@ pub(crate) enum Line {
     },
 }
 
-/// Takes a logical line apart; the second value says what is wrong with it.
+/// Takes a logical line apart; the second value is what is wrong with it.
 pub(crate) fn split(text: &str) -> (Line, Option<&'static str>) {
     let text = text.trim();
     if text.is_empty() {

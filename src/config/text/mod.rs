@@ -16,7 +16,7 @@
 mod glob;
 pub(super) mod lines;
 
-use super::mistake::{quoted, Place};
+use super::mistake::{quoted, Location};
 use super::{Source, OUR_FILE};
 use crate::sys::dir::open_regular;
 use crate::sys::reason;
@@ -37,7 +37,7 @@ const NAMES_MAX: usize = 10_000;
 /// A piece of configuration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
-    pub place: Place,
+    pub place: Location,
     /// The file by its index in [`Text::files`]; none for an override.
     pub file: Option<usize>,
     pub what: What,
@@ -81,7 +81,7 @@ pub(super) enum What {
         kind: String,
         name: Option<String>,
         /// Whether its closing brace was there. Reported where the section begins,
-        /// since its end is anybody's guess.
+        /// since its end is not known.
         closed: bool,
     },
     Close,
@@ -109,7 +109,7 @@ pub(super) fn read(source: &Source) -> Text {
         Err(error)
             if matches!(source, Source::Default(_)) && error.kind() == ErrorKind::NotFound => {}
         Err(error) => reader.wrong(
-            &Place::whole(&path.to_string_lossy()),
+            &Location::whole(&path.to_string_lossy()),
             format!("cannot be read: {}", reason(&error)),
         ),
     }
@@ -141,7 +141,7 @@ pub(super) fn content(path: &Path, max_bytes: usize) -> Result<String, String> {
 /// included: `service/stats/unix_listener//run/mail/stats/mode=0666`.
 pub(super) fn overriding(text: &str) -> Vec<Item> {
     let mut reader = Reader::new();
-    let place = Place::whole(&format!("-o {text}"));
+    let place = Location::whole(&format!("-o {text}"));
     let Some((path, value)) = text.split_once('=') else {
         reader.wrong(&place, "expected NAME=VALUE".to_owned());
         return reader.text.items;
@@ -192,18 +192,18 @@ impl Reader {
     }
 
     #[inline(never)]
-    fn push(&mut self, place: &Place, what: What) {
+    fn push(&mut self, place: &Location, what: What) {
         let place = place.clone();
         let file = self.open.last().map(|(_, file)| *file);
         self.text.items.push(Item { place, file, what });
     }
 
-    fn wrong(&mut self, place: &Place, message: String) {
+    fn wrong(&mut self, place: &Location, message: String) {
         self.push(place, What::Wrong(message));
     }
 
     /// Appends the beginning of a section.
-    fn open_section(&mut self, place: &Place, kind: String, name: Option<String>) {
+    fn open_section(&mut self, place: &Location, kind: String, name: Option<String>) {
         let closed = true;
         self.push(place, What::Open { kind, name, closed });
     }
@@ -226,7 +226,7 @@ impl Reader {
 
     /// Appends the items of the file `path` with the content `bytes`.
     fn file(&mut self, path: &Path, bytes: &[u8], included: Option<Included>) {
-        let whole = Place::whole(&path.to_string_lossy());
+        let whole = Location::whole(&path.to_string_lossy());
         let dir: Rc<Path> = path.parent().unwrap_or(Path::new("")).into();
         self.text.files.push(FileRead {
             dir: Rc::clone(&dir),
@@ -272,7 +272,7 @@ impl Reader {
     }
 
     /// Appends the items of the files that `pattern` means in a file of `dir`.
-    fn include(&mut self, place: &Place, dir: &Path, pattern: &str, may_be_missing: bool) {
+    fn include(&mut self, place: &Location, dir: &Path, pattern: &str, may_be_missing: bool) {
         let is_pattern = glob::is_pattern(pattern);
         let paths = if is_pattern {
             glob::expand(dir, pattern, &mut self.names_left)

@@ -22,7 +22,7 @@ pub(crate) const COMMANDS: usize = 1;
 /// Where num_connected_sessions is in it.
 pub(crate) const SESSIONS: usize = 2;
 
-/// The columns of a reply that are numbers, as protocol.md names them.
+/// The columns of a reply that are numbers, by their names in the protocol.
 const COUNTERS: [&str; 3] = ["num_logins", "num_cmds", "num_connected_sessions"];
 
 /// Where a reply's column is in a reading, if it is a number to be kept.
@@ -38,7 +38,7 @@ pub(crate) fn is_time(value: usize) -> bool {
 
 /// How a column's number is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Measure {
     Count,
     Bytes,
     /// Time of a processor or of the day: a share in percent, or a total.
@@ -60,7 +60,7 @@ pub(crate) struct Column {
     /// The key that sorts by it, if it has one.
     pub key: Option<char>,
     /// How its number is meant.
-    pub kind: Kind,
+    pub kind: Measure,
     /// Which numbers of a reading it sums.
     parts: Vec<usize>,
 }
@@ -89,13 +89,13 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
         ),
     };
     let mut all = vec![
-        column("disk", disk.0, disk.1, Some('D'), Kind::Bytes, &disk.2),
+        column("disk", disk.0, disk.1, Some('D'), Measure::Bytes, &disk.2),
         column(
             "cpu",
             "CPU%",
             "processor time",
             Some('C'),
-            Kind::Time,
+            Measure::Time,
             &["user_cpu", "sys_cpu"],
         ),
         column(
@@ -103,7 +103,7 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
             "CMDS",
             "commands",
             Some('M'),
-            Kind::Count,
+            Measure::Count,
             &["num_cmds"],
         ),
         column(
@@ -111,7 +111,7 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
             "LOGINS",
             "logins",
             Some('L'),
-            Kind::Count,
+            Measure::Count,
             &["num_logins"],
         ),
         column(
@@ -119,7 +119,7 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
             "SESS",
             "connected sessions",
             Some('S'),
-            Kind::Now,
+            Measure::Now,
             &["num_connected_sessions"],
         ),
         column(
@@ -127,15 +127,15 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
             "AGE",
             "time since the last update",
             Some('T'),
-            Kind::Age,
+            Measure::Age,
             &[],
         ),
     ];
     for (field, (title, help, key)) in FIELDS.iter().zip(TITLES) {
         let kind = match field.unit {
-            Unit::Time => Kind::Time,
-            Unit::Count => Kind::Count,
-            Unit::Bytes => Kind::Bytes,
+            Unit::Time => Measure::Time,
+            Unit::Count => Measure::Count,
+            Unit::Bytes => Measure::Bytes,
         };
         all.push(column(field.name, title, help, key, kind, &[field.name]));
     }
@@ -153,7 +153,7 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
     all
 }
 
-/// The columns a level shows unless its user chose others, the most telling
+/// The columns a level shows unless its user chose others, the most useful
 /// first: what does not fit is left out from the end.
 pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
     let (input, output) = match bytes {
@@ -227,8 +227,8 @@ impl Column {
     /// moment of the update, so that the latest is the biggest.
     pub(crate) fn number(&self, figures: &Figures<'_>) -> f64 {
         match self.kind {
-            Kind::Age => figures.updated_micros as f64,
-            Kind::Now => figures.values[self.parts[0]] as f64,
+            Measure::Age => figures.updated_micros as f64,
+            Measure::Now => figures.values[self.parts[0]] as f64,
             _ => self.parts.iter().map(|&part| figures.number(part)).sum(),
         }
     }
@@ -237,16 +237,18 @@ impl Column {
     pub(crate) fn cell(&self, figures: &Figures<'_>, now_micros: u64) -> String {
         let number = self.number(figures);
         match self.kind {
-            Kind::Age if figures.updated_micros == 0 => number::NOTHING.to_owned(),
-            Kind::Age => number::age(now_micros.saturating_sub(figures.updated_micros) / 1_000_000),
-            Kind::Now => number::whole(number as u64),
+            Measure::Age if figures.updated_micros == 0 => number::NOTHING.to_owned(),
+            Measure::Age => {
+                number::age(now_micros.saturating_sub(figures.updated_micros) / 1_000_000)
+            }
+            Measure::Now => number::whole(number as u64),
             _ if figures.is_unknown() => String::from("."),
-            Kind::Bytes => number::bytes(number),
-            Kind::Count if figures.is_total() => number::whole(number as u64),
-            Kind::Count => number::count(number),
-            Kind::Time if figures.is_total() => number::duration(number as u64),
+            Measure::Bytes => number::bytes(number),
+            Measure::Count if figures.is_total() => number::whole(number as u64),
+            Measure::Count => number::count(number),
+            Measure::Time if figures.is_total() => number::duration(number as u64),
             // Microseconds a second are a share of 1000000.
-            Kind::Time => number::percent(number / 1e4),
+            Measure::Time => number::percent(number / 1e4),
         }
     }
 
@@ -255,8 +257,8 @@ impl Column {
     pub(crate) fn plain(&self, figures: &Figures<'_>) -> String {
         let number = self.number(figures);
         match self.kind {
-            Kind::Time | Kind::Age => number::decimal(number / 1e6, 6),
-            Kind::Now => number::decimal(number, 0),
+            Measure::Time | Measure::Age => number::decimal(number / 1e6, 6),
+            Measure::Now => number::decimal(number, 0),
             _ if figures.is_total() => number::decimal(number, 0),
             _ => number::decimal(number, 3),
         }
@@ -266,7 +268,7 @@ impl Column {
     pub(crate) fn width(&self) -> usize {
         self.title
             .len()
-            .max(if self.kind == Kind::Age { 4 } else { 6 })
+            .max(if self.kind == Measure::Age { 4 } else { 6 })
     }
 }
 

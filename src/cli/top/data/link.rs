@@ -6,7 +6,7 @@
 //!
 //! Invariants: a server that is dead, slow or silent costs the others nothing.
 //! It is tried again by itself, after a second, then two, at most
-//! [`LONGEST_REST`]. An answer to a question that is no longer of interest is
+//! [`MAX_BACKOFF`]. An answer to a question that is no longer of interest is
 //! read and dropped. Must not: know the screen, or wait.
 
 use super::model::{Look, Table};
@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest rest between two attempts to connect.
-const LONGEST_REST: Duration = Duration::from_secs(8);
+/// The longest pause between two attempts to connect.
+const MAX_BACKOFF: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
 const MAX_WAITING: usize = 16;
 /// Sessions that may be counted with every sample. Of more, so many samples are left
@@ -68,9 +68,9 @@ impl Question {
     }
 }
 
-/// Who waits for an answer.
+/// What a request asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum Asked {
     Global,
     /// The level, of the question with that number.
     Level(u64),
@@ -82,9 +82,9 @@ enum What {
 struct Count {
     /// Where the user is in a row.
     user: usize,
-    /// Those of each user so far.
+    /// Sessions of each user so far.
     users: HashMap<Box<[u8]>, u64>,
-    /// How much memory those take, and those of the count before.
+    /// Memory of `users`, and of the count before.
     kept_bytes: [usize; 2],
     rows: usize,
     /// Where the fields of a row are.
@@ -115,7 +115,7 @@ impl Count {
 
 /// How a server is doing.
 #[derive(Debug)]
-enum State {
+enum LinkState {
     Connecting,
     Up(Connection, Box<ReplyParser>),
     /// To be tried again; why it is not connected.
@@ -127,10 +127,10 @@ pub(crate) struct Server {
     address: Address,
     /// What it is called on the screen.
     pub name: String,
-    state: State,
-    /// The rest before the next attempt.
-    rest: Duration,
-    waiting: VecDeque<What>,
+    state: LinkState,
+    /// The pause before the next attempt.
+    backoff: Duration,
+    waiting: VecDeque<Asked>,
     /// Whether it was found to know `service=`.
     knows_service: bool,
     count: Count,
@@ -144,7 +144,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self.state, State::Up(..))
+        matches!(self.state, LinkState::Up(..))
     }
 
     /// Whether it is on this machine.
@@ -155,14 +155,16 @@ impl Server {
     /// What is wrong with it, if anything.
     pub(crate) fn trouble(&self, now: Instant) -> Option<String> {
         match &self.state {
-            State::Up(..) if !self.waiting.is_empty() => {
+            LinkState::Up(..) if !self.waiting.is_empty() => {
                 let silent = now.saturating_duration_since(self.heard).as_secs();
                 (silent >= 3).then(|| format!("no answer for {silent}s"))
             }
-            State::Up(..) => None,
-            State::Connecting if self.global.sampled().is_none() => Some("connecting".to_owned()),
-            State::Connecting => Some("connecting again".to_owned()),
-            State::Down(until, why) => {
+            LinkState::Up(..) => None,
+            LinkState::Connecting if self.global.sampled().is_none() => {
+                Some("connecting".to_owned())
+            }
+            LinkState::Connecting => Some("connecting again".to_owned()),
+            LinkState::Down(until, why) => {
                 let left = until.saturating_duration_since(now);
                 let secs = left.as_millis().div_ceil(1000);
                 Some(format!("{why}, again in {secs}s"))
@@ -179,28 +181,28 @@ impl Server {
     /// Why it is not connected, once that is known.
     pub(crate) fn failure(&self) -> Option<&str> {
         match &self.state {
-            State::Down(_, why) => Some(why),
+            LinkState::Down(_, why) => Some(why),
             _ => None,
         }
     }
 
-    /// How much memory takes what it has sent.
+    /// Memory for what it has sent.
     fn kept_bytes(&self) -> usize {
         let counts: usize = self.count.kept_bytes.iter().sum();
         self.global.kept_bytes() + self.table.kept_bytes() + counts
     }
 
     fn lose(&mut self, why: String, now: Instant) {
-        self.state = State::Down(now + self.rest, why);
-        self.rest = (self.rest * 2).min(LONGEST_REST);
+        self.state = LinkState::Down(now + self.backoff, why);
+        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
         self.waiting.clear();
         self.global.interrupt();
         self.table.interrupt();
     }
 
     /// Sends a request, noting what is to come back.
-    fn send(&mut self, what: What, level: Zoom, filters: &[Vec<u8>], now: Instant) {
-        let State::Up(connection, _) = &mut self.state else {
+    fn send(&mut self, what: Asked, level: Zoom, filters: &[Vec<u8>], now: Instant) {
+        let LinkState::Up(connection, _) = &mut self.state else {
             return;
         };
         if self.waiting.is_empty() {
@@ -226,7 +228,7 @@ impl Server {
 
     /// What [`Server::read`] does while nothing fails.
     fn take(&mut self, number: u64, window: Duration, now: Instant) -> io::Result<bool> {
-        let State::Up(connection, parser) = &mut self.state else {
+        let LinkState::Up(connection, parser) = &mut self.state else {
             return Ok(false);
         };
         if connection.fill(parser)? == 0 {
@@ -240,9 +242,9 @@ impl Server {
             };
             if let Event::Header(names) = &event {
                 let level = match what {
-                    What::Global => Some(Zoom::Global),
-                    What::Level(asked) => (asked == number).then_some(self.table.level()),
-                    What::Sessions(_) => Some(Zoom::Session),
+                    Asked::Global => Some(Zoom::Global),
+                    Asked::Level(asked) => (asked == number).then_some(self.table.level()),
+                    Asked::Sessions(_) => Some(Zoom::Session),
                 };
                 if let Some(why) = level.and_then(|level| foreign(level, names)) {
                     return Err(io::Error::other(why));
@@ -250,9 +252,9 @@ impl Server {
             }
             let is_end = matches!(event, Event::End | Event::Nothing);
             let table = match what {
-                What::Global => Some(&mut self.global),
-                What::Level(asked) => (asked == number).then_some(&mut self.table),
-                What::Sessions(_) => None,
+                Asked::Global => Some(&mut self.global),
+                Asked::Level(asked) => (asked == number).then_some(&mut self.table),
+                Asked::Sessions(_) => None,
             };
             match (event, table) {
                 (Event::Header(names), Some(table)) => {
@@ -265,7 +267,7 @@ impl Server {
                     table.begin(&[]);
                     table.end(now, window);
                 }
-                (event, None) if what == What::Sessions(number) => match event {
+                (event, None) if what == Asked::Sessions(number) => match event {
                     Event::Header(names) => {
                         let user = names.iter().position(|name| name == "user");
                         self.count.user = user.unwrap_or(usize::MAX);
@@ -275,13 +277,13 @@ impl Server {
                 },
                 _ => {}
             }
-            whole |= is_end && what == What::Level(number);
+            whole |= is_end && what == Asked::Level(number);
             if is_end {
                 self.waiting.pop_front();
             }
         }
         if whole {
-            self.rest = Duration::from_secs(1);
+            self.backoff = Duration::from_secs(1);
         }
         Ok(whole)
     }
@@ -295,11 +297,11 @@ type Connected = (usize, io::Result<(Connection, bool)>);
 pub(crate) struct Link {
     pub servers: Vec<Server>,
     question: Question,
-    /// How often another question was asked before.
+    /// Changes of the question so far.
     number: u64,
-    /// What threads told that was not taken yet.
+    /// Connections that threads have made and this one has not taken.
     connected: Arc<Mutex<Vec<Connected>>>,
-    /// Readable when a thread has told something.
+    /// Readable when a thread has added to `connected`.
     wake: UnixStream,
     waker: UnixStream,
 }
@@ -312,8 +314,8 @@ impl Link {
         let server = |address: &Address| Server {
             address: address.clone(),
             name: address.to_string(),
-            state: State::Down(now, String::new()),
-            rest: Duration::from_secs(1),
+            state: LinkState::Down(now, String::new()),
+            backoff: Duration::from_secs(1),
             waiting: VecDeque::new(),
             heard: now,
             answered: now,
@@ -334,13 +336,13 @@ impl Link {
         Ok(link)
     }
 
-    /// Connects to servers whose rest is over.
+    /// Connects to servers whose backoff is over.
     pub(crate) fn connect(&mut self, now: Instant) {
         for (index, server) in self.servers.iter_mut().enumerate() {
-            if !matches!(&server.state, State::Down(until, _) if *until <= now) {
+            if !matches!(&server.state, LinkState::Down(until, _) if *until <= now) {
                 continue;
             }
-            server.state = State::Connecting;
+            server.state = LinkState::Connecting;
             server.count = Count::default();
             let needs_service = self.question.needs_service();
             let (address, connected) = (server.address.clone(), Arc::clone(&self.connected));
@@ -354,11 +356,11 @@ impl Link {
                     Ok((connection, needs_service))
                 });
                 let connection = connection.map_err(|error| io::Error::other(reason(&error)));
-                // Nobody panics with the list in hand.
-                if let Ok(mut told) = connected.lock() {
-                    told.push((index, connection));
+                // Never poisoned: no thread panics while it has the lock.
+                if let Ok(mut made) = connected.lock() {
+                    made.push((index, connection));
                 }
-                // Nobody listens any more when the program is ending.
+                // Fails when the program is ending.
                 let _ = waker.and_then(|mut waker| waker.write(b"x"));
             };
             if let Err(error) = thread::Builder::new().spawn(connect) {
@@ -367,7 +369,7 @@ impl Link {
         }
     }
 
-    /// Asks something else from now on; what is known of it is forgotten.
+    /// Changes the question, and drops the tables of the last one.
     pub(crate) fn change(&mut self, question: Question, now: Instant) {
         self.question = question;
         self.number += 1;
@@ -375,13 +377,14 @@ impl Link {
             let server = &mut self.servers[index];
             server.table = self.question.table();
             server.count = Count::default();
-            let is_refused = matches!(&server.state, State::Down(_, why) if why == SERVICE_UNKNOWN);
+            let is_refused =
+                matches!(&server.state, LinkState::Down(_, why) if why == SERVICE_UNKNOWN);
             let is_unsure = self.question.needs_service() && !server.knows_service;
             if is_refused || is_unsure && server.is_up() {
                 // Connected to anew, which finds that out.
                 server.lose(String::new(), now);
-                server.state = State::Down(now, String::new());
-                server.rest = Duration::from_secs(1);
+                server.state = LinkState::Down(now, String::new());
+                server.backoff = Duration::from_secs(1);
             }
             self.ask_one(index, now);
         }
@@ -412,7 +415,7 @@ impl Link {
                 continue;
             }
             let is_within_reply =
-                matches!(&server.state, State::Up(_, parser) if !parser.is_between_replies());
+                matches!(&server.state, LinkState::Up(_, parser) if !parser.is_between_replies());
             server.lose(silence(is_within_reply), now);
         }
     }
@@ -421,7 +424,7 @@ impl Link {
     fn ask_one(&mut self, index: usize, now: Instant) {
         let server = &mut self.servers[index];
         if server.waiting.len() < MAX_WAITING {
-            server.send(What::Global, Zoom::Global, &[], now);
+            server.send(Asked::Global, Zoom::Global, &[], now);
             let Question { level, filters, .. } = &self.question;
             if self.question.counts_sessions {
                 match server.count.left_out.checked_sub(1) {
@@ -431,28 +434,28 @@ impl Link {
                         let mut filters = filters.clone();
                         filters.retain(|filter| !filter.starts_with(b"since="));
                         filters.push(b"connected".to_vec());
-                        let what = What::Sessions(self.number);
+                        let what = Asked::Sessions(self.number);
                         server.send(what, Zoom::Session, &filters, now);
                     }
                 }
             }
-            server.send(What::Level(self.number), *level, filters, now);
+            server.send(Asked::Level(self.number), *level, filters, now);
         }
     }
 
     /// Takes the connections that threads have made, and asks there.
     pub(crate) fn take_connections(&mut self, now: Instant) {
         while matches!(self.wake.read(&mut [0; 64]), Ok(count) if count > 0) {}
-        let told = self
+        let made = self
             .connected
             .lock()
-            .map(|mut told| std::mem::take(&mut *told));
-        for (index, connection) in told.unwrap_or_default() {
+            .map(|mut made| std::mem::take(&mut *made));
+        for (index, connection) in made.unwrap_or_default() {
             let server = &mut self.servers[index];
             match connection {
                 Ok((connection, knows_service)) => {
                     server.knows_service |= knows_service;
-                    server.state = State::Up(connection, Box::default());
+                    server.state = LinkState::Up(connection, Box::default());
                     self.ask_one(index, now);
                 }
                 Err(error) => server.lose(error.to_string(), now),
@@ -498,7 +501,7 @@ impl Link {
     pub(crate) fn connections(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
         let servers = self.servers.iter().enumerate();
         servers.filter_map(|(index, server)| match &server.state {
-            State::Up(connection, _) => Some((index, connection.as_fd())),
+            LinkState::Up(connection, _) => Some((index, connection.as_fd())),
             _ => None,
         })
     }
@@ -507,7 +510,7 @@ impl Link {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let servers = self.servers.iter();
         let attempts = servers.filter_map(|server| match server.state {
-            State::Down(until, _) => Some(until),
+            LinkState::Down(until, _) => Some(until),
             _ => None,
         });
         attempts.chain(self.silence_deadline()).min()

@@ -3,7 +3,7 @@
 use crate::sys::process::ticks_per_sec;
 use std::fs;
 
-/// In seconds; `None` for one that is not there, or where there is no /proc.
+/// Seconds since its start; `None` without such a process or without /proc.
 pub(crate) fn running_secs(pid: &[u8]) -> Option<u64> {
     let pid: u32 = std::str::from_utf8(pid).ok()?.parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -13,7 +13,7 @@ pub(crate) fn running_secs(pid: &[u8]) -> Option<u64> {
 
 /// From the texts of /proc/PID/stat and /proc/uptime, see proc(5).
 fn since(stat: &str, uptime: &str, ticks_per_sec: u64) -> Option<u64> {
-    // The name, in parentheses, may hold anything. Behind it: state, then numbers.
+    // The name, in parentheses, may contain anything. Behind it: state, then numbers.
     let (_, rest) = stat.rsplit_once(')')?;
     let begun: u64 = rest.split_whitespace().nth(19)?.parse().ok()?;
     let (secs, _) = uptime.split_once('.')?;

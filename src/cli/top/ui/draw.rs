@@ -180,7 +180,7 @@ impl Painter {
     }
 
     /// The terminal may show anything: the next frame is drawn whole.
-    pub(crate) fn forget(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         self.shown = None;
     }
 
@@ -270,7 +270,7 @@ mod tests {
             painted(&mut painter, &[(0, 0, "ab ce", Style::Strong)]),
             "\x1b[1;1H\x1b[0;1mab ce"
         );
-        painter.forget();
+        painter.invalidate();
         let all = painted(&mut painter, &[(1, 7, "x", Style::Bad)]);
         assert_eq!(all, "\x1b[0m\x1b[2J\x1b[2;8H\x1b[0;1;31mx");
     }

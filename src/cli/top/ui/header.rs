@@ -1,7 +1,7 @@
-//! The header of the screen: who is asked, the totals, the levels.
+//! The header of the screen: servers, totals, levels.
 
 use super::draw::{Frame, Style};
-use super::paint::{Scene, LOW};
+use super::scene::{Scene, LOW};
 use crate::cli::top::data::column::{value_index, COMMANDS, LOGINS, SESSIONS};
 use crate::cli::top::data::model::{Figures, Look};
 use crate::cli::top::data::number;
@@ -111,7 +111,7 @@ pub(super) fn header(frame: &mut Frame, view: &mut View, scene: &Scene<'_>, coun
     row + 1
 }
 
-/// The first line: who is asked, how it goes, and the time.
+/// The first line: servers, the age of the sample, and the time.
 fn frame_title(frame: &mut Frame, view: &View, scene: &Scene<'_>) {
     let glyphs = scene.glyphs;
     let columns = frame.size().columns;
@@ -191,17 +191,17 @@ fn pieces(frame: &mut Frame, row: usize, begin: usize, pieces: &[Piece], gap: us
     column.saturating_sub(gap)
 }
 
-/// The lines about servers, if there is something to tell; gives how many.
+/// The line about servers, if there are several or one has a problem; gives how many.
 fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
     let servers = &scene.lines.0.servers;
     let mut column = 1;
-    let mut told = false;
+    let mut shown = false;
     for server in servers {
         let trouble = server.trouble(scene.now);
         if servers.len() == 1 && trouble.is_none() {
             continue;
         }
-        told = true;
+        shown = true;
         let utf8 = scene.glyphs.utf8;
         let (mark, style) = match &trouble {
             Some(_) => (scene.glyphs.cross, Style::Bad),
@@ -220,7 +220,7 @@ fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
         }
         column += 3;
     }
-    usize::from(told)
+    usize::from(shown)
 }
 
 /// The line about the session whose commands are shown, if there is one; gives how
@@ -233,7 +233,7 @@ fn opened(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>) -> usiz
         [] => "(none)".to_owned(),
         text => visible(text, scene.glyphs.utf8),
     };
-    // A process of another machine is not ours to look at.
+    // The process of a remote server is not in this machine's /proc.
     let is_local = scene.lines.0.servers[session.server].is_local();
     let running = is_local.then(|| running_secs(&session.texts[3])).flatten();
     let running = running.map_or(String::new(), |secs| {

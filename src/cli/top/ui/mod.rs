@@ -8,4 +8,5 @@ pub(super) mod glyphs;
 mod header;
 pub(super) mod paint;
 mod popup;
+pub(super) mod scene;
 pub(super) mod table;

@@ -1,4 +1,4 @@
-//! The screen: header, table, the selected row's line, and the last line.
+//! The whole screen: header, table, the selected row's sparkline, and the last line.
 //!
 //! Everything is a function of the servers, the view and the time; only what
 //! keeps the picture still from frame to frame (widths, scrolling) is noted in
@@ -6,31 +6,17 @@
 //! the same code serves 40 columns and 200.
 
 use super::draw::{Frame, Style};
-use super::glyphs::Glyphs;
 use super::header::header;
 use super::popup;
+use super::scene::{Scene, LOW};
 use super::table::{layout, table_row, text_columns, text_of, titles, Shares};
-use crate::cli::top::data::column::Kind;
+use crate::cli::top::data::column::Measure;
 use crate::cli::top::data::number;
-use crate::cli::top::view::rows::{Line, Lines};
+use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Mode, Target, View};
 use crate::cli::width::{fit, visible, width};
 use crate::store::Zoom;
 use crate::sys::terminal::Size;
-use std::time::Instant;
-
-/// What does not come from the view.
-pub(crate) struct Scene<'a> {
-    pub lines: Lines<'a>,
-    pub now: Instant,
-    /// The time since 1970 in microseconds.
-    pub now_micros: u64,
-    pub clock: String,
-    pub glyphs: &'static Glyphs,
-}
-
-/// Rows below which the header is cut to the bare minimum.
-pub(crate) const LOW: usize = 16;
 
 pub(crate) fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
     let mut frame = Frame::new(size);
@@ -105,7 +91,7 @@ fn sparkline(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, line
     let name = text_columns(view.level).first().map(|&(_, text, ..)| text);
     let name = text_of(line, name, scene);
     let (name, _) = fit(&name, columns / 3);
-    let unit = if view.is_total() || watched.kind == Kind::Now {
+    let unit = if view.is_total() || watched.kind == Measure::Now {
         ""
     } else {
         "/s"
@@ -124,15 +110,15 @@ fn sparkline(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, line
         .collect();
     column = frame.put(row, column, &chart, Style::Bar) + 2;
     let peak = match watched.kind {
-        Kind::Bytes => number::bytes(f64::from(peak)),
-        Kind::Time if view.is_total() => number::duration(peak as u64),
-        Kind::Time => number::percent(f64::from(peak) / 1e4) + "%",
+        Measure::Bytes => number::bytes(f64::from(peak)),
+        Measure::Time if view.is_total() => number::duration(peak as u64),
+        Measure::Time => number::percent(f64::from(peak) / 1e4) + "%",
         _ => number::count(f64::from(peak)),
     };
     frame.put(row, column, &format!("top {peak}"), Style::Dim);
 }
 
-/// The last line: what is being typed, what was told, or the keys.
+/// The last line: what is being typed, a message, or the keys.
 fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_>]) {
     let row = frame.size().rows.saturating_sub(1);
     let utf8 = scene.glyphs.utf8;

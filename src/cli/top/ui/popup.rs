@@ -2,7 +2,7 @@
 
 use super::draw::{Frame, Style};
 use super::header::title;
-use super::paint::Scene;
+use super::scene::Scene;
 use crate::cli::top::data::model::{texts, Look};
 use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
@@ -25,7 +25,7 @@ const HELP: [(&str, &str); 38] = [
     ),
     ("Esc h Left Bksp", "back; drops a search or a filter first"),
     ("j k Down Up", "select; also PgDn PgUp ^D ^U"),
-    ("g G Home End", "first (the biggest, whoever that is), last"),
+    ("g G Home End", "first (always the biggest), last"),
     ("i", "everything about the selected row"),
     ("t", "rates or totals"),
     ("w", "rates over 1, 5 or 60 seconds"),

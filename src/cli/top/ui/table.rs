@@ -2,8 +2,8 @@
 
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
-use super::paint::Scene;
-use crate::cli::top::data::column::{Column, Kind};
+use super::scene::Scene;
+use crate::cli::top::data::column::{Column, Measure};
 use crate::cli::top::data::model::{Entry, Figures, Phase, FADING};
 use crate::cli::top::data::number;
 use crate::cli::top::view::rows::Line;
@@ -174,7 +174,7 @@ pub(crate) fn titles(
         let number = &view.columns[index];
         let sorts = view.sort() == Some(index);
         let mut title = number.title;
-        if view.is_total() && number.kind == Kind::Time {
+        if view.is_total() && number.kind == Measure::Time {
             title = title.trim_end_matches('%');
         }
         let text = match sorts {
@@ -221,7 +221,7 @@ impl Shares {
     pub(crate) fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
         let mut shares = Shares::default();
         let column = view.sort().map(|index| &view.columns[index]);
-        if layout.bar == 0 || column.is_none_or(|column| column.kind == Kind::Age) {
+        if layout.bar == 0 || column.is_none_or(|column| column.kind == Measure::Age) {
             return shares;
         }
         for line in lines {
@@ -278,7 +278,7 @@ pub(crate) fn table_row(
         let text = number.cell(&figures, scene.now_micros);
         let style = match (look, number.kind) {
             (Style::Dim, _) => Style::Dim,
-            (_, Kind::Age) => Style::Plain,
+            (_, Measure::Age) => Style::Plain,
             _ => number_style(number, &figures, &text),
         };
         let behind = column + number.width() + 2;

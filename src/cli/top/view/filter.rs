@@ -1,4 +1,4 @@
-//! A filter as people type it: what of it a server is asked, what is left to us.
+//! A filter as people type it: the part for the server, and the part for [`super::rows`].
 
 use crate::cli::args::filter::judge;
 use crate::store::Zoom;
@@ -29,7 +29,7 @@ pub(crate) fn server_filters(level: Zoom, text: &str) -> Result<Vec<Vec<u8>>, St
     Ok(filters)
 }
 
-/// The words of a filter that are left to us: see [`server_filters`].
+/// The words of a filter that no server takes: see [`server_filters`].
 pub(crate) fn own_filter(level: Zoom, text: &str) -> Vec<String> {
     let words = text.split_whitespace();
     let ours =

@@ -3,11 +3,11 @@
 //! Owns: the level and the way down to it, sorting, searching, filtering, the
 //! window, the columns chosen, the selected row, and the popup over them.
 //!
-//! Invariants: the selection is a row, not a place: it stays on its row while
-//! others overtake it. Only the first place is one: until the user moves, the
-//! biggest is selected, whoever that is. Must not: draw, ask or read a clock.
+//! Invariants: the selection is an entry, not an index: it stays on its row while others
+//! overtake it. But until the user moves, the first row is selected, whichever entry has
+//! it. Must not: draw, ask or read a clock.
 
-use super::data::column::{self, Column, Kind};
+use super::data::column::{self, Column, Measure};
 use super::data::link::Question;
 use super::data::model::{texts, Look};
 use super::data::number;
@@ -21,14 +21,16 @@ use crate::store::Zoom;
 use std::time::Duration;
 
 pub(super) mod filter;
-mod memory;
+mod levels;
 mod modes;
-mod place;
 pub(super) mod rows;
+mod saved;
+mod selection;
 mod typing;
 
-pub(super) use place::{Hit, Opened, Target};
-use place::{Selected, Step};
+use levels::{OpenedSession, Step};
+use selection::Selected;
+pub(super) use selection::{Hit, Target};
 
 /// The levels in the order of their keys 1 to 6.
 pub(super) const LEVELS: [Zoom; 6] = [
@@ -43,7 +45,7 @@ const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
 const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
 
-/// How many rows a turn of the wheel is.
+/// Rows of a turn of the mouse wheel.
 const WHEEL_ROWS: usize = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub(super) enum Effect {
     Draw,
     /// Ask [`View::question`], which is another.
     Ask,
-    /// Ask the same at once, and at the new pace.
+    /// Repeat the question at once, and at the new pace.
     Hurry,
     /// Another column is watched: begin sparklines anew.
     Watch,
@@ -221,7 +223,7 @@ impl View {
     }
 
     /// Whether the table shows totals. A command lives for moments, and what it
-    /// took in all tells more than its rate: there it is the other way round.
+    /// took in all is of more use than its rate: there it is the other way round.
     pub(super) fn is_total(&self) -> bool {
         self.totals != (self.level == Zoom::Command)
     }
@@ -246,7 +248,7 @@ impl View {
     pub(super) fn watched(&self) -> &Column {
         let column = &self.columns[self.sort().unwrap_or(0)];
         match column.kind {
-            Kind::Age => &self.columns[0],
+            Measure::Age => &self.columns[0],
             _ => column,
         }
     }
@@ -276,7 +278,7 @@ impl View {
     }
 
     /// The session whose commands are shown.
-    pub(super) fn opened(&self) -> Option<&Opened> {
+    pub(super) fn opened(&self) -> Option<&OpenedSession> {
         self.steps.last()?.session.as_ref()
     }
 
@@ -486,92 +488,6 @@ impl View {
         self.delay = next.unwrap_or(self.delay);
         self.message = format!("every {}s", number::secs(self.delay));
         Effect::Hurry
-    }
-
-    /// Shows a level as a whole.
-    fn go(&mut self, level: Zoom) -> Effect {
-        self.steps.clear();
-        self.pinned.clear();
-        self.show(level, String::new(), None)
-    }
-
-    /// The level `by` places further.
-    fn turn(&mut self, by: usize) -> Effect {
-        let here = LEVELS.iter().position(|&level| level == self.level);
-        self.go(LEVELS[(here.unwrap_or(0) + by) % LEVELS.len()])
-    }
-
-    /// Changes the level and what depends on it.
-    fn show(&mut self, level: Zoom, filter: String, selected: Option<Selected>) -> Effect {
-        self.level = level;
-        self.filter = filter;
-        self.selected = selected;
-        (self.cursor, self.offset) = (0, 0);
-        self.search.clear();
-        self.widths.clear();
-        Effect::Ask
-    }
-
-    /// Goes down: to what the selected row is made of.
-    fn open(&mut self, lines: &[Line<'_>]) -> Effect {
-        let Some(line) = lines.get(self.cursor) else {
-            return Effect::Draw;
-        };
-        let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
-        let name = match self.level {
-            Zoom::Global => &[],
-            _ => line.entry.text(0),
-        };
-        let (below, pinned) = match self.level {
-            Zoom::Global => (Zoom::Domain, vec![]),
-            Zoom::Domain => (Zoom::User, vec![pin("domain=", name)]),
-            Zoom::User => (Zoom::Session, vec![pin("user=", name)]),
-            Zoom::Ip => (Zoom::Session, vec![pin("ip=", name)]),
-            Zoom::Session => (Zoom::Command, vec![pin("session=", name)]),
-            Zoom::Command => {
-                self.mode = Mode::Details(0);
-                return Effect::Draw;
-            }
-        };
-        let label = match self.level {
-            Zoom::Global => b"all".to_vec(),
-            _ if name.is_empty() => b"(none)".to_vec(),
-            _ => name.to_vec(),
-        };
-        self.steps.push(Step {
-            level: self.level,
-            pinned: std::mem::replace(&mut self.pinned, pinned),
-            filter: std::mem::take(&mut self.filter),
-            // Found again by its name: another table has other numbers.
-            selected: Selected {
-                id: None,
-                ..Selected::row(line)
-            },
-            label,
-            session: (self.level == Zoom::Session).then(|| Opened {
-                server: line.server,
-                texts: [1, 2, 3, 4].map(|text| line.entry.text(text).to_vec()),
-            }),
-        });
-        self.show(below, String::new(), None)
-    }
-
-    /// Takes back the search, the filter or the last way down.
-    fn back(&mut self) -> Effect {
-        if !self.search.is_empty() {
-            self.search.clear();
-            return Effect::Draw;
-        }
-        if !self.filter.is_empty() {
-            return self.show(self.level, String::new(), None);
-        }
-        match self.steps.pop() {
-            Some(step) => {
-                self.pinned = step.pinned;
-                self.show(step.level, step.filter, Some(step.selected))
-            }
-            None => Effect::Draw,
-        }
     }
 
     /// Selects the next row, `by` 1 or -1, that the search fits.

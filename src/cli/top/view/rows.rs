@@ -21,9 +21,9 @@ pub(crate) struct Line<'a> {
     pub number: f64,
     /// The place of its server.
     pub server: usize,
-    /// Its number in the server's table.
+    /// [`Entry::id`].
     pub id: u32,
-    /// Its place there by name.
+    /// [`Entry::rank`].
     rank: u32,
 }
 

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// The texts of a level's entries, by the names of protocol.md, and how many of
+/// The texts of a level's entries, by their names in the protocol, and how many of
 /// them make the entry's key.
 pub(crate) fn texts(level: Zoom) -> (&'static [&'static str], usize) {
     match level {
@@ -24,23 +24,23 @@ pub(crate) fn texts(level: Zoom) -> (&'static [&'static str], usize) {
 /// Whether an entry is marked as new or gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It was there at once.
+    /// In the first sample.
     Old,
-    /// It was first listed then.
+    /// First listed at this time.
     New(Instant),
-    /// It was no longer listed then.
+    /// No longer listed since this time.
     Gone(Instant),
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Which it is: no other of the table has had this number.
+    /// Unique: no other of the table has had this number.
     pub id: u32,
-    /// Its place among all by name.
+    /// Index among all entries by name.
     pub rank: u32,
     pub(crate) texts: Texts,
     pub(crate) text_count: u8,
-    /// What the server says now.
+    /// What the server reported last.
     pub values: [u64; VALUES],
     /// When it was made or cleared, in seconds since 1970; 0 where the server does not
     /// report that.
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
 const OVERHEAD_BYTES: usize = 150;
 
 impl Entry {
-    /// How much memory it takes.
+    /// Memory that it takes.
     pub(crate) fn kept_bytes(&self) -> usize {
         let own = size_of::<Option<Entry>>() + OVERHEAD_BYTES + self.texts.bytes().len();
         own + self.moves.len() + size_of_val(&*self.spark)
@@ -91,7 +91,7 @@ impl Entry {
         (0..self.text_count.into()).map(|text| self.text(text))
     }
 
-    /// What tells it from entries of other tables of the level, but for twins.
+    /// What identifies it in every table of the level, but for twins.
     pub(crate) fn name(&self) -> &[u8] {
         self.texts.bytes()
     }

@@ -15,18 +15,18 @@ pub(crate) enum Look {
 /// An entry's numbers as they are to be shown.
 #[derive(Debug)]
 pub(crate) struct Figures<'a> {
-    /// What the server says now.
+    /// What the server reported last.
     pub values: &'a [u64; VALUES],
     /// When it was updated, in microseconds since 1970.
     pub updated_micros: u64,
-    /// How far they moved; `None` for totals.
+    /// By how much they moved; `None` for totals.
     pub(crate) moved: Option<Moved<'a>>,
 }
 
 /// How far an entry's numbers moved in a time.
 #[derive(Debug)]
 pub(crate) struct Moved<'a> {
-    /// What moved; `None`: nothing any more.
+    /// `None`: nothing moved.
     pub moves: Option<&'a Moves>,
     pub since: Option<u64>,
     /// The seconds since; 0: not known yet.

@@ -1,16 +1,18 @@
 //! Samples of a level, and the rates between them.
 //!
 //! Owns: a [`Table`], the entries that one question to one server has listed,
-//! from sample to sample. For each entry it keeps what the server says now and
+//! from sample to sample. For each entry it keeps what the server reported last and
 //! how far its counters moved between snapshots, which are a sixth of a window
 //! apart. A rate adds up what moved since one of them.
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `line` | a line of a reply: its hash, its numbers |
 //! | `entry` | an entry, and the order of entries by name |
 //! | `texts` | its texts in one piece of memory |
 //! | `moves` | how far its numbers moved lately, in few bytes |
 //! | `figures` | its numbers as they are shown |
+//! | `spark` | its sparkline |
 //!
 //! What a counter moved on by, so that no rate is ever negative:
 //! - it grew: the difference;
@@ -33,7 +35,9 @@
 
 mod entry;
 mod figures;
+mod line;
 mod moves;
+mod spark;
 mod texts;
 
 pub(crate) use entry::{by_name, texts, Entry, Phase};
@@ -43,6 +47,7 @@ use super::column::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
 use crate::store::{Pattern, Zoom};
 use figures::Moved;
+use line::{digits, hash_line, micros};
 use moves::Moves;
 use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
@@ -54,8 +59,6 @@ use texts::Texts;
 const SLOTS: usize = 8;
 /// How long an entry that is gone, or new, is marked as such.
 pub(crate) const FADING: Duration = Duration::from_millis(3500);
-/// Points of an entry's sparkline.
-pub(crate) const POINTS: usize = 120;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
@@ -111,7 +114,7 @@ pub(crate) struct Table {
     free: Vec<u32>,
     /// The entries of each hash of a key.
     by_key: HashMap<u64, Twins>,
-    /// How much memory the entries take, but for what moved since the last sample.
+    /// Memory of the entries, but for what moved since the last sample.
     kept_bytes: usize,
     /// All entries by name, but `added`.
     order: Vec<u32>,
@@ -185,7 +188,7 @@ impl Table {
         self.entries.iter().flatten()
     }
 
-    /// How much memory it takes.
+    /// Memory of the entries, as of the last sample.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.kept_bytes
     }
@@ -195,7 +198,7 @@ impl Table {
         self.sampled
     }
 
-    /// Whether rates can be told.
+    /// Whether there are two samples to make rates of.
     pub(crate) fn has_rates(&self) -> bool {
         self.sampled
             .is_some_and(|now| self.taken.iter().any(|&(_, taken)| taken < now))
@@ -207,8 +210,8 @@ impl Table {
         self.continuous = false;
     }
 
-    /// A sample begins: the names of the reply's columns; none when it says
-    /// that there is nothing.
+    /// A sample begins: the names of the reply's columns; none for a reply without
+    /// statistics.
     pub(crate) fn begin(&mut self, names: &[String]) {
         let (texts, _) = texts(self.level);
         let slot = |name: &String| match name.as_str() {
@@ -422,7 +425,7 @@ impl Table {
                 }
             }
             if let Some(base) = base.filter(|_| !entry.moves.is_empty()) {
-                entry.moves.forget(base);
+                entry.moves.drop_before(base);
             }
             self.kept_bytes += entry.kept_bytes();
         }
@@ -515,91 +518,6 @@ impl Table {
             secs: sampled.saturating_duration_since(since).as_secs_f64(),
         }
     }
-
-    /// Adds a point to every sparkline: `number` of each entry's figures.
-    pub(crate) fn spark(&mut self, look: Look, number: impl Fn(&Figures<'_>) -> f64) {
-        for at in 0..self.entries.len() {
-            let Some(entry) = &self.entries[at] else {
-                continue;
-            };
-            let point = number(&self.figures(entry, look)) as f32;
-            let sample = self.sample;
-            let entry = self.entry_mut(at as u32);
-            // Most entries do nothing and need no line.
-            if entry.spark.is_empty() && point == 0.0 {
-                continue;
-            }
-            if entry.spark.is_empty() {
-                entry.spark = vec![0; POINTS].into();
-                entry.spark_end = sample;
-            }
-            let skipped = (entry.spark_end + 1..sample).rev().take(POINTS);
-            skipped.for_each(|at| entry.spark[at as usize % POINTS] = 0);
-            entry.spark[sample as usize % POINTS] = (point.to_bits() >> 16) as u16;
-            entry.spark_end = sample;
-        }
-    }
-
-    /// Forgets all sparklines: another column is watched.
-    pub(crate) fn forget_sparks(&mut self) {
-        for entry in self.entries.iter_mut().flatten() {
-            entry.spark = Box::default();
-        }
-    }
-
-    /// The last `count` points of an entry's sparkline, the oldest first.
-    pub(crate) fn points(&self, entry: &Entry, count: usize) -> Vec<f32> {
-        let count = count.min(POINTS);
-        if entry.spark.is_empty() {
-            return vec![0.0; count];
-        }
-        let end = entry.spark_end as usize + POINTS;
-        (end + 1 - count..=end)
-            .map(|at| f32::from_bits(u32::from(entry.spark[at % POINTS]) << 16))
-            .collect()
-    }
-}
-
-/// A hash of a line, in which nothing is to be found by who does not know the seed.
-fn hash_line(line: &[u8], seed: u64) -> u64 {
-    let mix = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ word) * u128::from(seed);
-        (product as u64) ^ (product >> 64) as u64
-    };
-    let words = line.chunks_exact(8);
-    let rest = words.remainder();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-    let hash = words.fold(line.len() as u64, |hash, bytes| mix(hash, word(bytes)));
-    mix(mix(hash, word(&last)), seed)
-}
-
-/// A number as a server writes it; what is none counts as far as it is one.
-fn digits(field: &[u8]) -> u64 {
-    // As many as always fit.
-    const FEW: usize = 18;
-    if field.len() <= FEW && field.iter().all(u8::is_ascii_digit) {
-        return field
-            .iter()
-            .fold(0, |number, &byte| number * 10 + u64::from(byte - b'0'));
-    }
-    let digits = field.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0u64, |number, &byte| {
-        number
-            .saturating_mul(10)
-            .saturating_add(u64::from(byte - b'0'))
-    })
-}
-
-/// `seconds.microseconds` in microseconds, read as two whole numbers. Dovecot
-/// 2.3 and before print 7442 microseconds as `0.7442`.
-fn micros(field: &[u8]) -> u64 {
-    let dot = field.iter().position(|&byte| byte == b'.');
-    let (secs, usecs) = field.split_at(dot.unwrap_or(field.len()));
-    digits(secs)
-        .saturating_mul(1_000_000)
-        .saturating_add(digits(usecs.get(1..).unwrap_or_default()))
 }
 
 #[cfg(test)]

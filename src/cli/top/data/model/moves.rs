@@ -9,7 +9,7 @@
 //! all of them as numbers of seven bits a byte, the lowest first.
 //!
 //! Invariants: groups are in the order of their snapshots, and none is empty; nothing
-//! is kept that is older than the oldest snapshot asked for in [`Moves::forget`].
+//! is kept that is older than the oldest snapshot asked for in [`Moves::drop_before`].
 
 use super::VALUES;
 
@@ -57,8 +57,8 @@ impl Moves {
         self.0 = scratch.as_slice().into();
     }
 
-    /// Forgets what moved before the snapshot of that number was taken.
-    pub(crate) fn forget(&mut self, snapshot: u64) {
+    /// Drops what moved before the snapshot of that number was taken.
+    pub(crate) fn drop_before(&mut self, snapshot: u64) {
         let mut groups = Groups(&self.0);
         let mut kept = groups.0;
         while groups.next().is_some_and(|(tag, _)| tag <= snapshot) {
@@ -165,7 +165,7 @@ mod tests {
             snapshots += random.below(3);
             let oldest = snapshots.saturating_sub(4);
             if random.below(4) == 0 {
-                moves.forget(oldest);
+                moves.drop_before(oldest);
                 assert!(moves.0.len() < 4000, "what is old goes");
             }
             let value = random.below(VALUES as u64) as usize;
@@ -178,7 +178,7 @@ mod tests {
                     .any(|(tag, moved)| *tag > oldest && moved.iter().any(|&by| by > 0))
             );
         }
-        moves.forget(snapshots);
+        moves.drop_before(snapshots);
         assert!(moves.is_empty());
     }
 }

@@ -124,7 +124,7 @@ fn windows_look_back_as_far_as_they_say() {
 }
 
 #[test]
-fn who_is_gone_fades_and_may_come_back() {
+fn an_entry_that_is_gone_fades_and_may_come_back() {
     let mut bench = Bench::new(Zoom::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 1), ("ann", 1, 1)]);
     bench.users(SECOND, &[("joe", 1, 2)]);
@@ -139,7 +139,7 @@ fn who_is_gone_fades_and_may_come_back() {
 }
 
 #[test]
-fn equal_commands_are_told_apart() {
+fn equal_commands_are_distinguished() {
     let mut bench = Bench::new(Zoom::Command, SECOND);
     let row = "NOOP\t\ts1\tjoe\t5\n";
     let reply = format!("cmd\targs\tsession\tuser\tdisk_input\n{}", row.repeat(4));
@@ -183,7 +183,7 @@ fn sparklines_have_a_point_for_each_sample() {
     assert_eq!(points("joe"), [0.0, 4.0, 0.0, 6.0]);
     assert_eq!(points("idle"), [0.0; 4]);
     assert!(bench.entry("idle").unwrap().spark.is_empty());
-    bench.table.forget_sparks();
+    bench.table.clear_sparks();
     assert!(bench.entry("joe").unwrap().spark.is_empty());
 }
 

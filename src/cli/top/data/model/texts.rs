@@ -26,7 +26,7 @@ impl Texts {
         &self.0[4 * count..][begin..end(text)]
     }
 
-    /// What tells it from others with as many.
+    /// All texts; equal only for equal texts of the same number.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Places: what is selected, what was opened on the way, what a click hits.
+//! What is selected, and what a click hits.
 
 use crate::cli::top::view::rows::Line;
 use crate::store::Zoom;
@@ -21,15 +21,6 @@ pub(crate) enum Hit {
     /// The title of a column; `None`: of the name.
     Title(Option<usize>),
     Level(Zoom),
-}
-
-/// The session that was opened, for its commands' heading.
-#[derive(Clone, Debug)]
-pub(crate) struct Opened {
-    /// The place of its server.
-    pub server: usize,
-    /// User, service, address and process.
-    pub texts: [Vec<u8>; 4],
 }
 
 /// A row that is selected.
@@ -64,18 +55,4 @@ impl Selected {
         self.id = Some(lines[place].id);
         Some(place)
     }
-}
-
-/// A level that was left by Enter, to come back to.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub level: Zoom,
-    pub pinned: Vec<Vec<u8>>,
-    pub filter: String,
-    /// The row that was opened.
-    pub selected: Selected,
-    /// What the row is called in the path.
-    pub label: Vec<u8>,
-    /// The row, if it was a session.
-    pub session: Option<Opened>,
 }
