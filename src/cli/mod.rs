@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `args` | the command line: one table of options and commands makes parser, help and completions; filters judged |
+//! | `args` | the command line: options, commands, filters; help and completions |
 //! | [`server`] | addresses, connections, replies taken apart |
 //! | `column` | what is known of a column by its name |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
@@ -64,11 +64,15 @@ fn end(fatal: Fatal) -> ExitCode {
         Fatal::Bare => print_error(help::SHORT),
         fatal => print_error(&fatal.line(PROGRAM).unwrap_or_default()),
     }
-    // doveadm has one code for all failures of input and output.
-    ExitCode::from(match fatal.code() {
+    ExitCode::from(exit_code(&fatal))
+}
+
+/// doveadm has one code for all failures of input and output.
+fn exit_code(fatal: &Fatal) -> u8 {
+    match fatal.code() {
         77 => 74,
         code => code,
-    })
+    }
 }
 
 /// Reports on standard error.
@@ -95,4 +99,17 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Demo(options) => demo::run(options),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_permission_is_a_failure_of_input_and_output() {
+        let failed = |kind: io::ErrorKind| Fatal::Io("x".to_owned(), kind.into());
+        assert_eq!(exit_code(&failed(io::ErrorKind::PermissionDenied)), 74);
+        assert_eq!(exit_code(&failed(io::ErrorKind::NotFound)), 74);
+        assert_eq!(exit_code(&Fatal::Reported), 75);
+    }
 }

@@ -99,3 +99,50 @@ impl fmt::Display for Fatal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::mistake::{Location, Mistake};
+
+    #[test]
+    fn each_reason_has_its_code_and_one_line() {
+        let text = || "a\u{1b}\nb".to_owned();
+        let failed = |kind: io::ErrorKind| Fatal::Io("x".to_owned(), kind.into());
+        let shown = "p: a??b\n";
+        for (fatal, code, line) in [
+            (Fatal::Usage(text()), 64, Some(shown)),
+            (Fatal::Bare, 64, None),
+            (Fatal::Data(text()), 65, Some(shown)),
+            (Fatal::Unavailable(text()), 69, Some(shown)),
+            (
+                failed(io::ErrorKind::NotFound),
+                74,
+                Some("p: x: entity not found\n"),
+            ),
+            (
+                failed(io::ErrorKind::PermissionDenied),
+                77,
+                Some("p: x: permission denied\n"),
+            ),
+            (Fatal::Reported, 75, None),
+            (Fatal::Permission(text()), 77, Some(shown)),
+            (Fatal::Setting(text()), 78, Some(shown)),
+            (Fatal::Closed, 0, None),
+            (
+                Fatal::Configuration(Mistakes(vec![Mistake {
+                    place: Location::whole("c").at(7),
+                    message: "wrong".to_owned(),
+                }])),
+                78,
+                Some("c:7: wrong\n"),
+            ),
+        ] {
+            assert_eq!((fatal.code(), fatal.line("p").as_deref()), (code, line));
+        }
+        assert!(matches!(
+            Fatal::output(io::ErrorKind::BrokenPipe.into()),
+            Fatal::Closed
+        ));
+    }
+}

@@ -1,6 +1,14 @@
 //! The command line of `dovestat`.
 //!
-//! Its words come from `table`; here they get their meaning. All options may
+//! | module | what it is |
+//! |---|---|
+//! | `table` | options and commands: one table that makes parser, help and completions |
+//! | `help` | that table as text |
+//! | `completion` | that table as scripts for shells |
+//! | `filter` | filters checked, and completed for a server |
+//! | `raw` | words that are not UTF-8 |
+//!
+//! The words come from `table`; here they get their meaning. All options may
 //! stand anywhere, before or behind the command: with doveadm some have to stand
 //! before it, some behind. But what follows the program that is to be run belongs
 //! to it, as it is.

@@ -1,8 +1,8 @@
 //! Where servers are, connecting to them, and why that failed.
 
+use super::usual;
 use super::{export_request, foreign, Connection, Event, ReplyParser, Stream};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
-use crate::cli::server::usual;
 use crate::cli::warn;
 use crate::config::Fatal;
 use crate::store::Zoom;

@@ -1,8 +1,8 @@
 //! The way from level to level: down into a row, back, across.
 
+use super::rows::Line;
 use super::selection::Selected;
 use super::{Effect, Mode, View, LEVELS};
-use crate::cli::top::view::rows::Line;
 use crate::store::Zoom;
 
 /// The session that was opened, for its commands' heading.

@@ -14,11 +14,11 @@ use super::data::number;
 use super::kick::Kick;
 use crate::cli::column::named;
 use crate::cli::top::keys::Key;
-use crate::cli::top::view::filter::server_filters;
-use crate::cli::top::view::rows::{Line, Lines};
-use crate::cli::top::view::typing::scroll;
 use crate::store::Zoom;
+use filter::server_filters;
+use rows::{Line, Lines};
 use std::time::Duration;
+use typing::scroll;
 
 pub(super) mod filter;
 mod levels;

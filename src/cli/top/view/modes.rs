@@ -3,11 +3,11 @@
 //! Each function gets what the mode has and puts back what it is to have next;
 //! a mode that is not put back is over.
 
+use super::filter::server_filters;
+use super::rows::Lines;
+use super::typing::{edit, moved, Edit};
 use super::{Effect, Mode, View};
 use crate::cli::top::keys::Key;
-use crate::cli::top::view::filter::server_filters;
-use crate::cli::top::view::rows::Lines;
-use crate::cli::top::view::typing::{edit, moved, Edit};
 
 impl View {
     /// A key for the search: every one shows its first match at once.

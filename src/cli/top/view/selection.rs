@@ -1,6 +1,6 @@
 //! What is selected, and what a click hits.
 
-use crate::cli::top::view::rows::Line;
+use super::rows::Line;
 use crate::store::Zoom;
 
 /// What a click hits: a row of the screen, from and to a column.
