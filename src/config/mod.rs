@@ -42,12 +42,13 @@ pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, UnixListener,
 };
-pub(crate) use table::{Scope, CHROOT_MADE, MEMORY_LIMIT_MIN_BYTES};
+pub(crate) use table::{Scope, CHROOT_MADE, DEFAULT_USER, MEMORY_LIMIT_MIN_BYTES};
 pub(crate) use value::show_size;
 
 use origin::Origins;
 
-use crate::sys::user::effective_uid;
+use crate::sys::proc::user::effective_uid;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The configuration that is read when none is named. Whatever it contains, it never is
@@ -64,19 +65,31 @@ pub struct Defaults {
 impl Defaults {
     /// The defaults for the user of this process.
     pub fn ours() -> Defaults {
-        let base_dir = match (effective_uid(), runtime_dir()) {
-            (0, _) => PathBuf::from(table::SYSTEM_BASE_DIR),
-            (_, Some(dir)) => dir.join("dovestat"),
-            (uid, None) => PathBuf::from(format!("/tmp/dovestat-{uid}")),
+        match effective_uid() {
+            0 => Defaults {
+                base_dir: PathBuf::from(table::SYSTEM_BASE_DIR),
+            },
+            _ => Defaults::private(),
+        }
+    }
+
+    /// The defaults of a daemon that serves its own user alone.
+    pub fn private() -> Defaults {
+        let base_dir = match runtime_dir() {
+            Some(dir) => dir.join("dovestat"),
+            None => PathBuf::from(format!("/tmp/dovestat-{}", effective_uid())),
         };
         Defaults { base_dir }
     }
 }
 
-/// The directory that the login session provides for sockets.
+/// The directory that the login session provides for sockets. One of another user, as
+/// root has it after su(1), is not ours.
 fn runtime_dir() -> Option<PathBuf> {
     let dir = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?);
-    (dir.is_absolute() && dir.is_dir()).then_some(dir)
+    let found = dir.metadata().ok()?;
+    let is_ours = [0, effective_uid()].contains(&found.uid());
+    (dir.is_absolute() && found.is_dir() && is_ours).then_some(dir)
 }
 
 /// The main configuration file, and whether it has to be there.

@@ -32,7 +32,7 @@ impl Settings {
             for fifo in &self.fifo_listeners {
                 let show = out.shows(fifo, &default.fifo_listeners);
                 out.section("fifo_listener", Some(&fifo.name), show, |out| {
-                    out.rows(table::FILE, fifo, &FileListener::new(&fifo.name));
+                    out.rows(table::FILE, fifo, &FileListener::fifo(&fifo.name));
                 });
             }
             for unix in &self.unix_listeners {

@@ -9,6 +9,7 @@ use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -65,7 +66,7 @@ impl Settings {
         Settings {
             base_dir: defaults.base_dir.clone(),
             service: Service::new(),
-            fifo_listeners: table::FIFO_NAMES.map(FileListener::new).into(),
+            fifo_listeners: table::FIFO_NAMES.map(FileListener::fifo).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
             ..table::with_defaults(Settings::default(), table::TOP)
         }
@@ -126,11 +127,6 @@ impl Service {
         table::with_defaults(Service::default(), table::SERVICE)
     }
 
-    /// Whether the configuration names another user than the default one.
-    pub fn user_given(&self) -> bool {
-        self.user != table::DEFAULT_USER
-    }
-
     /// The effective path of `chroot`.
     pub fn chroot_in(&self, base_dir: &Path) -> Option<PathBuf> {
         self.chroot.as_ref().map(|dir| base_dir.join(dir))
@@ -157,6 +153,14 @@ impl FileListener {
             ..FileListener::default()
         };
         table::with_defaults(blank, table::FILE)
+    }
+
+    /// One of a FIFO.
+    pub(super) fn fifo(name: &str) -> FileListener {
+        FileListener {
+            mode: table::FIFO_MODE,
+            ..FileListener::new(name)
+        }
     }
 
     /// The effective path.
@@ -196,6 +200,9 @@ pub struct InetListener {
     pub port: u16,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
+    /// What clients of HTTP may call the server, beside its addresses and localhost:
+    /// names with a blank in between.
+    pub server_names: Rc<str>,
     /// How its clients are served.
     pub options: ListenerOptions,
 }

@@ -8,8 +8,8 @@
 //! To add a setting: a field in `settings`, a row here, the manual dovestatd.conf(5) and the
 //! sample configuration; a new kind of value also a pair of functions in `value`.
 //!
-//! Two defaults are not a row's: `base_dir` depends on who starts the daemon, and
-//! `reset` is `yes` on UNIX sockets.
+//! Three defaults are not a row's: `base_dir` depends on who starts the daemon, `reset`
+//! is `yes` on UNIX sockets, and `mode` is [`FIFO_MODE`] for FIFOs.
 //!
 //! Beside it stand the names that only a copied Dovecot configuration has.
 
@@ -67,6 +67,8 @@ pub const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
 /// The default FIFOs.
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
+/// The mode of FIFOs by default: a reader of one takes the records of others.
+pub const FIFO_MODE: u32 = 0o200;
 /// The default UNIX sockets.
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
 /// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
@@ -274,7 +276,8 @@ pub const FILE: &[Setting<FileListener>] = &[
     Setting {
         name: "mode",
         default: Some("0600"),
-        about: "permissions of the file; 0: no such listener",
+        about: "permissions of the file; 0: no such listener; the default is 0200 in a \
+                fifo_listener",
         set: |l, v| put(&mut l.mode, value::mode(v)),
         get: |l| value::show_mode(l.mode),
     },
@@ -301,6 +304,16 @@ pub const INET: &[Setting<InetListener>] = &[
         about: "networks that clients may come from, as 192.0.2.0/24; empty: all",
         set: |l, v| put(&mut l.allow_nets, value::networks(v)),
         get: |l| value::show_list(&l.allow_nets),
+    },
+    Setting {
+        name: "server_names",
+        default: Some(""),
+        about: "names by which clients of http may ask, beside addresses and localhost",
+        set: |l, v| {
+            let names = value::addresses(v).map(|names| value::show_list(&names).into());
+            put(&mut l.server_names, names)
+        },
+        get: |l| l.server_names.to_string(),
     },
 ];
 

@@ -16,20 +16,17 @@
 //! lies in the way of a file stays. What the daemon made is removed when its
 //! [`ListenerFile`] is dropped, if it still lies there.
 
-use super::fifo_input::FifoInput;
-use super::listener::{Listener, Socket};
 use super::log::Log;
 use crate::config::own_files::LOCK;
-use crate::sys::dir::Dir;
-use crate::sys::fifo::Fifo;
-use crate::sys::lock::{lock_directory, DirLock};
-use crate::sys::place::{look, Access, Found, Kind, Place, PlaceError};
+use crate::daemon::input::fifo::FifoInput;
+use crate::daemon::serve::listener::{Listener, Socket};
+use crate::sys::fs::dir::{Dir, Owner};
+use crate::sys::fs::fifo::{is_read, Fifo};
+use crate::sys::fs::lock::{is_held, lock_directory, DirLock};
+use crate::sys::fs::place::{look, Access, Found, Kind, Place, PlaceError};
+use crate::sys::fs::socket::bind_unix;
 use crate::sys::reason;
-use crate::sys::socket::bind_unix;
-use crate::sys::user::effective_uid;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -97,12 +94,14 @@ impl ListenerFile {
     fn make(
         &mut self,
         access: Access,
+        (base_dir, log): (&Path, &mut Log),
         fifos: &mut Vec<FifoInput>,
         listeners: &mut [Listener],
     ) -> Result<(), PlaceError> {
         match self.end {
             End::Fifo(index) => {
-                let fifo = Fifo::create(&self.place.path, access)?;
+                look_for_reader(&self.name, &self.place.path, base_dir, log)?;
+                let fifo = Fifo::create(&self.place.path, None, access)?;
                 if let Some(place) = fifo.place() {
                     self.place = place.clone();
                 }
@@ -111,7 +110,7 @@ impl ListenerFile {
             }
             End::Listener(index) => {
                 let socket;
-                (socket, self.place) = bind_unix(&self.place.path, access)?;
+                (socket, self.place) = bind_unix(&self.place.path, None, access)?;
                 listeners[index].socket = Socket::Unix(socket);
             }
         }
@@ -129,6 +128,33 @@ impl Drop for ListenerFile {
     }
 }
 
+/// Looks for another reader of the FIFO at `path`, which is logged.
+///
+/// # Errors
+/// [`PlaceError::InUse`] when another daemon holds the directory that the FIFO is in.
+/// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
+/// read, and who would keep the daemon out.
+#[cold]
+pub fn look_for_reader(
+    name: &str,
+    path: &Path,
+    base_dir: &Path,
+    log: &mut Log,
+) -> Result<(), PlaceError> {
+    if !is_read(path) {
+        return Ok(());
+    }
+    let dir = path.parent().and_then(|dir| Dir::open(dir, None).ok());
+    if dir.is_some_and(|dir| matches!(dir.is_at(base_dir), Ok(false)) && is_held(&dir, LOCK)) {
+        return Err(PlaceError::InUse);
+    }
+    const READ: &str = " is read by another process, which takes records away: by Dovecot's own \
+                        service, unless its FIFO has mode = 0, or by a user whom the mode lets \
+                        read";
+    log.warning(&[name, READ].concat());
+    Ok(())
+}
+
 /// The directory of the daemon, held against other daemons.
 #[derive(Debug)]
 pub struct BaseDir {
@@ -136,8 +162,9 @@ pub struct BaseDir {
     path: PathBuf,
     /// It must be for the daemon's user alone.
     is_private: bool,
-    /// What was locked. Open, so that no other directory gets its inode.
-    dir: Dir,
+    /// What was locked. Open, so that no other directory gets its inode; `None` in a
+    /// chroot.
+    dir: Option<Dir>,
     /// Keeps other daemons out.
     _lock: DirLock,
     /// It was gone when it was looked at last, and could not be made anew.
@@ -147,24 +174,17 @@ pub struct BaseDir {
 impl BaseDir {
     /// Makes it for the user and group `owner` if it is not there, and locks it; `None`:
     /// another daemon holds it. A private one lies where others may write too.
-    pub fn open(
-        path: &Path,
-        is_private: bool,
-        owner: Option<(u32, u32)>,
-    ) -> io::Result<Option<BaseDir>> {
-        if look(path)?.is_none() {
-            let mode = if is_private { 0o700 } else { 0o755 };
-            Dir::make(path, mode, owner)?;
-        }
+    pub fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
+        let mode = if is_private { 0o700 } else { 0o755 };
+        let dir = Dir::open_or_make(path, mode, owner)?;
         if is_private {
-            check_private(&fs::symlink_metadata(path)?)?;
+            dir.check_private(path)?;
         }
-        let dir = Dir::open(path)?;
         let lock = lock_directory(&dir, LOCK, owner)?;
         Ok(lock.map(|lock| BaseDir {
             path: path.to_owned(),
             is_private,
-            dir,
+            dir: Some(dir),
             _lock: lock,
             is_missing: false,
         }))
@@ -175,9 +195,10 @@ impl BaseDir {
     /// # Errors
     /// What keeps the daemon from it.
     fn restore(&mut self) -> Result<(), String> {
-        let change = match self.dir.is_at(&self.path) {
-            Ok(true) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let is_there = self.dir.as_ref().map(|dir| dir.is_at(&self.path));
+        let change = match is_there {
+            None | Some(Ok(true)) => return Ok(()),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 "is gone and cannot be made anew"
             }
             _ => "was replaced and cannot be used",
@@ -193,21 +214,6 @@ impl BaseDir {
     }
 }
 
-/// Fails unless it is a directory of this process' user, or of root, that others cannot
-/// change.
-fn check_private(metadata: &fs::Metadata) -> io::Result<()> {
-    let found = Found::from(metadata);
-    let is_shared = metadata.permissions().mode() & 0o022 != 0;
-    let is_trusted = [0, effective_uid()].contains(&found.uid);
-    if found.kind == Kind::Directory && is_trusted && !is_shared {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "not a directory of yours alone; remove it or set base_dir",
-    ))
-}
-
 /// All of them.
 #[derive(Debug)]
 pub struct Files {
@@ -221,7 +227,9 @@ pub struct Files {
 
 impl Files {
     /// Looked at from now on, unless they are out of reach in a chroot.
-    pub fn new(base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+    pub fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+        // Who took over the daemon could leave the chroot by it.
+        base_dir.dir.take_if(|_| in_chroot);
         Files {
             base_dir,
             all,
@@ -271,7 +279,7 @@ impl Files {
             };
             let made = match file.access {
                 Some(access) => file
-                    .make(access, fifos, listeners)
+                    .make(access, (&self.base_dir.path, log), fifos, listeners)
                     .map_err(|error| format!("cannot be made anew: {error}; restart dovestatd")),
                 None => Err("is the service manager's: restart its socket unit".to_owned()),
             };
@@ -296,8 +304,8 @@ impl Files {
 mod tests {
     use super::*;
     use crate::sys::scratch::Scratch;
-    use std::fs::Permissions;
-    use std::os::unix::fs::symlink;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{symlink, PermissionsExt};
 
     #[test]
     fn a_private_base_dir_is_made_anew_as_one_and_no_other_is_taken() {
@@ -312,18 +320,22 @@ mod tests {
             dir.restore().unwrap();
         }
         fs::rename(&path, scratch.join("old")).unwrap();
-        let refused = "was replaced and cannot be used: not a directory of yours alone; remove it \
-                       or set base_dir";
+        let refused = |why: &str| {
+            let path = path.display();
+            let text = format!("was replaced and cannot be used: {path} {why} or set another path");
+            Err(text)
+        };
         symlink("old", &path).unwrap();
         assert_eq!(dir.restore(), Ok(()), "the same directory");
         fs::remove_file(&path).unwrap();
         fs::create_dir(scratch.join("other")).unwrap();
         symlink("other", &path).unwrap();
-        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        assert_eq!(dir.restore(), refused("is a symlink; remove it"));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         set_mode(0o777);
-        assert_eq!(dir.restore(), Err(refused.to_owned()));
+        let why = "can be changed by others (mode 0777); chmod go-w it";
+        assert_eq!(dir.restore(), refused(why));
         set_mode(0o755);
         assert_eq!(dir.restore(), Ok(()));
         assert!(BaseDir::open(&path, true, None).unwrap().is_none(), "held");

@@ -8,13 +8,14 @@
 //! from inside a chroot.
 
 use crate::config::LogPath;
-use crate::sys::dir::Dir;
+use crate::sys::fd::output::{nonblocking_twin, try_write_line, MAX_LINE_BYTES};
+use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::local_time::LocalTime;
-use crate::sys::output::{nonblocking_twin, try_write_line, MAX_LINE_BYTES};
 use crate::sys::syslog::{Syslog, LOG_PATH};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -52,14 +53,18 @@ struct LogFile {
 
 impl LogFile {
     /// Opens or makes it.
-    fn open(path: &Path) -> io::Result<LogFile> {
-        let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or(io::ErrorKind::InvalidInput)?;
-        let dir = Dir::open(path.parent().unwrap_or(Path::new("/")))?;
+    fn open(path: &Path, owner: Owner) -> io::Result<LogFile> {
+        let (dir, name) = Dir::of_target(path, owner)?;
+        let (file, is_new) = dir.append(&name, LOG_MODE)?;
+        // The daemon's user opens it anew after a rotation. One that was there may be
+        // somebody else's business, too.
+        if let (true, Some((uid, gid))) = (is_new, owner) {
+            fchown(&file, Some(uid), Some(gid))?;
+        }
         Ok(LogFile {
-            file: dir.append(name, LOG_MODE)?,
+            file,
             dir,
-            name: name.to_owned(),
+            name,
             path: path.to_owned(),
         })
     }
@@ -75,15 +80,15 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log.
+    /// Opens the log. A file that is made for it is for the user and group `owner`.
     ///
     /// # Errors
     /// A file that cannot be appended to.
-    pub fn open(path: &LogPath) -> io::Result<Log> {
+    pub fn open(path: &LogPath, owner: Owner) -> io::Result<Log> {
         let target = match path {
             LogPath::Syslog => Target::Syslog(Syslog::open(Path::new(LOG_PATH))?),
             LogPath::Stderr => Target::Stderr(nonblocking_twin(io::stderr().as_fd())?),
-            LogPath::File(path) => Target::File(LogFile::open(path)?),
+            LogPath::File(path) => Target::File(LogFile::open(path, owner)?),
         };
         Ok(Log { target, dropped: 0 })
     }
@@ -96,7 +101,7 @@ impl Log {
     pub fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
         if let Target::File(log) = &mut self.target {
             let opened = log.dir.append(&log.name, LOG_MODE);
-            log.file = opened.map_err(|error| (log.path.clone(), error))?;
+            (log.file, _) = opened.map_err(|error| (log.path.clone(), error))?;
         }
         Ok(())
     }
@@ -107,18 +112,6 @@ impl Log {
         match &self.target {
             Target::File(log) => log.dir.is_writable(),
             Target::Syslog(_) | Target::Stderr(_) => true,
-        }
-    }
-
-    /// Gives the file that is written to, if it is one, to the user and group that
-    /// are to open it anew after a rotation.
-    ///
-    /// # Errors
-    /// When that is not permitted.
-    pub fn give(&self, owner: (u32, u32)) -> io::Result<()> {
-        match &self.target {
-            Target::File(log) => log.dir.give(&log.name, &log.file, owner),
-            Target::Syslog(_) | Target::Stderr(_) => Ok(()),
         }
     }
 

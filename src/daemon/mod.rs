@@ -32,37 +32,18 @@
 
 #![forbid(unsafe_code)]
 
-mod batch;
-mod carbon;
-mod client;
-mod clients;
-mod context;
-mod conversation;
-mod export;
 mod fatal;
 mod faults;
-mod fifo_input;
 mod files;
-mod health;
-mod http;
-mod listener;
-mod listing;
+mod input;
 mod log;
-mod manager;
-mod memory;
-mod opening;
 mod options;
-mod pidfile;
-mod preflight;
-mod records;
+mod push;
 mod reload;
-mod resolve;
-mod scrape;
-mod startup;
-mod state;
-mod status;
-mod turn;
-mod waiting;
+mod serve;
+mod server;
+mod snapshot;
+mod start;
 
 use crate::config::Defaults;
 use fatal::Fatal;
@@ -95,6 +76,6 @@ fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
             let settings = options.load()?.settings;
             options::print(&settings.print(shown, &Defaults::ours()))
         }
-        Command::Serve => startup::serve(&options),
+        Command::Serve => start::startup::serve(options),
     }
 }

@@ -3,8 +3,11 @@
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
 use super::fatal::Fatal;
-use super::preflight;
-use crate::config::{self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, OUR_FILE};
+use crate::config::{
+    self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
+};
+use crate::daemon::start::preflight;
+use crate::sys::proc::user::{effective_uid, User};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -171,12 +174,36 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::load`].
+    #[cold]
     pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
         let mut configuration = self.load()?;
         if self.foreground {
             configuration.settings.log_path = LogPath::Stderr;
         }
         Ok(configuration)
+    }
+
+    /// Sets what holds for root who tries the daemon out, by `-F` and nothing else,
+    /// without a configuration and on a system without the user of a service: root
+    /// serves itself, as any user is served, and leaves nothing to a service of later.
+    /// Returns whether it is so.
+    #[cold]
+    pub fn try_out(&mut self) -> bool {
+        let is_trial = self.foreground
+            && self.overrides.is_empty()
+            && effective_uid() == 0
+            && matches!(&self.source, Source::Default(path) if !path.exists())
+            && matches!(User::find(DEFAULT_USER), Ok(None));
+        if is_trial {
+            let base_dir = Defaults::private().base_dir;
+            self.overrides = vec![
+                format!("base_dir={}", base_dir.display()),
+                "state_dir=".to_owned(),
+                "service/stats/user=0".to_owned(),
+                "service/stats/group=0".to_owned(),
+            ];
+        }
+        is_trial
     }
 
     /// Looks for mistakes in the configuration, those that are found only on this

@@ -6,11 +6,11 @@
 //! the next start on, and loses nothing then as long as there is a state. A
 //! configuration with mistakes changes nothing.
 
-use super::listener::Section;
-use super::turn::{make_room_for_clients, store_limits, Daemon};
 use crate::config::{
     Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
 };
+use crate::daemon::serve::listener::Section;
+use crate::daemon::server::{make_room_for_clients, store_limits, Daemon};
 use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;
@@ -25,6 +25,7 @@ fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
     for listener in &mut inet {
         listener.options = ListenerOptions::of_inet();
         listener.allow_nets = Vec::new();
+        listener.server_names = Rc::default();
     }
     (unix, inet)
 }
@@ -165,6 +166,7 @@ impl Daemon {
                 Section::Inet(index) => {
                     let inet = &self.settings.inet_listeners[index];
                     listener.allow_nets.clone_from(&inet.allow_nets);
+                    listener.server_names = Some(Rc::clone(&inet.server_names));
                     &inet.options
                 }
                 Section::Unnamed => continue,

@@ -16,7 +16,7 @@
 use super::meter::{add_io, add_usage};
 use super::proc_files::{children_of, delay_usecs, used_by, waited_io};
 use crate::stats::{place, Stats};
-use crate::sys::child;
+use crate::sys::proc::child;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

@@ -2,7 +2,7 @@
 
 use super::proc_files::{Io, ProcIo};
 use crate::stats::{place, Stats};
-use crate::sys::usage::Usage;
+use crate::sys::proc::usage::Usage;
 use std::time::{Duration, Instant};
 
 /// Counts what this process uses from a moment on.

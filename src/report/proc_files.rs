@@ -5,7 +5,7 @@
 
 use super::meter::{add_io, whole_blocks};
 use crate::stats::{place, Stats};
-use crate::sys::process::ticks_per_sec;
+use crate::sys::proc::process::ticks_per_sec;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;

@@ -296,8 +296,8 @@ fn write(opened: &mut OpenFifo<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> 
 mod tests {
     use super::*;
     use crate::stats::place;
-    use crate::sys::fifo::Fifo;
-    use crate::sys::place::Access;
+    use crate::sys::fs::fifo::Fifo;
+    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::path::Path;
 
@@ -308,7 +308,7 @@ mod tests {
     };
 
     fn daemon(path: &Path) -> Fifo {
-        Fifo::create(path, ACCESS).unwrap()
+        Fifo::create(path, None, ACCESS).unwrap()
     }
 
     /// The records that a daemon got: their fields but for the id and the stats.

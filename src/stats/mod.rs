@@ -8,7 +8,7 @@
 //! Invariants: every value is at most [`MAX_VALUE`] when it comes from a peer;
 //! sums saturate, they never wrap; times are whole microseconds.
 //!
-//! Must not: know who reported a value, or where it is kept.
+//! Must not: know which process reported a value, or where it is stored.
 
 #![forbid(unsafe_code)]
 
@@ -17,12 +17,12 @@ mod wire_struct;
 use std::fmt;
 use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES, MAIL_BYTES_ELSEWHERE};
 
-/// How a field's value is meant, and so how it is printed.
+/// The unit of a field's value, which decides how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Microseconds, printed as `seconds.microseconds` with six digits.
     Time,
-    /// A plain number of events.
+    /// A number of events.
     Count,
     /// A number of bytes.
     Bytes,
@@ -46,19 +46,19 @@ pub struct Field {
     pub unit: Unit,
     /// The item that carries it.
     pub item: Item,
-    /// What it is: a phrase for who does not know the name.
+    /// A phrase that explains the name.
     pub about: &'static str,
-    /// The same at the ip level, for fields of auth.
+    /// The phrase at the ip level, for fields of auth.
     pub about_at_ip: &'static str,
-    /// How wide it is there.
+    /// Its width in the C struct.
     width: Width,
 }
 
 /// The number of statistics fields.
 pub const FIELD_COUNT: usize = 24;
 
-/// How many of them the `mail` item carries; they come first.
-pub const MAIL_FIELDS: usize = place::auth_successes;
+/// Of these, the number of fields of the `mail` item; they come first.
+pub(crate) const MAIL_FIELDS: usize = place::auth_successes;
 
 /// The largest value taken from a peer: 2^53, about 9 PB of bytes or 285 years
 /// of microseconds, and the largest whole number every reader that uses double
@@ -77,10 +77,10 @@ const NAME_BYTES: usize = 5;
 const DISK_BYTES_PER_USEC: u64 = 100;
 
 macro_rules! fields {
-    ($($index:literal $name:ident $unit:ident $item:ident $about:literal;)*) => {
+    ($($index:literal $name:ident $text:literal $unit:ident $item:ident $about:literal;)*) => {
         /// All statistics fields, in column order.
         pub static FIELDS: [Field; FIELD_COUNT] = [$(Field {
-            name: stringify!($name),
+            name: $text,
             unit: Unit::$unit,
             item: Item::$item,
             about: $about,
@@ -141,30 +141,30 @@ fn first_insane(item: Item, values: &[u64; FIELD_COUNT]) -> Option<&'static str>
 }
 
 fields! {
-    0 user_cpu Time Mail "Processor time spent in programs";
-    1 sys_cpu Time Mail "Processor time spent in the kernel";
-    2 clock_time Time Mail "Time that passed while mail processes were at work";
-    3 min_faults Count Mail "Page faults without disk access";
-    4 maj_faults Count Mail "Page faults with disk access";
-    5 vol_cs Count Mail "Voluntary context switches";
-    6 invol_cs Count Mail "Involuntary context switches";
-    7 disk_input Bytes Mail "Bytes read from disks";
-    8 disk_output Bytes Mail "Bytes written to disks";
-    9 read_count Count Mail "System calls that read";
-    10 read_bytes Bytes Mail "Bytes that system calls read";
-    11 write_count Count Mail "System calls that write";
-    12 write_bytes Bytes Mail "Bytes that system calls wrote";
-    13 mail_lookup_path Count Mail "Mails whose file was opened or looked up";
-    14 mail_lookup_attr Count Mail "Mails whose attributes were looked up";
-    15 mail_read_count Count Mail "Mails read";
-    16 mail_read_bytes Bytes Mail "Bytes of mails read";
-    17 mail_cache_hits Count Mail "Answers found in mailbox caches";
-    18 auth_successes Count Auth "Logins that succeeded";
-    19 auth_master_successes Count Auth "Logins of master users that succeeded";
-    20 auth_failures Count Auth "Logins that failed";
-    21 auth_db_tempfails Count Auth "Logins that failed for errors of user databases";
-    22 auth_cache_hits Count Auth "Logins answered from the authentication cache";
-    23 auth_cache_misses Count Auth "Logins not found in the authentication cache";
+    0 user_cpu "user_cpu" Time Mail "Processor time spent in programs";
+    1 sys_cpu "sys_cpu" Time Mail "Processor time spent in the kernel";
+    2 clock_time "clock_time" Time Mail "Time that passed while mail processes were at work";
+    3 min_faults "min_faults" Count Mail "Page faults without disk access";
+    4 maj_faults "maj_faults" Count Mail "Page faults with disk access";
+    5 vol_cs "vol_cs" Count Mail "Voluntary context switches";
+    6 invol_cs "invol_cs" Count Mail "Involuntary context switches";
+    7 disk_input "disk_input" Bytes Mail "Bytes read from disks";
+    8 disk_output "disk_output" Bytes Mail "Bytes written to disks";
+    9 read_count "read_count" Count Mail "System calls that read";
+    10 read_bytes "read_bytes" Bytes Mail "Bytes that system calls read";
+    11 write_count "write_count" Count Mail "System calls that write";
+    12 write_bytes "write_bytes" Bytes Mail "Bytes that system calls wrote";
+    13 mail_lookup_path "mail_lookup_path" Count Mail "Mails whose file was opened or looked up";
+    14 mail_lookup_attr "mail_lookup_attr" Count Mail "Mails whose attributes were looked up";
+    15 mail_read_count "mail_read_count" Count Mail "Mails read";
+    16 mail_read_bytes "mail_read_bytes" Bytes Mail "Bytes of mails read";
+    17 mail_cache_hits "mail_cache_hits" Count Mail "Answers found in mailbox caches";
+    18 auth_successes "auth_successes" Count Auth "Logins that succeeded";
+    19 auth_master_successes "auth_master_successes" Count Auth "Logins of master users that succeeded";
+    20 auth_failures "auth_failures" Count Auth "Logins that failed";
+    21 auth_db_tempfails "auth_db_tempfails" Count Auth "Logins that failed for errors of user databases";
+    22 auth_cache_hits "auth_cache_hits" Count Auth "Logins answered from the authentication cache";
+    23 auth_cache_misses "auth_cache_misses" Count Auth "Logins not found in the authentication cache";
 }
 
 /// One value for each of [`FIELDS`].
@@ -184,16 +184,16 @@ impl Stats {
 
     /// What is more in it than in `earlier`, field by field.
     #[must_use]
-    pub fn since(mut self, earlier: &Stats) -> Stats {
+    pub(crate) fn since(mut self, earlier: &Stats) -> Stats {
         for (value, earlier) in self.values.iter_mut().zip(earlier.values) {
             *value = value.saturating_sub(earlier);
         }
         self
     }
 
-    /// How much of a machine it takes, for telling big from small: processor
+    /// The share of a machine that it takes, to rank entries: processor
     /// time and the time of a disk that moves 100 bytes in a microsecond.
-    pub fn load_usecs(&self) -> u64 {
+    pub(crate) fn load_usecs(&self) -> u64 {
         let loads = FIELDS
             .iter()
             .zip(self.values)
@@ -207,7 +207,7 @@ impl Stats {
 
     /// True when every value is zero.
     #[must_use]
-    pub fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         self.values.iter().all(|&value| value == 0)
     }
 }
@@ -260,10 +260,9 @@ fn foreign(bytes: &[u8]) -> Option<StatsError> {
     Some(StatsError::Foreign(*size))
 }
 
-/// What one record's stats field said: the values of the items it held.
+/// The stats field of a record: the values of its items.
 ///
-/// An item that was not there says nothing about its fields: they keep the
-/// totals they had. A field with no item at all is a valid refresh.
+/// The fields of an item that was absent keep the totals they had. A field with no item at all is a valid refresh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The values; zero where the item was absent.
@@ -275,15 +274,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Becomes what the items of a stats field say, already decoded from base64: for
+    /// Sets the report from the items of a stats field, decoded from base64: for
     /// each its name, a NUL and the writer's C struct. An item given twice counts
     /// as given last.
     ///
     /// # Errors
     /// Any item that is not whole, known and sane refuses all of them; what the report
-    /// says then is unspecified.
+    /// contains then is unspecified.
     #[inline(always)]
-    pub fn decode(&mut self, bytes: &[u8]) -> Result<(), StatsError> {
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Result<(), StatsError> {
         self.decode_items(bytes)
             .map_err(|error| foreign(bytes).unwrap_or(error))
     }
@@ -336,7 +335,7 @@ impl Report {
     }
 
     /// Appends the items that are there as a stats field has them before base64;
-    /// [`Report::decode`] gives the same values back. A 32-bit counter wraps, as
+    /// `Report::decode` gives the same values back. A 32-bit counter wraps, as
     /// those of mail processes do.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for (has, item, name, length) in [
@@ -357,8 +356,8 @@ impl Report {
     ///
     /// A total that shrank becomes the new one and differs by nothing, except
     /// for a 32-bit counter a small step past 2^32, which is counted on. The
-    /// second value tells whether anything shrank.
-    pub fn advance(&self, total: &mut Stats) -> (Stats, bool) {
+    /// second value is whether anything shrank.
+    pub(crate) fn advance(&self, total: &mut Stats) -> (Stats, bool) {
         let mut difference = Stats::default();
         let mut shrank = false;
         for (index, field) in FIELDS.iter().enumerate() {
@@ -385,7 +384,7 @@ impl Report {
     }
 }
 
-/// How far a counter moved on from the total `old` to the reported `new`;
+/// The steps that a counter moved on from the total `old` to the reported `new`;
 /// `None` when it shrank. A 32-bit counter reports its total modulo 2^32.
 fn step(old: u64, new: u64, width: Width) -> Option<u64> {
     const SPAN: u64 = 1 << 32;
@@ -405,7 +404,7 @@ fn step(old: u64, new: u64, width: Width) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What a stats field says, read where another report was.
+    /// Decodes a stats field into a report that had other values.
     fn decoded(bytes: &[u8]) -> Result<Report, StatsError> {
         let mut report = Report {
             stats: Stats {

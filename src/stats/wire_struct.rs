@@ -7,40 +7,37 @@
 use super::MAX_VALUE;
 use std::mem::{offset_of, size_of};
 
-/// What kind of value lies at an offset.
+/// The type of a field in its struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// A `struct timeval`.
+pub(crate) enum Width {
     Timeval,
-    /// A 32-bit counter, which its writer lets wrap.
+    /// A counter that its writer lets wrap.
     U32,
-    /// A 64-bit counter.
     U64,
 }
 
 /// A field's offset in bytes, and what lies there.
-pub type Place = (usize, Width);
+pub(crate) type Place = (usize, Width);
 
 macro_rules! wire_struct {
     ($(#[$doc:meta])* $module:ident, $bytes:ident: $($name:ident $type:ty => $width:ident,)*) => {
         $(#[$doc])*
         #[allow(non_snake_case, non_upper_case_globals)]
-        pub mod $module {
+        pub(crate) mod $module {
             use super::*;
 
             /// The declaration whose layout counts; never instantiated.
             #[repr(C)]
-            pub struct Layout {
+            pub(crate) struct Layout {
                 $(/// Dovecot 2.3: a member of this name and width.
-                pub $name: $type,)*
+                pub(crate) $name: $type,)*
             }
 
-            $(/// Where this member lies.
-            pub const $name: Place = (offset_of!(Layout, $name), Width::$width);)*
+            $(pub(crate) const $name: Place = (offset_of!(Layout, $name), Width::$width);)*
         }
 
         /// The size of the struct in bytes.
-        pub const $bytes: usize = size_of::<$module::Layout>();
+        pub(crate) const $bytes: usize = size_of::<$module::Layout>();
     };
 }
 
@@ -70,7 +67,7 @@ wire_struct! {
 /// The sizes of the `mail` item on other architectures: with a `struct timeval` of 8
 /// or 16 bytes, and 64-bit counters at multiples of 4 (i386) or 8 bytes (ARM and all
 /// of 64 bits).
-pub const MAIL_BYTES_ELSEWHERE: [usize; 4] = [
+pub(crate) const MAIL_BYTES_ELSEWHERE: [usize; 4] = [
     mail_bytes(8, 4),
     mail_bytes(8, 8),
     mail_bytes(16, 4),
@@ -99,8 +96,8 @@ wire_struct! {
     auth_cache_misses u32 => U32,
 }
 
-/// How wide a member of a `struct timeval` is. Its type has no name to rely on:
-/// musl's are about to change.
+/// Bytes of a member of a `struct timeval`. Its type has no name to rely on: musl's
+/// are about to change.
 const fn width_of<T>(_member: fn(&libc::timeval) -> &T) -> usize {
     size_of::<T>()
 }
@@ -124,7 +121,7 @@ const INSANE: u64 = u64::MAX;
 /// microseconds, in which a full million of microseconds carries. `u64::MAX` for a
 /// time with a part that is negative or larger than [`MAX_VALUE`].
 #[inline(always)]
-pub fn read<const BYTES: usize>(body: &[u8; BYTES], (offset, width): Place) -> u64 {
+pub(crate) fn read<const BYTES: usize>(body: &[u8; BYTES], (offset, width): Place) -> u64 {
     match width {
         Width::U32 => u64::from(u32::from_ne_bytes(array(body, offset))),
         Width::U64 => u64::from_ne_bytes(array(body, offset)),
@@ -152,7 +149,7 @@ fn array<const N: usize, const BYTES: usize>(body: &[u8; BYTES], offset: usize) 
 
 /// Writes a value as a mail process would: a counter, which wraps where it has
 /// 32 bits, or microseconds.
-pub fn write(body: &mut [u8], (offset, width): Place, value: u64) {
+pub(crate) fn write(body: &mut [u8], (offset, width): Place, value: u64) {
     match width {
         Width::U32 => body[offset..offset + 4].copy_from_slice(&(value as u32).to_ne_bytes()),
         Width::U64 => body[offset..offset + 8].copy_from_slice(&value.to_ne_bytes()),
@@ -166,7 +163,7 @@ pub fn write(body: &mut [u8], (offset, width): Place, value: u64) {
 }
 
 /// Writes a `struct timeval` as it is, sane or not.
-pub fn put_timeval(body: &mut [u8], (offset, _): Place, secs: i64, usecs: i64) {
+pub(crate) fn put_timeval(body: &mut [u8], (offset, _): Place, secs: i64, usecs: i64) {
     for ((inner, bytes), value) in TIMEVAL.into_iter().zip([secs, usecs]) {
         let at = offset + inner;
         match bytes {

@@ -3,7 +3,7 @@
 //! For tests, of this room and of others, and for fuzzing: it looks at every
 //! entry several times. The programs do not call it, so they do not contain it.
 
-use crate::store::entries::entry::{Entry, Flag, Node};
+use crate::store::entries::entry::{with_link, Entry, Flag, Node};
 use crate::store::entries::level::{key, Level};
 use crate::store::entries::lifecycle::domain_of;
 use crate::store::mem::arena::Link;
@@ -13,41 +13,17 @@ use crate::store::update::deferral;
 use crate::store::Store;
 use std::collections::HashSet;
 
-/// Whether there is an entry, by the numbers of links.
-struct Links(Vec<bool>);
-
-impl Links {
-    /// Those of some entries, each of which is there once.
-    fn of<T>(links: &[Link<T>]) -> Links {
-        let mut found = Links(Vec::new());
-        for link in links {
-            let number = link.number().get() as usize;
-            if number >= found.0.len() {
-                found.0.resize(number + 1, false);
-            }
-            let again = std::mem::replace(&mut found.0[number], true);
-            assert!(!again, "{link:?} is listed twice");
-        }
-        found
-    }
-
-    /// Whether an entry is among them.
-    fn has<T>(&self, link: Link<T>) -> bool {
-        self.0.get(link.number().get() as usize) == Some(&true)
-    }
-}
-
 impl Store {
     /// Checks that everything in the store agrees with everything else.
     ///
     /// # Panics
-    /// When something does not, and says what.
+    /// When something does not, with a message what.
     pub fn check(&self) {
-        let commands = entries(&self.commands, |_| false);
-        let sessions = entries(&self.sessions, |session| session.has(Flag::Connected));
-        let users = entries(&self.users, |user| user.connected > 0);
-        let domains = entries(&self.domains, |domain| domain.connected > 0);
-        let ips = entries(&self.ips, |ip| ip.connected > 0);
+        check_level(&self.commands);
+        check_level(&self.sessions);
+        check_level(&self.users);
+        check_level(&self.domains);
+        check_level(&self.ips);
         self.check_connected();
         self.check_domains_and_users();
         self.check_ips();
@@ -56,18 +32,12 @@ impl Store {
         self.check_ids();
         deferral::check(self);
         for walk in self.cursors.iter().flatten() {
-            self.check_cursor(walk, |node| match node {
-                Node::Command(link) => commands.has(link),
-                Node::Session(link) => sessions.has(link),
-                Node::User(link) => users.has(link),
-                Node::Domain(link) => domains.has(link),
-                Node::Ip(link) => ips.has(link),
-            });
+            self.check_cursor(walk);
         }
         let budget = &self.memory.budget;
         assert!(
             budget.used_bytes() <= budget.limit_bytes(),
-            "the limit holds"
+            "the limit is kept"
         );
         let reclaimable = self.memory.heap.reclaimable_bytes()
             + self.commands.arena.reclaimable_bytes()
@@ -209,7 +179,7 @@ impl Store {
         assert_eq!(self.sessions_with_commands, with_commands);
     }
 
-    /// Whatever is to be found by its key is.
+    /// All indexed entries are found by their keys.
     fn check_indexes(&self) {
         self.check_index(&self.users, |_| true);
         self.check_index(&self.domains, |_| true);
@@ -217,7 +187,7 @@ impl Store {
         self.check_index(&self.sessions, |session| session.has(Flag::Indexed));
     }
 
-    /// Those of a level for which `is_indexed` holds are found by their keys.
+    /// Entries of a level that satisfy `is_indexed` are found by their keys.
     fn check_index<T: Entry>(&self, level: &Level<T>, is_indexed: impl Fn(&T) -> bool) {
         for link in all(level) {
             let entry = &level.arena[link];
@@ -228,18 +198,13 @@ impl Store {
         }
     }
 
-    /// A cursor stands where something is, which knows that.
-    fn check_cursor(&self, walk: &Cursor, exists: impl Fn(Node) -> bool) {
+    /// A cursor stands at an entry that exists and has the flag for it.
+    fn check_cursor(&self, walk: &Cursor) {
         let end = walk.end.map(Node::Command);
         for node in [walk.at, end].into_iter().flatten() {
-            assert!(exists(node), "a cursor stands at {node:?}");
-            let stamp = match node {
-                Node::Command(link) => self.commands.arena[link].common.stamp,
-                Node::Session(link) => self.sessions.arena[link].common.stamp,
-                Node::User(link) => self.users.arena[link].common.stamp,
-                Node::Domain(link) => self.domains.arena[link].common.stamp,
-                Node::Ip(link) => self.ips.arena[link].common.stamp,
-            };
+            let exists = with_link!(node, link => self.level(link).arena.is_used(link));
+            assert!(exists, "a cursor stands at {node:?}");
+            let stamp = with_link!(node, link => self.entry(link).common().stamp);
             assert!(stamp.has(Flag::Watched), "{node:?} knows of its cursor");
         }
     }
@@ -265,29 +230,32 @@ fn all<T: Entry>(level: &Level<T>) -> Vec<Link<T>> {
     list(level, level.all, |entry| entry.common().in_level)
 }
 
-/// The entries of a level, which are those of its arena; the idle list has those
-/// of them that are not held, longest untouched first.
-fn entries<T: Entry>(level: &Level<T>, is_pinned: impl Fn(&T) -> bool) -> Links {
+/// The list of a level has all entries of its arena, the idle list those of them that are
+/// not pinned, longest untouched first.
+fn check_level<T: Entry>(level: &Level<T>) {
     let all = all(level);
-    let links = Links::of(&all);
+    let mut listed = HashSet::new();
+    for &link in &all {
+        assert!(level.arena.is_used(link), "{link:?} exists");
+        assert!(listed.insert(link.number()), "{link:?} is listed twice");
+    }
     assert_eq!(all.len(), level.arena.len(), "all entries are listed");
     let idle = list(level, level.idle, |entry| entry.common().in_age);
     let mut last_secs = 0;
     for link in &idle {
         let entry = &level.arena[*link];
-        assert!(links.has(*link), "{link:?} exists");
-        assert!(!is_pinned(entry), "{link:?} is idle and held");
+        assert!(listed.contains(&link.number()), "{link:?} exists");
+        assert!(!entry.is_pinned(), "{link:?} is idle and pinned");
         assert!(
             entry.common().touched_secs >= last_secs,
             "idle entries are in order of age"
         );
         last_secs = entry.common().touched_secs;
     }
-    let held = all.iter().filter(|&&link| is_pinned(&level.arena[link]));
+    let pinned = all.iter().filter(|&&link| level.arena[link].is_pinned());
     assert_eq!(
-        held.count() + idle.len(),
+        pinned.count() + idle.len(),
         all.len(),
-        "what is not held is idle"
+        "what is not pinned is idle"
     );
-    links
 }

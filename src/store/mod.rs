@@ -1,38 +1,35 @@
 //! The statistics of everything that happened, in a bounded memory.
 //!
-//! The way of the data: a [`Record`] is applied ([`Store::apply`]) at one
-//! instant [`Now`], which finds or makes the entries it is about and counts
-//! upwards from them; a cursor ([`Store::open`], [`Store::read`]) walks a level
-//! in slices and hands out [`Row`]s. Between the two lie, from the bottom up:
+//! The way of the data: a [`Record`] is applied ([`Store::apply_hinted`]) at one instant [`Now`]: it
+//! finds or creates the entries that it is about and counts upwards from them. A cursor
+//! ([`Store::open`], [`Store::read`]) walks a level in slices and returns [`Row`]s.
 //!
-//! | module | what it is |
+//! The rooms, from the bottom up; each imports only what stands above it here:
+//!
+//! | module | what it owns |
 //! |---|---|
-//! | `budget` | the byte budget everything is charged to |
-//! | `slab`, `vacancies` | slots of one size in pages; which of them are vacant |
-//! | `arena`, `list`, `index`, `hash` | typed entries, lists through them, hashes to them |
-//! | `heap`, `lanes`, `packed` | bytes of any length, counters as words and in few bytes |
-//! | `memory`, `contents` | what levels share; texts and counters of an entry in it |
-//! | `entry`, `level` | the five kinds of entries; one level of them |
-//! | `making`, `apply` | entries made and freed, records applied |
-//! | `room`, `evict`, `compact` | room made for a record: entries freed, or moved together |
-//! | `again` | records that say again what is known |
-//! | `untracked` | whose the sessions are that had no room |
-//! | `ahead` | memory that records are about to need |
-//! | `deferred` | what users, domains and ips have not added yet |
-//! | `filter`, `opening`, `cursor`, `row` | what is listed, from where, in which slices, as what |
-//! | `state`, `restore` | everything as plain values, and back |
-//! | `biggest` | the few entries of a level that matter most |
-//! | `check` | all invariants recounted, for tests |
+//! | `mem` | memory within the byte budget: slabs, arenas, heap, lists, indexes |
+//! | `counters` | what an entry counts; packed counters |
+//! | `record` | the input, and what is remarkable about it |
+//! | `entries` | commands, sessions, users, domains, ips: created, linked, freed |
+//! | `update` | records applied, room made for them, prefetch, deferral |
+//! | `filter`, `row` | what a request selects, and the output |
+//! | `query` | a level walked in slices while the store changes |
+//! | `snapshot` | everything as plain values, and back |
+//! | `check` | all invariants recounted, for tests and fuzzing |
+//!
+//! Methods of [`Store`] call each other across the rooms in two places: before an entry is
+//! freed, cursors move on; and creating an entry evicts others, or has a session deferred.
 //!
 //! Invariants, beside those of the modules:
-//! - Totals of a user, domain or ip are its own counters and those of its sessions that
-//!   it defers; freeing a child changes no sum.
-//! - `connected` of a user, domain or ip is the number of its connected
-//!   sessions; an entry is in the idle list of its level exactly when nothing
-//!   pins it.
-//! - Entries move to other slots only between records; links are followed then.
-//! - Nothing here reads a clock, a file or a socket; ages are in seconds of the
-//!   caller's monotonic clock, shown times are the caller's wall clock.
+//! - Totals of a user, domain or ip = its own counters + those of its sessions that it
+//!   defers. Freeing a child changes no total.
+//! - `connected` of a user, domain or ip is the number of its connected sessions; an
+//!   entry is in the idle list of its level exactly when it is not pinned.
+//! - Entries move to other slots only before a record is applied; all links follow then.
+//!
+//! Must not: read a clock, a file or a socket. Ages are in seconds of the caller's monotonic
+//! clock, shown times are of the caller's wall clock.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +44,7 @@ mod record;
 mod row;
 mod snapshot;
 mod update;
+pub(crate) mod wildcard;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -56,31 +54,28 @@ mod tests;
 pub use counters::Counters;
 pub use entries::contents::MAX_TEXT_BYTES;
 pub use entries::entry::{Now, WallTime};
-pub use filter::{wildcard_match, Filter, Network, Pattern};
+pub use filter::{Filter, Network, Pattern};
 pub use mem::budget::Full;
 pub use query::cursor::{CursorId, Progress};
 pub use query::plan::Opening;
-pub use query::rank::biggest_bytes;
+pub(crate) use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
 pub use row::{Row, Totals};
 pub use snapshot::restore::Restoring;
-pub use snapshot::save::{Basis, Kept, Listing, Origin, Saved};
+pub(crate) use snapshot::values::{Basis, Kept, Listing, Origin, Saved};
 #[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 
-use counters::Lanes;
 use entries::entry::{Command, Domain, Ip, Session, User};
 use entries::level::Level;
 use entries::untracked::Untracked;
-use mem::budget::Budget;
-use mem::heap::Heap;
 use mem::list::List;
-use mem::shared::Memory;
+use mem::Memory;
 use query::cursor::Cursor;
 use update::compact::Sweeps;
 
-/// A zoom level.
+/// A level of detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zoom {
     /// One row a command.
@@ -98,7 +93,7 @@ pub enum Zoom {
 }
 
 impl Zoom {
-    /// All levels, as far in as possible first.
+    /// From the most detailed on.
     pub const ALL: [Zoom; 6] = [
         Zoom::Command,
         Zoom::Session,
@@ -108,7 +103,7 @@ impl Zoom {
         Zoom::Global,
     ];
 
-    /// What requests call the level.
+    /// The name in requests.
     pub fn name(self) -> &'static str {
         match self {
             Zoom::Command => "command",
@@ -133,25 +128,24 @@ impl Zoom {
 pub struct Limits {
     /// All memory for statistics, in bytes.
     pub memory_bytes: usize,
-    /// How long a command is kept untouched if memory allows.
+    /// Seconds that a command is kept untouched if memory allows.
     pub command_min_time_secs: u32,
-    /// The same for a disconnected session.
+    /// Of a disconnected session.
     pub session_min_time_secs: u32,
-    /// The same for a user without connected sessions.
+    /// Of a user without connected sessions.
     pub user_min_time_secs: u32,
-    /// The same for a domain.
+    /// Of a domain without connected sessions.
     pub domain_min_time_secs: u32,
-    /// The same for an address.
+    /// Of an ip without connected sessions.
     pub ip_min_time_secs: u32,
 }
 
 /// Numbers about the store itself, for status lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes in use: what the limit is about.
+    /// Bytes in use, which the limit bounds.
     pub used_bytes: usize,
-    /// Bytes that are resident for statistics: those in use, and a few pages that wait
-    /// to be used again.
+    /// Bytes in use and spare pages.
     pub resident_bytes: usize,
     /// The part of the bytes in use that is vacant between entries.
     pub lost_bytes: usize,
@@ -167,8 +161,7 @@ pub struct Usage {
 #[derive(Debug)]
 struct Global {
     /// Since `reset_secs`.
-    counters: Lanes,
-    /// Sessions connected now.
+    counters: Counters,
     connected: u64,
     /// When counting began, in seconds since 1970.
     reset_secs: u32,
@@ -179,31 +172,22 @@ struct Global {
 /// All statistics. See the module.
 #[derive(Debug)]
 pub struct Store {
-    /// What the levels share.
     memory: Memory,
-    /// The commands, which are in no index.
     commands: Level<Command>,
-    /// The sessions.
     sessions: Level<Session>,
-    /// The connected ones, longest silent first.
+    /// The connected sessions, longest silent first.
     connected: List<Session>,
-    /// How many of them, connected or not, have commands.
+    /// The number of sessions, connected or not, that have commands.
     sessions_with_commands: usize,
-    /// The users.
     users: Level<User>,
-    /// The domains.
     domains: Level<Domain>,
-    /// The addresses.
     ips: Level<Ip>,
-    /// Whose the sessions are that had no room.
     untracked: Untracked,
-    /// The totals.
     global: Global,
-    /// Something could not be added when its session was freed, and nobody was told yet.
+    /// Something could not be added when its session was freed, and no note was returned
+    /// for it yet.
     has_lost: bool,
-    /// The cursors in use.
     cursors: Vec<Option<Cursor>>,
-    /// Where compaction goes on.
     sweeps: Sweeps,
 }
 
@@ -223,24 +207,21 @@ impl Store {
     /// # Errors
     /// [`Full`] when the limit is too small for the indexes alone.
     pub fn new(limits: &Limits, now: Now) -> Result<Store, Full> {
-        let mut budget = Budget::new(limits.memory_bytes);
         let page_bytes = page_bytes(limits.memory_bytes);
+        let mut memory = Memory::new(limits.memory_bytes, page_bytes);
+        let budget = &mut memory.budget;
         Ok(Store {
-            commands: Level::new(limits.command_min_time_secs, page_bytes, &mut budget)?,
-            sessions: Level::new(limits.session_min_time_secs, page_bytes, &mut budget)?,
+            commands: Level::new(limits.command_min_time_secs, page_bytes, budget)?,
+            sessions: Level::new(limits.session_min_time_secs, page_bytes, budget)?,
             connected: List::EMPTY,
             sessions_with_commands: 0,
-            users: Level::new(limits.user_min_time_secs, page_bytes, &mut budget)?,
-            domains: Level::new(limits.domain_min_time_secs, page_bytes, &mut budget)?,
-            ips: Level::new(limits.ip_min_time_secs, page_bytes, &mut budget)?,
-            memory: Memory {
-                budget,
-                heap: Heap::new(page_bytes),
-                hash_key: mem::hash::Key::random(),
-            },
+            users: Level::new(limits.user_min_time_secs, page_bytes, budget)?,
+            domains: Level::new(limits.domain_min_time_secs, page_bytes, budget)?,
+            ips: Level::new(limits.ip_min_time_secs, page_bytes, budget)?,
+            memory,
             untracked: Untracked::default(),
             global: Global {
-                counters: Lanes::default(),
+                counters: Counters::default(),
                 connected: 0,
                 reset_secs: now.wall.secs,
                 last_update: WallTime::default(),

@@ -4,8 +4,8 @@ use crate::stats::Report;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-/// One record. Texts are the bytes the writer meant, without escapes. What it refers to
-/// stays where it was read, so that a record is cheap to hand on.
+/// One record. Texts are the bytes the writer meant, without escapes. It refers
+/// to the line it was parsed from, so that it is cheap to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// A session begins.
@@ -32,7 +32,7 @@ pub enum Record<'a> {
     UpdateCommand {
         /// The id of its session.
         session: &'a [u8],
-        /// What is said of the command.
+        /// The command, and its totals.
         update: CommandUpdate<'a>,
     },
     /// Something to add to a user.
@@ -71,7 +71,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The bytes of the longest texts that an entry would keep of it.
+    /// Length of the longest texts that an entry would keep of it.
     pub fn text_bytes(&self) -> usize {
         match *self {
             Record::Connect {
@@ -103,7 +103,7 @@ pub struct CommandUpdate<'a> {
     pub report: &'a Report,
 }
 
-/// What was remarkable about a record that the store got. All but the last
+/// What was remarkable about a record. All but the last
 /// five mean that the record changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {

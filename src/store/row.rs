@@ -1,4 +1,4 @@
-//! Rows: an entry as it is listed, with what belongs to it looked up.
+//! Rows: an entry as it is listed, with the names of what it belongs to.
 
 use super::Store;
 use crate::store::counters::Counters;
@@ -7,68 +7,53 @@ use crate::store::entries::level::{key, rest};
 use crate::store::update::deferral::Defers;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What rows of the levels above command have in common.
+/// What rows of the levels above session have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// When counting began, in seconds since 1970.
     pub reset_secs: u32,
     /// When a record last reached the entry.
     pub last_update: WallTime,
-    /// What was counted.
     pub counters: Counters,
-    /// How many sessions are connected.
+    /// The number of connected sessions.
     pub connected: u64,
 }
 
 /// One row of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row<'a> {
-    /// A command.
     Command {
-        /// Its name.
         name: &'a [u8],
-        /// Its arguments.
         args: &'a [u8],
         /// The id of its session.
         session: &'a [u8],
-        /// The session's user.
         user: &'a [u8],
-        /// When a record last reached it.
         last_update: WallTime,
-        /// What it used; commands count no logins and no commands.
+        /// Without logins and commands.
         counters: &'a Counters,
     },
-    /// A session.
     Session {
         /// Its id.
         session: &'a [u8],
-        /// Its user.
         user: &'a [u8],
-        /// Where it comes from.
         ip: Option<IpAddr>,
-        /// The kind of server.
+        /// `imap`, `pop3`, `lmtp`...
         service: &'a [u8],
-        /// The process.
+        /// 0 when unknown.
         pid: u32,
-        /// Whether it is connected.
         connected: bool,
-        /// When a record last reached it.
         last_update: WallTime,
-        /// What it used; sessions count no logins.
+        /// Without logins.
         counters: &'a Counters,
     },
-    /// A user.
     User(&'a [u8], &'a Totals),
-    /// A domain.
     Domain(&'a [u8], &'a Totals),
-    /// A remote address.
     Ip(IpAddr, &'a Totals),
-    /// Everything.
     Global(&'a Totals),
 }
 
 impl Row<'_> {
-    /// What rows above session have in common.
+    /// The totals of a row above session.
     pub fn totals(&self) -> Option<&Totals> {
         match self {
             Row::User(_, totals)
@@ -81,8 +66,8 @@ impl Row<'_> {
 }
 
 impl Store {
-    /// Shows the row of an entry. It is lent, not given: what an entry counts is too much
-    /// to be moved about. Answers what `show` does.
+    /// Hands the row of an entry to `show`, and returns what that does. The row is lent,
+    /// because counters are too large to be moved often.
     pub(super) fn show(&self, node: Node, show: &mut dyn FnMut(&Row) -> bool) -> bool {
         let heap = &self.memory.heap;
         let (counters, totals);
@@ -90,7 +75,7 @@ impl Store {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
-                counters = command.common.contents.lanes(heap).counters();
+                counters = command.common.contents.counters(heap);
                 Row::Command {
                     name: key(heap, command),
                     args: rest(heap, command),
@@ -102,7 +87,7 @@ impl Store {
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
-                counters = session.common.contents.lanes(heap).counters();
+                counters = session.common.contents.counters(heap);
                 Row::Session {
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user]),
@@ -132,12 +117,12 @@ impl Store {
         })
     }
 
-    /// The totals of a user, domain or ip, with what it has not added yet.
+    /// The totals of a user, domain or ip, with those of sessions that it defers.
     fn gathered_totals<P: Defers>(&self, entry: &P, reset_secs: u32, connected: u32) -> Totals {
         Totals {
             reset_secs,
             last_update: self.last_update(entry),
-            counters: self.gathered(entry).counters(),
+            counters: self.gathered(entry),
             connected: connected.into(),
         }
     }
@@ -147,7 +132,7 @@ impl Store {
         Totals {
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters.counters(),
+            counters: self.global.counters,
             connected: self.global.connected,
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! Invariants: [`LocalTime::at`] never fails; an instant before 1970 or past what the system
 //! converts is shown as 1970 began. The C library reads the time zone once, so
-//! [`super::user::drop_privileges`] makes it do so in time.
+//! [`crate::sys::proc::user::drop_privileges`] makes it do so in time.
 //!
 //! Must not: read the clock.
 

@@ -10,71 +10,51 @@
 //!
 //! Must not: decide anything (sizes, retries over time, exit codes, what to
 //! log), log, or keep state that its caller cannot see. The exceptions are
-//! [`signal`], because a handler can reach nothing but statics, [`terminal`],
-//! because a panic can, and [`reserve`], because the allocator can.
+//! [`proc::signal`], because a handler can reach nothing but statics, [`terminal`],
+//! because a panic can, and [`mem::reserve`], because the allocator can.
 //!
 //! The map:
 //!
 //! | module         | noun                                                   |
 //! |----------------|--------------------------------------------------------|
-//! | [`poll`]       | the poll set, rebuilt every turn of the loop           |
-//! | [`place`]      | what lies at a path, and whether it may be taken       |
-//! | [`fifo`]       | a FIFO that is read and never at its end               |
-//! | [`writer`]     | the write end of a FIFO that another process reads        |
-//! | [`socket`]     | listeners: UNIX and TCP; connecting without waiting    |
-//! | [`dir`]        | a directory, and files in it replaced as a whole       |
-//! | [`lock`]       | a directory held by one process                        |
-//! | [`signal`]     | signals as something poll(2) can wait for              |
-//! | [`sigpipe`]    | writing without being ended by it                      |
-//! | [`notify`]     | messages to the service manager                        |
-//! | [`inherit`]    | descriptors that the process was started with          |
-//! | [`user`]       | users, groups, giving up root                          |
-//! | [`privileges`] | capabilities given up                                  |
-//! | [`child`]      | children: what became of them                          |
-//! | [`answer`]     | what another program prints                            |
-//! | [`offshoot`]   | a copy of this process that does one thing             |
-//! | [`usage`]      | what the kernel counted of a process                   |
-//! | [`process`]    | daemonizing, limits, host name                         |
+//! | [`fd::poll`]       | the poll set, rebuilt every turn of the loop           |
+//! | [`fs::place`]      | what lies at a path, and whether it may be taken       |
+//! | [`fs::fifo`]       | a FIFO that is read and never at its end               |
+//! | [`fs::writer`]     | the write end of a FIFO that another process reads        |
+//! | [`fs::socket`]     | listeners: UNIX and TCP; connecting without waiting    |
+//! | [`fs::dir`]        | a directory, and files in it replaced as a whole       |
+//! | [`fs::way`]        | the way to a directory, walked once                    |
+//! | [`fs::lock`]       | a directory held by one process                        |
+//! | [`proc::signal`]     | signals as something poll(2) can wait for              |
+//! | [`fd::sigpipe`]    | writing without being ended by it                      |
+//! | [`fd::notify`]     | messages to the service manager                        |
+//! | [`fd::passed`]    | descriptors that the process was started with          |
+//! | [`proc::user`]       | users, groups, giving up root                          |
+//! | [`proc::privileges`] | capabilities given up                                  |
+//! | [`proc::child`]      | children: what became of them                          |
+//! | [`proc::subprocess`]     | what another program prints                            |
+//! | [`proc::snapshot_child`]   | a copy of this process that does one thing             |
+//! | [`proc::usage`]      | what the kernel counted of a process                   |
+//! | [`proc::process`]    | daemonizing, limits, host name                         |
 //! | [`local_time`] | a wall clock instant in local time                     |
 //! | [`syslog`]     | a log socket that never blocks                         |
-//! | [`bytes`]      | looking for a byte                                     |
-//! | [`page`]       | memory straight from the kernel                        |
-//! | [`memory`]     | how much memory the process may have                   |
-//! | [`reserve`]    | memory for when there is none left                     |
-//! | [`resident`]   | memory that was needed to start only                    |
+//! | [`mem::bytes`]      | looking for a byte                                     |
+//! | [`mem::page`]       | memory straight from the kernel                        |
+//! | [`mem::limits`]     | how much memory the process may have                   |
+//! | [`mem::reserve`]    | memory for when there is none left                     |
+//! | [`mem::resident`]   | memory that was needed to start only                    |
 //! | [`terminal`]   | a terminal as a screen, always given back as it was    |
-//! | [`output`]     | a line to a terminal, pipe or file that never blocks   |
+//! | [`fd::output`]     | a line to a terminal, pipe or file that never blocks   |
 
 use std::io;
 
-pub mod answer;
-pub mod bytes;
-pub mod child;
-pub mod dir;
-pub mod fifo;
-pub mod inherit;
+pub(crate) mod fd;
+pub(crate) mod fs;
 pub mod local_time;
-pub mod lock;
-pub mod memory;
-pub mod notify;
-pub mod offshoot;
-pub mod output;
-pub mod page;
-pub mod place;
-pub mod poll;
-pub mod privileges;
-pub mod process;
-pub mod reserve;
-pub mod resident;
-pub mod signal;
-pub mod sigpipe;
-pub mod socket;
+pub(crate) mod mem;
+pub(crate) mod proc;
 pub mod syslog;
 pub mod terminal;
-pub mod usage;
-pub mod user;
-pub mod vector;
-pub mod writer;
 
 #[cfg(test)]
 pub(crate) mod counting;

@@ -108,7 +108,7 @@ pub(crate) fn alone(module: &str, name: &str, body: impl FnOnce()) {
 
 /// Whether we are root; says so when not, for tests that need it.
 pub(crate) fn is_root() -> bool {
-    let root = super::user::effective_uid() == 0;
+    let root = crate::sys::proc::user::effective_uid() == 0;
     if !root {
         println!("skipped: needs root");
     }

@@ -21,8 +21,8 @@ use std::sync::{Mutex, Once, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::cerr;
-use super::output::nonblocking_twin;
-use super::poll::{Interest, PollSet};
+use crate::sys::fd::output::nonblocking_twin;
+use crate::sys::fd::poll::{Interest, PollSet};
 
 /// Another screen, cleared, without a cursor; nothing wraps at the right edge; the
 /// mouse's buttons and wheel are reported, as numbers.

@@ -1,9 +1,9 @@
 //! Base64 of RFC 4648: the standard alphabet, padded, nothing else in between.
 //!
-//! What the processor is not fast at is decoded four characters at a time, by a table
-//! of their values.
+//! [`decode_base64`] takes most of a text where the processor has AVX2 (see there for what
+//! it gains); the rest is decoded four characters at a time, by a table of their values.
 
-use crate::sys::vector::{decode_base64, SLACK_BYTES};
+use crate::sys::mem::vector::{decode_base64, SLACK_BYTES};
 
 /// The characters, by value.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -40,10 +40,10 @@ pub fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Decodes into the front of `out` and returns how many bytes that were; what is
-/// behind them is unspecified. `None` when `text` is not base64 or decodes to more
+/// Decodes into the front of `out` and returns how many bytes; what is behind them is
+/// unspecified. `None` when `text` is not base64 or decodes to more
 /// than fits. Fast if [`SLACK_BYTES`] are left behind it.
-pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
+pub(super) fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     if text.len() % 4 != 0 {
         return None;
     }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_vectors_of_rfc_4648() {
+    fn the_vectors_of_rfc_4648_are_encoded_and_decoded() {
         for (plain, text) in [
             ("", ""),
             ("f", "Zg=="),
@@ -128,8 +128,7 @@ mod tests {
         assert_eq!(decoded("+/+/").unwrap(), [0xfb, 0xff, 0xbf]);
     }
 
-    /// The slow and plain way.
-    fn plainly(text: &[u8]) -> Option<Vec<u8>> {
+    fn decoded_by_definition(text: &[u8]) -> Option<Vec<u8>> {
         let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut bits = Vec::new();
         for &character in text {
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_at_every_place_is_as_the_alphabet_says() {
+    fn every_byte_at_every_place_is_decoded_by_the_alphabet() {
         let sound: Vec<u8> = (0..104).map(|at| b"Zm9v+/Az"[at % 8]).collect();
         let mut out = [0; 128];
         for place in 0..sound.len() {
@@ -154,14 +153,14 @@ mod tests {
                 text[place] = byte;
                 let decoded = decode(&text, &mut out).map(|length| out[..length].to_vec());
                 if place < text.len() - 2 || byte != b'=' {
-                    assert_eq!(decoded, plainly(&text), "{byte} at {place}");
+                    assert_eq!(decoded, decoded_by_definition(&text), "{byte} at {place}");
                 }
             }
         }
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn other_text_is_refused() {
         for text in [
             "Z",
             "Zg",

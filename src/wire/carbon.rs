@@ -7,8 +7,8 @@
 //!
 //! Invariant: no path comes twice in a report. What several names would share
 //! (`j.doe@example.org` and `j_doe@example.org`) goes to the entry that comes
-//! first; the others have a number made of their true name added. Who chose a
-//! name so that even this path is another's is left out.
+//! first; the others have a hash of their true name added. A name chosen so that even
+//! this path is taken is left out.
 
 use super::number::{push_digits, push_stat};
 use crate::stats::FIELDS;
@@ -17,7 +17,7 @@ use std::collections::HashSet;
 
 /// The longest part of a path that stands for a name. Receivers make it a
 /// directory, whose name may have 255 bytes.
-pub const MAX_PART_BYTES: usize = 200;
+pub(super) const MAX_PART_BYTES: usize = 200;
 
 /// A name as one part of a path: every other byte becomes `_`, an empty name too.
 pub fn safe_part(name: &[u8]) -> String {
@@ -29,8 +29,7 @@ pub fn safe_part(name: &[u8]) -> String {
     }
 }
 
-/// What stands for a row behind `dovecot.NAME.`; `None` for rows that are not
-/// sent.
+/// The path of a row behind `dovecot.NAME.`; `None` for rows that are not sent.
 fn row_part(row: &Row) -> Option<String> {
     Some(match row {
         Row::Global(_) => "global".to_owned(),
@@ -41,24 +40,23 @@ fn row_part(row: &Row) -> Option<String> {
     })
 }
 
-/// FNV-1a of 32 bits: the same number for the same name for ever.
+/// FNV-1a of 32 bits: stable across restarts and versions.
 fn fnv1a(name: &[u8]) -> u32 {
     name.iter().fold(0x811c_9dc5, |hash, &byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     })
 }
 
-/// What the entries of one report are called.
+/// The paths of the entries of one report.
 #[derive(Debug)]
 pub struct CarbonPaths {
     /// The path in front of a level: `dovecot.NAME`.
     prefix: String,
-    /// Paths used.
     used: HashSet<String>,
 }
 
 impl CarbonPaths {
-    /// Those of a report behind `prefix`: `dovecot.NAME`.
+    /// No paths yet, all behind `prefix`: `dovecot.NAME`.
     pub fn new(prefix: &str) -> CarbonPaths {
         CarbonPaths {
             prefix: prefix.to_owned(),
@@ -66,7 +64,7 @@ impl CarbonPaths {
         }
     }
 
-    /// The path of a row; `None` when it is not sent.
+    /// The path of the next row; `None` when it is not sent.
     pub fn of(&mut self, row: &Row) -> Option<String> {
         let mut path = format!("{}.{}", self.prefix, row_part(row)?);
         if let (true, Row::User(name, _) | Row::Domain(name, _)) = (self.used.contains(&path), row)
@@ -78,8 +76,8 @@ impl CarbonPaths {
 }
 
 /// Appends the lines of one entry: `prefix` is all of the path in front of the
-/// statistic. As Dovecot 2.3 sends them, which forgets to pad microseconds
-/// (`1.7442` for 1.007442).
+/// statistic. As Dovecot 2.3 sends them, but microseconds are padded: it sends `1.7442`
+/// for 1.007442.
 pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: u32) {
     let mut line = |name: &str, push_value: &dyn Fn(&mut Vec<u8>)| {
         for text in [prefix, ".", name, " "] {
@@ -110,7 +108,7 @@ mod tests {
     use crate::store::{Counters, WallTime};
 
     #[test]
-    fn parts_hold_nothing_that_a_receiver_minds() {
+    fn parts_contain_only_safe_bytes() {
         assert_eq!(safe_part(b"mx-1_A"), "mx-1_A");
         assert_eq!(safe_part(b"a.b/c d@\xff\n"), "a_b_c_d___");
         assert_eq!(safe_part(b""), "_");
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_comes_twice_whatever_names_are_chosen() {
+    fn no_path_is_used_twice_whatever_the_names() {
         let totals = Totals {
             reset_secs: 0,
             last_update: WallTime::default(),

@@ -1,8 +1,8 @@
 //! A record as the line that a mail process writes to a FIFO.
 //!
 //! A line is written by one write(2) of at most [`MAX_RECORD_BYTES`], so that
-//! records of different writers never run into each other. The arguments of a
-//! command are cut where the line would be longer, as Dovecot's plugin does it.
+//! records of different writers never mix. The arguments of a command are cut where the
+//! line would be longer, as by Dovecot's plugin.
 
 use super::{base64, push_escaped};
 use crate::stats::Report;
@@ -10,17 +10,16 @@ use crate::store::{CommandUpdate, Record};
 use std::net::IpAddr;
 
 /// The longest record with its LF: what a pipe takes whole or not at all.
-pub const MAX_RECORD_BYTES: usize = libc::PIPE_BUF;
+pub(super) const MAX_RECORD_BYTES: usize = libc::PIPE_BUF;
 
-/// A record does not fit into [`MAX_RECORD_BYTES`], and has nothing to cut.
+/// A record is longer than [`MAX_RECORD_BYTES`], even without arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
 /// Replaces `line` by a record with its LF.
 ///
 /// # Errors
-/// [`TooLong`] when only arguments may be cut and those are not what is long;
-/// `line` is empty then.
+/// [`TooLong`] when cutting arguments is not enough; `line` is empty then.
 pub fn write_record(line: &mut Vec<u8>, record: &Record<'_>) -> Result<(), TooLong> {
     line.clear();
     match record {

@@ -2,18 +2,18 @@
 //! would end a field or a line. Any other byte behind `\x01` stands for itself,
 //! and a `\x01` at the end for nothing.
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
 /// The byte that begins an escape.
 const ESCAPE: u8 = 1;
 
-/// Whether there are any.
-pub fn has_escapes(bytes: &[u8]) -> bool {
+/// Whether a field has escapes.
+pub(super) fn has_escapes(bytes: &[u8]) -> bool {
     find(ESCAPE, bytes).is_some()
 }
 
 /// Replaces escapes by what they stand for, in place, and returns the result.
-pub fn unescape(field: &mut [u8]) -> &[u8] {
+pub(crate) fn unescape(field: &mut [u8]) -> &[u8] {
     let Some(first) = find(ESCAPE, field) else {
         return field;
     };
@@ -40,7 +40,7 @@ pub fn unescape(field: &mut [u8]) -> &[u8] {
 }
 
 /// The most bytes that a field of so many may take with its escapes.
-pub fn max_escaped_bytes(bytes: usize) -> usize {
+pub(super) fn max_escaped_bytes(bytes: usize) -> usize {
     2 * bytes
 }
 
@@ -52,10 +52,10 @@ pub fn push_escaped(out: &mut Vec<u8>, field: &[u8]) {
     out.truncate(begin + length);
 }
 
-/// Writes a field with its escapes to the front of `room`, which has
-/// [`max_escaped_bytes`] of it; how many bytes that took.
+/// Writes a field with its escapes to the front of `room`, which is at least
+/// [`max_escaped_bytes`] of it long. Returns the bytes written.
 #[inline]
-pub fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
+pub(super) fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
     // Most fields have nothing to escape. Bytes that may have to be are found eight at
     // a time while they are written.
     let (length, mut from) = (field.len(), field);
@@ -83,7 +83,7 @@ pub fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
     length
 }
 
-/// Every byte from here on stands for itself.
+/// No byte from this one on is escaped.
 const FIRST_PLAIN: u8 = b'\r' + 1;
 
 /// Whether any byte of a word is below [`FIRST_PLAIN`].
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_stand_for_what_the_protocol_says() {
+    fn escapes_are_those_of_the_protocol() {
         assert_eq!(unescaped(b"plain"), b"plain");
         assert_eq!(
             unescaped(b"a\x01tb\x01nc\x01rd\x010e\x011f"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_survives_there_and_back() {
+    fn every_byte_survives_escape_and_unescape() {
         let all: Vec<u8> = (0..=255).chain(0..=255).collect();
         let mut escaped = Vec::new();
         push_escaped(&mut escaped, &all);

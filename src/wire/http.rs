@@ -8,10 +8,11 @@
 //!
 //! Strict where requests could be misunderstood (blanks, control characters,
 //! lengths that contradict each other), tolerant where nothing depends on it: LF
-//! ends a line as CR LF does, empty lines before a request are skipped, Host is
-//! not asked for.
+//! ends a line as CR LF does, empty lines before a request are skipped, Host may be
+//! missing. Browsers always send it, and whom they mean by it is checked: [`is_meant`].
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
+use std::net::Ipv4Addr;
 
 /// The longest request line, without its end.
 pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
@@ -40,6 +41,8 @@ pub enum Status {
     ContentTooLarge = 413,
     /// Its first line is longer than [`MAX_REQUEST_LINE_BYTES`].
     UriTooLong = 414,
+    /// It is for another server.
+    Misdirected = 421,
     /// Its head is longer than [`MAX_HEAD_BYTES`].
     HeadTooLarge = 431,
     /// Neither 1.0 nor 1.1.
@@ -56,6 +59,7 @@ impl Status {
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
+            Status::Misdirected => "421 Misdirected Request",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
         }
@@ -97,6 +101,28 @@ pub struct HttpRequest<'a> {
     pub has_content: bool,
     /// Whether OpenMetrics is liked at least as much as plain text.
     pub wants_openmetrics: bool,
+    /// Whom the peer means, perhaps with a port.
+    pub host: Option<&'a [u8]>,
+}
+
+/// Whether a request for `host` is for a server that has these names, with blanks in
+/// between: it gives one of them, an address, or localhost. A page that has its own name lead to the server
+/// (DNS rebinding), to have a browser read it that can reach it, cannot choose what
+/// the browser gives: its name.
+pub fn is_meant(host: &[u8], names: &str) -> bool {
+    // An IPv6 address: no name begins so.
+    if host.is_empty() || host.starts_with(b"[") {
+        return true;
+    }
+    let name = &host[..find(b':', host).unwrap_or(host.len())];
+    let is = |known: &[u8]| {
+        let [name, known] = [name, known].map(|name| name.strip_suffix(b".").unwrap_or(name));
+        !known.is_empty() && name.eq_ignore_ascii_case(known)
+    };
+    let is_address = |name: &str| name.parse::<Ipv4Addr>().is_ok();
+    is(b"localhost")
+        || names.as_bytes().split(|&byte| byte == b' ').any(is)
+        || std::str::from_utf8(name).is_ok_and(is_address)
 }
 
 /// What the bytes from a client come to.
@@ -199,6 +225,7 @@ impl<'a> Draft<'a> {
                 keep_alive: false,
                 has_content: false,
                 wants_openmetrics: false,
+                host: None,
             },
             close: false,
             keep_alive: false,
@@ -227,6 +254,10 @@ impl<'a> Draft<'a> {
             self.request.has_content |= value.iter().any(|&digit| digit != b'0');
         } else if is("transfer-encoding") {
             self.request.has_content = true;
+        } else if is("host") {
+            if self.request.host.replace(value).is_some() {
+                return Err(Status::BadRequest);
+            }
         } else if is("accept") {
             self.accept.add(value);
         }

@@ -2,64 +2,63 @@
 //!
 //! Writers send a record by one write(2) of at most PIPE_BUF bytes, so lines of
 //! different writers do not mix, and one buffer serves them all. A line of more
-//! than [`MAX_LINE_BYTES`] is dropped up to its LF, whatever comes in it. A
+//! than [`MAX_LINE_BYTES`] is dropped up to its LF, whatever is in it. A
 //! writer that died in the middle of a line spoils that line and the one it runs
 //! into, no other.
+//!
+//! How many bytes are read at once and how many lines are handed out together is up
+//! to the caller.
 
-use crate::store::PREFETCH_BATCH;
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
 /// The longest line taken, without its LF; Dovecot 2.3's service takes as much.
 /// Real writers stay below PIPE_BUF.
 pub const MAX_LINE_BYTES: usize = 8192;
 
-/// The most bytes taken at once: as much as an ordinary pipe holds, some 200
-/// records.
-pub const READ_BYTES: usize = 65536;
-
-/// Who lines are handed to, without their LFs.
-pub trait LineReader {
-    /// Hands out whole lines, at most [`PREFETCH_BATCH`] together.
+/// Takes lines, without their LFs, at most `BATCH` together.
+pub trait LineReader<const BATCH: usize> {
     fn take(&mut self, lines: &mut [&mut [u8]]);
-    /// Hands out the beginning of a line that is too long.
+    /// Takes the beginning of a line that is too long.
     fn too_long(&mut self, beginning: &[u8]);
 }
 
-/// Bytes on their way to lines.
+/// The line that is not complete yet, and room for the bytes behind it.
 #[derive(Debug)]
 pub struct LineBuffer {
     /// An incomplete line of at most [`MAX_LINE_BYTES`], then room.
     bytes: Box<[u8]>,
-    /// The bytes of the incomplete line.
+    /// Length of the incomplete line.
     partial: usize,
     /// A line that is too long has been handed out; its end is still to come.
     skipping: bool,
 }
 
-impl Default for LineBuffer {
-    /// An empty buffer.
-    fn default() -> LineBuffer {
+impl LineBuffer {
+    /// A buffer into which `read_bytes` are read at once.
+    pub fn new(read_bytes: usize) -> LineBuffer {
         LineBuffer {
-            bytes: vec![0; MAX_LINE_BYTES + READ_BYTES].into(),
+            bytes: vec![0; MAX_LINE_BYTES + read_bytes].into(),
             partial: 0,
             skipping: false,
         }
     }
-}
 
-impl LineBuffer {
-    /// Where to read to: [`READ_BYTES`].
+    /// Where the next bytes are read to; its length is that given to [`LineBuffer::new`].
     pub fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.partial..][..READ_BYTES]
+        let read_bytes = self.bytes.len() - MAX_LINE_BYTES;
+        &mut self.bytes[self.partial..][..read_bytes]
     }
 
-    /// Hands out the lines that `count` more bytes complete and tells how many that
-    /// were.
-    pub fn filled(&mut self, count: usize, reader: &mut impl LineReader) -> u64 {
+    /// Hands out the lines that `count` bytes in the room complete; returns their number.
+    pub fn filled<const BATCH: usize>(
+        &mut self,
+        count: usize,
+        reader: &mut impl LineReader<BATCH>,
+    ) -> u64 {
         let mut handed_out = 0;
         let end = self.partial + count;
         let mut bytes = &mut self.bytes[..end];
-        // How many of them are known to have no LF.
+        // So many of them have no LF.
         let mut searched = std::mem::take(&mut self.partial);
         if self.skipping {
             let Some(at) = find(b'\n', bytes) else {
@@ -70,10 +69,10 @@ impl LineBuffer {
         }
         let mut has_more = true;
         while has_more {
-            let mut lines = [(); PREFETCH_BATCH].map(|()| <&mut [u8]>::default());
+            let mut lines = [(); BATCH].map(|()| <&mut [u8]>::default());
             let mut found = 0;
             let mut too_long = None;
-            while found < PREFETCH_BATCH && too_long.is_none() {
+            while found < BATCH && too_long.is_none() {
                 let Some(at) = find(b'\n', &bytes[searched..]) else {
                     has_more = false;
                     break;
@@ -105,13 +104,13 @@ impl LineBuffer {
         handed_out
     }
 
-    /// The line that is not complete yet, and whether it was too long, its
-    /// beginning handed out.
+    /// The line that is not complete yet, and whether it was too long and its
+    /// beginning was handed out.
     pub fn partial(&self) -> (&[u8], bool) {
         (&self.bytes[..self.partial], self.skipping)
     }
 
-    /// Goes on with what [`LineBuffer::partial`] gave. What it could not have given
+    /// Goes on with what [`LineBuffer::partial`] returned. What it cannot have returned
     /// changes nothing.
     pub fn resume(&mut self, bytes: &[u8], is_too_long: bool) {
         let is_line = bytes.len() <= MAX_LINE_BYTES && !bytes.contains(&b'\n');
@@ -127,15 +126,17 @@ impl LineBuffer {
 mod tests {
     use super::*;
 
+    const READ_BYTES: usize = 65536;
+
     /// Keeps the lines, too long ones as errors.
     #[derive(Default)]
     struct Kept {
         lines: Vec<Result<Vec<u8>, ()>>,
     }
 
-    impl LineReader for Kept {
+    impl LineReader<32> for Kept {
         fn take(&mut self, lines: &mut [&mut [u8]]) {
-            assert!(lines.len() <= PREFETCH_BATCH);
+            assert!(lines.len() <= 32);
             self.lines
                 .extend(lines.iter().map(|line| Ok(line.to_vec())));
         }
@@ -148,7 +149,7 @@ mod tests {
 
     /// The lines of a stream read in pieces of `size`.
     fn lines(stream: &[u8], size: usize) -> Vec<Result<Vec<u8>, ()>> {
-        let mut buffer = LineBuffer::default();
+        let mut buffer = LineBuffer::new(READ_BYTES);
         let mut kept = Kept::default();
         for piece in stream.chunks(size) {
             buffer.room()[..piece.len()].copy_from_slice(piece);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_they_are_read() {
+    fn the_size_of_reads_does_not_change_lines() {
         let stream = b"one\n\ntwo\nand the third\nnot complete";
         let expected: Vec<Result<Vec<u8>, ()>> = [&b"one"[..], b"", b"two", b"and the third"]
             .into_iter()

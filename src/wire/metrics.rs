@@ -7,8 +7,8 @@
 //!
 //! Names of users and domains become labels. A label is UTF-8, they are any
 //! bytes: what is not UTF-8 and control characters are shown as `\xNN`, and so is
-//! a backslash that would be read as the beginning of such. So two names never
-//! give the same label.
+//! a backslash that would be read as the beginning of such. So different names have
+//! different labels.
 
 use super::number::{push_digits, push_secs, push_stat};
 use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
@@ -18,13 +18,12 @@ use std::borrow::Cow;
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' own, 0.0.4.
+    /// The text format 0.0.4 of Prometheus.
     Text,
-    /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-/// What samples tell.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Something that only grows, until it begins again; its samples' names end in
@@ -36,23 +35,22 @@ pub enum Kind {
     Info,
 }
 
-/// Samples that tell the same of different things.
+/// The samples of one metric.
 #[derive(Clone, Debug)]
 pub struct Family<'a> {
-    /// What its samples are called, without the ending of its kind; ends in the
-    /// unit, if there is one.
+    /// The samples' name without the suffix of its kind; ends in the unit, if there is
+    /// one.
     pub name: Cow<'a, str>,
-    /// What they are: a phrase without backslash, quote and line break.
+    /// The help text: a phrase without backslash, quote and line break.
     pub about: &'a str,
-    /// What they tell.
     pub kind: Kind,
     /// `seconds` or `bytes`.
     pub unit: Option<&'static str>,
 }
 
 impl Family<'_> {
-    /// What is behind the name in a sample.
-    fn ending(&self) -> &'static str {
+    /// The suffix of the name in a sample.
+    fn suffix(&self) -> &'static str {
         match self.kind {
             Kind::Counter => "_total",
             Kind::Gauge => "",
@@ -62,16 +60,16 @@ impl Family<'_> {
 
     /// Appends the lines in front of its samples.
     pub fn write(&self, out: &mut Vec<u8>, format: Format) {
-        let (ending, kind) = match (format, self.kind) {
-            (Format::Text, Kind::Counter) => (self.ending(), "counter"),
-            (Format::Text, Kind::Gauge | Kind::Info) => (self.ending(), "gauge"),
-            // Families are named without what their samples end in.
+        let (suffix, kind) = match (format, self.kind) {
+            (Format::Text, Kind::Counter) => (self.suffix(), "counter"),
+            (Format::Text, Kind::Gauge | Kind::Info) => (self.suffix(), "gauge"),
+            // Comments name families without the suffix of their samples.
             (Format::OpenMetrics, Kind::Counter) => ("", "counter"),
             (Format::OpenMetrics, Kind::Gauge) => ("", "gauge"),
             (Format::OpenMetrics, Kind::Info) => ("", "info"),
         };
         let mut line = |word: &str, text: &str| {
-            for text in ["# ", word, " ", &self.name, ending, " ", text, "\n"] {
+            for text in ["# ", word, " ", &self.name, suffix, " ", text, "\n"] {
                 out.extend_from_slice(text.as_bytes());
             }
         };
@@ -90,7 +88,7 @@ impl Family<'_> {
         push_value: impl FnOnce(&mut Vec<u8>),
     ) {
         out.extend_from_slice(self.name.as_bytes());
-        out.extend_from_slice(self.ending().as_bytes());
+        out.extend_from_slice(self.suffix().as_bytes());
         if let Some((name, value)) = label {
             out.push(b'{');
             out.extend_from_slice(name.as_bytes());
@@ -103,7 +101,7 @@ impl Family<'_> {
         out.push(b'\n');
     }
 
-    /// The same of a whole number.
+    /// Appends a sample whose value is a whole number.
     pub fn write_number(&self, out: &mut Vec<u8>, label: Option<(&str, &[u8])>, number: u64) {
         self.write_sample(out, label, |out| push_digits(out, number));
     }
@@ -117,20 +115,15 @@ pub fn write_end(out: &mut Vec<u8>, format: Format) {
     }
 }
 
-/// What is told of the entries of a level.
+/// A column that the entries of a level have.
 #[derive(Clone, Copy, Debug)]
 enum Column {
-    /// num_logins.
     Logins,
-    /// num_cmds.
     Cmds,
-    /// num_connected_sessions.
     ConnectedSessions,
-    /// reset_timestamp.
     Reset,
-    /// last_update.
     LastUpdate,
-    /// The statistics field of this index.
+    /// The index of a statistics field.
     Stat(usize),
 }
 
@@ -149,14 +142,12 @@ pub const LEVEL_FAMILIES: usize = KEYS.len() + FIELD_COUNT;
 /// A family that has a sample for each entry of a level.
 #[derive(Clone, Debug)]
 pub struct LevelFamily {
-    /// How it is called.
     family: Family<'static>,
-    /// What it tells of an entry.
     column: Column,
 }
 
 impl LevelFamily {
-    /// The one of this index below [`LEVEL_FAMILIES`].
+    /// The family of this index below [`LEVEL_FAMILIES`].
     pub fn new(level: Zoom, index: usize) -> LevelFamily {
         let column = match KEYS.get(index) {
             Some(column) => *column,
@@ -277,8 +268,7 @@ fn push_label(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// The runs of UTF-8 in a text, each with what is not UTF-8 behind it, and where
-/// they begin.
+/// The runs of UTF-8 in a text, each with what is not UTF-8 behind it and its offset.
 fn chunks_with_offsets(text: &[u8]) -> impl Iterator<Item = (usize, std::str::Utf8Chunk<'_>)> {
     text.utf8_chunks().scan(0, |begin, chunk| {
         let at = *begin;

@@ -10,8 +10,8 @@
 //! | `number` | numbers as all formats print them |
 //! | `pen` | fields into room for a whole line |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
-//! | `getent` | the answer of a host's look-up to addresses |
-//! | `state` | a saved store to bytes and back |
+//! | `getent` | the output of getent(1) to addresses |
+//! | `state` | a saved store to bytes and back: a file of blocks, of items, of fields |
 //! | `reply` | a header or a [`Row`](crate::store::Row) to a line |
 //! | `http` | heads of HTTP |
 //! | `metrics` | a [`Row`](crate::store::Row) and other numbers to samples for Prometheus |
@@ -40,20 +40,22 @@ mod state;
 pub use base64::push_encoded as push_base64;
 pub use carbon::{safe_part, write_lines, CarbonPaths};
 pub use compose::write_record;
-pub use escape::{push_escaped, unescape};
+pub use escape::push_escaped;
+pub(crate) use escape::unescape;
 pub use getent::parse_addresses;
-#[cfg(feature = "internals")]
-pub use lines::READ_BYTES;
 pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES};
-pub use record::{parse_record, Refusal, StatsRoom};
+pub(crate) use record::Refusal;
+pub use record::{parse_record, StatsRoom};
 pub use reply::{write_header, write_row, ColumnOrder};
-pub use request::{parse_request, Request, RequestError};
-pub use state::{PartialLine, StateError, StateItem, StateReader, StateWriter};
+pub(crate) use request::RequestError;
+pub use request::{parse_request, Request};
+pub(crate) use state::PartialLine;
+pub use state::{StateError, StateItem, StateReader, StateWriter};
 
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 
-/// Takes the bytes up to the first TAB off the front of `rest`, which becomes
-/// `None` when there was no TAB. `None` when there is nothing to take from.
+/// Takes the field up to the first TAB off the front of `rest`, which becomes `None` when
+/// there is no TAB. `None` when there is no field left.
 fn take_field<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
     let bytes = rest.take()?;
     match find(b'\t', bytes) {

@@ -2,9 +2,9 @@
 
 use crate::stats::{Unit, FIELDS};
 
-/// The room that a value needs, in bytes: digits are written eight at a time, and those
-/// that are too many are written over by what follows.
-pub const NUMBER_ROOM_BYTES: usize = 24;
+/// Room for a value, in bytes: digits are written eight at a time; what follows
+/// overwrites those that are too many.
+pub(super) const NUMBER_ROOM_BYTES: usize = 24;
 
 /// One more than the largest number of eight digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
@@ -12,9 +12,8 @@ const EIGHT_DIGITS: u64 = 100_000_000;
 /// A byte of `0` for each digit.
 const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
-/// Eight digits, a byte each from 0 to 9, the first one in the lowest byte. They are
-/// parted in two, four and eight lanes of one word, so that it takes no branch however
-/// many there are.
+/// Eight digits, a byte each from 0 to 9, the first one in the lowest byte. The word is
+/// split into two, four and eight parts at once, without a branch.
 #[inline(always)]
 fn eight_digits(number: u32) -> u64 {
     let number = u64::from(number);
@@ -26,9 +25,9 @@ fn eight_digits(number: u32) -> u64 {
     tens | ((pairs - tens * 10) << 8)
 }
 
-/// Writes decimal digits, at most 20, to the front of `room`; how many.
+/// Writes decimal digits to the front of `room`; returns how many, at most 20.
 #[inline(always)]
-pub fn write_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
+pub(super) fn write_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
     if number < 10 {
         room[0] = b'0' + number as u8;
         1
@@ -43,7 +42,7 @@ pub fn write_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
     }
 }
 
-/// The same, of a number that has more than eight.
+/// [`write_digits`] of a number that has more than eight.
 #[inline(never)]
 fn write_many_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
     let count = write_digits(room, number / EIGHT_DIGITS);
@@ -52,11 +51,11 @@ fn write_many_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
     count + 8
 }
 
-/// Writes seconds, a dot and six digits of microseconds to the front of `room`; how
-/// many bytes that took. Seconds have at most 14 digits. Dovecot forgets the zeros in
-/// front of the microseconds.
+/// Writes seconds, of at most 14 digits, a dot and six digits of microseconds to the
+/// front of `room`; returns the bytes written. Dovecot 2.3 omits the zeros in front of the
+/// microseconds.
 #[inline(always)]
-pub fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u32) -> usize {
+pub(super) fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u32) -> usize {
     let digits = write_digits(room, secs);
     // The dot takes the place of the second zero of eight digits.
     let mut rest = (eight_digits(usecs) | ZEROS).to_le_bytes();
@@ -65,16 +64,16 @@ pub fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u32) -> 
     digits + 7
 }
 
-/// Writes a value of this unit to the front of `room`; how many bytes that took.
+/// Writes a value of this unit to the front of `room`; returns the bytes written.
 #[inline(always)]
-pub fn write_value(room: &mut [u8; NUMBER_ROOM_BYTES], unit: Unit, value: u64) -> usize {
+pub(super) fn write_value(room: &mut [u8; NUMBER_ROOM_BYTES], unit: Unit, value: u64) -> usize {
     match unit {
         Unit::Time => write_secs(room, value / 1_000_000, (value % 1_000_000) as u32),
         Unit::Count | Unit::Bytes => write_digits(room, value),
     }
 }
 
-/// Appends what `write` writes to the room that it is given.
+/// Appends what `write` writes to its room.
 #[inline(always)]
 fn push(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> usize) {
     let mut room = [0; NUMBER_ROOM_BYTES];
@@ -82,18 +81,18 @@ fn push(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> u
     out.extend_from_slice(&room[..length]);
 }
 
-/// Decimal digits.
-pub fn push_digits(out: &mut Vec<u8>, number: u64) {
+/// Appends decimal digits.
+pub(super) fn push_digits(out: &mut Vec<u8>, number: u64) {
     push(out, |room| write_digits(room, number));
 }
 
-/// Seconds, of at most 14 digits, a dot and six digits of microseconds.
-pub fn push_secs(out: &mut Vec<u8>, secs: u64, usecs: u32) {
+/// Appends seconds, of at most 14 digits, a dot and six digits of microseconds.
+pub(super) fn push_secs(out: &mut Vec<u8>, secs: u64, usecs: u32) {
     push(out, |room| write_secs(room, secs, usecs));
 }
 
-/// The value of the statistics field of this index.
-pub fn push_stat(out: &mut Vec<u8>, index: usize, value: u64) {
+/// Appends the value of the statistics field of this index.
+pub(super) fn push_stat(out: &mut Vec<u8>, index: usize, value: u64) {
     match FIELDS[index].unit {
         Unit::Time => push_secs(out, value / 1_000_000, (value % 1_000_000) as u32),
         Unit::Count | Unit::Bytes => push_digits(out, value),

@@ -1,9 +1,9 @@
 //! Writing a line into room that was taken for all of it at once.
 //!
 //! A row has some thirty fields of a few bytes. To ask for each of them whether the
-//! output has room costs more than to write it, so a [`Pen`] has room for the longest
-//! line that there can be, and whoever gave it cuts off what was not needed. A field
-//! may write behind its end, where the next one goes.
+//! output has room costs more than to write it, so [`Pen::append`] makes room for the
+//! longest line that there can be and cuts off what was not needed. A field may write
+//! behind its end, where the next one goes.
 //!
 //! Must not: know what the fields mean.
 
@@ -12,17 +12,16 @@ use super::number::{write_digits, write_secs, write_value, NUMBER_ROOM_BYTES};
 use crate::stats::Unit;
 
 /// Where a line is written, field by field, each ended by a TAB.
-pub struct Pen<'a> {
-    /// Room for the line.
+pub(super) struct Pen<'a> {
     room: &'a mut [u8],
-    /// How much of it is written.
+    /// Bytes written.
     at: usize,
 }
 
 impl Pen<'_> {
-    /// Appends to `out` what `write` writes, texts of `text_bytes` together and so many
-    /// `numbers` at most.
-    pub fn append(
+    /// Appends to `out` what `write` writes: texts of `text_bytes` in all, and at most
+    /// `numbers` other fields.
+    pub(super) fn append(
         out: &mut Vec<u8>,
         text_bytes: usize,
         numbers: usize,
@@ -40,62 +39,59 @@ impl Pen<'_> {
         out.truncate(end);
     }
 
-    /// Writes a text.
-    pub fn text(&mut self, text: &[u8]) {
+    pub(super) fn text(&mut self, text: &[u8]) {
         self.at += write_escaped(&mut self.room[self.at..], text);
         self.end_field();
     }
 
-    /// Writes a number.
-    pub fn number(&mut self, number: u64) {
+    pub(super) fn number(&mut self, number: u64) {
         self.digits(number);
         self.end_field();
     }
 
     /// Writes seconds, of at most 14 digits, a dot and six digits of microseconds.
-    pub fn secs(&mut self, secs: u64, usecs: u32) {
+    pub(super) fn secs(&mut self, secs: u64, usecs: u32) {
         self.write(|room| write_secs(room, secs, usecs));
         self.end_field();
     }
 
     /// Writes the value of a statistics field.
     #[inline(always)]
-    pub fn value(&mut self, unit: Unit, value: u64) {
+    pub(super) fn value(&mut self, unit: Unit, value: u64) {
         self.write(|room| write_value(room, unit, value));
         self.end_field();
     }
 
     /// Writes a number that does not end the field.
-    pub fn digits(&mut self, number: u64) {
+    pub(super) fn digits(&mut self, number: u64) {
         self.write(|room| write_digits(room, number));
     }
 
-    /// Writes one byte.
     #[inline(always)]
-    pub fn byte(&mut self, byte: u8) {
+    pub(super) fn byte(&mut self, byte: u8) {
         self.room[self.at] = byte;
         self.at += 1;
     }
 
     /// Writes bytes that are whole fields with their TABs.
     #[inline(always)]
-    pub fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
+    pub(super) fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
         self.room[self.at..][..N].copy_from_slice(bytes);
         self.at += N;
     }
 
     /// Writes the TAB that ends a field.
     #[inline(always)]
-    pub fn end_field(&mut self) {
+    pub(super) fn end_field(&mut self) {
         self.byte(b'\t');
     }
 
-    /// Has the last TAB end the line instead.
-    pub fn end_line(&mut self) {
+    /// Replaces the last TAB by the end of the line.
+    pub(super) fn end_line(&mut self) {
         self.room[self.at - 1] = b'\n';
     }
 
-    /// Writes what `write` writes to the front of the room that is left.
+    /// Lets `write` write to the front of the room that is left.
     #[inline(always)]
     fn write(&mut self, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> usize) {
         let room = self.room[self.at..].first_chunk_mut();

@@ -7,7 +7,7 @@ use super::escape::{has_escapes, unescape};
 use super::{base64, parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
-use crate::sys::bytes::find_last;
+use crate::sys::mem::bytes::find_last;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -34,19 +34,16 @@ pub enum Refusal {
 /// A longer one is taken for no base64 at all.
 const MAX_STATS_BYTES: usize = 512;
 
-/// Room for a stats field as it is decoded from base64, used for one record after the
-/// other.
+/// Room for a stats field as it is decoded from base64, reused for each record.
 #[derive(Debug)]
 pub struct StatsRoom([u8; MAX_STATS_BYTES]);
 
 impl Default for StatsRoom {
-    /// Room that was not used yet.
     fn default() -> StatsRoom {
         StatsRoom([0; MAX_STATS_BYTES])
     }
 }
 
-/// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Connect,
@@ -57,7 +54,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind that a line says it is, and where its next field begins, behind the
+    /// The kind in the first field of a line, and where its next field begins: behind the
     /// line's end if there is none.
     #[inline]
     fn of(line: &[u8]) -> Option<(Kind, usize)> {
@@ -78,7 +75,7 @@ impl Kind {
 }
 
 /// Reads a record from a line without its LF. Escapes are undone within `line`;
-/// `report` becomes what the record says in numbers, if it says any.
+/// The numbers of the record, if it has any, are put into `report`.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
@@ -187,12 +184,11 @@ fn remote_address(mut rest: Option<&mut [u8]>) -> Option<IpAddr> {
 }
 
 /// An address of either family.
-pub fn parse_address(text: &[u8]) -> Option<IpAddr> {
+pub(super) fn parse_address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The number of a command, its name and arguments if it begins, and whether it is
-/// done.
+/// Number, name and arguments if the command begins, and whether it is done.
 type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
 
 /// The fields of UPDATE-CMD behind the id; its stats field is left.
@@ -220,8 +216,7 @@ fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> 
     Ok((number, begins, done))
 }
 
-/// What is in front of a command's stats field, without its escapes: most often there
-/// are none.
+/// Name and arguments of a command, without their escapes; most often there are none.
 fn name_and_args(texts: &mut [u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let are_escaped = has_escapes(texts);
     let mut rest = Some(texts);

@@ -29,13 +29,12 @@ impl ColumnOrder {
 /// The fields of mail processes in [`FIELDS`].
 const MAIL: Range<usize> = 0..MAIL_FIELDS;
 
-/// Those of auth.
+/// The fields of auth in [`FIELDS`].
 const AUTH: Range<usize> = MAIL_FIELDS..FIELD_COUNT;
 
-/// Their columns where nobody tried to log in.
+/// The columns of auth where all are zero.
 const AUTH_ZEROS: &[u8; 2 * AUTH_COUNT] = b"0\t0\t0\t0\t0\t0\t";
 
-/// How many they are.
 const AUTH_COUNT: usize = FIELD_COUNT - MAIL_FIELDS;
 
 /// Appends the header line of a level.
@@ -64,8 +63,8 @@ pub fn write_header(out: &mut Vec<u8>, zoom: Zoom, order: ColumnOrder) {
     out.push(b'\n');
 }
 
-/// The most numbers of a row beside its statistics, whose room its TABs and an address
-/// need as well.
+/// The most numbers of a row beside its statistics; TABs and an address use room of
+/// numbers as well.
 const MAX_NUMBERS: usize = 10;
 
 /// Appends the line of an entry. It has as many fields as the header.
@@ -92,7 +91,7 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
         for range in order.ranges() {
             let values = &counters.stats.values[range.clone()];
             if range == AUTH && values.iter().all(|&value| value == 0) {
-                // As in all rows but some of users, domains and ips.
+                // Sessions and commands have none of auth.
                 pen.bytes(AUTH_ZEROS);
                 continue;
             }
@@ -176,7 +175,6 @@ fn write_connected<'a>(pen: &mut Pen, totals: &'a Totals) -> &'a Counters {
     &totals.counters
 }
 
-/// An address.
 fn write_ip(pen: &mut Pen, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
@@ -192,7 +190,6 @@ fn write_ip(pen: &mut Pen, ip: IpAddr) {
     }
 }
 
-/// A moment.
 fn write_wall_time(pen: &mut Pen, time: WallTime) {
     pen.secs(time.secs.into(), time.usecs);
 }
@@ -244,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_as_many_fields_as_the_header_whatever_is_in_them() {
+    fn rows_have_as_many_fields_as_the_header_whatever_they_contain() {
         let mut counters = Counters {
             num_cmds: u64::MAX,
             ..Counters::default()

@@ -5,14 +5,14 @@ use super::record::parse_address;
 use super::{parse_number, take_field};
 use crate::store::{Filter, Network, Pattern, Zoom};
 
-/// What a client wants.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// The entries of a level that fit a filter.
+    /// List the entries of a level that fit a filter.
     Export(Zoom, Filter),
-    /// The totals cleared.
+    /// Clear the totals.
     Reset,
-    /// The state of the daemon.
+    /// Report the state of the daemon.
     Status,
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_requests_ended_by_lf_or_cr_lf() {
+    fn requests_end_with_lf_or_cr_lf() {
         for (name, zoom) in [
             ("command", Zoom::Command),
             ("session", Zoom::Session),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_all_filters_and_ignores_others() {
+    fn all_filters_are_read_and_others_ignored() {
         let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tservice=imap\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
         assert_eq!(
             filter(all),
@@ -140,12 +140,12 @@ mod tests {
         assert_eq!(
             filter("EXPORT\tuser\tuser=a\tuser=b").user,
             Some(Pattern::new(b"b")),
-            "the last one holds"
+            "the last one counts"
         );
     }
 
     #[test]
-    fn refuses_what_is_wrong() {
+    fn wrong_requests_are_refused() {
         for (line, error) in [
             ("", RequestError::Empty),
             ("\r", RequestError::Empty),

@@ -8,7 +8,7 @@ use crate::link::Client;
 use crate::records::{connect, update, Mail};
 
 /// What a scraper asks that says nothing of itself.
-pub const GET: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+pub const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// One response.
 #[derive(Debug)]

@@ -60,6 +60,7 @@ mod starters;
 mod starting;
 mod state;
 mod streams;
+mod swaps;
 mod top;
 mod top_acts;
 mod units;

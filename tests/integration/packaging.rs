@@ -86,6 +86,7 @@ fn take<T>(entries: &mut Vec<Entry>, section: &str, rows: &[Setting<T>]) {
     for row in rows {
         let default = match (row.name, row.default) {
             ("reset", _) if section.contains("unix_listener") => "yes",
+            ("mode", _) if section.contains("fifo_listener") => "0200",
             // What is said there: no such listener.
             ("port", None) => "0",
             (_, default) => default.expect("a default"),

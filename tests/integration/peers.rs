@@ -29,8 +29,8 @@ impl System {
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&base, mode).expect("chmod Dovecot's base_dir");
         let setup = Setup::new().service(&format!(
-            "fifo_listener stats-mail {{\nuser = {MAIL_USER}\nmode = 0600\n}}\n\
-             fifo_listener {base}/old-stats-user {{\nmode = 0600\n}}"
+            "fifo_listener stats-mail {{\nuser = {MAIL_USER}\nmode = 0200\n}}\n\
+             fifo_listener {base}/old-stats-user {{\nmode = 0200\n}}"
         ));
         let daemon = Daemon::with(name, &setup);
         let dovecot = Dovecot::mail(dir, &daemon.fifo());
@@ -329,7 +329,7 @@ fn a_restarted_daemon_takes_up_running_sessions() {
     }
     let dir = TempDir::new("takeup-dovecot");
     let setup = Setup::new().service(&format!(
-        "fifo_listener stats-mail {{\nuser = {MAIL_USER}\nmode = 0600\n}}"
+        "fifo_listener stats-mail {{\nuser = {MAIL_USER}\nmode = 0200\n}}"
     ));
     let mut daemon = Daemon::with("takeup", &setup);
     let dovecot = Dovecot::mail(dir, &daemon.fifo());

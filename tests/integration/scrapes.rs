@@ -20,7 +20,7 @@ fn every_request_has_its_status() {
         (GET, 200, true),
         ("GET /metrics?name[]=x HTTP/1.1\r\n\r\n", 200, true),
         ("GET http://x:9/metrics HTTP/1.1\r\n\r\n", 200, true),
-        ("\r\nGET /metrics HTTP/1.1\nhOST:x\n\n", 200, true),
+        ("\r\nGET /metrics HTTP/1.1\nhOST:[::1]\n\n", 200, true),
         (
             "GET /metrics HTTP/1.1\r\nConnection: Close\r\n\r\n",
             200,

@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -367,8 +367,66 @@ fn a_pidfile_is_there_while_the_daemon_is() {
     assert!(!Path::new(&dir.at(".d.pid.new")).exists());
 }
 
+/// What the descriptors of a process lead to.
+fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).expect("/proc/PID/fd");
+    // That of a client may be closed by now.
+    all.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .collect()
+}
+
 #[test]
-fn a_pidfile_that_root_made_is_emptied_if_it_cannot_be_removed() {
+fn no_directory_outside_of_a_chroot_stays_open_but_of_the_state_and_the_log() {
+    if !is_root() {
+        return skipped("descriptors of a chroot", "needs root");
+    }
+    for (chroot, state, log) in [
+        (".", "auto", false),
+        ("empty", "", false),
+        ("empty", "auto", false),
+        ("empty", "", true),
+    ] {
+        let dir = TempDir::new("chroot-descriptors");
+        let mut setup = Setup::new()
+            .service(&format!("user = nobody\nchroot = {chroot}"))
+            .option(&format!("state_dir={}", state))
+            .option(&format!("pidfile={}", dir.at("pid")));
+        let (config, run) = (dir.at("dovestatd.conf"), dir.at("run"));
+        fs::create_dir(dir.at("logs")).expect("mkdir logs");
+        if log {
+            setup = setup.option(&format!("log_path={}", dir.at("logs/log")));
+        }
+        dir.write("dovestatd.conf", &setup.config(&dir));
+        // In the background, where the log is a file.
+        let mut command = Command::new(program());
+        command.args(["-c", &config]).args(&setup.options);
+        assert!(command.status().expect("start dovestatd").success());
+        let pid = fs::read_to_string(dir.at("pid")).expect("the pidfile");
+        let pid = pid.trim().parse().expect("a number");
+        let open = descriptors(pid);
+        let root = Path::new(&run)
+            .join(chroot)
+            .components()
+            .collect::<PathBuf>();
+        let outside = open
+            .into_iter()
+            .filter(|path| path.is_dir() && !path.starts_with(&root));
+        let outside: Vec<PathBuf> = outside.collect();
+        send_signal(pid, libc::SIGTERM);
+        wait_until("its end", || !Path::new(&format!("/proc/{pid}")).exists());
+        let mut expected = Vec::new();
+        if log {
+            expected.push(PathBuf::from(dir.at("logs")));
+        }
+        if chroot == "empty" && state == "auto" {
+            expected.push(PathBuf::from(&run));
+        }
+        assert_eq!(outside, expected, "{chroot} {state:?} {log}");
+    }
+}
+
+#[test]
+fn a_pidfile_that_root_made_stays_as_it_was_if_it_cannot_be_removed() {
     if !is_root() {
         return skipped("a pidfile that root made", "needs root");
     }
@@ -378,13 +436,20 @@ fn a_pidfile_that_root_made_is_emptied_if_it_cannot_be_removed() {
         .service("user = nobody\nchroot = .")
         .option(&format!("pidfile={path}"));
     let daemon = Daemon::in_dir(dir, &setup);
-    assert_eq!(
-        fs::read_to_string(&path).expect("it").trim(),
-        daemon.pid().to_string()
-    );
+    let written = fs::read_to_string(&path).expect("it");
+    assert_eq!(written.trim(), daemon.pid().to_string());
     assert_eq!(fs::metadata(&path).expect("it").uid(), 0);
-    let _dir = daemon.stop();
-    assert_eq!(fs::read(&path).expect("it is still there"), b"");
+    // By a descriptor of it the daemon's user could write what root's tools trust.
+    for link in descriptors(daemon.pid()) {
+        assert_ne!(link, Path::new(&path));
+    }
+    let dir = daemon.stop();
+    let left = fs::read_to_string(&path).expect("it is still there");
+    assert_eq!(left, written);
+    // The next one has its own.
+    let daemon = Daemon::in_dir(dir, &setup);
+    let now = fs::read_to_string(&path).expect("it");
+    assert_eq!(now.trim(), daemon.pid().to_string());
 }
 
 #[test]

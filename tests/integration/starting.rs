@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    is_root, program, run_with, send_signal, skipped, text, wait_until, Daemon, Setup, TempDir,
+    is_root, program, run_with, send_signal, skipped, text, wait_until, works, Daemon, Setup,
+    TempDir,
 };
 use crate::link::Client;
 use crate::records::connect;
@@ -253,4 +254,48 @@ fn hup_does_not_put_the_state_off() {
         Path::new(&state).exists()
     });
     assert!(begun.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn code_that_the_dynamic_linker_wrote_to_stays() {
+    let test = "code_that_the_dynamic_linker_wrote_to_stays";
+    if !works(test, &["cc", "--version"]) {
+        return;
+    }
+    let dir = TempDir::new("textrel");
+    // A function that finds its variable by an address in its code.
+    let source = dir.write(
+        "poll.c",
+        "#define _GNU_SOURCE\n#include <poll.h>\n#include <signal.h>\n\
+         static volatile int calls;\n\
+         int poll(struct pollfd *fds, nfds_t count, int timeout)\n\
+         {\n calls++;\n struct timespec t = {timeout / 1000, timeout % 1000 * 1000000L};\n\
+         return ppoll(fds, count, timeout < 0 ? 0 : &t, 0);\n}\n",
+    );
+    let library = dir.at("poll.so");
+    let built = Command::new("cc")
+        .args([
+            "-O1",
+            "-shared",
+            "-fno-pic",
+            "-mcmodel=large",
+            "-Wl,-z,notext",
+        ])
+        .args(["-o", &library, &source])
+        .output()
+        .expect("run cc");
+    if !built.status.success() {
+        return skipped(test, &text(&built.stderr));
+    }
+    let dynamic = Command::new("readelf").args(["-d", &library]).output();
+    if !dynamic.is_ok_and(|output| text(&output.stdout).contains("TEXTREL")) {
+        return skipped(test, "the library has no text relocations");
+    }
+    let mut setup = Setup::new();
+    setup.environment.push(("LD_PRELOAD".into(), library));
+    let mut daemon = Daemon::in_dir(dir, &setup);
+    for _ in 0..20 {
+        daemon.assert_alive();
+    }
+    daemon.stop();
 }

@@ -424,12 +424,15 @@ fn a_directory_that_cannot_be_written_is_logged_at_the_start() {
     fs::create_dir(dir.at("closed")).expect("mkdir");
     let mode = fs::Permissions::from_mode(0o555);
     fs::set_permissions(dir.at("closed"), mode).expect("chmod");
-    let mut setup = Setup::new().option(&format!("state_dir={}", dir.at("closed")));
-    if is_root() {
-        setup = setup.service("user = nobody");
-    }
+    let setup = |path: &str| {
+        let setup = Setup::new().option(&format!("state_dir={path}"));
+        match is_root() {
+            true => setup.service("user = nobody"),
+            false => setup,
+        }
+    };
     let closed = dir.at("closed");
-    let daemon = Daemon::in_dir(dir, &setup);
+    let daemon = Daemon::in_dir(dir, &setup(&closed));
     let log = daemon.log();
     assert!(
         log.contains(&format!("warning: state_dir {closed}: Permission denied"))
@@ -442,8 +445,8 @@ fn a_directory_that_cannot_be_written_is_logged_at_the_start() {
     // The lock, which root made.
     assert!(left <= 1, "{left} files");
     // One that can be written is left as it was.
-    let setup = Setup::new().option(&format!("state_dir={}", dir.at("open")));
-    let daemon = Daemon::in_dir(dir, &setup);
+    let open = dir.at("open");
+    let daemon = Daemon::in_dir(dir, &setup(&open));
     assert!(!daemon.log().contains("warning"), "{}", daemon.log());
     let names = fs::read_dir(daemon.dir.at("open")).expect("read it");
     let names: Vec<_> = names

@@ -2,7 +2,7 @@
 //! that can be read.
 
 use super::Findings;
-use crate::sys::dir::open_regular;
+use crate::sys::fs::dir::open_regular;
 use crate::sys::reason;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 //! and know where to report.
 
 use super::{leads_to, mail_and_user, Findings};
+use crate::sys::proc::user::find_group;
 use crate::sys::reason;
-use crate::sys::user::find_group;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

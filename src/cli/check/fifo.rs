@@ -2,9 +2,9 @@
 //! writing.
 
 use super::Findings;
+use crate::sys::fs::writer;
+use crate::sys::proc::user::access;
 use crate::sys::reason;
-use crate::sys::user::access;
-use crate::sys::writer;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

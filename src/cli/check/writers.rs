@@ -3,7 +3,7 @@
 use super::dovecot::Dovecot;
 use super::fifo::Writer;
 use super::{mail_and_user, Findings};
-use crate::sys::user::{access, groups, shown_user, User};
+use crate::sys::proc::user::{access, groups, shown_user, User};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

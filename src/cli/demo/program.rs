@@ -15,7 +15,7 @@
 
 use crate::cli::warn;
 use crate::config::Fatal;
-use crate::sys::user::effective_uid;
+use crate::sys::proc::user::effective_uid;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -7,7 +7,7 @@ use crate::cli::warn;
 use crate::config::Fatal;
 use crate::store::Zoom;
 use crate::sys;
-use crate::sys::user::{shown_group, shown_user};
+use crate::sys::proc::user::{shown_group, shown_user};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -224,7 +224,7 @@ impl fmt::Display for Address {
 /// Connects to a UNIX socket; one whose queue is full is tried until `end`.
 fn connect_unix(path: &Path, end: Instant) -> io::Result<UnixStream> {
     loop {
-        match sys::socket::connect_unix(path) {
+        match sys::fs::socket::connect_unix(path) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
                 std::thread::sleep(RETRY);
             }
@@ -253,8 +253,8 @@ fn connect_tcp(host: &str, port: u16, end: Instant) -> io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::proc::user::{drop_privileges, User};
     use crate::sys::scratch::{alone, is_root, Scratch};
-    use crate::sys::user::{drop_privileges, User};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 

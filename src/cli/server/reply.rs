@@ -1,7 +1,7 @@
 //! Replies to EXPORT: bytes in, headers and rows out.
 
 use crate::store::Zoom;
-use crate::sys::bytes::find;
+use crate::sys::mem::bytes::find;
 use crate::wire::unescape;
 use std::io::{self, Read};
 

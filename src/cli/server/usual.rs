@@ -5,7 +5,7 @@
 //! once stays as it is, because no other user can replace it.
 
 use crate::config::{table, Defaults};
-use crate::sys::user::{access, effective_uid};
+use crate::sys::proc::user::{access, effective_uid};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// The directories, the system's first.
 pub(crate) fn dirs() -> [PathBuf; 2] {
-    [table::SYSTEM_BASE_DIR.into(), Defaults::ours().base_dir]
+    [table::SYSTEM_BASE_DIR.into(), Defaults::private().base_dir]
 }
 
 /// The file of that name in the first of them that has it, or else the system's.

@@ -17,8 +17,8 @@ use crate::cli::top::view::rows::{Line, Lines};
 use crate::cli::warn;
 use crate::cli::width::{visible, width};
 use crate::config::Fatal;
+use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::local_time::LocalTime;
-use crate::sys::poll::{Interest, PollSet};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -6,7 +6,7 @@
 //! kept by su(1), root would follow that user anywhere.
 
 use super::view::View;
-use crate::sys::user::effective_uid;
+use crate::sys::proc::user::effective_uid;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -82,7 +82,8 @@ impl Builder {
                     place: place.clone(),
                     message: format!(
                         "inet_listener: no address is set: all who can reach port {} on any \
-                         address of this host can read all statistics; set address or allow_nets",
+                         address of this host can read all statistics; set address (* :: if that is \
+                         meant) or allow_nets",
                         inet.port
                     ),
                 });

@@ -192,7 +192,7 @@ impl Builder {
             (Scope::Service, "fifo_listener", name) => {
                 let fifos = &mut self.settings.fifo_listeners;
                 let name = file_name(kind, name)?;
-                let index = find_or_add(fifos, |l| l.name == name, || FileListener::new(&name));
+                let index = find_or_add(fifos, |l| l.name == name, || FileListener::fifo(&name));
                 Scope::Fifo(index)
             }
             (Scope::Service, "unix_listener", name) => {

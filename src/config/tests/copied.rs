@@ -31,6 +31,7 @@ stats_user_min_time = 1 hours
     );
     let mut expected = untouched();
     expected.fifo_listeners[0].user = Some("vmail".into());
+    expected.fifo_listeners[0].mode = 0o600;
     expected.unix_listeners[0].file.mode = 0o666;
     expected.inet_listeners.push(InetListener {
         addresses: vec![Address::Ip([127, 0, 0, 1].into())],

@@ -58,6 +58,7 @@ service stats {
   inet_listener "web \"1\"" {
     port = 9166
     protocol = http
+    server_names = mail.example.org, stats.example.org.
     close_after_reply = yes
   }
   inet_listener {
@@ -173,12 +174,12 @@ service stats {
   fifo_listener stats-mail {
     user = 
     group = 
-    mode = 0600
+    mode = 0200
   }
   fifo_listener stats-user {
     user = 
     group = 
-    mode = 0600
+    mode = 0200
   }
   unix_listener stats {
     user = 

@@ -20,7 +20,6 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(s.stats_ip_min_time_secs, 12 * 3600);
     assert_eq!((s.carbon_server, s.carbon_name), (None, String::new()));
     assert_eq!(s.carbon_interval_secs, 30);
-    assert!(!s.service.user_given());
     assert_eq!(s.service.user, "dovestat");
     assert_eq!((s.service.group, s.service.chroot), (None, None));
     assert_eq!(s.service.client_limit, 1000);
@@ -29,7 +28,7 @@ fn defaults_are_those_of_the_manual() {
         .iter()
         .map(|l| (&*l.name, l.mode))
         .collect();
-    assert_eq!(fifos, [("stats-mail", 0o600), ("stats-user", 0o600)]);
+    assert_eq!(fifos, [("stats-mail", 0o200), ("stats-user", 0o200)]);
     assert_eq!(s.unix_listeners.len(), 1);
     let unix = &s.unix_listeners[0];
     assert_eq!((&*unix.file.name, unix.file.mode), ("stats", 0o600));

@@ -5,6 +5,7 @@
 //! has no matches. It looks at names only and opens no file. The names it may look
 //! at are counted: a pattern like `/*/*/*/*` does not walk the whole system.
 
+use crate::store::wildcard::matches_with;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -63,26 +64,7 @@ fn matches_in(dir: &Path, pattern: &[char], names_left: &mut usize) -> Option<Ve
 
 /// Whether `name` matches `pattern` as a whole.
 fn matches(pattern: &[char], name: &[char]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    // The last `*` and how much of the name it has taken: only the last one ever
-    // needs to be tried again, which keeps the cost at length times length.
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        if pattern.get(p) == Some(&'*') {
-            star = Some((p, n));
-            p += 1;
-        } else if let Some(used) = matches_one(&pattern[p..], name[n]) {
-            p += used;
-            n += 1;
-        } else if let Some((star_p, taken)) = star {
-            star = Some((star_p, taken + 1));
-            p = star_p + 1;
-            n = taken + 1;
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|&c| c == '*')
+    matches_with(pattern, &'*', name, |pattern, &c| matches_one(pattern, c))
 }
 
 /// How many characters of `pattern` match the one character `c`, if they do.

@@ -18,7 +18,7 @@ pub(super) mod lines;
 
 use super::mistake::{quoted, Location};
 use super::{Source, OUR_FILE};
-use crate::sys::dir::open_regular;
+use crate::sys::fs::dir::open_regular;
 use crate::sys::reason;
 use lines::Line;
 use std::fs::File;

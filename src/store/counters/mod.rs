@@ -1,30 +1,21 @@
-//! What an entry counts, as a word for each counter.
+//! What an entry counts: the statistics, logins and commands.
 //!
-//! [`Counters`] are what is shown. [`Lanes`] are the same values side by side, so
-//! that adding and comparing them are loops of fixed length over one array, which
-//! the compiler makes vector instructions of.
+//! Invariants: no counter of an entry is larger than [`MAX_SUM`], so the sum of two never
+//! wraps.
 //!
-//! Invariants: no lane is larger than [`MAX_SUM`], so the sum of two never wraps.
-//!
-//! Must not: know how entries keep them; that is for [`packed`].
+//! Must not: know how entries store them; that is for [`packed`].
 
 pub(crate) mod packed;
 
 use crate::stats::{Report, Stats, FIELD_COUNT, MAIL_FIELDS};
 
-/// The statistics fields in column order, then num_cmds and num_logins.
-pub const COUNTERS: usize = FIELD_COUNT + 2;
-
-/// The lane of num_cmds.
-pub const NUM_CMDS: usize = FIELD_COUNT;
-
-/// The lane of num_logins.
-pub const NUM_LOGINS: usize = FIELD_COUNT + 1;
+/// The statistics fields, num_cmds and num_logins.
+pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
 
 /// The largest sum: what a signed 64-bit number holds.
-pub const MAX_SUM: u64 = i64::MAX as u64;
+pub(crate) const MAX_SUM: u64 = i64::MAX as u64;
 
-/// What an entry of any level counts.
+/// What an entry of any level counts, or a difference to add to that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// The statistics.
@@ -37,142 +28,93 @@ pub struct Counters {
 
 /// What is counted one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A CONNECT.
+pub(crate) enum Event {
     Login,
-    /// A command that began.
     Command,
-}
-
-impl Event {
-    /// Where it is counted.
-    pub fn lane(self) -> usize {
-        match self {
-            Event::Login => NUM_LOGINS,
-            Event::Command => NUM_CMDS,
-        }
-    }
 }
 
 /// What a record adds to an entry.
 #[derive(Clone, Copy, Debug)]
-pub enum Difference<'a> {
-    /// Nothing.
+pub(crate) enum Difference<'a> {
     Nothing,
-    /// One event.
     One(Event),
-    /// Any statistics.
-    Of(&'a Lanes),
+    Of(&'a Counters),
 }
 
-/// Counters side by side, or a difference to add to such.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lanes {
-    /// The values.
-    values: [u64; COUNTERS],
-}
-
-impl Lanes {
-    /// Of these counters.
-    pub fn of(counters: &Counters) -> Lanes {
-        let mut lanes = Lanes::of_stats(&counters.stats);
-        lanes.values[NUM_CMDS] = counters.num_cmds;
-        lanes.values[NUM_LOGINS] = counters.num_logins;
-        lanes.saturate();
-        lanes
-    }
-
-    /// Of statistics alone, as small as peers' are.
+impl Counters {
     #[inline(always)]
-    pub fn of_stats(stats: &Stats) -> Lanes {
-        let mut lanes = Lanes::default();
-        lanes.set_stats(stats);
-        lanes
-    }
-
-    /// Sets the statistics.
-    #[inline(always)]
-    pub fn set_stats(&mut self, stats: &Stats) {
-        self.values[..FIELD_COUNT].copy_from_slice(&stats.values);
-    }
-
-    /// As counters.
-    #[inline(always)]
-    pub fn counters(&self) -> Counters {
-        let mut counters = Counters {
-            num_cmds: self.values[NUM_CMDS],
-            num_logins: self.values[NUM_LOGINS],
+    pub(crate) fn of_stats(stats: &Stats) -> Counters {
+        Counters {
+            stats: *stats,
             ..Counters::default()
-        };
-        let stats = &mut counters.stats.values;
-        stats.copy_from_slice(&self.values[..FIELD_COUNT]);
-        counters
-    }
-
-    /// All lanes.
-    #[inline(always)]
-    pub fn values(&self) -> &[u64; COUNTERS] {
-        &self.values
-    }
-
-    /// All lanes, to be changed.
-    #[inline(always)]
-    pub fn values_mut(&mut self) -> &mut [u64; COUNTERS] {
-        &mut self.values
-    }
-
-    /// Adds; sums stop at [`MAX_SUM`].
-    #[inline]
-    pub fn add(&mut self, difference: &Lanes) {
-        let mut sums = 0;
-        for (sum, value) in self.values.iter_mut().zip(difference.values) {
-            *sum += value;
-            sums |= *sum;
         }
-        if sums > MAX_SUM {
+    }
+
+    /// Adds; sums saturate at [`MAX_SUM`].
+    #[inline]
+    pub(crate) fn add(&mut self, difference: &Counters) {
+        self.num_logins += difference.num_logins;
+        self.num_cmds += difference.num_cmds;
+        let mut bits = self.num_logins | self.num_cmds;
+        let values = self.stats.values.iter_mut();
+        for (sum, value) in values.zip(difference.stats.values) {
+            *sum += value;
+            bits |= *sum;
+        }
+        if bits > MAX_SUM {
             self.saturate();
         }
     }
 
     /// Adds what a record adds.
     #[inline]
-    pub fn count(&mut self, difference: Difference) {
-        match difference {
-            Difference::Nothing => {}
-            Difference::One(event) => {
-                let sum = &mut self.values[event.lane()];
-                *sum = (*sum + 1).min(MAX_SUM);
-            }
-            Difference::Of(lanes) => self.add(lanes),
-        }
+    pub(crate) fn count(&mut self, difference: Difference) {
+        let sum = match difference {
+            Difference::Nothing => return,
+            Difference::One(Event::Login) => &mut self.num_logins,
+            Difference::One(Event::Command) => &mut self.num_cmds,
+            Difference::Of(counters) => return self.add(counters),
+        };
+        *sum = (*sum + 1).min(MAX_SUM);
     }
 
-    /// Makes larger values the largest.
+    /// Subtracts; `None` when one of the counters is less than that.
+    pub(crate) fn checked_sub(mut self, other: &Counters) -> Option<Counters> {
+        self.num_logins = self.num_logins.checked_sub(other.num_logins)?;
+        self.num_cmds = self.num_cmds.checked_sub(other.num_cmds)?;
+        for (value, other) in self.stats.values.iter_mut().zip(other.stats.values) {
+            *value = value.checked_sub(other)?;
+        }
+        Some(self)
+    }
+
+    /// Limits each counter to [`MAX_SUM`].
     #[cold]
     #[inline(never)]
-    fn saturate(&mut self) {
-        for value in &mut self.values {
+    pub(crate) fn saturate(&mut self) {
+        let others = [&mut self.num_logins, &mut self.num_cmds];
+        for value in self.stats.values.iter_mut().chain(others) {
             *value = (*value).min(MAX_SUM);
         }
     }
 
-    /// Takes a report of a mail process as the new total and sets the lanes of its
+    /// Takes a report of a mail process as the new total and sets the fields of its
     /// item in `difference`, which are the only ones that differ. False, and both are of
     /// no use, when something shrank, and for any other report. The 32-bit counters in
     /// `self` have never wrapped.
     #[inline(always)]
     #[must_use]
-    pub fn step(&mut self, report: &Report, difference: &mut Lanes) -> bool {
+    pub(crate) fn step(&mut self, report: &Report, difference: &mut Counters) -> bool {
         if !report.has_mail || report.has_auth {
             return false;
         }
         let mut bits = 0;
-        for lane in 0..MAIL_FIELDS {
-            let (old, new) = (self.values[lane], report.stats.values[lane]);
+        for index in 0..MAIL_FIELDS {
+            let (old, new) = (self.stats.values[index], report.stats.values[index]);
             // One that shrank wraps, and has the uppermost bit.
             let more = new.wrapping_sub(old);
-            difference.values[lane] = more;
-            self.values[lane] = new;
+            difference.stats.values[index] = more;
+            self.stats.values[index] = new;
             bits |= more;
         }
         bits <= MAX_SUM
@@ -180,11 +122,10 @@ impl Lanes {
 
     /// Takes a report as the new total, as [`Report::advance`] does, and returns
     /// the difference and whether anything shrank.
-    pub fn advance(&mut self, report: &Report) -> (Lanes, bool) {
-        let mut total = self.counters();
-        let (difference, shrank) = report.advance(&mut total.stats);
-        *self = Lanes::of(&total);
-        (Lanes::of_stats(&difference), shrank)
+    pub(crate) fn advance(&mut self, report: &Report) -> (Counters, bool) {
+        let (difference, shrank) = report.advance(&mut self.stats);
+        self.saturate();
+        (Counters::of_stats(&difference), shrank)
     }
 }
 
@@ -193,7 +134,7 @@ mod tests {
     use super::*;
     use crate::store::testing::{some_counters, Random};
 
-    /// The sum as it is to be.
+    /// The expected sum.
     fn sum(a: &Counters, b: &Counters) -> Counters {
         let add = |a: u64, b: u64| a.saturating_add(b).min(MAX_SUM);
         Counters {
@@ -206,34 +147,34 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_those_of_each_counter_and_stop_at_the_largest() {
-        let mut random = Random::seeded("sums of lanes");
-        let mut stopped = 0;
+    fn sums_are_those_of_each_counter_and_saturate() {
+        let mut random = Random::seeded("sums of counters");
+        let mut saturated = 0;
         for _ in 0..20_000 {
             let bits = 60 + random.below(4);
             let (a, b) = (
                 some_counters(&mut random, bits),
                 some_counters(&mut random, bits),
             );
-            let mut lanes = Lanes::of(&a);
-            lanes.add(&Lanes::of(&b));
-            assert_eq!(lanes.counters(), sum(&a, &b));
-            let mut one_more = lanes;
+            let mut both = a;
+            both.add(&b);
+            assert_eq!(both, sum(&a, &b));
+            let mut one_more = both;
             one_more.count(Difference::One(Event::Login));
             let login = Counters {
                 num_logins: 1,
                 ..Counters::default()
             };
-            assert_eq!(one_more.counters(), sum(&lanes.counters(), &login));
-            stopped += usize::from(lanes.values.contains(&MAX_SUM));
+            assert_eq!(one_more, sum(&both, &login));
+            saturated += usize::from(both.stats.values.contains(&MAX_SUM));
         }
-        assert!(stopped > 1000, "{stopped}");
+        assert!(saturated > 1000, "{saturated}");
     }
 
     #[test]
     fn advancing_is_what_a_report_does() {
-        let mut random = Random::seeded("advancing lanes");
-        let (mut plain, mut special) = (0, 0);
+        let mut random = Random::seeded("advancing counters");
+        let (mut simple, mut special) = (0, 0);
         for _ in 0..20_000 {
             let bits = 4 + random.below(30);
             let before = some_counters(&mut random, bits);
@@ -257,20 +198,21 @@ mod tests {
             }
             let mut total = before;
             let (stats, shrank) = report.advance(&mut total.stats);
-            let mut lanes = Lanes::of(&before);
-            let mut difference = Lanes::default();
-            if bits < 30 && lanes.step(&report, &mut difference) {
+            let mut counters = before;
+            let mut difference = Counters::default();
+            if bits < 30 && counters.step(&report, &mut difference) {
                 assert!(!shrank);
-                assert_eq!(difference, Lanes::of_stats(&stats), "{before:?} {report:?}");
-                assert_eq!(lanes.counters(), total);
-                plain += 1;
+                let expected = Counters::of_stats(&stats);
+                assert_eq!(difference, expected, "{before:?} {report:?}");
+                assert_eq!(counters, total);
+                simple += 1;
             }
-            let mut lanes = Lanes::of(&before);
-            let expected = (Lanes::of_stats(&stats), shrank);
-            assert_eq!(lanes.advance(&report), expected, "{before:?} {report:?}");
-            assert_eq!(lanes.counters(), total);
+            let mut counters = before;
+            let expected = (Counters::of_stats(&stats), shrank);
+            assert_eq!(counters.advance(&report), expected, "{before:?} {report:?}");
+            assert_eq!(counters, total);
             special += usize::from(shrank);
         }
-        assert!(plain > 1000 && special > 1000, "{plain} {special}");
+        assert!(simple > 1000 && special > 1000, "{simple} {special}");
     }
 }

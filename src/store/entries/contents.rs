@@ -1,67 +1,59 @@
-//! What an entry says: its texts and its counters, in one blob.
+//! The contents of an entry: its texts and its counters, in one blob.
 //!
 //! The key comes first, then the other text, then the counters, packed (see
-//! [`packed`]). So what finds an entry and what counts in it lie
-//! side by side, most often in two lines of the processor's cache, and are made and freed
-//! together.
+//! [`packed`]). So the key and the counters lie side by side, most often in
+//! two cache lines, and are allocated and freed together.
 //!
 //! Invariants: the slot of an entry's blob is long enough for its texts and its packed
 //! counters; when the counters need more, both move.
 //!
-//! Must not: outlive the entry; who releases one frees its contents.
+//! Must not: outlive the entry; [`Level::release`](crate::store::entries::level::Level::release)
+//! frees both.
 
 use crate::store::counters::packed::{self, Widths, MAX_PACKED_BYTES};
-use crate::store::counters::{Difference, Lanes};
+use crate::store::counters::{Counters, Difference};
 use crate::store::mem::budget::{Full, Purpose};
 use crate::store::mem::heap::{Blob, Heap, MAX_BLOB_BYTES};
-use crate::store::mem::shared::Memory;
-use crate::sys::bytes::prefetch;
+use crate::store::mem::Memory;
 
 /// The most bytes of both texts. The wire takes no longer line.
 pub const MAX_TEXT_BYTES: usize = 8192;
 
 const _: () = assert!(MAX_TEXT_BYTES + MAX_PACKED_BYTES <= MAX_BLOB_BYTES);
 
-/// How much of contents is fetched beforehand: a short key and the widest counters.
-const PREFETCH_BYTES: usize = 256;
-
-/// The bytes in which a text most often lies.
-const PREFETCH_TEXT_BYTES: usize = 64;
-
 /// Where texts and counters of an entry are. See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Contents {
-    /// All of them, one behind the other.
+pub(crate) struct Contents {
     blob: Blob,
-    /// Bytes of the key: command name, session id, user or domain name, or the
+    /// Length of the key: command name, session id, user or domain name, or the
     /// 4 or 16 bytes of an address.
     key_len: u16,
-    /// Bytes of the other text: a command's arguments, a session's service.
+    /// Length of the other text: a command's arguments, a session's service.
     rest_len: u16,
 }
 
 impl Contents {
-    /// Those of an entry that is not made yet.
-    pub const NONE: Contents = Contents {
+    /// Placeholder in an entry that has not been created.
+    pub(crate) const NONE: Contents = Contents {
         blob: Blob::EMPTY,
         key_len: 0,
         rest_len: 0,
     };
 
-    /// These texts, and these counters in widths that are enough.
+    /// Texts, and counters in widths that are wide enough for them.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
     ///
     /// # Panics
     /// When the texts are longer than [`MAX_TEXT_BYTES`].
-    pub fn new(
+    pub(crate) fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
-        (counters, widths): (&Lanes, Widths),
+        (counters, widths): (&Counters, Widths),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
-        assert!(length <= MAX_TEXT_BYTES, "long texts are refused before");
+        assert!(length <= MAX_TEXT_BYTES, "long texts are refused earlier");
         let bytes = length + widths.packed_bytes();
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
         let blob = heap.take(bytes, budget, Purpose::Create)?;
@@ -77,33 +69,36 @@ impl Contents {
     }
 
     /// What contents of such texts and widths take from the heap, in bytes.
-    pub fn blob_bytes((key, rest): (&[u8], &[u8]), widths: Widths) -> usize {
+    pub(crate) fn blob_bytes((key, rest): (&[u8], &[u8]), widths: Widths) -> usize {
         key.len() + rest.len() + widths.packed_bytes()
     }
 
     /// Moves them to a fuller page if they lie in a sparse one. True if they moved.
     #[inline]
-    pub fn relocate(&mut self, memory: &mut Memory) -> bool {
+    pub(crate) fn relocate(&mut self, memory: &mut Memory) -> bool {
         memory.heap.relocate(&mut self.blob, &mut memory.budget)
     }
 
-    /// Gives the memory back.
-    pub fn free(self, memory: &mut Memory) {
+    pub(crate) fn free(self, memory: &mut Memory) {
         memory.heap.free(self.blob, &mut memory.budget);
     }
 
-    /// The key.
     #[inline]
-    pub fn key(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn key(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[..self.key_len.into()]
     }
 
-    /// The other text.
-    pub fn rest(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn rest(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[self.key_len.into()..][..self.rest_len.into()]
     }
 
-    /// Bytes of both texts.
+    /// Texts and packed counters, slack included.
+    #[inline(always)]
+    pub(crate) fn bytes(self, heap: &Heap) -> &[u8] {
+        heap.bytes(self.blob)
+    }
+
+    /// Length of both texts.
     #[inline(always)]
     fn text_bytes(self) -> usize {
         usize::from(self.key_len) + usize::from(self.rest_len)
@@ -111,138 +106,81 @@ impl Contents {
 
     /// The packed counters, slack included.
     #[inline(always)]
-    fn packed(self, heap: &Heap) -> &[u8] {
+    pub(crate) fn packed(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[self.text_bytes()..]
     }
 
     /// The packed counters, slack included, to be changed within the widths they have.
     #[inline(always)]
-    pub fn packed_mut(self, heap: &mut Heap) -> &mut [u8] {
+    pub(crate) fn packed_mut(self, heap: &mut Heap) -> &mut [u8] {
         &mut heap.bytes_mut(self.blob)[self.text_bytes()..]
     }
 
-    /// The counters.
     #[inline(never)]
-    pub fn lanes(self, heap: &Heap) -> Lanes {
+    pub(crate) fn counters(self, heap: &Heap) -> Counters {
         packed::unpack(self.packed(heap))
     }
 
-    /// Sets the counters.
-    ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
-    pub fn set(&mut self, memory: &mut Memory, counters: &Lanes) -> Result<(), Full> {
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
+    pub(crate) fn set(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
         match packed::replace(self.packed_mut(&mut memory.heap), counters) {
             true => Ok(()),
             false => self.widen(memory, counters),
         }
     }
 
-    /// Adds to the counters.
-    ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
-    pub fn count(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
+    pub(crate) fn count(
+        &mut self,
+        memory: &mut Memory,
+        difference: Difference,
+    ) -> Result<(), Full> {
         match packed::count(self.packed_mut(&mut memory.heap), difference) {
             None => Ok(()),
             Some(sums) => self.widen(memory, &sums),
         }
     }
 
-    /// Lets the counters lie plainly.
+    /// Sets counters that have outgrown the widths they had, as narrow as can be: in place,
+    /// or with the texts in another slot if this one is too short.
     ///
     /// # Errors
-    /// [`Full`] when there is no room; then they stay packed.
-    pub fn lay_plainly(&mut self, memory: &mut Memory) -> Result<(), Full> {
-        if packed::is_plain(self.packed(&memory.heap)) {
-            return Ok(());
-        }
-        let counters = self.lanes(&memory.heap);
-        self.store(memory, (&counters, Widths::PLAIN), Purpose::Create)
-    }
-
-    /// Sets counters that have outgrown the widths they had, as narrow as can be.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then the old stand.
+    /// [`Full`] when there is no room; then nothing has changed.
     #[inline(never)]
-    fn widen(&mut self, memory: &mut Memory, counters: &Lanes) -> Result<(), Full> {
-        let widths = Widths::narrowest(counters);
-        self.store(memory, (counters, widths), Purpose::Grow)
-    }
-
-    /// Sets the counters in widths that are enough, where they are, or with the texts
-    /// somewhere else if the slot is too short.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then the old stand.
-    fn store(
-        &mut self,
-        memory: &mut Memory,
-        (counters, widths): (&Lanes, Widths),
-        purpose: Purpose,
-    ) -> Result<(), Full> {
+    fn widen(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
+        let widths = Widths::narrowest(counters);
         let text_bytes = self.text_bytes();
         let bytes = text_bytes + widths.packed_bytes();
         if bytes > heap.bytes(self.blob).len() {
-            heap.grow(&mut self.blob, text_bytes, bytes, budget, purpose)?;
+            heap.grow(&mut self.blob, text_bytes, bytes, budget, Purpose::Grow)?;
         }
         packed::pack(counters, widths, self.packed_mut(heap));
         Ok(())
     }
 
-    /// Replaces the texts.
-    ///
     /// # Errors
-    /// [`Full`] when there is no room; then the old stand.
-    pub fn rename(&mut self, memory: &mut Memory, texts: (&[u8], &[u8])) -> Result<(), Full> {
+    /// [`Full`] when there is no room; then nothing has changed.
+    pub(crate) fn rename(
+        &mut self,
+        memory: &mut Memory,
+        texts: (&[u8], &[u8]),
+    ) -> Result<(), Full> {
         let packed = self.packed(&memory.heap);
         let (counters, widths) = (packed::unpack(packed), Widths::of_packed(packed));
         let new = Contents::new(memory, texts, (&counters, widths))?;
         std::mem::replace(self, new).free(memory);
         Ok(())
     }
-
-    /// Lets the processor fetch them, as much as most have.
-    #[inline]
-    pub fn prefetch(self, heap: &Heap) {
-        let bytes = heap.bytes(self.blob);
-        prefetch(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
-    }
-
-    /// Lets the processor fetch the texts, if they are as short as most.
-    #[inline]
-    pub fn prefetch_texts(self, heap: &Heap) {
-        let bytes = heap.bytes(self.blob);
-        prefetch(&bytes[..bytes.len().min(PREFETCH_TEXT_BYTES)]);
-    }
-
-    /// Lets the processor fetch the counters.
-    #[inline]
-    pub fn prefetch_counters(self, heap: &Heap) {
-        let packed = self.packed(heap);
-        prefetch(&packed[..packed.len().min(PREFETCH_BYTES)]);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::counters::Counters;
-    use crate::store::mem::budget::Budget;
-    use crate::store::mem::hash;
-    use crate::store::testing::{some_counters, Random};
-
-    /// Memory with so much room.
-    fn memory(bytes: usize) -> Memory {
-        Memory {
-            budget: Budget::new(bytes),
-            heap: Heap::new(4096),
-            hash_key: hash::Key::random(),
-        }
-    }
+    use crate::store::testing::{some_counters, widest, Random};
 
     /// Texts of some length, most often short.
     fn some_texts(random: &mut Random) -> [Vec<u8>; 2] {
@@ -253,37 +191,36 @@ mod tests {
         })
     }
 
-    /// Contents, and what they are to say.
+    /// Contents, and what they must contain.
     struct Both {
         contents: Contents,
         texts: [Vec<u8>; 2],
-        lanes: Lanes,
+        counters: Counters,
     }
 
     impl Both {
-        /// Checks that they say it.
         fn check(&self, heap: &Heap) {
             assert_eq!(self.contents.key(heap), self.texts[0]);
             assert_eq!(self.contents.rest(heap), self.texts[1]);
-            assert_eq!(self.contents.lanes(heap), self.lanes);
+            assert_eq!(self.contents.counters(heap), self.counters);
         }
     }
 
     #[test]
     fn what_is_changed_changes_and_the_rest_stays() {
         let mut random = Random::seeded("contents of entries");
-        let mut memory = memory(200_000);
+        let mut memory = Memory::new(200_000, 4096);
         let mut all: Vec<Both> = Vec::new();
-        let (mut changed, mut refused) = ([0; 5], [0; 5]);
+        let (mut changed, mut refused) = ([0; 4], [0; 4]);
         for step in 0..40_000 {
             let bits = random.below(63) + 1;
-            let counters = Lanes::of(&some_counters(&mut random, bits));
+            let counters = some_counters(&mut random, bits);
             // Half of the time nothing is freed, until nothing can grow.
             let what = match step / 500 % 2 {
-                0 => random.below(7) as usize,
+                0 => random.below(6) as usize,
                 _ => 1 + random.below(2) as usize,
             };
-            if what == 6 && !all.is_empty() {
+            if what == 5 && !all.is_empty() {
                 let gone = all.swap_remove(random.below(all.len() as u64) as usize);
                 gone.contents.free(&mut memory);
                 continue;
@@ -295,7 +232,7 @@ mod tests {
                 (1, Some(one)) => {
                     let done = one.contents.set(&mut memory, &counters);
                     if done.is_ok() {
-                        one.lanes = counters;
+                        one.counters = counters;
                     }
                     done
                 }
@@ -303,12 +240,11 @@ mod tests {
                     let more = Difference::Of(&counters);
                     let done = one.contents.count(&mut memory, more);
                     if done.is_ok() {
-                        one.lanes.count(more);
+                        one.counters.count(more);
                     }
                     done
                 }
-                (3, Some(one)) => one.contents.lay_plainly(&mut memory),
-                (4, Some(one)) => {
+                (3, Some(one)) => {
                     let done = one.contents.rename(&mut memory, both);
                     if done.is_ok() {
                         one.texts = texts;
@@ -321,7 +257,7 @@ mod tests {
                         all.push(Both {
                             contents,
                             texts,
-                            lanes: counters,
+                            counters,
                         })
                     })
                 }
@@ -331,7 +267,7 @@ mod tests {
             } else {
                 &mut refused
             };
-            tally[what % 5] += 1;
+            tally[what % 4] += 1;
             if step % 16 == 0 {
                 all.iter().for_each(|one| one.check(&memory.heap));
             }
@@ -347,14 +283,13 @@ mod tests {
 
     #[test]
     fn the_longest_texts_fit_with_the_widest_counters() {
-        let mut memory = memory(1 << 20);
+        let mut memory = Memory::new(1 << 20, 4096);
         let text = [b'x'; MAX_TEXT_BYTES + 1];
-        let zero = (&Lanes::default(), Widths::NONE);
+        let zero = (&Counters::default(), Widths::NONE);
         let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
-        let mut widest = Lanes::of(&Counters::default());
-        widest.values_mut().fill(crate::store::counters::MAX_SUM);
+        let widest = widest();
         contents.set(&mut memory, &widest).unwrap();
-        assert_eq!(contents.lanes(&memory.heap), widest);
+        assert_eq!(contents.counters(&memory.heap), widest);
         assert_eq!(contents.rest(&memory.heap), &text[2..]);
     }
 }

@@ -5,8 +5,9 @@
 //! lists. All references are links of four bytes, see [`arena`](crate::store::mem::arena).
 //!
 //! An entry is *pinned* while something forbids freeing it: a session while connected,
-//! a user, domain or ip while at least one of its sessions is connected. A command is
-//! never pinned: Dovecot hardly ever reports that one is done. An entry that is not
+//! a user, domain or ip while at least one of its sessions is connected, or while a record
+//! that it belongs to is applied. A command is
+//! never pinned: Dovecot seldom reports that one is done. An entry that is not
 //! pinned is in its level's idle list, longest untouched first;
 //! [`evict`](crate::store::update::evict) takes from there. Connected sessions are in a list of the
 //! same hook, longest silent first.
@@ -14,24 +15,26 @@
 //! Sessions of one id are linked from the newest, which the index finds, to the oldest.
 //!
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
-//! [`packed`](crate::store::counters::packed)), together in a multiple of eight. Counters of a typical
-//! one take what stands here, and 210 those of one of many connected sessions. Beside
-//! them come four bytes of an index, but for commands, and a bit of a table for each of
-//! the two.
+//! [`packed`](crate::store::counters::packed)), together in a multiple of eight. The counters of a typical
+//! entry take as many bytes as listed here, of a new user or ip fewer; at most 210. In
+//! addition there are four bytes of an index, but for commands, and two bits of tables.
 //!
 //! | level | slot | texts | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 26 |
 //! | session | 108 | id and service | 46 |
-//! | user | 80 | name | 16, then 46 |
+//! | user | 80 | name | 16 to 46 |
 //! | domain | 68 | name | 46 |
-//! | ip | 68 | 4 or 16 | 16, then 46 |
+//! | ip | 68 | 4 or 16 | 16 to 46 |
 
 use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
+use crate::store::entries::level::Level;
 use crate::store::mem::arena::Link;
-use crate::store::mem::index::Chain;
+use crate::store::mem::index::{Chain, Indexed};
 use crate::store::mem::list::{Hook, List};
+use crate::store::mem::Memory;
+use crate::store::Store;
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -43,8 +46,7 @@ pub struct WallTime {
     pub usecs: u32,
 }
 
-/// The instant at which something is applied, read once by whoever owns the
-/// clocks.
+/// The instant at which something is applied, as the owner of the clocks read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Seconds by a monotonic clock, from any start: what ages are made of.
@@ -53,20 +55,19 @@ pub struct Now {
     pub wall: WallTime,
 }
 
-/// Something about an entry that is true or not.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
-pub enum Flag {
+pub(crate) enum Flag {
     /// A cursor may stand here. It stays set when the cursor moves on.
     Watched = 1 << 20,
     /// Of a session: not yet disconnected.
     Connected = 1 << 21,
-    /// Of a session: made for an UPDATE of a session that nobody announced.
+    /// Of a session: made for an UPDATE of a session without CONNECT.
     Placeholder = 1 << 22,
-    /// Of a session: to be found by its id, no newer session has the same.
+    /// Of a session: found by its id: no newer session has the same.
     Indexed = 1 << 23,
-    /// Of a session: its user has not added what it counted, see
-    /// [`deferred`](crate::store::update::deferral).
+    /// Of a session: its user has not added what it counted
+    /// ([`deferral`](crate::store::update::deferral)).
     DeferredByUser = 1 << 25,
     /// Of a session: its domain has not.
     DeferredByDomain = 1 << 26,
@@ -79,8 +80,7 @@ pub enum Flag {
 /// When a record last reached an entry, as shown, and the entry's flags: eight
 /// bytes, as microseconds need only twenty bits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stamp {
-    /// Seconds since 1970.
+pub(crate) struct Stamp {
     secs: u32,
     /// Microseconds within the second in the lower 20 bits, flags above them.
     usecs_and_flags: u32,
@@ -90,8 +90,7 @@ impl Stamp {
     /// The bits of microseconds.
     const USECS: u32 = (1 << 20) - 1;
 
-    /// The moment.
-    pub fn wall(self) -> WallTime {
+    pub(crate) fn wall(self) -> WallTime {
         WallTime {
             secs: self.secs,
             usecs: self.usecs_and_flags & Self::USECS,
@@ -99,18 +98,16 @@ impl Stamp {
     }
 
     /// Sets the moment and keeps the flags.
-    pub fn set_wall(&mut self, wall: WallTime) {
+    pub(crate) fn set_wall(&mut self, wall: WallTime) {
         self.secs = wall.secs;
         self.usecs_and_flags = (self.usecs_and_flags & !Self::USECS) | wall.usecs;
     }
 
-    /// Whether a flag is set.
-    pub fn has(self, flag: Flag) -> bool {
+    pub(crate) fn has(self, flag: Flag) -> bool {
         self.usecs_and_flags & flag as u32 != 0
     }
 
-    /// Sets or clears a flag.
-    pub fn set(&mut self, flag: Flag, value: bool) {
+    pub(crate) fn set(&mut self, flag: Flag, value: bool) {
         match value {
             true => self.usecs_and_flags |= flag as u32,
             false => self.usecs_and_flags &= !(flag as u32),
@@ -122,20 +119,20 @@ impl Stamp {
 /// and counting need comes first and is in one or two lines of the processor's cache.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Common<T> {
+pub(crate) struct Common<T> {
     /// Place in the level's index. Of a session that is not indexed the link is to the next
     /// newer one of its id; of a command it is unused.
-    pub chain: Chain<T>,
+    pub(crate) chain: Chain<T>,
     /// The key, what else is text, and the counters.
-    pub contents: Contents,
+    pub(crate) contents: Contents,
     /// When a record last reached the entry, or it ceased to be pinned.
-    pub touched_secs: u32,
+    pub(crate) touched_secs: u32,
     /// When a record last reached the entry, as shown, and flags.
-    pub stamp: Stamp,
+    pub(crate) stamp: Stamp,
     /// Place in the idle list, or in that of connected sessions.
-    pub in_age: Hook<T>,
+    pub(crate) in_age: Hook<T>,
     /// Place in the list of the whole level, by creation.
-    pub in_level: Hook<T>,
+    pub(crate) in_level: Hook<T>,
 }
 
 impl<T> Clone for Common<T> {
@@ -147,8 +144,8 @@ impl<T> Clone for Common<T> {
 impl<T> Copy for Common<T> {}
 
 impl<T> Common<T> {
-    /// Fields of an entry that is not made yet.
-    pub const BLANK: Common<T> = Common {
+    /// Of an entry that has not been created.
+    pub(crate) const BLANK: Common<T> = Common {
         chain: Chain::NONE,
         contents: Contents::NONE,
         touched_secs: 0,
@@ -163,97 +160,118 @@ impl<T> Common<T> {
 
 /// A reference to an entry of any level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Node {
-    /// A command.
+pub(crate) enum Node {
     Command(Link<Command>),
-    /// A session.
     Session(Link<Session>),
-    /// A user.
     User(Link<User>),
-    /// A domain.
     Domain(Link<Domain>),
-    /// An ip.
     Ip(Link<Ip>),
 }
 
+/// The expression, with the link of a [`Node`] bound to a name: compiled once for each kind
+/// of entries. It reaches the entry by what is generic over [`Entry`].
+macro_rules! with_link {
+    ($node:expr, $link:ident => $body:expr) => {
+        match $node {
+            Node::Command($link) => $body,
+            Node::Session($link) => $body,
+            Node::User($link) => $body,
+            Node::Domain($link) => $body,
+            Node::Ip($link) => $body,
+        }
+    };
+}
+pub(crate) use with_link;
+
+impl Store {
+    /// The level of a link.
+    pub(crate) fn level<T: Entry>(&self, _: Link<T>) -> &Level<T> {
+        T::level(self)
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry<T: Entry>(&self, link: Link<T>) -> &T {
+        &T::level(self).arena[link]
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry_mut<T: Entry>(&mut self, link: Link<T>) -> &mut T {
+        &mut T::level_mut(self).0.arena[link]
+    }
+}
+
 /// An entry of any level.
-pub trait Entry: Copy {
-    /// What vacant slots of fresh pages hold.
+pub(crate) trait Entry: Indexed {
+    /// The value of vacant slots in fresh pages.
     const BLANK: Self;
     /// The widths of counters that a new entry has from the beginning: what most
     /// entries that live on come to need. So a limit that is full of entries which
     /// may not be freed does not keep them from counting.
     const WIDTHS: Widths;
-    /// Whether entries are found by a key, and so in an index.
-    const IS_INDEXED: bool;
-    /// The reference to the entry at a link.
+    /// Whether the list of the level has the newest entry first.
+    const NEWEST_FIRST: bool;
     fn node(link: Link<Self>) -> Node;
-    /// What it shares with the others.
+    fn level(store: &Store) -> &Level<Self>;
+    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
     fn common(&self) -> &Common<Self>;
-    /// The same, to be changed.
     fn common_mut(&mut self) -> &mut Common<Self>;
+    /// Whether the entry must not be freed; then it is not in the idle list.
+    fn is_pinned(&self) -> bool;
+    /// The child that is freed first.
+    fn oldest_child(&self) -> Option<Node>;
 }
 
-/// A command.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Command {
-    /// What all entries have.
-    pub common: Common<Command>,
+pub(crate) struct Command {
+    pub(crate) common: Common<Command>,
     /// The session that issued it.
-    pub session: Link<Session>,
+    pub(crate) session: Link<Session>,
     /// Place in the session's list, by creation.
-    pub in_session: Hook<Command>,
+    pub(crate) in_session: Hook<Command>,
     /// Its number within the session; of a command of an older state there may be none.
-    pub number: Option<NonZeroU32>,
+    pub(crate) number: Option<NonZeroU32>,
 }
 
-/// A session.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Session {
-    /// What all entries have.
-    pub common: Common<Session>,
+pub(crate) struct Session {
+    pub(crate) common: Common<Session>,
     /// Its commands, oldest first.
-    pub commands: List<Command>,
-    /// How many those are.
-    pub command_count: u32,
+    pub(crate) commands: List<Command>,
+    pub(crate) command_count: u32,
     /// The next older session of the same id.
-    pub older: Option<Link<Session>>,
+    pub(crate) older: Option<Link<Session>>,
     /// The user's domain, without a look at the user.
-    pub domain: Link<Domain>,
-    /// Whose it is.
-    pub user: Link<User>,
-    /// Where it comes from.
-    pub ip: Option<Link<Ip>>,
+    pub(crate) domain: Link<Domain>,
+    pub(crate) user: Link<User>,
+    pub(crate) ip: Option<Link<Ip>>,
     /// Place in the user's list, newest first.
-    pub in_user: Hook<Session>,
+    pub(crate) in_user: Hook<Session>,
     /// Place in the ip's list, newest first.
-    pub in_ip: Hook<Session>,
+    pub(crate) in_ip: Hook<Session>,
     /// The process, 0 when unknown.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The next session that its user defers.
-    pub deferred_by_user: Option<Link<Session>>,
+    pub(crate) deferred_by_user: Option<Link<Session>>,
     /// The next session that its domain defers.
-    pub deferred_by_domain: Option<Link<Session>>,
+    pub(crate) deferred_by_domain: Option<Link<Session>>,
     /// The next session that its ip defers.
-    pub deferred_by_ip: Option<Link<Session>>,
+    pub(crate) deferred_by_ip: Option<Link<Session>>,
 }
 
 impl Session {
-    /// Whether a flag is set.
     #[inline(always)]
-    pub fn has(&self, flag: Flag) -> bool {
+    pub(crate) fn has(&self, flag: Flag) -> bool {
         self.common.stamp.has(flag)
     }
 
-    /// Sets or clears a flag.
-    pub fn set(&mut self, flag: Flag, value: bool) {
+    pub(crate) fn set(&mut self, flag: Flag, value: bool) {
         self.common.stamp.set(flag, value);
     }
 
     /// The next newer session of the same id.
-    pub fn newer(&self) -> Option<Link<Session>> {
+    pub(crate) fn newer(&self) -> Option<Link<Session>> {
         match self.has(Flag::Indexed) {
             true => None,
             false => self.common.chain.next,
@@ -261,80 +279,102 @@ impl Session {
     }
 }
 
-/// A user.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct User {
-    /// What all entries have.
-    pub common: Common<User>,
+pub(crate) struct User {
+    pub(crate) common: Common<User>,
     /// The part of the name behind the first `@`.
-    pub domain: Link<Domain>,
+    pub(crate) domain: Link<Domain>,
     /// Place in the domain's list, newest first.
-    pub in_domain: Hook<User>,
+    pub(crate) in_domain: Hook<User>,
     /// Sessions, newest first.
-    pub sessions: List<Session>,
-    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
-    pub deferred: Option<Link<Session>>,
-    /// How many of them are connected.
-    pub connected: u32,
-    /// When the entry was made, in seconds since 1970.
-    pub created_secs: u32,
+    pub(crate) sessions: List<Session>,
+    /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
+    pub(crate) deferred: Option<Link<Session>>,
+    /// The number of connected sessions.
+    pub(crate) connected: u32,
+    /// When the entry was created, in seconds since 1970.
+    pub(crate) created_secs: u32,
 }
 
-/// A domain.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Domain {
-    /// What all entries have.
-    pub common: Common<Domain>,
+pub(crate) struct Domain {
+    pub(crate) common: Common<Domain>,
     /// Users, newest first.
-    pub users: List<User>,
-    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
-    pub deferred: Option<Link<Session>>,
-    /// How many of their sessions are connected.
-    pub connected: u32,
-    /// When the entry was made, in seconds since 1970.
-    pub created_secs: u32,
+    pub(crate) users: List<User>,
+    /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
+    pub(crate) deferred: Option<Link<Session>>,
+    /// The number of connected sessions.
+    pub(crate) connected: u32,
+    /// When the entry was created, in seconds since 1970.
+    pub(crate) created_secs: u32,
 }
 
-/// A remote address.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Ip {
-    /// What all entries have.
-    pub common: Common<Ip>,
+pub(crate) struct Ip {
+    pub(crate) common: Common<Ip>,
     /// Sessions, newest first.
-    pub sessions: List<Session>,
-    /// The first session that is deferred, see [`deferred`](crate::store::update::deferral).
-    pub deferred: Option<Link<Session>>,
-    /// How many of them are connected.
-    pub connected: u32,
-    /// When the entry was made, in seconds since 1970.
-    pub created_secs: u32,
+    pub(crate) sessions: List<Session>,
+    /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
+    pub(crate) deferred: Option<Link<Session>>,
+    /// The number of connected sessions.
+    pub(crate) connected: u32,
+    /// When the entry was created, in seconds since 1970.
+    pub(crate) created_secs: u32,
 }
 
-/// An entry that connected sessions hold.
-pub trait Parent: Entry {
-    /// How many there are; others may hold it for as long as a record lasts.
+/// A user, domain or ip, which connected sessions pin.
+pub(crate) trait Parent: Entry {
+    /// The number of pins: connected sessions, and more while a record is applied.
     fn connected_mut(&mut self) -> &mut u32;
 }
 
-/// A link for entries that are not made yet; it is never followed.
+/// Placeholder for a link in a blank entry; it is never followed.
 const fn nowhere<T>() -> Link<T> {
     Link::from_number(NonZeroU32::MIN)
 }
 
 macro_rules! entries {
-    ($($name:ident $is_indexed:literal $widths:ident { $($field:ident: $blank:expr),* };)*) => {$(
+    ($(
+        $name:ident in $level:ident { $($field:ident: $blank:expr),* }
+        $widths:ident, indexed $is_indexed:literal, newest first $newest_first:literal,
+        |$entry:ident| pinned $is_pinned:expr, child $child:expr;
+    )*) => {$(
+        impl Indexed for $name {
+            const IS_INDEXED: bool = $is_indexed;
+            fn chain(&self) -> &Chain<Self> {
+                &self.common.chain
+            }
+            fn chain_mut(&mut self) -> &mut Chain<Self> {
+                &mut self.common.chain
+            }
+        }
+
         impl Entry for $name {
             const WIDTHS: Widths = Widths::$widths;
-            const IS_INDEXED: bool = $is_indexed;
+            const NEWEST_FIRST: bool = $newest_first;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 $($field: $blank),*
             };
             fn node(link: Link<Self>) -> Node {
                 Node::$name(link)
+            }
+            fn level(store: &Store) -> &Level<Self> {
+                &store.$level
+            }
+            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
+                (&mut store.$level, &mut store.memory)
+            }
+            fn is_pinned(&self) -> bool {
+                let $entry = self;
+                $is_pinned
+            }
+            fn oldest_child(&self) -> Option<Node> {
+                let $entry = self;
+                $child
             }
             fn common(&self) -> &Common<Self> {
                 &self.common
@@ -347,20 +387,28 @@ macro_rules! entries {
 }
 
 entries! {
-    Command false NONE { session: nowhere(), in_session: Hook::NONE, number: None };
-    Session true SESSION {
+    Command in commands { session: nowhere(), in_session: Hook::NONE, number: None }
+        NONE, indexed false, newest first false,
+        |_entry| pinned false, child None;
+    Session in sessions {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None, deferred_by_domain: None,
-        deferred_by_ip: None
-    };
-    User true EVENTS {
+        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None,
+        deferred_by_domain: None, deferred_by_ip: None
+    }
+        SESSION, indexed true, newest first true,
+        |session| pinned session.has(Flag::Connected), child session.commands.head.map(Node::Command);
+    User in users {
         domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
         connected: 0, created_secs: 0
-    };
-    Domain true SESSION {
-        users: List::EMPTY, deferred: None, connected: 0, created_secs: 0
-    };
-    Ip true EVENTS { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 };
+    }
+        EVENTS, indexed true, newest first true,
+        |user| pinned user.connected > 0, child user.sessions.tail.map(Node::Session);
+    Domain in domains { users: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
+        SESSION, indexed true, newest first true,
+        |domain| pinned domain.connected > 0, child domain.users.tail.map(Node::User);
+    Ip in ips { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
+        EVENTS, indexed true, newest first true,
+        |ip| pinned ip.connected > 0, child ip.sessions.tail.map(Node::Session);
 }
 
 macro_rules! parents {

@@ -1,11 +1,14 @@
 //! A level: all entries of one kind, in order of creation, by key and by age.
 //!
-//! Owns the entries' slots, texts and counters from creation to release. It
-//! knows nothing of other levels: who frees an entry has taken it out of its
-//! parents' lists and out of the index, and has freed its children.
+//! Owns the entries' slots, texts and counters from creation to release, the index and the
+//! idle list.
+//!
+//! Must not: know other levels. [`lifecycle`](crate::store::entries::lifecycle) takes an entry
+//! out of its parents' lists and out of the index before it is released, and its children
+//! are freed before.
 
 use crate::store::counters::packed::Widths;
-use crate::store::counters::{Difference, Lanes};
+use crate::store::counters::{Counters, Difference};
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Common, Entry, Now, Parent};
 use crate::store::mem::arena::{Arena, Link};
@@ -13,13 +16,12 @@ use crate::store::mem::budget::{Budget, Full};
 use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::List;
-use crate::store::mem::shared::{Hashed, Memory};
-use crate::sys::bytes::prefetch;
+use crate::store::mem::{Hashed, Memory};
 
 impl<T> Common<T> {
     /// Notes that a record reached the entry.
     #[inline(always)]
-    pub fn touch(&mut self, now: Now) {
+    pub(crate) fn touch(&mut self, now: Now) {
         self.touched_secs = now.uptime_secs;
         self.stamp.set_wall(now.wall);
     }
@@ -27,20 +29,18 @@ impl<T> Common<T> {
 
 /// The entries of one level.
 #[derive(Debug)]
-pub struct Level<T: Copy> {
-    /// Where they lie.
-    pub arena: Arena<T>,
-    /// From key to entry.
-    pub index: Index<T>,
+pub(crate) struct Level<T: Copy> {
+    pub(crate) arena: Arena<T>,
+    pub(crate) index: Index<T>,
     /// All of them in order of creation: commands oldest first, others newest
     /// first.
-    pub all: List<T>,
-    /// Those not held, longest untouched first.
-    pub idle: List<T>,
-    /// How long an entry is kept untouched if memory allows, in seconds.
-    pub min_time_secs: u32,
-    /// How many were freed to make room.
-    pub evictions: u64,
+    pub(crate) all: List<T>,
+    /// Those not pinned, longest untouched first.
+    pub(crate) idle: List<T>,
+    /// Seconds that an entry is kept untouched if memory allows.
+    pub(crate) min_time_secs: u32,
+    /// The number of entries freed to make room.
+    pub(crate) evictions: u64,
 }
 
 impl<T: Entry> Level<T> {
@@ -48,7 +48,7 @@ impl<T: Entry> Level<T> {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room for the index.
-    pub fn new(
+    pub(crate) fn new(
         min_time_secs: u32,
         page_bytes: usize,
         budget: &mut Budget,
@@ -63,36 +63,33 @@ impl<T: Entry> Level<T> {
         })
     }
 
-    /// Makes an entry with these texts and counters. It is in none of the lists
+    /// Creates an entry with these texts and counters. It is in none of the lists
     /// and not in the index.
     ///
     /// # Errors
     /// [`Full`] when something of it has no room; then nothing has changed.
-    pub fn create(
+    pub(crate) fn create(
         &mut self,
         memory: &mut Memory,
         texts: (&[u8], &[u8]),
-        counters: &Lanes,
+        counters: &Counters,
         now: Now,
-        make: impl FnOnce(Common<T>) -> T,
+        mut entry: T,
     ) -> Result<Link<T>, Full> {
         let widths = T::WIDTHS.or(Widths::narrowest(counters));
         let contents = Contents::new(memory, texts, (counters, widths))?;
-        let mut common = Common {
-            contents,
-            touched_secs: now.uptime_secs,
-            ..Common::BLANK
-        };
-        common.stamp.set_wall(now.wall);
-        let made = self.arena.insert(make(common), &mut memory.budget);
-        if made.is_err() {
+        let common = entry.common_mut();
+        common.contents = contents;
+        common.touch(now);
+        let created = self.arena.insert(entry, &mut memory.budget);
+        if created.is_err() {
             contents.free(memory);
         }
-        made
+        created
     }
 
     /// Gives an entry's slot, texts and counters back.
-    pub fn release(&mut self, memory: &mut Memory, link: Link<T>) -> T {
+    pub(crate) fn release(&mut self, memory: &mut Memory, link: Link<T>) -> T {
         let entry = self.arena.remove(link, &mut memory.budget);
         entry.common().contents.free(memory);
         entry
@@ -100,31 +97,21 @@ impl<T: Entry> Level<T> {
 
     /// Notes that a record reached an entry.
     #[inline]
-    pub fn touch(&mut self, link: Link<T>, now: Now) {
+    pub(crate) fn touch(&mut self, link: Link<T>, now: Now) {
         self.arena[link].common_mut().touch(now);
     }
 
-    /// An entry's texts and counters, to be changed.
     #[inline(always)]
     fn contents_mut(&mut self, link: Link<T>) -> &mut Contents {
         &mut self.arena[link].common_mut().contents
     }
 
-    /// Lets an entry's counters lie plainly, as is worthwhile where something is added
-    /// to them with nearly every record.
-    ///
-    /// # Errors
-    /// [`Full`] when there is no room; then they stay packed.
-    pub fn lay_plainly(&mut self, memory: &mut Memory, link: Link<T>) -> Result<(), Full> {
-        self.contents_mut(link).lay_plainly(memory)
-    }
-
     /// Notes that a record reached an entry, and adds to its counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
-    pub fn reach(
+    pub(crate) fn reach(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
@@ -137,43 +124,25 @@ impl<T: Entry> Level<T> {
     }
 
     /// The entry with that key, whose hash is given.
-    pub fn find(&self, memory: &Memory, (wanted, hash): Hashed) -> Option<Link<T>> {
+    pub(crate) fn find(&self, memory: &Memory, (wanted, hash): Hashed) -> Option<Link<T>> {
         self.index.find(&self.arena, hash, |entry| {
             key(&memory.heap, entry) == wanted
         })
     }
 
-    /// Lets the processor fetch the entry that is looked at first for a hash.
-    #[inline(never)]
-    pub fn prefetch_first(&self, hash: u32) {
-        if let Some(link) = self.index.first(hash) {
-            prefetch(&self.arena[link].common().chain);
-        }
-    }
-
-    /// Lets the processor fetch texts and counters of the entry of a hash, if there is
-    /// one.
-    #[inline(never)]
-    pub fn prefetch_contents(&self, memory: &Memory, hash: u32) {
-        let first = self.index.first(hash);
-        if let Some(link) = Index::like(&self.arena, first, hash) {
-            self.arena[link].common().contents.prefetch(&memory.heap);
-        }
-    }
-
     /// Puts an entry into the index by the hash of its key.
-    pub fn add_to_index(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
+    pub(crate) fn add_to_index(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
         self.index.insert(&mut self.arena, budget, link, hash);
     }
 
     /// Takes an entry out of the index; the hash of its key.
-    pub fn remove_from_index(&mut self, link: Link<T>) -> u32 {
+    pub(crate) fn remove_from_index(&mut self, link: Link<T>) -> u32 {
         self.index.remove(&mut self.arena, link)
     }
 
-    /// Puts a new entry that nothing holds yet before all others, into the index
+    /// Puts a new entry that is not pinned yet before all others, into the index
     /// and into the idle list.
-    pub fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
+    pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
@@ -181,18 +150,17 @@ impl<T: Entry> Level<T> {
         self.make_idle(link, now);
     }
 
-    /// Undoes [`link`](Level::link) and releases the entry.
-    pub fn unlink(&mut self, memory: &mut Memory, link: Link<T>) {
+    /// Takes an idle entry that is not in the index out of the lists, and releases it.
+    pub(crate) fn unlink(&mut self, memory: &mut Memory, link: Link<T>) {
         self.stop_idling(link);
-        self.remove_from_index(link);
         self.all.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
         self.release(memory, link);
     }
 
-    /// Puts an entry that is no longer held behind all idle ones.
-    pub fn make_idle(&mut self, link: Link<T>, now: Now) {
+    /// Puts an entry that is not pinned behind all idle ones.
+    pub(crate) fn make_idle(&mut self, link: Link<T>, now: Now) {
         self.arena[link].common_mut().touched_secs = now.uptime_secs;
         self.idle.push_back(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_age
@@ -200,7 +168,7 @@ impl<T: Entry> Level<T> {
     }
 
     /// Takes an entry out of the idle list.
-    pub fn stop_idling(&mut self, link: Link<T>) {
+    pub(crate) fn stop_idling(&mut self, link: Link<T>) {
         self.idle.remove(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_age
         });
@@ -209,7 +177,7 @@ impl<T: Entry> Level<T> {
     /// Moves an entry that lies in a sparse page to a fuller one: the new link. The list
     /// of the level follows, and the index if the entry is in it; the list by age and
     /// whatever else links to the entry are the caller's.
-    pub fn relocate(
+    pub(crate) fn relocate(
         &mut self,
         budget: &mut Budget,
         old: Link<T>,
@@ -225,23 +193,28 @@ impl<T: Entry> Level<T> {
         Some(new)
     }
 
-    /// Lets the idle list follow an entry that moved.
-    pub fn follow_idle(&mut self, link: Link<T>) {
+    /// Lets the idle list point to an entry that moved.
+    pub(crate) fn follow_idle(&mut self, link: Link<T>) {
         self.idle.follow(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_age
         });
     }
 
     /// Puts an entry of the idle list behind all others there.
-    pub fn refresh_idle(&mut self, link: Link<T>) {
+    pub(crate) fn refresh_idle(&mut self, link: Link<T>) {
         self.idle.move_to_back(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_age
         });
     }
 
-    /// What making an entry of such texts and widths now may take from the budget, in
+    /// What creating an entry of such texts and widths now may take from the budget, in
     /// bytes, where at most four entries are made that may share a class of the heap.
-    pub fn wanted_bytes(&self, memory: &Memory, texts: (&[u8], &[u8]), widths: Widths) -> usize {
+    pub(crate) fn wanted_bytes(
+        &self,
+        memory: &Memory,
+        texts: (&[u8], &[u8]),
+        widths: Widths,
+    ) -> usize {
         let blob = Contents::blob_bytes(texts, T::WIDTHS.or(widths));
         self.arena.wanted_bytes() + memory.heap.wanted_bytes(blob, 4)
     }
@@ -249,8 +222,8 @@ impl<T: Entry> Level<T> {
     /// Replaces an entry's texts.
     ///
     /// # Errors
-    /// [`Full`] when there is no room; then the old texts stand.
-    pub fn rename(
+    /// [`Full`] when there is no room; then nothing has changed.
+    pub(crate) fn rename(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
@@ -259,21 +232,20 @@ impl<T: Entry> Level<T> {
         self.contents_mut(link).rename(memory, texts)
     }
 
-    /// An entry's counters.
     #[inline(never)]
-    pub fn lanes(&self, memory: &Memory, link: Link<T>) -> Lanes {
-        self.arena[link].common().contents.lanes(&memory.heap)
+    pub(crate) fn counters(&self, memory: &Memory, link: Link<T>) -> Counters {
+        self.arena[link].common().contents.counters(&memory.heap)
     }
 
     /// Sets an entry's counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
-    pub fn set(
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
+    pub(crate) fn set(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
-        counters: &Lanes,
+        counters: &Counters,
     ) -> Result<(), Full> {
         self.contents_mut(link).set(memory, counters)
     }
@@ -281,9 +253,9 @@ impl<T: Entry> Level<T> {
     /// Adds to an entry's counters.
     ///
     /// # Errors
-    /// [`Full`] when they need more room and there is none; then the old stand.
+    /// [`Full`] when they need more room and there is none; then nothing has changed.
     #[inline]
-    pub fn count(
+    pub(crate) fn count(
         &mut self,
         memory: &mut Memory,
         link: Link<T>,
@@ -296,7 +268,7 @@ impl<T: Entry> Level<T> {
 impl<T: Parent> Level<T> {
     /// Makes the entry of a key the youngest of the idle ones, if it is one of them.
     /// Whether there is an entry of that key.
-    pub fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
+    pub(crate) fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
         let found = self.find(memory, key);
         if let Some(link) = found.filter(|&link| *self.arena[link].connected_mut() == 0) {
             self.arena[link].common_mut().touched_secs = now.uptime_secs;
@@ -305,8 +277,7 @@ impl<T: Parent> Level<T> {
         found.is_some()
     }
 
-    /// Holds an entry once more.
-    pub fn pin(&mut self, link: Link<T>) {
+    pub(crate) fn pin(&mut self, link: Link<T>) {
         let connected = self.arena[link].connected_mut();
         *connected += 1;
         if *connected == 1 {
@@ -314,8 +285,7 @@ impl<T: Parent> Level<T> {
         }
     }
 
-    /// Ends one hold on an entry.
-    pub fn unpin(&mut self, link: Link<T>, now: Now) {
+    pub(crate) fn unpin(&mut self, link: Link<T>, now: Now) {
         let connected = self.arena[link].connected_mut();
         *connected -= 1;
         if *connected == 0 {
@@ -324,13 +294,12 @@ impl<T: Parent> Level<T> {
     }
 }
 
-/// An entry's key.
 #[inline]
-pub fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
+pub(crate) fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
     entry.common().contents.key(heap)
 }
 
 /// An entry's other text.
-pub fn rest<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
+pub(crate) fn rest<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
     entry.common().contents.rest(heap)
 }

@@ -1,3 +1,13 @@
+//! The entries of the five levels: commands, sessions, users, domains, ips.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`entry`] | the five kinds of entries, and the dispatch on them |
+//! | [`contents`] | texts and counters of an entry, in one blob |
+//! | [`level`] | all entries of one kind |
+//! | [`lifecycle`] | entries found, created, pinned and freed, with what links them |
+//! | [`untracked`] | user and address of sessions that had no room |
+
 pub(crate) mod contents;
 pub(crate) mod entry;
 pub(crate) mod level;

@@ -1,13 +1,15 @@
-//! Whose the sessions are that had no room.
+//! User and address of sessions that had no room.
 //!
-//! When connected sessions fill the limit, another one is not kept. A small table
-//! remembers its user and address all the same, so that its commands count there. It is
-//! made when the first session finds no room, out of the reserve, a fixed share of the
-//! limit ([`SHARE`]); a session has one place in it, by the hash of its id, and who comes
-//! later to that place has it.
+//! When connected sessions fill the limit, no entry is created for another one. A small
+//! table remembers its user and address, so that its commands count there. The table is
+//! allocated from the reserve when the first session finds no room, a fixed share of the
+//! limit ([`SHARE`]). A session has one place in it, by the hash of its id; a later session
+//! of the same place replaces it.
 //!
-//! Entries are known by hash and version, which stay when they move; one that is gone is
-//! not found any more.
+//! Entries are known by hash and version, which stay valid when they move; one that was
+//! freed is not found.
+//!
+//! Must not: keep an entry from being freed.
 
 use crate::store::entries::entry::{Entry, Ip, User};
 use crate::store::entries::level::Level;
@@ -18,12 +20,11 @@ use crate::store::mem::index::Index;
 /// The share of the limit that the table takes.
 const SHARE: usize = 128;
 
-/// An entry, wherever it lies.
+/// A reference to an entry that stays valid when the entry moves.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// The hash of its key.
+    /// Of its key.
     hash: u32,
-    /// Its version.
     version: u32,
 }
 
@@ -36,7 +37,7 @@ impl Known {
         }
     }
 
-    /// Where it lies, if it is still there.
+    /// The entry, unless it was freed.
     fn find<T: Entry>(self, level: &Level<T>) -> Option<Link<T>> {
         let arena = &level.arena;
         let mut at = Index::like(arena, level.index.first(self.hash), self.hash);
@@ -52,23 +53,20 @@ impl Known {
 struct Place {
     /// The hash of its id.
     id: u32,
-    /// Its user.
     user: Known,
-    /// Its address.
     ip: Option<Known>,
 }
 
 /// The table. See the module.
 #[derive(Debug, Default)]
-pub struct Untracked {
+pub(crate) struct Untracked {
     /// By the hash of the id; empty before the first session.
     places: Vec<Option<Place>>,
-    /// What it costs.
     charge: Option<Charge>,
 }
 
 impl Untracked {
-    /// Makes the table if there is none. False when there is no room even in the reserve.
+    /// Allocates the table if there is none. False when there is no room even in the reserve.
     fn has_places(&mut self, budget: &mut Budget) -> bool {
         if self.charge.is_none() {
             let count = (budget.limit_bytes() / SHARE / size_of::<Option<Place>>()).max(1);
@@ -87,8 +85,8 @@ impl Untracked {
         self.places.get_mut((id as usize).checked_rem(count)?)
     }
 
-    /// Remembers whose a session is, by the hash of its id.
-    pub fn insert(
+    /// Remembers user and address of a session, by the hash of its id.
+    pub(crate) fn insert(
         &mut self,
         budget: &mut Budget,
         id: u32,
@@ -108,7 +106,7 @@ impl Untracked {
     }
 
     /// User and address of a session, as far as they are known.
-    pub fn find(
+    pub(crate) fn find(
         &mut self,
         id: u32,
         users: &Level<User>,
@@ -119,8 +117,8 @@ impl Untracked {
         Some((user, place.ip.and_then(|ip| ip.find(ips))))
     }
 
-    /// Forgets a session that ended.
-    pub fn remove(&mut self, id: u32) {
+    /// Removes a session that ended.
+    pub(crate) fn remove(&mut self, id: u32) {
         if let Some(place) = self.place(id) {
             place.take_if(|place| place.id == id);
         }

@@ -1,15 +1,14 @@
-//! Typed entries in a slab: links inside the store, versioned ids outside.
+//! Typed entries in a slab.
 //!
 //! A [`Link`] is the number of an entry's slot, four bytes, and four also as an
-//! `Option`: entries refer to each other by links, and whoever frees an entry
-//! has unlinked it first. An [`Id`] adds a version, unique to the entry, and may
-//! be kept by anybody for any time: once the entry is gone it finds nothing,
-//! whatever took its slot.
+//! `Option`: entries refer to each other by links, and an entry is unlinked before it is
+//! freed. A link and the version of its entry may be kept for any time: once the entry is
+//! gone they find nothing, whatever took its slot.
 //!
 //! Invariants: a link is to a used slot of its own arena. A version is taken
 //! from a counter of 32 bits when an entry is made, and stays when the entry moves to
-//! another slot; an id would find a foreign entry only if kept over exactly 2^32
-//! creations and the same slot.
+//! another slot; link and version would find a foreign entry only if kept over exactly
+//! 2^32 creations and the same slot.
 //!
 //! Must not: follow links; that is for lists, indexes and levels.
 
@@ -20,7 +19,7 @@ use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
 /// A reference from one entry to another: the slot's number plus one.
-pub struct Link<T>(NonZeroU32, PhantomData<fn() -> T>);
+pub(crate) struct Link<T>(NonZeroU32, PhantomData<fn() -> T>);
 
 impl<T> Clone for Link<T> {
     fn clone(&self) -> Self {
@@ -53,61 +52,18 @@ impl<T> Link<T> {
         )
     }
 
-    /// The slot's number.
     fn slot(self) -> u32 {
         self.0.get() - 1
     }
 
     /// The link as a number, for hashing and tables of links.
-    pub fn number(self) -> NonZeroU32 {
+    pub(crate) fn number(self) -> NonZeroU32 {
         self.0
     }
 
     /// The link that [`Link::number`] gave.
-    pub const fn from_number(number: NonZeroU32) -> Link<T> {
+    pub(crate) const fn from_number(number: NonZeroU32) -> Link<T> {
         Link(number, PhantomData)
-    }
-}
-
-/// A reference to an entry that may be kept outside of the store.
-pub struct Id<T> {
-    /// The slot.
-    link: Link<T>,
-    /// The version the entry had when the id was made.
-    version: u32,
-}
-
-impl<T> Clone for Id<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Id<T> {}
-
-impl<T> PartialEq for Id<T> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.link, self.version) == (other.link, other.version)
-    }
-}
-
-impl<T> Eq for Id<T> {}
-
-impl<T> std::fmt::Debug for Id<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}v{}", self.link, self.version)
-    }
-}
-
-impl<T> Id<T> {
-    /// Where the entry was when the id was made, or moved last.
-    pub fn link(self) -> Link<T> {
-        self.link
-    }
-
-    /// Notes that the entry moved.
-    pub fn follow(&mut self, link: Link<T>) {
-        self.link = link;
     }
 }
 
@@ -117,13 +73,12 @@ impl<T> Id<T> {
 struct Slot<T> {
     /// Unique to the entry.
     version: u32,
-    /// The entry.
     entry: T,
 }
 
 /// The entries of one level.
 #[derive(Debug)]
-pub struct Arena<T: Copy> {
+pub(crate) struct Arena<T: Copy> {
     /// Where they lie, one element to a slot.
     slab: Slab<Slot<T>>,
     /// The version of the next entry.
@@ -132,7 +87,7 @@ pub struct Arena<T: Copy> {
 
 impl<T: Copy> Arena<T> {
     /// An arena without entries; `blank` fills fresh pages.
-    pub fn new(blank: T, page_bytes: usize) -> Arena<T> {
+    pub(crate) fn new(blank: T, page_bytes: usize) -> Arena<T> {
         let blank = Slot {
             version: 0,
             entry: blank,
@@ -145,23 +100,22 @@ impl<T: Copy> Arena<T> {
 
     /// What the slot of an entry costs in bytes.
     #[cfg(test)]
-    pub const fn slot_bytes() -> usize {
+    pub(crate) const fn slot_bytes() -> usize {
         size_of::<Slot<T>>()
     }
 
-    /// What all pages take, and what of that is lost.
-    pub fn slab_bytes(&self) -> SlabBytes {
+    pub(crate) fn slab_bytes(&self) -> SlabBytes {
         self.slab.bytes()
     }
 
-    /// What of that compaction can give back, in bytes.
+    /// The pages that compaction can empty, in bytes.
     #[cfg(any(test, feature = "internals"))]
-    pub fn reclaimable_bytes(&self) -> usize {
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.slab.reclaimable_bytes()
     }
 
     /// The number of entries.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }
 
@@ -169,7 +123,7 @@ impl<T: Copy> Arena<T> {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room for it.
-    pub fn insert(&mut self, entry: T, budget: &mut Budget) -> Result<Link<T>, Full> {
+    pub(crate) fn insert(&mut self, entry: T, budget: &mut Budget) -> Result<Link<T>, Full> {
         let slot = self.slab.take(budget, Purpose::Create)?;
         let version = self.next_version;
         self.next_version = version.wrapping_add(1);
@@ -177,28 +131,28 @@ impl<T: Copy> Arena<T> {
         Ok(Link::to(slot))
     }
 
-    /// Takes an entry out. Nothing may link to it any more.
-    pub fn remove(&mut self, link: Link<T>, budget: &mut Budget) -> T {
+    /// Removes an entry. Nothing may link to it any more.
+    pub(crate) fn remove(&mut self, link: Link<T>, budget: &mut Budget) -> T {
         let entry = self[link];
         self.slab.free(link.slot(), budget);
         entry
     }
 
     /// Moves an entry that lies in a sparse page to a fuller one; whatever links to it has
-    /// to follow. Its ids still have the old link.
-    pub fn relocate(&mut self, link: Link<T>, budget: &mut Budget) -> Option<Link<T>> {
+    /// to follow.
+    pub(crate) fn relocate(&mut self, link: Link<T>, budget: &mut Budget) -> Option<Link<T>> {
         let slot = self.slab.relocate(link.slot(), budget)?;
         Some(Link::to(slot))
     }
 
     /// Whether an entry lies in a sparse page.
-    pub fn is_sparse(&self, link: Link<T>) -> bool {
+    pub(crate) fn is_sparse(&self, link: Link<T>) -> bool {
         self.slab.is_sparse(link.slot())
     }
 
-    /// Looks for the first entry at or behind a slot, maybe only of sparse pages, in so
-    /// many pages. The slot to go on from follows, unless there is no entry any more.
-    pub fn search(
+    /// Searches `pages` pages for the first entry at or behind a slot, if wanted in sparse
+    /// pages only. Returns it and the slot to go on from, `None` at the end.
+    pub(crate) fn search(
         &self,
         slot: u32,
         only_sparse: bool,
@@ -211,47 +165,37 @@ impl<T: Copy> Arena<T> {
         }
     }
 
-    /// What making an entry now may take from the budget for its slot, in bytes.
-    pub fn wanted_bytes(&self) -> usize {
+    /// What creating an entry now may take from the budget for its slot, in bytes.
+    pub(crate) fn wanted_bytes(&self) -> usize {
         self.slab.wanted_bytes(1)
     }
 
     /// The version of an entry: unique to it, and the same wherever it lies.
-    pub fn version(&self, link: Link<T>) -> u32 {
+    pub(crate) fn version(&self, link: Link<T>) -> u32 {
         self.slab.element(link.slot()).version
     }
 
-    /// Makes an entry the newest of all. Ids that were given out do not find it
-    /// any more.
-    pub fn renew(&mut self, link: Link<T>) {
+    /// Makes an entry the newest of all, with a new version.
+    pub(crate) fn renew(&mut self, link: Link<T>) {
         self.slab.element_mut(link.slot()).version = self.next_version;
         self.next_version = self.next_version.wrapping_add(1);
     }
 
     /// Whether a link is still to an entry.
-    #[cfg(test)]
-    pub fn is_used(&self, link: Link<T>) -> bool {
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn is_used(&self, link: Link<T>) -> bool {
         self.slab.is_used(link.slot())
     }
 
-    /// The id of an entry, for use outside.
-    pub fn id(&self, link: Link<T>) -> Id<T> {
-        Id {
-            link,
-            version: self.version(link),
-        }
+    /// Whether the entry of a version still is where its link says.
+    #[inline(never)]
+    pub(crate) fn has(&self, link: Link<T>, version: u32) -> bool {
+        self.slab.is_used(link.slot()) && self.version(link) == version
     }
 
-    /// How many entries were made since the one of an id: larger is older.
-    pub fn age(&self, id: Id<T>) -> u32 {
-        self.next_version.wrapping_sub(id.version)
-    }
-
-    /// The entry an id was made for, while it exists.
-    pub fn find(&self, id: Id<T>) -> Option<Link<T>> {
-        let alive = self.slab.is_used(id.link.slot())
-            && self.slab.element(id.link.slot()).version == id.version;
-        alive.then_some(id.link)
+    /// How many entries were made since this one: larger is older.
+    pub(crate) fn age(&self, link: Link<T>) -> u32 {
+        self.next_version.wrapping_sub(self.version(link))
     }
 }
 
@@ -276,18 +220,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_outlives_its_entry_and_finds_no_other() {
+    fn a_version_outlives_its_entry_and_finds_no_other() {
         let mut budget = Budget::new(1 << 20);
         let mut arena = Arena::new(0u64, 4096);
         let a = arena.insert(1, &mut budget).unwrap();
-        let id = arena.id(a);
-        assert_eq!(arena.find(id), Some(a));
+        let version = arena.version(a);
+        assert!(arena.has(a, version));
         arena.remove(a, &mut budget);
-        assert_eq!(arena.find(id), None, "the page itself is gone");
+        assert!(!arena.has(a, version), "the page itself is gone");
         let b = arena.insert(2, &mut budget).unwrap();
         assert_eq!(a, b, "the slot is used again");
-        assert_eq!(arena.find(id), None);
-        assert_eq!(arena[arena.find(arena.id(b)).unwrap()], 2);
+        assert!(!arena.has(a, version));
+        assert!(arena.has(b, arena.version(b)) && arena[b] == 2);
     }
 
     #[test]

@@ -12,23 +12,23 @@
 //!
 //! Frames that slabs no longer need are kept for the next slab that needs one, a few
 //! of them ([`MOST_SPARE`]): when entries are freed to make others, memory would
-//! otherwise go to the kernel and back with every few records. They are in use by
-//! nobody, but resident: used and spare bytes together stay within the limit, and
-//! the spare ones go first.
+//! otherwise go to the kernel and back with every few records. They are not in use, but
+//! resident: used and spare bytes together stay within the limit, and the spare ones are
+//! unmapped first.
 //!
 //! Must not: decide what to free.
 
-use crate::sys::page::Frame;
+use crate::sys::mem::page::Frame;
 use std::num::NonZeroUsize;
 
 /// What a block costs the allocator beyond its size: header and rounding in
 /// glibc's and musl's malloc, at most.
-pub const BLOCK_OVERHEAD_BYTES: usize = 32;
+pub(crate) const BLOCK_OVERHEAD_BYTES: usize = 32;
 
 /// The share of the limit that only growth of existing entries may use.
 const RESERVE_SHARE: usize = 16;
 
-/// The same while a store is restored.
+/// [`RESERVE_SHARE`] while a store is restored.
 const OPEN_RESERVE_SHARE: usize = 64;
 
 /// The share of the limit beyond which memory may be short: less is left than any record
@@ -36,7 +36,7 @@ const OPEN_RESERVE_SHARE: usize = 64;
 const AMPLE_SHARE: usize = 8;
 
 /// The share of the limit that pages to be emptied may have while there is room.
-pub const SHATTERED_SHARE: usize = 64;
+pub(crate) const SHATTERED_SHARE: usize = 64;
 
 /// The most frames that are kept; of the size that slabs have under the limit, these
 /// are a sixty-fourth of it.
@@ -44,8 +44,7 @@ const MOST_SPARE: usize = 16;
 
 /// What memory is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// A new entry.
+pub(crate) enum Purpose {
     Create,
     /// More room for an entry that exists.
     Grow,
@@ -58,15 +57,13 @@ pub struct Full;
 /// Bytes taken from a budget, to be given back to it.
 #[derive(Debug)]
 #[must_use]
-pub struct Charge {
-    /// How many.
+pub(crate) struct Charge {
     bytes: usize,
 }
 
 /// The limit and its use, in bytes.
 #[derive(Debug)]
-pub struct Budget {
-    /// `stats_memory_limit`.
+pub(crate) struct Budget {
     limit_bytes: usize,
     /// The sum of all charges.
     used_bytes: usize,
@@ -78,13 +75,12 @@ pub struct Budget {
     ample_bytes: usize,
     /// Up to so many reclaimable bytes there is no hurry to empty pages.
     shattered_bytes: usize,
-    /// Frames nobody uses, the latest last.
+    /// Frames not in use, the latest last.
     spare: Vec<Frame>,
 }
 
 impl Budget {
-    /// An unused budget.
-    pub fn new(limit_bytes: usize) -> Budget {
+    pub(crate) fn new(limit_bytes: usize) -> Budget {
         Budget {
             limit_bytes,
             used_bytes: 0,
@@ -96,19 +92,17 @@ impl Budget {
         }
     }
 
-    /// The limit in bytes.
-    pub fn limit_bytes(&self) -> usize {
+    pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
     }
 
-    /// The sum of all charges in bytes.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 
     /// Lets new entries use most of the reserve, or not any more: those of a store that is
     /// restored have grown already.
-    pub fn open_reserve(&mut self, is_open: bool) {
+    pub(crate) fn open_reserve(&mut self, is_open: bool) {
         let share = if is_open {
             OPEN_RESERVE_SHARE
         } else {
@@ -119,23 +113,23 @@ impl Budget {
 
     /// The bytes of the pages that vacant slots of the same kind would fill: what
     /// compaction can give back.
-    pub fn reclaimable_bytes(&self) -> usize {
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.reclaimable_bytes
     }
 
     /// Notes that vacant slots have come to fill one more page.
-    pub fn mark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
+    pub(crate) fn mark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
         self.reclaimable_bytes += page_bytes.get();
     }
 
     /// Notes that vacant slots fill one page less.
-    pub fn unmark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
+    pub(crate) fn unmark_reclaimable(&mut self, page_bytes: NonZeroUsize) {
         self.reclaimable_bytes -= page_bytes.get();
     }
 
     /// Whether there is more room than any record needs, and few holes.
     #[inline(always)]
-    pub fn is_ample(&self) -> bool {
+    pub(crate) fn is_ample(&self) -> bool {
         self.used_bytes <= self.ample_bytes && self.reclaimable_bytes <= self.shattered_bytes
     }
 
@@ -148,7 +142,7 @@ impl Budget {
     }
 
     /// What a purpose may still take, in bytes.
-    pub fn room_bytes(&self, purpose: Purpose) -> usize {
+    pub(crate) fn room_bytes(&self, purpose: Purpose) -> usize {
         self.most_bytes(purpose).saturating_sub(self.used_bytes)
     }
 
@@ -156,7 +150,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`Full`] when they would pass what `purpose` may use.
-    pub fn charge_blocks(
+    pub(crate) fn charge_blocks(
         &mut self,
         bytes: usize,
         blocks: usize,
@@ -185,7 +179,7 @@ impl Budget {
     /// # Errors
     /// [`Full`] when it would pass what `purpose` may use, or the kernel has no
     /// memory.
-    pub fn take_frame(
+    pub(crate) fn take_frame(
         &mut self,
         bytes: NonZeroUsize,
         purpose: Purpose,
@@ -205,7 +199,7 @@ impl Budget {
     }
 
     /// Gives a frame back with its charge.
-    pub fn give_frame(&mut self, frame: Frame, charge: Charge) {
+    pub(crate) fn give_frame(&mut self, frame: Frame, charge: Charge) {
         self.release(charge);
         if self.spare.len() == MOST_SPARE {
             self.spare.remove(0);
@@ -213,8 +207,7 @@ impl Budget {
         self.spare.push(frame);
     }
 
-    /// The bytes of spare frames.
-    pub fn spare_bytes(&self) -> usize {
+    pub(crate) fn spare_bytes(&self) -> usize {
         self.spare.iter().map(Frame::bytes).sum()
     }
 
@@ -222,7 +215,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`Full`] when they would pass what `purpose` may use.
-    pub fn extend(
+    pub(crate) fn extend(
         &mut self,
         charge: &mut Charge,
         bytes: usize,
@@ -233,7 +226,7 @@ impl Budget {
     }
 
     /// Gives a charge back.
-    pub fn release(&mut self, charge: Charge) {
+    pub(crate) fn release(&mut self, charge: Charge) {
         self.used_bytes -= charge.bytes;
     }
 }

@@ -1,11 +1,11 @@
-//! Variable-length bytes: what entries say in texts and packed numbers.
+//! Bytes of variable length: the texts and packed counters of entries.
 //!
 //! A blob lies in one slot of a slab of its size class; classes are multiples
 //! of eight bytes up to 128, then four to each doubling, so that at most a fifth
 //! of a blob is slack. A [`Blob`] is a handle of four bytes, class and slot
-//! number; how many bytes of the slot mean something is for its owner to know.
+//! number; only its owner knows how many bytes of the slot are in use.
 //!
-//! Must not: outlive or share blobs; each has one owner, who frees it.
+//! Must not: outlive or share blobs; each has one owner, which frees it.
 
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::slab::{Slab, SlabBytes};
@@ -14,7 +14,7 @@ use crate::store::mem::slab::{Slab, SlabBytes};
 const GRANULE_BYTES: usize = 8;
 
 /// The largest blob in bytes.
-pub const MAX_BLOB_BYTES: usize = 10240;
+pub(crate) const MAX_BLOB_BYTES: usize = 10240;
 
 /// The sizes of the classes in granules.
 const CLASSES: [u16; 41] = [
@@ -30,11 +30,11 @@ const SLOT_BITS: u32 = 26;
 
 /// Handle of bytes in the heap; the empty blob is a handle to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blob(u32);
+pub(crate) struct Blob(u32);
 
 impl Blob {
     /// No bytes, of no class; costs none.
-    pub const EMPTY: Blob = Blob(u32::MAX);
+    pub(crate) const EMPTY: Blob = Blob(u32::MAX);
 
     /// Class and slot number.
     fn split(self) -> (usize, u32) {
@@ -45,18 +45,18 @@ impl Blob {
     }
 }
 
-/// All blobs.
 #[derive(Debug)]
-pub struct Heap {
+pub(crate) struct Heap {
     /// The slabs by class.
     classes: [Slab<[u8; GRANULE_BYTES]>; CLASSES.len()],
 }
 
 impl Heap {
     /// A heap without blobs.
-    pub fn new(page_bytes: usize) -> Heap {
+    pub(crate) fn new(page_bytes: usize) -> Heap {
         Heap {
-            classes: CLASSES.map(|granules| Slab::of_bytes(granules.into(), page_bytes)),
+            classes: CLASSES
+                .map(|granules| Slab::new([0; GRANULE_BYTES], granules.into(), page_bytes)),
         }
     }
 
@@ -74,34 +74,33 @@ impl Heap {
 
     /// What a blob of so many bytes occupies, in bytes.
     #[cfg(test)]
-    pub fn slot_bytes(bytes: usize) -> usize {
+    pub(crate) fn slot_bytes(bytes: usize) -> usize {
         match bytes {
             0 => 0,
             bytes => usize::from(CLASSES[Self::class(bytes)]) * GRANULE_BYTES,
         }
     }
 
-    /// What all pages take, and what of that is lost.
-    pub fn slab_bytes(&self) -> SlabBytes {
+    pub(crate) fn slab_bytes(&self) -> SlabBytes {
         let mut sum = SlabBytes::default();
         self.classes.iter().for_each(|class| sum += class.bytes());
         sum
     }
 
-    /// What of that compaction can give back, in bytes.
+    /// The pages that compaction can empty, in bytes.
     #[cfg(any(test, feature = "internals"))]
-    pub fn reclaimable_bytes(&self) -> usize {
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.classes.iter().map(Slab::reclaimable_bytes).sum()
     }
 
     /// What taking a few blobs of a size now may take from the budget, in bytes.
-    pub fn wanted_bytes(&self, bytes: usize, blobs: usize) -> usize {
+    pub(crate) fn wanted_bytes(&self, bytes: usize, blobs: usize) -> usize {
         self.classes[Self::class(bytes)].wanted_bytes(blobs)
     }
 
     /// Moves a blob that lies in a sparse page to a fuller one. True if it moved.
     #[inline]
-    pub fn relocate(&mut self, blob: &mut Blob, budget: &mut Budget) -> bool {
+    pub(crate) fn relocate(&mut self, blob: &mut Blob, budget: &mut Budget) -> bool {
         let (class, slot) = blob.split();
         let slab = self.classes.get_mut(class);
         let moved = slab.and_then(|slab| slab.relocate(slot, budget));
@@ -115,7 +114,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         bytes: usize,
         budget: &mut Budget,
@@ -138,7 +137,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room; then it stays where it is.
-    pub fn grow(
+    pub(crate) fn grow(
         &mut self,
         blob: &mut Blob,
         kept: usize,
@@ -156,9 +155,8 @@ impl Heap {
         Ok(())
     }
 
-    /// Frees a blob.
     #[inline(never)]
-    pub fn free(&mut self, blob: Blob, budget: &mut Budget) {
+    pub(crate) fn free(&mut self, blob: Blob, budget: &mut Budget) {
         let (class, slot) = blob.split();
         if let Some(class) = self.classes.get_mut(class) {
             class.free(slot, budget);
@@ -167,7 +165,7 @@ impl Heap {
 
     /// A blob's slot, slack included.
     #[inline]
-    pub fn bytes(&self, blob: Blob) -> &[u8] {
+    pub(crate) fn bytes(&self, blob: Blob) -> &[u8] {
         let (class, slot) = blob.split();
         match self.classes.get(class) {
             Some(class) => class.slot(slot).as_flattened(),
@@ -177,7 +175,7 @@ impl Heap {
 
     /// A blob's slot, slack included, to be changed.
     #[inline]
-    pub fn bytes_mut(&mut self, blob: Blob) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, blob: Blob) -> &mut [u8] {
         let (class, slot) = blob.split();
         match self.classes.get_mut(class) {
             Some(class) => class.slot_mut(slot).as_flattened_mut(),

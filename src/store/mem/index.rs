@@ -4,34 +4,32 @@
 //! ([`INDEX_SHARE`]). Only a front part of it is in use, as many buckets as there are
 //! entries or a few more: new entries split one bucket after the other, the next in
 //! line, into itself and one behind the part in use (linear hashing; Litwin, 1980). So
-//! nothing ever waits for a table to be copied, and the kernel, which provides pages
+//! no record ever waits for a table to be copied, and the kernel, which provides pages
 //! when they are first written to, provides no more than the entries need: these are
 //! charged as they come into use. Without room for another, buckets have more entries.
-//! Buckets are split eight at a time, so that what is in them is waited for once.
+//! Buckets are split eight at a time, so that their cache misses overlap.
 //!
-//! Entries of a bucket are chained through the entries themselves. Hashes are
-//! keyed by the system's randomness: nobody who chooses ids can aim at a bucket.
+//! Entries of a bucket are chained through the entries themselves. Hashes have a secret
+//! ([`Memory`](crate::store::mem::Memory)): a client that chooses ids cannot aim at a bucket.
 //!
 //! Invariants: an entry is in its index at most once, in the bucket of its key;
 //! no two entries of an index have equal keys.
 //!
 //! Must not: know what a key is; the caller hashes and compares.
 
-use crate::store::entries::entry::Entry;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 
 /// Bytes of the limit to one bucket of an index. An entry costs about 150 bytes,
 /// so even a limit filled by one level alone has few entries to a bucket, and
 /// the four indexes take less than a twenty-fifth of the limit.
-pub const INDEX_SHARE: usize = 512;
+pub(crate) const INDEX_SHARE: usize = 512;
 
 /// The most buckets of an index, for limits past 128 G: no machine has more
-/// sessions than that, and a slip of the pen in the settings is no reason to
-/// fail.
+/// sessions than that, and a mistyped setting is no reason to fail.
 const MAX_BUCKETS: usize = 1 << 28;
 
 /// Buckets that are split together.
@@ -42,12 +40,11 @@ const CHARGE_TOGETHER: usize = 4096 / size_of::<u32>();
 
 /// An entry's place in an index.
 #[derive(Debug)]
-pub struct Chain<T> {
+pub(crate) struct Chain<T> {
     /// The next entry of the bucket.
-    pub next: Option<Link<T>>,
-    /// The hash of its key. With it, an entry is told from most others and moved to
-    /// another bucket without its key, which often is in memory that nothing else has
-    /// touched lately.
+    pub(crate) next: Option<Link<T>>,
+    /// The hash of the entry's key. It distinguishes the entry from most others and moves
+    /// it to another bucket without the key, which often is in no cache.
     hash: u32,
 }
 
@@ -60,19 +57,18 @@ impl<T> Clone for Chain<T> {
 impl<T> Copy for Chain<T> {}
 
 impl<T> Chain<T> {
-    /// That of an entry which is in no index.
-    pub const NONE: Chain<T> = Chain {
+    /// Of an entry in no index.
+    pub(crate) const NONE: Chain<T> = Chain {
         next: None,
         hash: 0,
     };
 
-    /// The hash of the entry's key.
-    pub fn hash(&self) -> u32 {
+    pub(crate) fn hash(&self) -> u32 {
         self.hash
     }
 
-    /// The same, with a link that its owner needs.
-    pub fn to(link: Link<T>) -> Chain<T> {
+    /// Of an entry in no index, with a link that the owner of the entry needs.
+    pub(crate) fn to(link: Link<T>) -> Chain<T> {
         Chain {
             next: Some(link),
             hash: 0,
@@ -80,34 +76,42 @@ impl<T> Chain<T> {
     }
 }
 
+/// Entries that an index can chain.
+pub(crate) trait Indexed: Copy {
+    /// Whether entries of the type are found by a key; else an index has no buckets.
+    const IS_INDEXED: bool;
+    fn chain(&self) -> &Chain<Self>;
+    fn chain_mut(&mut self) -> &mut Chain<Self>;
+}
+
 /// An index of the entries of one arena.
 #[derive(Debug)]
-pub struct Index<T> {
+pub(crate) struct Index<T> {
     /// The first entry of each bucket, as a link's number, zero for none: the
     /// allocator hands out zeroed pages untouched. A power of two of them.
     buckets: Vec<u32>,
-    /// How many of them are in use, at least one.
+    /// The number of buckets in use, at least one.
     used: usize,
     /// The bits that number them, rounded up.
     mask: usize,
     /// The number of entries.
     len: usize,
-    /// How many entries were taken out or moved, modulo 2^32.
+    /// The number of entries removed or moved so far, modulo 2^32.
     removals: u32,
-    /// What the buckets cost that are in use or next in line.
+    /// Of the buckets that are in use or next in line.
     charge: Charge,
-    /// How many those are.
+    /// The number of buckets charged.
     charged: usize,
     /// The kind of entry.
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T: Entry> Index<T> {
+impl<T: Indexed> Index<T> {
     /// An empty index for a store with this budget.
     ///
     /// # Errors
     /// [`Full`] when the budget has no room for it.
-    pub fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
+    pub(crate) fn new(budget: &mut Budget) -> Result<Index<T>, Full> {
         let wanted = budget.limit_bytes() / INDEX_SHARE;
         let count = match T::IS_INDEXED {
             true => 1 << wanted.clamp(1, MAX_BUCKETS).ilog2(),
@@ -137,20 +141,20 @@ impl<T: Entry> Index<T> {
         }
     }
 
-    /// How many entries were taken out or moved so far, modulo 2^32: while this stays the
-    /// same, what was found is still there.
-    pub fn removals(&self) -> u32 {
+    /// The number of entries removed or moved so far, modulo 2^32: while it stays the
+    /// same, links that were found are valid.
+    pub(crate) fn removals(&self) -> u32 {
         self.removals
     }
 
     /// The entry that is looked at first for a hash.
-    pub fn first(&self, hash: u32) -> Option<Link<T>> {
+    pub(crate) fn first(&self, hash: u32) -> Option<Link<T>> {
         self.head(self.bucket(hash))
     }
 
-    /// Lets the processor fetch what is looked at first for a hash.
+    /// Prefetches the bucket of a hash.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u32) {
+    pub(crate) fn prefetch(&self, hash: u32) {
         prefetch(&self.buckets[self.bucket(hash)]);
     }
 
@@ -159,11 +163,11 @@ impl<T: Entry> Index<T> {
         NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
     }
 
-    /// The first entry of that hash, from one of its bucket on.
+    /// The first entry of a hash, from an entry of its bucket on.
     #[inline(always)]
-    pub fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
+    pub(crate) fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
         while let Some(link) = at {
-            let chain = &arena[link].common().chain;
+            let chain = arena[link].chain();
             if chain.hash == hash {
                 break;
             }
@@ -172,9 +176,9 @@ impl<T: Entry> Index<T> {
         at
     }
 
-    /// The entry of that hash for which `matches` holds.
+    /// The entry of a hash that `matches`.
     #[inline]
-    pub fn find(
+    pub(crate) fn find(
         &self,
         arena: &Arena<T>,
         hash: u32,
@@ -186,13 +190,19 @@ impl<T: Entry> Index<T> {
             if matches(entry) {
                 break;
             }
-            at = Index::like(arena, entry.common().chain.next, hash);
+            at = Index::like(arena, entry.chain().next, hash);
         }
         at
     }
 
-    /// Adds an entry of that hash.
-    pub fn insert(&mut self, arena: &mut Arena<T>, budget: &mut Budget, link: Link<T>, hash: u32) {
+    /// Inserts an entry of a hash.
+    pub(crate) fn insert(
+        &mut self,
+        arena: &mut Arena<T>,
+        budget: &mut Budget,
+        link: Link<T>,
+        hash: u32,
+    ) {
         if self.len >= self.used && (self.used < self.charged || self.charge_more(budget)) {
             self.split(arena);
         }
@@ -218,23 +228,23 @@ impl<T: Entry> Index<T> {
         false
     }
 
-    /// What of the table is not in use and not charged, in bytes.
+    /// The part of the table that is not charged, in bytes.
     #[cfg(test)]
-    pub fn untouched_bytes(&self) -> usize {
+    pub(crate) fn untouched_bytes(&self) -> usize {
         (self.buckets.len() - self.charged) * size_of::<u32>()
     }
 
     /// Lets the index find an entry where it moved; its chain moved with it.
-    pub fn follow(&mut self, arena: &mut Arena<T>, old: Link<T>, new: Link<T>) {
+    pub(crate) fn follow(&mut self, arena: &mut Arena<T>, old: Link<T>, new: Link<T>) {
         self.removals = self.removals.wrapping_add(1);
-        let bucket = self.bucket(arena[new].common().chain.hash);
+        let bucket = self.bucket(arena[new].chain().hash);
         let mut at = self.head(bucket);
         if at == Some(old) {
             self.buckets[bucket] = new.number().get();
             return;
         }
         while let Some(link) = at {
-            let chain = &mut arena[link].common_mut().chain;
+            let chain = arena[link].chain_mut();
             if chain.next == Some(old) {
                 chain.next = Some(new);
                 return;
@@ -248,12 +258,12 @@ impl<T: Entry> Index<T> {
     fn push(&mut self, arena: &mut Arena<T>, hash: u32, link: Link<T>) {
         let bucket = self.bucket(hash);
         let next = self.head(bucket);
-        arena[link].common_mut().chain = Chain { next, hash };
+        *arena[link].chain_mut() = Chain { next, hash };
         self.buckets[bucket] = link.number().get();
     }
 
     /// Takes more buckets into use and moves there what belongs there. The entries,
-    /// which nobody has looked at for long, come into the processor's cache together.
+    /// which most often are in no cache, are prefetched together.
     #[inline(never)]
     fn split(&mut self, arena: &mut Arena<T>) {
         let together = match self.used % SPLIT_TOGETHER {
@@ -271,9 +281,9 @@ impl<T: Entry> Index<T> {
         while chains != [None; SPLIT_TOGETHER] {
             for at in &mut chains {
                 if let Some(link) = *at {
-                    let Chain { next, hash } = arena[link].common().chain;
+                    let Chain { next, hash } = *arena[link].chain();
                     if let Some(next) = next {
-                        prefetch(&arena[next].common().chain);
+                        prefetch(arena[next].chain());
                     }
                     *at = next;
                     self.push(arena, hash, link);
@@ -284,7 +294,7 @@ impl<T: Entry> Index<T> {
         let next = self.next_to_split();
         for bucket in next..next + together {
             if let Some(link) = self.head(bucket) {
-                prefetch(&arena[link].common().chain);
+                prefetch(arena[link].chain());
             }
         }
     }
@@ -294,10 +304,9 @@ impl<T: Entry> Index<T> {
         self.used & (self.mask >> 1)
     }
 
-    /// Takes an entry out; the hash it had.
-    pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) -> u32 {
-        let Chain { next, hash } =
-            std::mem::replace(&mut arena[link].common_mut().chain, Chain::NONE);
+    /// Removes an entry; returns its hash.
+    pub(crate) fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>) -> u32 {
+        let Chain { next, hash } = std::mem::replace(arena[link].chain_mut(), Chain::NONE);
         self.len -= 1;
         self.removals = self.removals.wrapping_add(1);
         let bucket = self.bucket(hash);
@@ -307,7 +316,7 @@ impl<T: Entry> Index<T> {
         }
         let mut at = self.head(bucket);
         while let Some(before) = at {
-            let chain = &mut arena[before].common_mut().chain;
+            let chain = arena[before].chain_mut();
             if chain.next == Some(link) {
                 chain.next = next;
                 return hash;
@@ -321,9 +330,33 @@ impl<T: Entry> Index<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entries::entry::Ip;
     use crate::store::testing::Random;
     use std::collections::HashMap;
+
+    #[derive(Clone, Copy)]
+    struct Numbered {
+        chain: Chain<Numbered>,
+        number: u32,
+    }
+
+    impl Numbered {
+        fn new(number: u32) -> Numbered {
+            Numbered {
+                chain: Chain::NONE,
+                number,
+            }
+        }
+    }
+
+    impl Indexed for Numbered {
+        const IS_INDEXED: bool = true;
+        fn chain(&self) -> &Chain<Numbered> {
+            &self.chain
+        }
+        fn chain_mut(&mut self) -> &mut Chain<Numbered> {
+            &mut self.chain
+        }
+    }
 
     /// Spreads a number over 32 bits.
     fn hash(number: u32) -> u32 {
@@ -334,12 +367,12 @@ mod tests {
     fn agrees_with_a_hash_map_while_it_grows() {
         let mut random = Random::seeded("index against HashMap");
         let mut budget = Budget::new(1 << 20);
-        let mut index = Index::<Ip>::new(&mut budget).unwrap();
-        let mut arena = Arena::new(Ip::BLANK, 4096);
-        let mut model: HashMap<u32, Link<Ip>> = HashMap::new();
+        let mut index = Index::<Numbered>::new(&mut budget).unwrap();
+        let mut arena = Arena::new(Numbered::new(0), 4096);
+        let mut model: HashMap<u32, Link<Numbered>> = HashMap::new();
         for _ in 0..20_000 {
             let number = random.below(4000) as u32;
-            let found = index.find(&arena, hash(number), |ip| ip.created_secs == number);
+            let found = index.find(&arena, hash(number), |entry| entry.number == number);
             assert_eq!(found, model.get(&number).copied(), "{number}");
             match found {
                 Some(link) if random.below(3) == 0 => {
@@ -349,11 +382,7 @@ mod tests {
                 }
                 Some(_) => {}
                 None => {
-                    let ip = Ip {
-                        created_secs: number,
-                        ..Ip::BLANK
-                    };
-                    let link = arena.insert(ip, &mut budget).unwrap();
+                    let link = arena.insert(Numbered::new(number), &mut budget).unwrap();
                     index.insert(&mut arena, &mut budget, link, hash(number));
                     model.insert(number, link);
                 }

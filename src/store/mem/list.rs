@@ -1,7 +1,7 @@
 //! Doubly linked lists through the entries of an arena.
 //!
-//! An entry has one [`Hook`] for every list it may be in; a function that finds
-//! the hook in the entry says which list is meant. Everything is O(1).
+//! An entry has one [`Hook`] for every list it may be in; a function that returns that hook
+//! of an entry selects the list. Everything is O(1).
 //!
 //! Invariants: an entry is in a list at most once by the same hook; the caller
 //! knows whether it is in (a hook does not).
@@ -10,20 +10,16 @@ use crate::store::mem::arena::{Arena, Link};
 
 /// An entry's place in one list.
 #[derive(Debug)]
-pub struct Hook<T> {
-    /// The entry before.
-    pub prev: Option<Link<T>>,
-    /// The entry behind.
-    pub next: Option<Link<T>>,
+pub(crate) struct Hook<T> {
+    pub(crate) prev: Option<Link<T>>,
+    pub(crate) next: Option<Link<T>>,
 }
 
 /// The ends of a list.
 #[derive(Debug)]
-pub struct List<T> {
-    /// The first entry.
-    pub head: Option<Link<T>>,
-    /// The last entry.
-    pub tail: Option<Link<T>>,
+pub(crate) struct List<T> {
+    pub(crate) head: Option<Link<T>>,
+    pub(crate) tail: Option<Link<T>>,
 }
 
 impl<T> Clone for Hook<T> {
@@ -36,7 +32,7 @@ impl<T> Copy for Hook<T> {}
 
 impl<T> Hook<T> {
     /// The hook of an entry that is in no such list.
-    pub const NONE: Hook<T> = Hook {
+    pub(crate) const NONE: Hook<T> = Hook {
         prev: None,
         next: None,
     };
@@ -52,18 +48,18 @@ impl<T> Copy for List<T> {}
 
 impl<T> List<T> {
     /// A list without entries.
-    pub const EMPTY: List<T> = List {
+    pub(crate) const EMPTY: List<T> = List {
         head: None,
         tail: None,
     };
 }
 
 /// Finds the hook of one kind of list in an entry.
-pub type HookOf<T> = fn(&mut T) -> &mut Hook<T>;
+pub(crate) type HookOf<T> = fn(&mut T) -> &mut Hook<T>;
 
 impl<T: Copy> List<T> {
     /// Puts an entry before all others.
-    pub fn push_front(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+    pub(crate) fn push_front(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let next = self.head.replace(link);
         *hook(&mut arena[link]) = Hook { prev: None, next };
         match next {
@@ -73,7 +69,7 @@ impl<T: Copy> List<T> {
     }
 
     /// Puts an entry behind all others.
-    pub fn push_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+    pub(crate) fn push_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let prev = self.tail.replace(link);
         *hook(&mut arena[link]) = Hook { prev, next: None };
         match prev {
@@ -83,7 +79,7 @@ impl<T: Copy> List<T> {
     }
 
     /// Puts an entry behind another one.
-    pub fn insert_behind(
+    pub(crate) fn insert_behind(
         &mut self,
         arena: &mut Arena<T>,
         prev: Link<T>,
@@ -98,8 +94,7 @@ impl<T: Copy> List<T> {
         self.follow(arena, link, hook);
     }
 
-    /// Takes an entry out.
-    pub fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+    pub(crate) fn remove(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let Hook { prev, next } = std::mem::replace(hook(&mut arena[link]), Hook::NONE);
         match prev {
             Some(prev) => hook(&mut arena[prev]).next = next,
@@ -112,7 +107,7 @@ impl<T: Copy> List<T> {
     }
 
     /// Lets neighbours and ends point to an entry that moved; its hook moved with it.
-    pub fn follow(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+    pub(crate) fn follow(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let Hook { prev, next } = *hook(&mut arena[link]);
         match prev {
             Some(prev) => hook(&mut arena[prev]).next = Some(link),
@@ -125,7 +120,7 @@ impl<T: Copy> List<T> {
     }
 
     /// Moves an entry behind all others.
-    pub fn move_to_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+    pub(crate) fn move_to_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         if self.tail != Some(link) {
             self.remove(arena, link, hook);
             self.push_back(arena, link, hook);

@@ -18,17 +18,17 @@
 
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::vacancies::Vacancies;
-pub use crate::store::mem::vacancies::{Search, SlotNumber};
-use crate::sys::page::{system_page_bytes, Frame, Page};
+pub(crate) use crate::store::mem::vacancies::{Search, SlotNumber};
+use crate::sys::mem::page::{system_page_bytes, Page};
 use std::num::NonZeroUsize;
 
 /// What the pages of a slab take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlabBytes {
+pub(crate) struct SlabBytes {
     /// All of them, in bytes.
-    pub mapped: usize,
+    pub(crate) mapped: usize,
     /// The part that no used slot lies in, in bytes.
-    pub lost: usize,
+    pub(crate) lost: usize,
 }
 
 impl std::ops::AddAssign for SlabBytes {
@@ -43,11 +43,9 @@ const MOST_TAIL: usize = 8;
 
 /// Slots of one size. See the module.
 #[derive(Debug)]
-pub struct Slab<T: Copy> {
-    /// What fresh elements hold, unless pages are made without.
+pub(crate) struct Slab<T: Copy> {
+    /// The value of fresh elements.
     blank: T,
-    /// Makes a page.
-    make_page: fn(Frame, T) -> Page<T>,
     /// Elements to a slot.
     stride: usize,
     /// The pages by number; `None` where one was given back.
@@ -63,20 +61,10 @@ fn not_used() -> ! {
     panic!("no used slot of that number")
 }
 
-impl<const N: usize> Slab<[u8; N]> {
-    /// As [`Slab::new`], but fresh elements hold whatever bytes are there.
-    pub fn of_bytes(stride: usize, page_bytes: usize) -> Slab<[u8; N]> {
-        Slab {
-            make_page: |frame, _| Page::of_bytes(frame),
-            ..Slab::new([0; N], stride, page_bytes)
-        }
-    }
-}
-
 impl<T: Copy> Slab<T> {
     /// A slab without pages. Its pages have at least `page_bytes`, more where slots of
     /// this size would leave more than a [`MOST_TAIL`]th of a page at its end.
-    pub fn new(blank: T, stride: usize, page_bytes: usize) -> Slab<T> {
+    pub(crate) fn new(blank: T, stride: usize, page_bytes: usize) -> Slab<T> {
         let slot_bytes = size_of::<T>() * stride;
         let mut page_bytes = page_bytes.next_multiple_of(system_page_bytes());
         while page_bytes % slot_bytes * MOST_TAIL > page_bytes {
@@ -85,7 +73,6 @@ impl<T: Copy> Slab<T> {
         let page = NonZeroUsize::new(page_bytes).expect("slots have bytes");
         Slab {
             blank,
-            make_page: Page::filled,
             stride,
             pages: Vec::new(),
             vacancies: Vacancies::new(page_bytes / slot_bytes, page),
@@ -93,12 +80,11 @@ impl<T: Copy> Slab<T> {
     }
 
     /// The number of used slots.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.vacancies.len()
     }
 
-    /// What its pages take, and what of that is lost.
-    pub fn bytes(&self) -> SlabBytes {
+    pub(crate) fn bytes(&self) -> SlabBytes {
         let mapped = self.vacancies.mapped_bytes();
         SlabBytes {
             mapped,
@@ -106,32 +92,36 @@ impl<T: Copy> Slab<T> {
         }
     }
 
-    /// What of that compaction can give back, in bytes.
+    /// The pages that compaction can empty, in bytes.
     #[cfg(any(test, feature = "internals"))]
-    pub fn reclaimable_bytes(&self) -> usize {
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.vacancies.reclaimable_bytes()
     }
 
     /// What taking a few slots now may take from the budget, in bytes.
-    pub fn wanted_bytes(&self, slots: usize) -> usize {
+    pub(crate) fn wanted_bytes(&self, slots: usize) -> usize {
         self.vacancies
             .wanted_bytes(slots, size_of::<Option<Page<T>>>())
     }
 
-    /// Takes a vacant slot. What it holds is unspecified.
+    /// Takes a vacant slot. Its content is unspecified.
     ///
     /// # Errors
     /// [`Full`] when that needs a page and the budget has no room for it, or
     /// when all slot numbers are in use.
     #[inline]
-    pub fn take(&mut self, budget: &mut Budget, purpose: Purpose) -> Result<SlotNumber, Full> {
+    pub(crate) fn take(
+        &mut self,
+        budget: &mut Budget,
+        purpose: Purpose,
+    ) -> Result<SlotNumber, Full> {
         match self.vacancies.take(budget) {
             Some(slot) => Ok(slot),
             None => self.take_from_new_page(budget, purpose),
         }
     }
 
-    /// The same, when no page has a vacant slot.
+    /// [`Slab::take`] when no page has a vacant slot.
     #[cold]
     #[inline(never)]
     fn take_from_new_page(
@@ -144,14 +134,14 @@ impl<T: Copy> Slab<T> {
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
-        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
+        self.pages[number as usize] = Some(Page::filled(frame, self.blank));
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))
     }
 
     /// Makes a slot vacant, and gives its page back if it was the last one.
     #[inline]
-    pub fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
+    pub(crate) fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
         if let Some(number) = self.vacancies.free(slot, budget) {
             let page = self.pages[number as usize].take();
             let frame = page.expect("an empty page is there").into_frame();
@@ -161,13 +151,13 @@ impl<T: Copy> Slab<T> {
 
     /// Whether a used slot lies in a sparse page.
     #[inline]
-    pub fn is_sparse(&self, slot: SlotNumber) -> bool {
+    pub(crate) fn is_sparse(&self, slot: SlotNumber) -> bool {
         self.vacancies.is_sparse(slot)
     }
 
     /// Moves a used slot that lies in a sparse page to a fuller one; its new number.
     #[inline]
-    pub fn relocate(&mut self, old: SlotNumber, budget: &mut Budget) -> Option<SlotNumber> {
+    pub(crate) fn relocate(&mut self, old: SlotNumber, budget: &mut Budget) -> Option<SlotNumber> {
         if !self.vacancies.is_sparse(old) {
             return None;
         }
@@ -189,15 +179,15 @@ impl<T: Copy> Slab<T> {
         Some(new)
     }
 
-    /// Looks for the first used slot at or behind a number, maybe only of sparse pages, in
-    /// so many pages.
-    pub fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
+    /// Searches `pages` pages for the first used slot at or behind a number, if wanted in
+    /// sparse pages only.
+    pub(crate) fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
         self.vacancies.search(slot, only_sparse, pages)
     }
 
     /// The elements of a used slot.
     #[inline]
-    pub fn slot(&self, slot: SlotNumber) -> &[T] {
+    pub(crate) fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
         let page = self.pages.get(page).and_then(Option::as_ref);
@@ -209,7 +199,7 @@ impl<T: Copy> Slab<T> {
 
     /// The elements of a used slot, to be changed.
     #[inline]
-    pub fn slot_mut(&mut self, slot: SlotNumber) -> &mut [T] {
+    pub(crate) fn slot_mut(&mut self, slot: SlotNumber) -> &mut [T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
         let page = self.pages.get_mut(page).and_then(Option::as_mut);
@@ -221,7 +211,7 @@ impl<T: Copy> Slab<T> {
 
     /// The element of a used slot, in a slab whose stride is one.
     #[inline]
-    pub fn element(&self, slot: SlotNumber) -> &T {
+    pub(crate) fn element(&self, slot: SlotNumber) -> &T {
         let (page, slot) = self.vacancies.split(slot);
         let page = self.pages.get(page).and_then(Option::as_ref);
         match page.and_then(|page| page.get(slot)) {
@@ -230,9 +220,8 @@ impl<T: Copy> Slab<T> {
         }
     }
 
-    /// The same, to be changed.
     #[inline]
-    pub fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
+    pub(crate) fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
         let (page, slot) = self.vacancies.split(slot);
         let page = self.pages.get_mut(page).and_then(Option::as_mut);
         match page.and_then(|page| page.get_mut(slot)) {
@@ -242,7 +231,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// True when the number names a used slot.
-    pub fn is_used(&self, slot: SlotNumber) -> bool {
+    pub(crate) fn is_used(&self, slot: SlotNumber) -> bool {
         self.vacancies.is_used(slot)
     }
 }

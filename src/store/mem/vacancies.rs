@@ -14,14 +14,14 @@
 //! fill; `len` is the sum of used slots; the budget's reclaimable bytes contain as many
 //! pages of this slab as its vacant slots would fill.
 //!
-//! Must not: know what a slot holds; so there is one of this for slabs of every kind.
+//! Must not: know the content of a slot; so the code exists once for slabs of every type.
 
 use crate::store::mem::budget::{Budget, Charge, Full, Purpose};
-use crate::sys::page::Frame;
+use crate::sys::mem::page::Frame;
 use std::num::NonZeroUsize;
 
 /// Number of a slot.
-pub type SlotNumber = u32;
+pub(crate) type SlotNumber = u32;
 
 /// No page.
 const NONE: u32 = u32::MAX;
@@ -32,26 +32,23 @@ const FILLS: usize = 16;
 /// How many fills above the emptiest page's a page can have and be sparse.
 const SPARSE_FILLS: u32 = 2;
 
-/// What came of looking for a used slot.
-pub enum Search {
-    /// This one.
+/// Result of a search for a used slot.
+pub(crate) enum Search {
     Found(SlotNumber),
-    /// None yet; it goes on from here.
+    /// None yet; the search goes on from here.
     Later(SlotNumber),
-    /// There is none.
     End,
 }
 
 /// The vacant slots of one slab. See the module.
 #[derive(Debug)]
-pub struct Vacancies {
+pub(crate) struct Vacancies {
     /// Slots to a page.
     slots_per_page: usize,
     /// Words of the table of vacant slots for a page.
     words_per_page: usize,
-    /// Bits of a slot number that count slots within a page.
+    /// Bits of a slot number that count slots within a page, and their mask.
     shift: u32,
-    /// Those bits.
     mask: u32,
     /// The pages by number, those that are not there included.
     pages: Vec<PageUse>,
@@ -59,7 +56,7 @@ pub struct Vacancies {
     vacant: Vec<u64>,
     /// Numbers of pages that are not there.
     absent: Vec<u32>,
-    /// What these three tables, and that of the slab, cost.
+    /// Of these three tables and that of the slab.
     table_charge: Option<Charge>,
     /// Heads of the lists of pages with a vacant slot by fill, or [`NONE`].
     open_heads: [u32; FILLS],
@@ -73,7 +70,7 @@ pub struct Vacancies {
     fill_mask: u32,
     /// The size of a page.
     page_bytes: NonZeroUsize,
-    /// Used slots.
+    /// The number of used slots.
     len: usize,
     /// Vacant slots beyond those that fill whole pages.
     odd_vacant: usize,
@@ -82,15 +79,14 @@ pub struct Vacancies {
 /// How a page is used.
 #[derive(Debug)]
 struct PageUse {
-    /// Used slots.
+    /// The number of used slots.
     used: u32,
     /// No slot is vacant in the words of the table before this one.
     first_word: u32,
-    /// The previous page in the list of its fill.
+    /// Neighbours in the list of its fill, or [`NONE`].
     open_prev: u32,
-    /// The next one.
     open_next: u32,
-    /// What the page costs, while it is there.
+    /// Of the page, while it is there.
     charge: Option<Charge>,
 }
 
@@ -107,7 +103,7 @@ impl PageUse {
 
 impl Vacancies {
     /// Of a slab without pages.
-    pub fn new(slots_per_page: usize, page_bytes: NonZeroUsize) -> Vacancies {
+    pub(crate) fn new(slots_per_page: usize, page_bytes: NonZeroUsize) -> Vacancies {
         let most_used_bits = usize::BITS - (slots_per_page - 1).leading_zeros();
         let fill_shift = most_used_bits.saturating_sub(FILLS.ilog2());
         let shift = slots_per_page.next_power_of_two().trailing_zeros();
@@ -131,46 +127,43 @@ impl Vacancies {
         }
     }
 
-    /// The number of used slots.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// The pages that there may be before tables have to grow.
-    pub fn page_count(&self) -> usize {
+    pub(crate) fn page_count(&self) -> usize {
         self.pages.len()
     }
 
     /// Page and slot within it.
     #[inline(always)]
-    pub fn split(&self, slot: SlotNumber) -> (usize, usize) {
+    pub(crate) fn split(&self, slot: SlotNumber) -> (usize, usize) {
         ((slot >> self.shift) as usize, (slot & self.mask) as usize)
     }
 
-    /// The number of pages that are there.
     fn present(&self) -> usize {
         self.pages.len() - self.absent.len()
     }
 
-    /// The number of vacant slots.
-    pub fn vacant(&self) -> usize {
+    pub(crate) fn vacant(&self) -> usize {
         self.present() * self.slots_per_page - self.len
     }
 
     /// The bytes of the pages that the vacant slots would fill.
     #[cfg(any(test, feature = "internals"))]
-    pub fn reclaimable_bytes(&self) -> usize {
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.vacant() / self.slots_per_page * self.page_bytes.get()
     }
 
     /// What the kernel has given for pages, in bytes.
-    pub fn mapped_bytes(&self) -> usize {
+    pub(crate) fn mapped_bytes(&self) -> usize {
         self.present() * self.page_bytes.get()
     }
 
     /// Takes a vacant slot of the fullest page that has one.
     #[inline]
-    pub fn take(&mut self, budget: &mut Budget) -> Option<SlotNumber> {
+    pub(crate) fn take(&mut self, budget: &mut Budget) -> Option<SlotNumber> {
         let number = self.fullest;
         let page = self.pages.get_mut(number as usize)?;
         let words = number as usize * self.words_per_page;
@@ -203,7 +196,7 @@ impl Vacancies {
 
     /// Makes a slot vacant; the number of its page if that was the last used one.
     #[inline]
-    pub fn free(&mut self, slot: SlotNumber, budget: &mut Budget) -> Option<u32> {
+    pub(crate) fn free(&mut self, slot: SlotNumber, budget: &mut Budget) -> Option<u32> {
         let (number, slot) = self.split(slot);
         let words = self.words_of(number);
         let (word, bit) = (&mut self.vacant[words][slot / 64], 1 << (slot % 64));
@@ -251,7 +244,7 @@ impl Vacancies {
 
     /// Whether compaction should move a used slot, because its page is sparse.
     #[inline]
-    pub fn is_sparse(&self, slot: SlotNumber) -> bool {
+    pub(crate) fn is_sparse(&self, slot: SlotNumber) -> bool {
         self.is_sparse_page(slot >> self.shift)
     }
 
@@ -271,9 +264,9 @@ impl Vacancies {
             && used as usize * self.present() <= self.len
     }
 
-    /// Looks for the first used slot at or behind a number, maybe only of sparse pages, in
-    /// so many pages.
-    pub fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
+    /// Searches `pages` pages for the first used slot at or behind a number, if wanted in
+    /// sparse pages only.
+    pub(crate) fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
         let (first, mut within) = self.split(slot);
         let end = self.pages.len().min(first + pages);
         for number in first..end {
@@ -303,7 +296,7 @@ impl Vacancies {
 
     /// What taking a few slots now may take from the budget, in bytes: nothing if so many
     /// are vacant.
-    pub fn wanted_bytes(&self, slots: usize, entry_bytes: usize) -> usize {
+    pub(crate) fn wanted_bytes(&self, slots: usize, entry_bytes: usize) -> usize {
         if self.vacant() >= slots {
             return 0;
         }
@@ -315,7 +308,7 @@ impl Vacancies {
     }
 
     /// True when the number names a used slot.
-    pub fn is_used(&self, slot: SlotNumber) -> bool {
+    pub(crate) fn is_used(&self, slot: SlotNumber) -> bool {
         let (number, slot) = self.split(slot);
         let is_there = self
             .pages
@@ -337,7 +330,7 @@ impl Vacancies {
     /// # Errors
     /// [`Full`] when the budget has no room for it, or when all slot numbers are in
     /// use.
-    pub fn add_page(
+    pub(crate) fn add_page(
         &mut self,
         entry_bytes: usize,
         budget: &mut Budget,
@@ -369,7 +362,7 @@ impl Vacancies {
     }
 
     /// Gives an empty page and its memory back.
-    pub fn remove_page(&mut self, number: u32, frame: Frame, budget: &mut Budget) {
+    pub(crate) fn remove_page(&mut self, number: u32, frame: Frame, budget: &mut Budget) {
         let charge = self.pages[number as usize].charge.take();
         budget.give_frame(frame, charge.expect("an empty page is there"));
         budget.unmark_reclaimable(self.page_bytes);

@@ -1,30 +1,27 @@
 //! Walking a level for a reply, in slices, while the store goes on changing.
 //!
-//! A cursor stands at the node it will look at next. Whoever frees a node first
-//! moves the cursors that stand there on, so a cursor neither keeps an entry
-//! alive nor is left behind by one. An entry has a flag that a cursor may stand
-//! there, or has picked it; only then are the cursors looked through, and there are at
-//! most as many as clients. The same holds when an entry moves to another slot.
+//! A cursor stands at the node it will look at next. A node that is freed first moves
+//! the cursors that stand there on, so a cursor neither keeps an entry alive nor is left
+//! behind by one. An entry has a flag that a cursor may stand there or has picked it;
+//! only then are the cursors looked through, of which there are at most as many as
+//! clients. The same holds when an entry moves to another slot.
 //!
 //! A walk lists what existed when it began. New sessions, users, domains and
 //! ips come before all others of their lists, where a walk that began does not
 //! look; for commands, which come last, the cursor also keeps the last one of
-//! the beginning, and whoever frees that one moves this end back.
+//! the beginning, and freeing that one moves this end back.
 //!
-//! Which entries fit: terms about an entry or what it belongs to are looked at
-//! in the entry; a term about what belongs to it holds if *one* of its sessions
-//! (for user= at the domain level, of its users) fits the whole filter, so the
-//! walk goes down into the entry until it has found such a witness.
+//! Where an entry needs a witness ([`filter_eval`](super::filter_eval)), the walk goes down
+//! into it until one is found.
 //!
 //! Work is counted in steps: one for each node looked at, and more where a long
 //! pattern is compared with a long name.
 
-use crate::store::entries::entry::{
-    Command, Domain, Flag, Ip, Node, Session, Stamp, User, WallTime,
-};
-use crate::store::entries::level::{key, rest};
+use crate::store::entries::entry::{with_link, Command, Entry, Flag, Node, Session, Stamp};
 use crate::store::filter::Filter;
-use crate::store::mem::arena::{Id, Link};
+use crate::store::mem::arena::Link;
+use crate::store::mem::list::Hook;
+use crate::store::query::pick::Pick;
 use crate::store::query::rank::Ranking;
 use crate::store::update::prefetch::PREFETCH_ROWS;
 use crate::store::{Row, Store, Zoom};
@@ -52,83 +49,53 @@ pub(crate) enum Scope {
     One,
 }
 
-/// An entry picked for a walk, which may be gone when it is looked at.
+/// One of the neighbours in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pick {
-    /// A command.
-    Command(Id<Command>),
-    /// A session.
-    Session(Id<Session>),
-    /// A user.
-    User(Id<User>),
-    /// A domain.
-    Domain(Id<Domain>),
-    /// An ip.
-    Ip(Id<Ip>),
+pub(crate) enum Side {
+    Before,
+    Behind,
+}
+
+impl Side {
+    /// The neighbour in the list of a hook.
+    fn of<T: Entry>(self, hook: Hook<T>) -> Option<Node> {
+        match self {
+            Side::Before => hook.prev.map(T::node),
+            Side::Behind => hook.next.map(T::node),
+        }
+    }
 }
 
 /// A walk. See the module.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     /// The level of the rows.
-    pub zoom: Zoom,
-    /// What fits.
-    pub filter: Filter,
-    /// Where rows come from.
-    pub scope: Scope,
+    pub(crate) zoom: Zoom,
+    pub(crate) filter: Filter,
+    pub(crate) scope: Scope,
     /// The node to look at next: an entry of the level, or one below it while
     /// a witness is sought. `None` at the end.
-    pub at: Option<Node>,
+    pub(crate) at: Option<Node>,
     /// The last command to look at.
-    pub end: Option<Link<Command>>,
+    pub(crate) end: Option<Link<Command>>,
     /// Entries to look at when there is no such node. Those that are gone by then
     /// are passed over.
-    pub picks: Vec<Pick>,
-    /// Which of them comes next.
-    pub next_pick: usize,
+    pub(crate) picks: Vec<Pick>,
+    /// Index of the next of them.
+    pub(crate) next_pick: usize,
     /// While the biggest entries are sought: they become the picks.
-    pub ranking: Option<Ranking>,
+    pub(crate) ranking: Option<Ranking>,
     /// Whether the global row is still to come.
-    pub global: bool,
+    pub(crate) global: bool,
 }
 
 /// How far a slice came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// There may be more.
+    /// There may be more rows.
     More,
-    /// That was all.
+    /// All rows were handed out.
     Done,
-}
-
-impl Pick {
-    /// Whether it is this entry.
-    fn is(self, node: Node) -> bool {
-        match (self, node) {
-            (Pick::Command(id), Node::Command(link)) => id.link() == link,
-            (Pick::Session(id), Node::Session(link)) => id.link() == link,
-            (Pick::User(id), Node::User(link)) => id.link() == link,
-            (Pick::Domain(id), Node::Domain(link)) => id.link() == link,
-            (Pick::Ip(id), Node::Ip(link)) => id.link() == link,
-            _ => false,
-        }
-    }
-
-    /// Follows an entry that moved. True if it was this one.
-    pub(crate) fn follow(&mut self, old: Node, new: Node) -> bool {
-        if !self.is(old) {
-            return false;
-        }
-        match (self, new) {
-            (Pick::Command(id), Node::Command(link)) => id.follow(link),
-            (Pick::Session(id), Node::Session(link)) => id.follow(link),
-            (Pick::User(id), Node::User(link)) => id.follow(link),
-            (Pick::Domain(id), Node::Domain(link)) => id.follow(link),
-            (Pick::Ip(id), Node::Ip(link)) => id.follow(link),
-            _ => unreachable!("an entry stays in its level"),
-        }
-        true
-    }
 }
 
 impl Cursor {
@@ -139,11 +106,9 @@ impl Cursor {
         if is_here {
             self.at = Some(new);
         }
-        if let (Some(end), Node::Command(link)) = (self.end.map(Node::Command), new) {
-            if end == old {
-                self.end = Some(link);
-                is_here = true;
-            }
+        if let (true, Node::Command(link)) = (self.is_end(old), new) {
+            self.end = Some(link);
+            is_here = true;
         }
         *steps += 1 + self.picks.len();
         for pick in &mut self.picks {
@@ -153,6 +118,27 @@ impl Cursor {
             is_here |= ranking.follow(old, new, steps);
         }
         is_here
+    }
+
+    /// The nodes that it would stand at when they are freed.
+    pub(crate) fn stands_at(&self) -> impl Iterator<Item = Node> {
+        self.at.into_iter().chain(self.end.map(Node::Command))
+    }
+
+    /// Whether a node is the last command to look at.
+    fn is_end(&self, node: Node) -> bool {
+        self.end.map(Node::Command) == Some(node)
+    }
+}
+
+/// The level of a node.
+pub(crate) fn level_of(node: Node) -> Zoom {
+    match node {
+        Node::Command(_) => Zoom::Command,
+        Node::Session(_) => Zoom::Session,
+        Node::User(_) => Zoom::User,
+        Node::Domain(_) => Zoom::Domain,
+        Node::Ip(_) => Zoom::Ip,
     }
 }
 
@@ -168,8 +154,17 @@ impl Store {
         self.cursors[cursor.0] = None;
     }
 
+    /// Lets a walk that is done hand out its picks, or the global row, again, for formats
+    /// that list one statistic of all entries after the other.
+    pub fn again(&mut self, cursor: &CursorId) {
+        let walk = self.cursors[cursor.0].as_mut();
+        let walk = walk.expect("an id is of an open cursor");
+        walk.next_pick = 0;
+        walk.global = walk.zoom == Zoom::Global;
+    }
+
     /// Goes on with a walk until `steps` are used up, which are taken off, handing
-    /// out rows until `sink` answers that it wants no more for now.
+    /// out rows until `sink` returns false: no more for now.
     pub fn read(
         &mut self,
         cursor: &CursorId,
@@ -185,12 +180,8 @@ impl Store {
         let fits_all = walk.filter.is_empty();
         let mut looked_at = 0;
         while *steps > 0 {
-            let Some(node) = walk.at.or_else(|| self.next_pick(&mut walk)) else {
-                let Some(ranking) = walk.ranking.take() else {
-                    break;
-                };
-                (walk.scope, walk.picks) = (Scope::One, ranking.picks());
-                continue;
+            let Some(node) = self.next_node(&mut walk) else {
+                break;
             };
             if let (Node::Command(link), 0, Scope::Level) =
                 (node, looked_at % PREFETCH_ROWS, walk.scope)
@@ -208,13 +199,13 @@ impl Store {
             match (found, &mut walk.ranking) {
                 (Some(found), Some(ranking)) => {
                     ranking.add(self.load_usecs(found), self.pick(found));
-                    self.stamp(found).set(Flag::Watched, true);
+                    self.watch([found]);
                 }
                 (Some(found), None) if !self.show(found, &mut sink) => break,
                 _ => {}
             }
         }
-        self.watch(&walk);
+        self.watch(walk.stands_at());
         let is_left =
             walk.at.is_some() || walk.ranking.is_some() || walk.next_pick < walk.picks.len();
         let progress = match is_left {
@@ -225,33 +216,173 @@ impl Store {
         progress
     }
 
-    /// The next entry that was picked and still exists.
-    fn next_pick(&self, walk: &mut Cursor) -> Option<Node> {
-        loop {
-            let pick = *walk.picks.get(walk.next_pick)?;
-            walk.next_pick += 1;
-            let found = match pick {
-                Pick::Command(id) => self.commands.arena.find(id).map(Node::Command),
-                Pick::Session(id) => self.sessions.arena.find(id).map(Node::Session),
-                Pick::User(id) => self.users.arena.find(id).map(Node::User),
-                Pick::Domain(id) => self.domains.arena.find(id).map(Node::Domain),
-                Pick::Ip(id) => self.ips.arena.find(id).map(Node::Ip),
+    /// The node to look at now; picks that are gone are passed over.
+    fn next_node(&self, walk: &mut Cursor) -> Option<Node> {
+        if walk.at.is_some() {
+            return walk.at;
+        }
+        if let Some(ranking) = walk.ranking.take() {
+            (walk.scope, walk.picks) = (Scope::One, ranking.picks());
+        }
+        let left = walk.picks[walk.next_pick..].iter();
+        let mut left = left.inspect(|_| walk.next_pick += 1);
+        left.find_map(|&pick| self.find_pick(pick))
+    }
+
+    /// Looks at a node: the entry of a row found there, and the next node.
+    fn step(&self, walk: &Cursor, node: Node, work: &mut usize) -> (Option<Node>, Option<Node>) {
+        let (zoom, filter) = (walk.zoom, &walk.filter);
+        if !self.fits(filter, node, level_of(node) == zoom, work) {
+            return (None, self.behind(walk, node));
+        }
+        if self.needs_witness(filter, node) {
+            let (_, child) = self.first_child(node);
+            return (None, child.or_else(|| self.behind(walk, node)));
+        }
+        // A row or a witness of one: on behind the row.
+        let row = self.row_of(node, zoom);
+        (row, row.and_then(|row| self.behind(walk, row)))
+    }
+
+    /// The node behind a node, not below it.
+    fn behind(&self, walk: &Cursor, mut node: Node) -> Option<Node> {
+        while level_of(node) != walk.zoom {
+            let scope = match walk.zoom {
+                Zoom::Ip => Scope::Ip,
+                _ => Scope::Parent,
             };
-            if found.is_some() {
-                return found;
+            let sibling = self.beside(scope, node, Side::Behind);
+            if sibling.is_some() {
+                return sibling;
+            }
+            node = self.above(node, walk.zoom)?;
+        }
+        match walk.is_end(node) {
+            true => None,
+            false => self.beside(walk.scope, node, Side::Behind),
+        }
+    }
+
+    /// The neighbour of a node.
+    fn beside(&self, scope: Scope, node: Node, side: Side) -> Option<Node> {
+        match (scope, node) {
+            (Scope::Level, node) => {
+                with_link!(node, link => side.of(self.entry(link).common().in_level))
+            }
+            (Scope::Parent, Node::Command(link)) => side.of(self.entry(link).in_session),
+            (Scope::Parent, Node::Session(link)) => side.of(self.entry(link).in_user),
+            (Scope::Parent, Node::User(link)) => side.of(self.entry(link).in_domain),
+            (Scope::Ip, Node::Session(link)) => side.of(self.entry(link).in_ip),
+            (Scope::Id, Node::Session(link)) => self.session_of_id(link, side).map(Node::Session),
+            (Scope::Id, Node::Command(link)) => {
+                let command = self.entry(link);
+                side.of(command.in_session).or_else(|| {
+                    // Commands are from the oldest session on, sessions from the newest.
+                    let session = match side {
+                        Side::Before => self.session_of_id(command.session, Side::Behind),
+                        Side::Behind => self.session_of_id(command.session, Side::Before),
+                    };
+                    let command = self.command_of_id(Node::Session(session?), side);
+                    command.map(Node::Command)
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The session of the same id that is next newer, or next older.
+    fn session_of_id(&self, link: Link<Session>, side: Side) -> Option<Link<Session>> {
+        let session = self.entry(link);
+        match side {
+            Side::Before => session.newer(),
+            Side::Behind => session.older,
+        }
+    }
+
+    /// The nodes of a list, from one on.
+    pub(crate) fn list(
+        &self,
+        scope: Scope,
+        first: Option<Node>,
+    ) -> impl Iterator<Item = Node> + '_ {
+        std::iter::successors(first, move |&node| self.beside(scope, node, Side::Behind))
+    }
+
+    /// The first child of an entry, and the list that it is in.
+    pub(crate) fn first_child(&self, node: Node) -> (Scope, Option<Node>) {
+        match node {
+            Node::Command(_) => (Scope::One, None),
+            Node::Session(link) => {
+                let commands = self.entry(link).commands;
+                (Scope::Parent, commands.head.map(Node::Command))
+            }
+            Node::User(link) => {
+                let sessions = self.entry(link).sessions;
+                (Scope::Parent, sessions.head.map(Node::Session))
+            }
+            Node::Domain(link) => {
+                let users = self.entry(link).users;
+                (Scope::Parent, users.head.map(Node::User))
+            }
+            Node::Ip(link) => {
+                let sessions = self.entry(link).sessions;
+                (Scope::Ip, sessions.head.map(Node::Session))
             }
         }
     }
 
-    /// Picks an entry.
-    pub(crate) fn pick(&self, node: Node) -> Pick {
-        match node {
-            Node::Command(link) => Pick::Command(self.commands.arena.id(link)),
-            Node::Session(link) => Pick::Session(self.sessions.arena.id(link)),
-            Node::User(link) => Pick::User(self.users.arena.id(link)),
-            Node::Domain(link) => Pick::Domain(self.domains.arena.id(link)),
-            Node::Ip(link) => Pick::Ip(self.ips.arena.id(link)),
+    /// The children of an entry.
+    pub(crate) fn children(&self, node: Node) -> impl Iterator<Item = Node> + '_ {
+        let (scope, first) = self.first_child(node);
+        self.list(scope, first)
+    }
+
+    /// What a session or user belongs to, on the way to a level.
+    fn above(&self, node: Node, zoom: Zoom) -> Option<Node> {
+        match (node, zoom) {
+            (Node::Session(link), Zoom::Ip) => self.entry(link).ip.map(Node::Ip),
+            (Node::Session(link), _) => Some(Node::User(self.entry(link).user)),
+            (Node::User(link), _) => Some(Node::Domain(self.entry(link).domain)),
+            _ => None,
         }
+    }
+
+    /// The entry of a level that a node is, or belongs to.
+    pub(crate) fn row_of(&self, mut node: Node, zoom: Zoom) -> Option<Node> {
+        while level_of(node) != zoom {
+            node = self.above(node, zoom)?;
+        }
+        Some(node)
+    }
+
+    /// Of the sessions of an id: the first command of a session or the next newer one that
+    /// has any (behind), the last command of it or the next older one that has any
+    /// (before).
+    pub(crate) fn command_of_id(&self, session: Node, side: Side) -> Option<Link<Command>> {
+        let mut found = None;
+        let mut at = match session {
+            Node::Session(link) => Some(link),
+            _ => None,
+        };
+        while let (None, Some(link)) = (found, at) {
+            let session = self.entry(link);
+            (found, at) = match side {
+                Side::Before => (session.commands.tail, session.older),
+                Side::Behind => (session.commands.head, session.newer()),
+            };
+        }
+        found
+    }
+
+    /// How big an entry is.
+    fn load_usecs(&self, node: Node) -> u64 {
+        let counters = match node {
+            Node::User(link) => self.gathered(self.entry(link)),
+            Node::Domain(link) => self.gathered(self.entry(link)),
+            Node::Ip(link) => self.gathered(self.entry(link)),
+            node => with_link!(node, link => self.level(link).counters(&self.memory, link)),
+        };
+        counters.stats.load_usecs()
     }
 
     /// Moves all cursors that stand at a node on, before it is freed.
@@ -280,271 +411,27 @@ impl Store {
             if walk.at == Some(node) && meant(&walk) {
                 walk.at = self.behind(&walk, node);
             }
-            if walk.end.map(Node::Command) == Some(node) {
-                walk.end = self.before_end(&walk);
+            if walk.is_end(node) {
+                walk.end = match self.beside(walk.scope, node, Side::Before) {
+                    Some(Node::Command(link)) => Some(link),
+                    _ => None,
+                };
             }
-            self.watch(&walk);
+            self.watch(walk.stands_at());
             self.cursors[index] = Some(walk);
         }
     }
 
-    /// Notes where a cursor stands.
-    pub(crate) fn watch(&mut self, walk: &Cursor) {
-        for node in [walk.at, walk.end.map(Node::Command)].into_iter().flatten() {
+    /// Notes in entries that cursors stand there or have picked them.
+    pub(crate) fn watch(&mut self, nodes: impl IntoIterator<Item = Node>) {
+        for node in nodes {
             self.stamp(node).set(Flag::Watched, true);
         }
     }
 
-    /// Notes what a cursor has picked; all of it exists.
-    pub(crate) fn watch_picks(&mut self, picks: &[Pick]) {
-        for &pick in picks {
-            let node = match pick {
-                Pick::Command(id) => Node::Command(id.link()),
-                Pick::Session(id) => Node::Session(id.link()),
-                Pick::User(id) => Node::User(id.link()),
-                Pick::Domain(id) => Node::Domain(id.link()),
-                Pick::Ip(id) => Node::Ip(id.link()),
-            };
-            self.stamp(node).set(Flag::Watched, true);
-        }
+    /// The flags of an entry.
+    #[inline(never)]
+    fn stamp(&mut self, node: Node) -> &mut Stamp {
+        with_link!(node, link => &mut self.entry_mut(link).common_mut().stamp)
     }
-
-    /// Where a node has the flag that a cursor may stand there.
-    pub(crate) fn stamp(&mut self, node: Node) -> &mut Stamp {
-        match node {
-            Node::Command(link) => &mut self.commands.arena[link].common.stamp,
-            Node::Session(link) => &mut self.sessions.arena[link].common.stamp,
-            Node::User(link) => &mut self.users.arena[link].common.stamp,
-            Node::Domain(link) => &mut self.domains.arena[link].common.stamp,
-            Node::Ip(link) => &mut self.ips.arena[link].common.stamp,
-        }
-    }
-
-    /// Looks at a node: the entry of a row found there, and the next node.
-    fn step(&self, walk: &Cursor, node: Node, work: &mut usize) -> (Option<Node>, Option<Node>) {
-        let filter = &walk.filter;
-        let behind = |node| self.behind(walk, node);
-        let (fits, row, child) = match (walk.zoom, node) {
-            (_, Node::Command(link)) => {
-                let command = &self.commands.arena[link];
-                let fits = is_since(filter, command.common.stamp.wall())
-                    && self.session_fits(filter, command.session, work);
-                (fits, node, None)
-            }
-            (Zoom::Session, Node::Session(link)) => {
-                let fits = is_since(filter, self.sessions.arena[link].common.stamp.wall())
-                    && self.session_fits(filter, link, work);
-                (fits, node, None)
-            }
-            (zoom, Node::Session(link)) => {
-                let session = &self.sessions.arena[link];
-                let row = match (zoom, session.ip) {
-                    (Zoom::Ip, Some(ip)) => Node::Ip(ip),
-                    (Zoom::Domain, _) => Node::Domain(self.users.arena[session.user].domain),
-                    _ => Node::User(session.user),
-                };
-                (self.session_fits(filter, link, work), row, None)
-            }
-            (Zoom::User, Node::User(link)) => {
-                let user = &self.users.arena[link];
-                let fits = is_since(filter, self.last_update(user))
-                    && (!filter.connected || user.connected > 0)
-                    && self.user_fits(filter, link, work);
-                let child = filter
-                    .is_of_sessions()
-                    .then_some(user.sessions.head.map(Node::Session));
-                (fits, node, child)
-            }
-            (_, Node::User(link)) => {
-                let user = &self.users.arena[link];
-                let fits =
-                    (!filter.connected || user.connected > 0) && self.user_fits(filter, link, work);
-                let child = filter
-                    .is_of_sessions()
-                    .then_some(user.sessions.head.map(Node::Session));
-                (fits, Node::Domain(user.domain), child)
-            }
-            (_, Node::Domain(link)) => {
-                let domain = &self.domains.arena[link];
-                let fits = is_since(filter, self.last_update(domain))
-                    && (!filter.connected || domain.connected > 0)
-                    && self.domain_fits(filter, link, work);
-                let inside = filter.is_of_sessions() || filter.user.is_some();
-                let child = inside.then_some(domain.users.head.map(Node::User));
-                (fits, node, child)
-            }
-            (_, Node::Ip(link)) => {
-                let ip = &self.ips.arena[link];
-                let fits = is_since(filter, self.last_update(ip))
-                    && (!filter.connected || ip.connected > 0)
-                    && filter
-                        .ip
-                        .is_none_or(|network| network.contains(key(&self.memory.heap, ip)));
-                let inside = filter.session.is_some()
-                    || filter.service.is_some()
-                    || filter.user.is_some()
-                    || filter.domain.is_some();
-                let child = inside.then_some(ip.sessions.head.map(Node::Session));
-                (fits, node, child)
-            }
-        };
-        match (fits, child) {
-            // A row or a witness of one: on behind the row.
-            (true, None) => (Some(row), behind(row)),
-            // A witness has to be found below.
-            (true, Some(Some(child))) => (None, Some(child)),
-            (true, Some(None)) | (false, _) => (None, behind(node)),
-        }
-    }
-
-    /// Whether a session fits all terms but that of time.
-    fn session_fits(&self, filter: &Filter, link: Link<Session>, work: &mut usize) -> bool {
-        let session = &self.sessions.arena[link];
-        (!filter.connected || session.has(Flag::Connected))
-            && filter
-                .session
-                .as_ref()
-                .is_none_or(|id| id == key(&self.memory.heap, session))
-            && filter.ip.is_none_or(|network| {
-                session
-                    .ip
-                    .is_some_and(|ip| network.contains(key(&self.memory.heap, &self.ips.arena[ip])))
-            })
-            && filter
-                .service
-                .as_ref()
-                .is_none_or(|pattern| pattern.matches(rest(&self.memory.heap, session), work))
-            && self.user_fits(filter, session.user, work)
-    }
-
-    /// Whether a user fits the terms user= and domain=.
-    fn user_fits(&self, filter: &Filter, link: Link<User>, work: &mut usize) -> bool {
-        let user = &self.users.arena[link];
-        filter
-            .user
-            .as_ref()
-            .is_none_or(|pattern| pattern.matches(key(&self.memory.heap, user), work))
-            && self.domain_fits(filter, user.domain, work)
-    }
-
-    /// Whether a domain fits the term domain=.
-    fn domain_fits(&self, filter: &Filter, link: Link<Domain>, work: &mut usize) -> bool {
-        filter.domain.as_ref().is_none_or(|pattern| {
-            pattern.matches(key(&self.memory.heap, &self.domains.arena[link]), work)
-        })
-    }
-
-    /// The node behind a node, not below it.
-    fn behind(&self, walk: &Cursor, node: Node) -> Option<Node> {
-        let next = match (node, walk.zoom, walk.scope) {
-            (Node::Command(link), _, scope) => {
-                let command = &self.commands.arena[link];
-                let next = match scope {
-                    Scope::One => None,
-                    Scope::Parent => command.in_session.next,
-                    Scope::Id => command.in_session.next.or_else(|| {
-                        let session = &self.sessions.arena[command.session];
-                        self.first_command(session.newer())
-                    }),
-                    _ => command.common.in_level.next,
-                };
-                return next.filter(|_| walk.end != Some(link)).map(Node::Command);
-            }
-            (_, Zoom::Session, Scope::One)
-            | (Node::User(_), Zoom::User, Scope::One)
-            | (Node::Domain(_) | Node::Ip(_), _, Scope::One) => return None,
-            (Node::Session(link), Zoom::Session, scope) => {
-                let session = &self.sessions.arena[link];
-                let next = match scope {
-                    Scope::Parent => session.in_user.next,
-                    Scope::Ip => session.in_ip.next,
-                    Scope::Id => session.older,
-                    _ => session.common.in_level.next,
-                };
-                return next.map(Node::Session);
-            }
-            (Node::Session(link), Zoom::Ip, _) => {
-                let session = &self.sessions.arena[link];
-                (
-                    session.in_ip.next.map(Node::Session),
-                    session.ip.map(Node::Ip),
-                )
-            }
-            (Node::Session(link), _, _) => {
-                let session = &self.sessions.arena[link];
-                (
-                    session.in_user.next.map(Node::Session),
-                    Some(Node::User(session.user)),
-                )
-            }
-            (Node::User(link), Zoom::User, scope) => {
-                let user = &self.users.arena[link];
-                let next = match scope {
-                    Scope::Parent => user.in_domain.next,
-                    _ => user.common.in_level.next,
-                };
-                return next.map(Node::User);
-            }
-            (Node::User(link), _, _) => {
-                let user = &self.users.arena[link];
-                (
-                    user.in_domain.next.map(Node::User),
-                    Some(Node::Domain(user.domain)),
-                )
-            }
-            (Node::Domain(link), _, _) => {
-                return self.domains.arena[link]
-                    .common
-                    .in_level
-                    .next
-                    .map(Node::Domain);
-            }
-            (Node::Ip(link), _, _) => {
-                return self.ips.arena[link].common.in_level.next.map(Node::Ip);
-            }
-        };
-        // Below an entry of the level: the next there, or behind what it is below.
-        match next {
-            (Some(sibling), _) => Some(sibling),
-            (None, above) => above.and_then(|above| self.behind(walk, above)),
-        }
-    }
-
-    /// The command before the last one of a walk.
-    fn before_end(&self, walk: &Cursor) -> Option<Link<Command>> {
-        let command = &self.commands.arena[walk.end?];
-        match walk.scope {
-            Scope::Parent => command.in_session.prev,
-            Scope::Id => command.in_session.prev.or_else(|| {
-                let session = &self.sessions.arena[command.session];
-                self.last_command(session.older)
-            }),
-            _ => command.common.in_level.prev,
-        }
-    }
-
-    /// The first command of a session or the next newer one of its id that has any.
-    pub(crate) fn first_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
-        let mut first = None;
-        while let (None, Some(link)) = (first, at) {
-            let session = &self.sessions.arena[link];
-            (first, at) = (session.commands.head, session.newer());
-        }
-        first
-    }
-
-    /// The last command of a session or the next older one of its id that has any.
-    pub(crate) fn last_command(&self, mut at: Option<Link<Session>>) -> Option<Link<Command>> {
-        let mut last = None;
-        while let (None, Some(link)) = (last, at) {
-            let session = &self.sessions.arena[link];
-            (last, at) = (session.commands.tail, session.older);
-        }
-        last
-    }
-}
-
-/// Whether a last update is not before the time of the filter.
-fn is_since(filter: &Filter, last_update: WallTime) -> bool {
-    u64::from(last_update.secs) >= filter.since_secs
 }

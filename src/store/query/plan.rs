@@ -1,4 +1,4 @@
-//! Where walks begin.
+//! Where walks begin and where they go on.
 //!
 //! A filter that names one entry exactly starts there, or at its list of
 //! children, instead of at the whole level, wherever the order of rows is the
@@ -8,15 +8,13 @@
 
 use crate::store::entries::entry::{Command, Domain, Ip, Node, Session, User};
 use crate::store::filter::Filter;
-use crate::store::mem::arena::{Id, Link};
-use crate::store::query::cursor::{Cursor, CursorId, Pick, Scope};
+use crate::store::mem::arena::Link;
+use crate::store::query::cursor::{level_of, Cursor, CursorId, Scope, Side};
+use crate::store::query::rank::Ranking;
 use crate::store::{Store, Zoom};
 
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;
-
-/// A filter names somebody who is not known.
-struct Nobody;
 
 /// How a walk begins.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,33 +26,84 @@ pub enum Opening {
     Rows(CursorId),
 }
 
+/// The way of a walk.
+struct Plan {
+    scope: Scope,
+    /// The first entry.
+    first: Option<Node>,
+    /// The last command, if it is one of commands.
+    last: Option<Link<Command>>,
+    /// Entries to be picked.
+    picks: Vec<Node>,
+}
+
+impl Plan {
+    /// A walk along a list.
+    fn list((scope, first): (Scope, Option<Node>)) -> Plan {
+        Plan {
+            scope,
+            first,
+            last: None,
+            picks: Vec::new(),
+        }
+    }
+
+    /// A walk of one entry at most.
+    fn one(node: Option<Node>) -> Plan {
+        Plan::list((Scope::One, node))
+    }
+}
+
+/// The entry that a filter names exactly, if it names one: `Some(None)` is one that is
+/// not known.
+type Named<T> = Option<Option<Link<T>>>;
+
+/// The entries that a filter names.
+struct Names {
+    /// The newest of the id.
+    session: Named<Session>,
+    user: Named<User>,
+    domain: Named<Domain>,
+    ip: Named<Ip>,
+}
+
+/// What an iterator has, unless it is more than `most`.
+fn few(nodes: impl Iterator<Item = Node>, most: usize) -> Option<Vec<Node>> {
+    let found: Vec<Node> = nodes.take(most + 1).collect();
+    (found.len() <= most).then_some(found)
+}
+
 impl Store {
     /// Begins a walk of the entries of a level that fit the filter.
     pub fn open(&mut self, zoom: Zoom, filter: Filter) -> Opening {
-        let mut cursor = Cursor {
+        self.begin(zoom, filter, None)
+    }
+
+    /// Begins a walk of at most `limit` entries of a level above session, the
+    /// biggest by processor time and disk input and output.
+    pub fn open_biggest(&mut self, zoom: Zoom, limit: usize) -> Opening {
+        let ranking = (zoom != Zoom::Global).then(|| Ranking::new(limit));
+        self.begin(zoom, Filter::default(), ranking)
+    }
+
+    /// Begins a walk, maybe one that ranks first.
+    fn begin(&mut self, zoom: Zoom, filter: Filter, ranking: Option<Ranking>) -> Opening {
+        let Some(plan) = self.plan(zoom, &filter) else {
+            return Opening::Nothing;
+        };
+        let picks: Vec<_> = plan.picks.iter().map(|&node| self.pick(node)).collect();
+        let cursor = Cursor {
             zoom,
             filter,
-            scope: Scope::Level,
-            at: None,
-            end: None,
-            picks: Vec::new(),
+            scope: plan.scope,
+            at: plan.first,
+            end: plan.last,
+            picks,
             next_pick: 0,
-            ranking: None,
+            ranking,
             global: zoom == Zoom::Global,
         };
-        let somewhere = match zoom {
-            Zoom::Command => self.open_commands(&mut cursor),
-            Zoom::Session => self.open_sessions(&mut cursor),
-            Zoom::User => self.open_users(&mut cursor),
-            Zoom::Domain => self.open_domains(&mut cursor),
-            Zoom::Ip => self.open_ips(&mut cursor),
-            Zoom::Global => true,
-        };
-        if !somewhere {
-            return Opening::Nothing;
-        }
-        self.watch(&cursor);
-        self.watch_picks(&cursor.picks);
+        self.watch(cursor.stands_at().chain(plan.picks));
         let free = self.cursors.iter().position(Option::is_none);
         let index = free.unwrap_or(self.cursors.len());
         if free.is_none() {
@@ -64,296 +113,129 @@ impl Store {
         Opening::Rows(CursorId(index))
     }
 
-    /// Where a walk of commands begins. False when there is nothing to list.
-    fn open_commands(&mut self, walk: &mut Cursor) -> bool {
-        (walk.at, walk.end) = (
-            self.commands.all.head.map(Node::Command),
-            self.commands.all.tail,
-        );
-        if walk.at.is_none() {
-            return false;
-        }
-        match self.named_session(&walk.filter) {
-            Named::Not => {}
-            Named::Unknown => (walk.at, walk.end) = (None, None),
-            Named::Known(newest) => {
-                let oldest = self.sessions_of_id(newest).last();
-                walk.at = self.first_command(oldest).map(Node::Command);
-                walk.end = self.last_command(Some(newest));
-                walk.scope = Scope::Id;
-                return true;
-            }
-        }
-        let holder = match self.named_holder(&walk.filter) {
-            Ok(Some(holder)) => holder,
-            Ok(None) => return true,
-            Err(Nobody) => {
-                (walk.at, walk.end) = (None, None);
-                return true;
-            }
+    /// The plan of a walk; `None` when there is nothing to list, not even a header.
+    fn plan(&self, zoom: Zoom, filter: &Filter) -> Option<Plan> {
+        let names = self.names(filter);
+        let is_unknown_user = names.user == Some(None);
+        let is_unknown_domain = names.domain == Some(None);
+        let is_unknown_ip = names.ip == Some(None);
+        let (first, is_refused) = match zoom {
+            Zoom::Command => (self.commands.all.head.map(Node::Command), false),
+            Zoom::Session => (
+                self.sessions.all.head.map(Node::Session),
+                is_unknown_user || is_unknown_ip,
+            ),
+            Zoom::User => (
+                self.users.all.head.map(Node::User),
+                is_unknown_user || is_unknown_domain,
+            ),
+            Zoom::Domain => (self.domains.all.head.map(Node::Domain), is_unknown_domain),
+            Zoom::Ip => (self.ips.all.head.map(Node::Ip), is_unknown_ip),
+            Zoom::Global => return Some(Plan::one(None)),
         };
-        if let Some(commands) = self.commands_below(holder) {
-            let mut picks: Vec<_> = commands.into_iter().map(Pick::Command).collect();
-            self.newest_first(&mut picks);
+        if first.is_none() || is_refused {
+            return None;
+        }
+        if names.session == Some(None) || is_unknown_user || is_unknown_domain || is_unknown_ip {
+            return Some(Plan::one(None));
+        }
+        let level = Plan {
+            last: self.commands.all.tail.filter(|_| zoom == Zoom::Command),
+            ..Plan::list((Scope::Level, first))
+        };
+        Some(self.shortcut(zoom, &names).unwrap_or(level))
+    }
+
+    /// A shorter way than along the level, by the names of known entries.
+    fn shortcut(&self, zoom: Zoom, names: &Names) -> Option<Plan> {
+        let session = names.session.flatten().map(Node::Session);
+        let user = names.user.flatten().map(Node::User);
+        let domain = names.domain.flatten().map(Node::Domain);
+        let ip = names.ip.flatten().map(Node::Ip);
+        // The one with the fewest sessions first.
+        let holder = user.or(ip).or(domain);
+        let mut picks = match (zoom, session, holder) {
+            (Zoom::Command, Some(newest), _) => return Some(self.commands_of_id(newest)),
+            (Zoom::Command, None, Some(holder)) => self.below(holder, zoom)?,
+            (Zoom::Session, Some(_), _) => return Some(Plan::list((Scope::Id, session))),
+            (Zoom::Session, None, Some(holder @ Node::Domain(_))) => {
+                // They are in the lists of several users.
+                self.below(holder, zoom)?
+            }
+            (Zoom::Session, None, Some(holder)) => {
+                return Some(Plan::list(self.first_child(holder)));
+            }
+            (Zoom::User, _, _) if user.is_some() => return Some(Plan::one(user)),
+            (Zoom::Domain, _, _) if domain.is_some() => return Some(Plan::one(domain)),
+            (Zoom::Ip, _, _) if ip.is_some() => return Some(Plan::one(ip)),
+            (Zoom::User | Zoom::Domain | Zoom::Ip, Some(_), _) => {
+                let sessions = few(self.list(Scope::Id, session), MAX_PICKS)?;
+                let rows = sessions.into_iter();
+                rows.filter_map(|node| self.row_of(node, zoom)).collect()
+            }
+            (Zoom::User, None, _) => return domain.map(|it| Plan::list(self.first_child(it))),
+            (Zoom::Domain, None, _) => {
+                return user.map(|user| Plan::one(self.row_of(user, zoom)));
+            }
+            _ => return None,
+        };
+        self.newest_first(&mut picks);
+        if zoom == Zoom::Command {
             picks.reverse();
-            (walk.at, walk.end) = (None, None);
-            (walk.scope, walk.picks) = (Scope::One, picks);
         }
-        true
+        let plan = Plan::one(None);
+        Some(Plan { picks, ..plan })
     }
 
-    /// The same for sessions.
-    fn open_sessions(&mut self, walk: &mut Cursor) -> bool {
-        let user = self.named_user(&walk.filter);
-        let ip = self.named_ip(&walk.filter);
-        let head = self.sessions.all.head;
-        if head.is_none() || user.is_unknown() || ip.is_unknown() {
-            return false;
+    /// The commands of all sessions of an id, given the newest.
+    fn commands_of_id(&self, newest: Node) -> Plan {
+        let oldest = self.list(Scope::Id, Some(newest)).last();
+        let first = oldest.and_then(|oldest| self.command_of_id(oldest, Side::Behind));
+        Plan {
+            last: self.command_of_id(newest, Side::Before),
+            ..Plan::list((Scope::Id, first.map(Node::Command)))
         }
-        let holder = match self.named_session(&walk.filter) {
-            Named::Known(session) => {
-                (walk.scope, walk.at) = (Scope::Id, Some(Node::Session(session)));
-                return true;
-            }
-            Named::Unknown => Err(Nobody),
-            Named::Not => self.named_holder(&walk.filter),
-        };
-        let first;
-        (walk.scope, first) = match holder {
-            Err(Nobody) => (Scope::One, None),
-            Ok(None) => (Scope::Level, head),
-            Ok(Some(Node::User(user))) => (Scope::Parent, self.users.arena[user].sessions.head),
-            Ok(Some(Node::Ip(ip))) => (Scope::Ip, self.ips.arena[ip].sessions.head),
-            // Those of a domain are in the lists of several users.
-            Ok(Some(holder)) => match self.sessions_below(holder) {
-                Some(sessions) => {
-                    let arena = &self.sessions.arena;
-                    let ids = sessions.into_iter().map(|link| arena.id(link));
-                    walk.picks = ids.map(Pick::Session).collect();
-                    self.newest_first(&mut walk.picks);
-                    (Scope::One, None)
-                }
-                None => (Scope::Level, head),
-            },
-        };
-        walk.at = first.map(Node::Session);
-        true
     }
 
-    /// The same for users.
-    fn open_users(&mut self, walk: &mut Cursor) -> bool {
-        let user = self.named_user(&walk.filter);
-        let domain = self.named_domain(&walk.filter);
-        let head = self.users.all.head;
-        if head.is_none() || user.is_unknown() || domain.is_unknown() {
-            return false;
-        }
-        let first;
-        (walk.scope, first) = match (user, self.named_session(&walk.filter), domain) {
-            (Named::Known(user), _, _) => (Scope::One, Some(user)),
-            (_, Named::Known(session), _) => {
-                let above = |session: &Session| Some(Node::User(session.user));
-                self.pick_above(walk, session, above, head)
-            }
-            (_, Named::Unknown, _) => (Scope::One, None),
-            (_, _, Named::Known(domain)) => (Scope::Parent, self.domains.arena[domain].users.head),
-            _ => (Scope::Level, head),
-        };
-        walk.at = first.map(Node::User);
-        true
-    }
-
-    /// The same for domains.
-    fn open_domains(&mut self, walk: &mut Cursor) -> bool {
-        let domain = self.named_domain(&walk.filter);
-        let head = self.domains.all.head;
-        if head.is_none() || domain.is_unknown() {
-            return false;
-        }
-        let session = self.named_session(&walk.filter);
-        let first;
-        (walk.scope, first) = match (domain, session, self.named_user(&walk.filter)) {
-            (Named::Known(domain), _, _) => (Scope::One, Some(domain)),
-            (_, Named::Known(session), _) => {
-                let above = |session: &Session| Some(Node::Domain(session.domain));
-                self.pick_above(walk, session, above, head)
-            }
-            (_, Named::Unknown, _) | (_, _, Named::Unknown) => (Scope::One, None),
-            (_, _, Named::Known(user)) => (Scope::One, Some(self.users.arena[user].domain)),
-            _ => (Scope::Level, head),
-        };
-        walk.at = first.map(Node::Domain);
-        true
-    }
-
-    /// The same for ips.
-    fn open_ips(&mut self, walk: &mut Cursor) -> bool {
-        let ip = self.named_ip(&walk.filter);
-        let head = self.ips.all.head;
-        if head.is_none() || ip.is_unknown() {
-            return false;
-        }
-        let first;
-        (walk.scope, first) = match (ip, self.named_session(&walk.filter)) {
-            (Named::Known(ip), _) => (Scope::One, Some(ip)),
-            (_, Named::Known(session)) => {
-                let above = |session: &Session| session.ip.map(Node::Ip);
-                self.pick_above(walk, session, above, head)
-            }
-            (_, Named::Unknown) => (Scope::One, None),
-            _ => (Scope::Level, head),
-        };
-        walk.at = first.map(Node::Ip);
-        true
-    }
-
-    /// The user, ip or domain that a filter names, the one with the fewest
-    /// sessions first.
-    fn named_holder(&mut self, filter: &Filter) -> Result<Option<Node>, Nobody> {
-        let user = self.named_user(filter);
-        let ip = self.named_ip(filter);
-        let domain = self.named_domain(filter);
-        if user.is_unknown() || ip.is_unknown() || domain.is_unknown() {
-            return Err(Nobody);
-        }
-        Ok(match (user, ip, domain) {
-            (Named::Known(user), _, _) => Some(Node::User(user)),
-            (_, Named::Known(ip), _) => Some(Node::Ip(ip)),
-            (_, _, Named::Known(domain)) => Some(Node::Domain(domain)),
-            _ => None,
-        })
-    }
-
-    /// The sessions below a user, ip or domain; `None` when that takes more than
-    /// [`MAX_PICKS`] looks.
-    fn sessions_below(&self, holder: Node) -> Option<Vec<Link<Session>>> {
-        let (mut user, mut session) = match holder {
-            Node::User(link) => (None, self.users.arena[link].sessions.head),
-            Node::Ip(link) => (None, self.ips.arena[link].sessions.head),
-            Node::Domain(link) => (self.domains.arena[link].users.head, None),
-            Node::Session(_) | Node::Command(_) => (None, None),
-        };
+    /// The entries of a level below a user, ip or domain; `None` when they are more than
+    /// [`MAX_PICKS`], or that takes so many looks at users and sessions.
+    fn below(&self, holder: Node, zoom: Zoom) -> Option<Vec<Node>> {
         let mut found = Vec::new();
-        for _ in 0..MAX_PICKS {
-            if let Some(link) = session {
-                found.push(link);
-                let entry = &self.sessions.arena[link];
-                session = match holder {
-                    Node::Ip(_) => entry.in_ip.next,
-                    _ => entry.in_user.next,
-                };
-            } else if let Some(link) = user {
-                let entry = &self.users.arena[link];
-                (user, session) = (entry.in_domain.next, entry.sessions.head);
-            } else {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    /// The commands below a user, ip or domain; `None` when they are more than
-    /// [`MAX_PICKS`].
-    fn commands_below(&self, holder: Node) -> Option<Vec<Id<Command>>> {
-        let mut found = Vec::new();
-        for session in self.sessions_below(holder)? {
-            let mut at = self.sessions.arena[session].commands.head;
-            while let Some(link) = at {
-                if found.len() == MAX_PICKS {
-                    return None;
-                }
-                found.push(self.commands.arena.id(link));
-                at = self.commands.arena[link].in_session.next;
-            }
-        }
+        let mut looks_left = [MAX_PICKS - 1, MAX_PICKS];
+        self.gather(holder, zoom, &mut found, &mut looks_left)?;
         Some(found)
     }
 
-    /// The sessions of an id, given the newest, from it on.
-    fn sessions_of_id(&self, newest: Link<Session>) -> impl Iterator<Item = Link<Session>> + '_ {
-        let arena = &self.sessions.arena;
-        std::iter::successors(Some(newest), |&link| arena[link].older)
-    }
-
-    /// Picks the entries of one level above the sessions of an id, the one made last
-    /// first; the walk is along the level, from its head, if they are more than
-    /// [`MAX_PICKS`].
-    fn pick_above<T>(
+    /// Adds the entries of a level below a holder to `found`. `None` when no looks at
+    /// users and sessions, or none at commands, are left.
+    fn gather(
         &self,
-        walk: &mut Cursor,
-        newest: Link<Session>,
-        above: impl Fn(&Session) -> Option<Node>,
-        head: Option<Link<T>>,
-    ) -> (Scope, Option<Link<T>>) {
-        let arena = &self.sessions.arena;
-        if self.sessions_of_id(newest).nth(MAX_PICKS).is_some() {
-            return (Scope::Level, head);
+        holder: Node,
+        zoom: Zoom,
+        found: &mut Vec<Node>,
+        looks_left: &mut [usize; 2],
+    ) -> Option<()> {
+        for node in self.children(holder) {
+            let left = &mut looks_left[usize::from(matches!(node, Node::Command(_)))];
+            *left = left.checked_sub(1)?;
+            match level_of(node) == zoom {
+                true => found.push(node),
+                false => self.gather(node, zoom, found, looks_left)?,
+            }
         }
-        let sessions = self.sessions_of_id(newest);
-        let nodes = sessions.filter_map(|link| above(&arena[link]));
-        walk.picks = nodes.map(|node| self.pick(node)).collect();
-        self.newest_first(&mut walk.picks);
-        walk.picks.dedup();
-        (Scope::One, None)
+        Some(())
     }
 
-    /// Sorts entries of one level, the one made last first.
-    fn newest_first(&self, picks: &mut [Pick]) {
-        picks.sort_unstable_by_key(|&pick| match pick {
-            Pick::Command(id) => self.commands.arena.age(id),
-            Pick::Session(id) => self.sessions.arena.age(id),
-            Pick::User(id) => self.users.arena.age(id),
-            Pick::Domain(id) => self.domains.arena.age(id),
-            Pick::Ip(id) => self.ips.arena.age(id),
-        });
-    }
-
-    /// The newest session of the id that a filter names.
-    fn named_session(&mut self, filter: &Filter) -> Named<Session> {
-        Named::of(filter.session.as_deref(), |id| self.find_session(id))
-    }
-
-    /// The user that a filter names.
-    fn named_user(&mut self, filter: &Filter) -> Named<User> {
-        let name = filter.user.as_ref().and_then(|pattern| pattern.exact());
-        Named::of(name, |name| self.find_user(name))
-    }
-
-    /// The domain that a filter names.
-    fn named_domain(&mut self, filter: &Filter) -> Named<Domain> {
-        let name = filter.domain.as_ref().and_then(|pattern| pattern.exact());
-        Named::of(name, |name| self.find_domain(name))
-    }
-
-    /// The ip that a filter names.
-    fn named_ip(&mut self, filter: &Filter) -> Named<Ip> {
-        let address = filter.ip.and_then(|network| network.exact());
-        Named::of(address, |address| self.find_ip(address))
-    }
-}
-
-/// What a filter says about an entry by its name.
-enum Named<T> {
-    /// It names none, or not exactly one.
-    Not,
-    /// It names one that is not known.
-    Unknown,
-    /// It names this one.
-    Known(Link<T>),
-}
-
-impl<T> Named<T> {
-    /// By the name, if there is one.
-    fn of<N>(name: Option<N>, find: impl FnOnce(N) -> Option<Link<T>>) -> Named<T> {
-        match name.map(find) {
-            None => Named::Not,
-            Some(None) => Named::Unknown,
-            Some(Some(link)) => Named::Known(link),
+    /// The entries that a filter names.
+    fn names(&self, filter: &Filter) -> Names {
+        let user = filter.user.as_ref().and_then(|pattern| pattern.exact());
+        let domain = filter.domain.as_ref().and_then(|pattern| pattern.exact());
+        let ip = filter.ip.and_then(|network| network.exact());
+        Names {
+            session: filter.session.as_ref().map(|id| self.find_session(id)),
+            user: user.map(|name| self.find_user(name)),
+            domain: domain.map(|name| self.find_domain(name)),
+            ip: ip.map(|ip| self.find_ip(ip)),
         }
-    }
-
-    /// Whether it names an entry that does not exist.
-    fn is_unknown(&self) -> bool {
-        matches!(self, Named::Unknown)
     }
 }

@@ -1,19 +1,14 @@
-//! The biggest entries of a level, for those who can take only so many.
+//! The biggest entries of a level, for formats that can take only so many.
 //!
-//! Before it hands out rows, such a walk goes along its whole level and keeps
-//! the entries of the largest weight ([`load_usecs`](crate::stats::Stats::load_usecs)), at most as many as
-//! were asked for; only those are picked. It holds their ids, a few dozen bytes
-//! each, nothing of the entries themselves: one that is freed meanwhile is passed
-//! over, and a row shows what its entry counted by then. Picks are handed out
-//! oldest entry first, so what comes first does not change with every report, and
-//! can be handed out again ([`Store::again`]) by formats that list one statistic
-//! of all entries after the other.
+//! A walk that ranks goes along its whole level first and keeps the entries of the
+//! largest load ([`load_usecs`](crate::stats::Stats::load_usecs)), at most as many as were
+//! asked for; then it hands those out. A ranking holds picks, a few dozen bytes each,
+//! nothing of the entries themselves: one that is freed meanwhile is passed over, and a
+//! row shows what its entry counted by then. Picks are in order of creation, newest first,
+//! so a report does not change its order with every load.
 
 use crate::store::entries::entry::Node;
-use crate::store::filter::Filter;
-use crate::store::query::cursor::{CursorId, Pick};
-use crate::store::query::plan::Opening;
-use crate::store::{Store, Zoom};
+use crate::store::query::pick::Pick;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
@@ -22,28 +17,26 @@ use std::collections::BinaryHeap;
 pub(crate) struct Ranking {
     /// How many are wanted.
     limit: usize,
-    /// How many were looked at.
+    /// How many were seen.
     seen: u64,
-    /// Those wanted by now, the smallest on top.
+    /// At most `limit` entries, the smallest on top.
     biggest: BinaryHeap<Ranked>,
 }
 
-/// One of them. The larger weight is the less, so that the heap has the smallest on
-/// top; of equal weight the one seen first.
+/// An entry of a ranking. The larger load is the less, so that the heap has the smallest
+/// on top; of equal loads the one seen first.
 #[derive(Debug)]
 struct Ranked {
-    /// Its weight in microseconds.
     load_usecs: u64,
-    /// How many were seen before: no two have the same.
+    /// How many were seen before; unique.
     seen: u64,
-    /// Which it is.
     pick: Pick,
 }
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Ranked) -> Ordering {
-        let weights = other.load_usecs.cmp(&self.load_usecs);
-        weights.then(self.seen.cmp(&other.seen))
+        let loads = other.load_usecs.cmp(&self.load_usecs);
+        loads.then(self.seen.cmp(&other.seen))
     }
 }
 
@@ -62,8 +55,17 @@ impl PartialEq for Ranked {
 impl Eq for Ranked {}
 
 impl Ranking {
+    /// A ranking of the `limit` biggest.
+    pub(crate) fn new(limit: usize) -> Ranking {
+        Ranking {
+            limit,
+            seen: 0,
+            biggest: BinaryHeap::new(),
+        }
+    }
+
     /// Takes an entry into account.
-    pub fn add(&mut self, load_usecs: u64, pick: Pick) {
+    pub(crate) fn add(&mut self, load_usecs: u64, pick: Pick) {
         self.biggest.push(Ranked {
             load_usecs,
             seen: self.seen,
@@ -76,7 +78,7 @@ impl Ranking {
     }
 
     /// Follows an entry that moved, as [`Pick::follow`] does for each.
-    pub fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
+    pub(crate) fn follow(&mut self, old: Node, new: Node, steps: &mut usize) -> bool {
         let mut ranked = std::mem::take(&mut self.biggest).into_vec();
         *steps += ranked.len();
         let mut is_here = false;
@@ -87,8 +89,8 @@ impl Ranking {
         is_here
     }
 
-    /// What it came to, last seen first; levels are walked newest first.
-    pub fn picks(self) -> Vec<Pick> {
+    /// The biggest entries, last seen first; levels are walked newest first.
+    pub(crate) fn picks(self) -> Vec<Pick> {
         let mut ranked = self.biggest.into_vec();
         ranked.sort_unstable_by_key(|ranked| Reverse(ranked.seen));
         ranked.into_iter().map(|ranked| ranked.pick).collect()
@@ -97,43 +99,6 @@ impl Ranking {
 
 /// The most bytes that a walk of at most `limit` entries holds: its ranking, whose
 /// room doubles as it grows.
-pub fn biggest_bytes(limit: usize) -> usize {
+pub(crate) fn biggest_bytes(limit: usize) -> usize {
     (limit + 1).next_power_of_two() * size_of::<Ranked>()
-}
-
-impl Store {
-    /// Begins a walk of at most `limit` entries of a level above session, the
-    /// biggest by processor time and disk input and output.
-    pub fn open_biggest(&mut self, zoom: Zoom, limit: usize) -> Opening {
-        let opening = self.open(zoom, Filter::default());
-        if let (Opening::Rows(cursor), false) = (&opening, zoom == Zoom::Global) {
-            let walk = self.cursors[cursor.0].as_mut();
-            walk.expect("it was just opened").ranking = Some(Ranking {
-                limit,
-                seen: 0,
-                biggest: BinaryHeap::new(),
-            });
-        }
-        opening
-    }
-
-    /// Lets a walk that is done hand out its picks, or the global row, again.
-    pub fn again(&mut self, cursor: &CursorId) {
-        let walk = self.cursors[cursor.0].as_mut();
-        let walk = walk.expect("an id is of an open cursor");
-        walk.next_pick = 0;
-        walk.global = walk.zoom == Zoom::Global;
-    }
-
-    /// How big an entry is.
-    pub(crate) fn load_usecs(&self, node: Node) -> u64 {
-        let lanes = match node {
-            Node::Command(link) => self.commands.lanes(&self.memory, link),
-            Node::Session(link) => self.sessions.lanes(&self.memory, link),
-            Node::User(link) => self.gathered(&self.users.arena[link]),
-            Node::Domain(link) => self.gathered(&self.domains.arena[link]),
-            Node::Ip(link) => self.gathered(&self.ips.arena[link]),
-        };
-        lanes.counters().stats.load_usecs()
-    }
 }

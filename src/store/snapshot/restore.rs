@@ -1,7 +1,7 @@
 //! A store made of the values that another one handed out.
 //!
-//! [`Restoring`] takes what [`Store::export`] wrote, in that order, under
-//! whatever limits hold now. Where there is less room than there was, what comes
+//! [`Restoring`] takes what [`Store::export`] wrote, in that order, under the limits of
+//! now. Where there is less room than there was, what comes
 //! first is restored: the totals, then as many connected sessions as there is room
 //! for, then idle entries. What has no room is left out, with all that is below it;
 //! nothing is freed or moved for it. Sums above are values of their own and stay right.
@@ -11,198 +11,37 @@
 //!
 //! Ages go on across the time between: what the wall clock says of it is added,
 //! at least nothing and at most [`MAX_AWAY_SECS`], so that a clock that was set
-//! meanwhile does no harm. What was held, connected sessions above all, is as
-//! long silent as it was: nobody listened to it.
+//! meanwhile does no harm. What was pinned, connected sessions above all, does not age in
+//! that time: no daemon read what they sent.
 //!
-//! Must not: believe a value. Whatever is not what an export could have written
-//! ends the restoring; nothing of it is used then.
+//! Must not: trust a value. One that no export could have written ends the restoring;
+//! nothing of it is used then.
 
-use crate::store::counters::{Difference, Lanes};
 use crate::store::entries::contents::MAX_TEXT_BYTES;
-use crate::store::entries::entry::{
-    Command, Common, Domain, Entry, Flag, Ip, Parent, Session, User,
-};
-use crate::store::entries::level::{key, Level};
-use crate::store::entries::lifecycle::{domain_of, Octets};
-use crate::store::mem::arena::{Arena, Link};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use crate::store::entries::level::key;
+use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
+use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
-use crate::store::mem::list::{HookOf, List};
-use crate::store::snapshot::save::{by_creation, Basis, Kept, Kind, Listing, Origin, Saved};
-use crate::store::update::deferral::{chain, enchain, Defers, MOST};
-use crate::store::{Counters, Full, Limits, Now, Store, WallTime};
-use std::collections::{BTreeMap, HashMap};
+use crate::store::snapshot::order::{place, place_last, Restored};
+use crate::store::snapshot::pending::Pending;
+use crate::store::snapshot::save::by_creation;
+use crate::store::snapshot::values::{Basis, Kept, Listing, Origin, Saved, Unsound};
+use crate::store::{Full, Limits, Now, Store, WallTime};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 
 /// The longest time between two processes that counts: what is idle that long
 /// is old by any setting worth the name.
-pub const MAX_AWAY_SECS: u32 = 7 * 86_400;
+pub(crate) const MAX_AWAY_SECS: u32 = 7 * 86_400;
 
 /// The least memory that the values of version 1 may take while they are put in order,
 /// four times the default limit of that version; and how many times the limit.
 const VERSION_1_BYTES: usize = 64 << 20;
 const VERSION_1_SHARE: usize = 16;
 
-/// How many entries may be left out before it is in vain to look for smaller ones.
+/// Entries left out before it is in vain to look for smaller ones.
 const MAX_LEFT_OUT: usize = 10_000;
-
-/// A value that no export wrote, or none that was to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsound;
-
-/// The entries of a level by their numbers, each with its places in as many lists;
-/// `None` for those that were left out.
-#[derive(Debug)]
-struct Restored<T, const LISTS: usize>(Vec<(Option<Link<T>>, [u32; LISTS])>);
-
-/// Entries by their keys; those of one key stay as they came. Numbers are sorted, not
-/// links, so that the code for it is there once.
-fn sorted<T>(keyed: impl Iterator<Item = (u32, Link<T>)>) -> Vec<Link<T>> {
-    let mut numbers = Vec::new();
-    let links: Vec<Link<T>> = keyed
-        .zip(0u32..)
-        .map(|((key, link), number)| {
-            numbers.push((key, number));
-            link
-        })
-        .collect();
-    numbers.sort_unstable();
-    numbers
-        .into_iter()
-        .map(|(_, number)| links[number as usize])
-        .collect()
-}
-
-impl<T: Kind, const LISTS: usize> Restored<T, LISTS> {
-    /// None yet.
-    const NONE: Restored<T, LISTS> = Restored(Vec::new());
-
-    /// Notes the next entry.
-    fn push(&mut self, link: Option<Link<T>>, places: [u32; LISTS]) {
-        self.0.push((link, places));
-    }
-
-    /// The entry of a number, if it was not left out.
-    fn find(&self, number: u32) -> Result<Option<Link<T>>, Unsound> {
-        let (link, _) = self.0.get(number as usize).ok_or(Unsound)?;
-        Ok(*link)
-    }
-
-    /// Sets the place of an entry in a list.
-    fn set_place(&mut self, number: u32, list: usize, place: u32) -> Result<(), Unsound> {
-        let (_, places) = self.0.get_mut(number as usize).ok_or(Unsound)?;
-        places[list] = place;
-        Ok(())
-    }
-
-    /// The entries by their places in a list.
-    fn by_place(&self, list: usize) -> Vec<Link<T>> {
-        let placed =
-            |&(link, places): &(Option<Link<T>>, [u32; LISTS])| Some((places[list], link?));
-        sorted(self.0.iter().filter_map(placed))
-    }
-
-    /// The entries by age, longest untouched first; those of one age as they came, or
-    /// the other way round.
-    fn by_age(&self, arena: &Arena<T>, newest_first: bool) -> Vec<Link<T>> {
-        let mut links: Vec<_> = self.0.iter().filter_map(|&(link, _)| link).collect();
-        if newest_first {
-            links.reverse();
-        }
-        sorted(
-            links
-                .into_iter()
-                .map(|link| (arena[link].common().touched_secs, link)),
-        )
-    }
-
-    /// Puts the entries into the order of their places, and the idle ones into that
-    /// of their ages. Their ids, which tell who is older, follow.
-    fn arrange(&self, level: &mut Level<T>, newest_first: bool) {
-        let Level {
-            all, idle, arena, ..
-        } = level;
-        for link in self.by_place(0) {
-            place(all, arena, link, |entry| &mut entry.common_mut().in_level);
-            arena.renew(link);
-        }
-        for link in self.by_age(arena, newest_first) {
-            if !arena[link].is_pinned() {
-                place_last(idle, arena, link, |entry| &mut entry.common_mut().in_age);
-            }
-        }
-    }
-}
-
-impl<T: Kind + Parent, const LISTS: usize> Restored<T, LISTS> {
-    /// Puts a new entry where it belongs, and notes it.
-    fn link(
-        &mut self,
-        store: &mut Store,
-        made: Option<Link<T>>,
-        touched: Now,
-        places: [u32; LISTS],
-    ) {
-        let (level, memory) = T::level_mut(store);
-        if let Some(link) = made {
-            let hash = memory.hash(key(&memory.heap, &level.arena[link]));
-            level.link(&mut memory.budget, link, hash, touched);
-        }
-        self.push(made, places);
-    }
-}
-
-/// What entries of a level have not added yet and no restored session counted, by the
-/// number of their links; none has nothing.
-#[derive(Debug)]
-struct Pending(BTreeMap<NonZeroU32, Lanes>);
-
-impl Pending {
-    /// Notes what a restored entry has not added.
-    fn insert<P: Defers>(&mut self, made: Option<Link<P>>, pending: &Counters) {
-        if let Some(link) = made.filter(|_| *pending != Counters::default()) {
-            self.0.insert(link.number(), Lanes::of(pending));
-        }
-    }
-
-    /// Lets an entry defer a restored session, unless that counted more than the entry
-    /// has not added.
-    fn defer<P: Defers>(
-        &mut self,
-        parent: (Link<P>, &mut P),
-        sessions: &mut Arena<Session>,
-        (session, counted): (Link<Session>, &Lanes),
-    ) {
-        let (link, parent) = parent;
-        let rest = self.0.entry(link.number()).or_default();
-        let mut both = rest.values_mut().iter_mut().zip(counted.values());
-        let is_full = chain(sessions, parent).count() >= MOST as usize;
-        if !is_full && both.all(|(rest, counted)| *rest >= *counted) {
-            for (rest, counted) in rest.values_mut().iter_mut().zip(counted.values()) {
-                *rest -= counted;
-            }
-            enchain(parent, sessions, session);
-        }
-        if *rest == Lanes::default() {
-            self.0.remove(&link.number());
-        }
-    }
-
-    /// Has the entries add what no restored session counted. False when there is no
-    /// room for all of it.
-    fn flush<P: Kind>(self, store: &mut Store) -> bool {
-        let (level, memory) = P::level_mut(store);
-        let add = |(number, pending)| {
-            let link = Link::from_number(number);
-            level.count(memory, link, Difference::Of(&pending)).is_ok()
-        };
-        // All of them, whatever becomes of one.
-        self.0
-            .into_iter()
-            .map(add)
-            .fold(true, |all, added| all & added)
-    }
-}
 
 /// Links the sessions of each id, by creation, to the newest, which is found by it.
 fn link_ids(store: &mut Store) {
@@ -233,36 +72,30 @@ fn link_ids(store: &mut Store) {
     }
 }
 
-/// A store on its way back.
+/// A store that is being restored.
 #[derive(Debug)]
 pub struct Restoring {
-    /// The limits it is to have.
     limits: Limits,
     /// The store so far.
     store: Store,
-    /// Now.
     now: Now,
-    /// How long nobody kept statistics; `None` before the first value.
+    /// The time between the two processes; `None` before the first value.
     away_secs: Option<u32>,
-    /// What there is; `None` in version 1.
+    /// What the file contains; `None` in version 1.
     kept: Option<Kept>,
     /// Connected sessions so far, those left out included.
     connected: u64,
-    /// Entries left out.
+    /// How many entries had no room.
     left_out: usize,
     /// The next place of version 1.
     next_place: u32,
-    /// The domains, with their places among all.
+    // Each level with the places in its list; of sessions, also in those of their users and
+    // addresses.
     domains: Restored<Domain, 1>,
-    /// The addresses, likewise.
     ips: Restored<Ip, 1>,
-    /// The users, likewise.
     users: Restored<User, 1>,
-    /// The sessions, with their places among all, their users' and their addresses'.
     sessions: Restored<Session, 3>,
-    /// The commands, with their places among all.
     commands: Restored<Command, 1>,
-    /// What domains, users and addresses have not added.
     pending_by_domain: Pending,
     pending_by_ip: Pending,
     pending_by_user: Pending,
@@ -271,23 +104,6 @@ pub struct Restoring {
 /// Whether a moment can be kept.
 fn is_sound(wall: WallTime) -> bool {
     wall.usecs < 1_000_000
-}
-
-/// Puts an entry behind all others of a list.
-fn place_last<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
-    list.remove(arena, link, hook);
-    list.push_back(arena, link, hook);
-}
-
-/// Makes an entry the newest of a list: to be called for all of them, oldest first.
-fn place<T: Kind>(list: &mut List<T>, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
-    match T::NEWEST_FIRST {
-        true => {
-            list.remove(arena, link, hook);
-            list.push_front(arena, link, hook);
-        }
-        false => place_last(list, arena, link, hook),
-    }
 }
 
 impl Restoring {
@@ -312,14 +128,13 @@ impl Restoring {
             users: Restored::NONE,
             sessions: Restored::NONE,
             commands: Restored::NONE,
-            pending_by_domain: Pending(BTreeMap::new()),
-            pending_by_ip: Pending(BTreeMap::new()),
-            pending_by_user: Pending(BTreeMap::new()),
+            pending_by_domain: Pending::default(),
+            pending_by_ip: Pending::default(),
+            pending_by_user: Pending::default(),
         })
     }
 
-    /// Whether the values that are still to come would be left out: they need not be
-    /// taken.
+    /// Whether further values would be left out and need not be taken.
     pub fn is_full(&self) -> bool {
         self.left_out >= MAX_LEFT_OUT
     }
@@ -334,22 +149,16 @@ impl Restoring {
         }
         match *saved {
             Saved::Global { .. } => self.take_global(saved),
-            Saved::Domain {
-                name,
-                origin,
-                basis,
-            } => self.take_domain(name, origin, &basis),
+            Saved::Domain { name, ref origin } => self.take_domain(name, origin),
             Saved::Ip {
                 address,
-                origin,
-                basis,
-            } => self.take_ip(address, origin, &basis),
+                ref origin,
+            } => self.take_ip(address, origin),
             Saved::User {
                 name,
                 domain,
-                origin,
-                basis,
-            } => self.take_user(name, domain, origin, &basis),
+                ref origin,
+            } => self.take_user(name, domain, origin),
             Saved::Session { .. } => self.take_session(saved),
             Saved::Command { .. } => self.take_command(saved),
         }
@@ -381,7 +190,7 @@ impl Restoring {
         self.away_secs.ok_or(Unsound)?;
         self.arrange();
         link_ids(&mut self.store);
-        // The same note as when it is freed tells what there is no room for.
+        // What has no room is reported by the note of the next record, as after evictions.
         let by_user = self.pending_by_user.flush::<User>(&mut self.store);
         let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
         let by_ip = self.pending_by_ip.flush::<Ip>(&mut self.store);
@@ -393,13 +202,12 @@ impl Restoring {
         let kept = Kept {
             connected: self.connected,
             entries: [
-                self.commands.0.len(),
-                self.sessions.0.len(),
-                self.users.0.len(),
-                self.domains.0.len(),
-                self.ips.0.len(),
-            ]
-            .map(|count| count as u64),
+                self.commands.count(),
+                self.sessions.count(),
+                self.users.count(),
+                self.domains.count(),
+                self.ips.count(),
+            ],
             used_bytes: self.store.usage().used_bytes as u64,
         };
         let mut again = Restoring::new(&self.limits, self.now).map_err(|Full| Unsound)?;
@@ -465,20 +273,20 @@ impl Restoring {
     }
 
     /// Makes an entry if there is room for it.
-    fn make<T: Kind>(
+    fn make<T: Entry>(
         &mut self,
         texts: (&[u8], &[u8]),
         (basis, touched): (&Basis, Now),
-        fill: impl FnOnce(Common<T>) -> T,
+        entry: T,
     ) -> Option<Link<T>> {
-        let counters = Lanes::of(&basis.counters);
+        let mut counters = basis.counters;
+        counters.saturate();
         let (level, memory) = T::level_mut(&mut self.store);
-        let made = level.create(memory, texts, &counters, touched, fill).ok();
+        let made = level.create(memory, texts, &counters, touched, entry).ok();
         self.left_out += usize::from(made.is_none());
         made
     }
 
-    /// The totals.
     fn take_global(&mut self, saved: &Saved) -> Result<(), Unsound> {
         let Saved::Global {
             now,
@@ -505,62 +313,60 @@ impl Restoring {
         self.away_secs = Some(away_secs.min(MAX_AWAY_SECS));
         self.kept = kept;
         let global = &mut self.store.global;
-        global.counters = Lanes::of(&counters);
+        global.counters = counters;
+        global.counters.saturate();
         global.reset_secs = reset_secs;
         global.last_update = last_update;
         Ok(())
     }
 
-    /// A domain.
-    fn take_domain(&mut self, name: &[u8], origin: Origin, basis: &Basis) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
+    fn take_domain(&mut self, name: &[u8], origin: &Origin) -> Result<(), Unsound> {
+        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
         if self.store.find_domain(name).is_some() {
             return Err(Unsound);
         }
-        let made = self.make((name, b""), (basis, touched), |common| Domain {
-            common,
-            created_secs: origin.created_secs,
-            ..Domain::BLANK
-        });
-        let places = [basis.place];
+        let made = self.make(
+            (name, b""),
+            (&origin.basis, touched),
+            Domain {
+                created_secs: origin.created_secs,
+                ..Domain::BLANK
+            },
+        );
+        let places = [origin.basis.place];
         self.pending_by_domain.insert(made, &origin.pending);
         self.domains.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
-    /// A remote address.
-    fn take_ip(&mut self, ip: IpAddr, origin: Origin, basis: &Basis) -> Result<(), Unsound> {
+    fn take_ip(&mut self, ip: IpAddr, origin: &Origin) -> Result<(), Unsound> {
         let octets = Octets::of(ip);
         let octets = octets.as_slice();
-        let touched = self.touched(basis, origin.is_pinned, (octets, b""))?;
+        let touched = self.touched(&origin.basis, origin.is_pinned, (octets, b""))?;
         if self.store.find_ip(ip).is_some() {
             return Err(Unsound);
         }
-        let made = self.make((octets, b""), (basis, touched), |common| Ip {
-            common,
-            created_secs: origin.created_secs,
-            ..Ip::BLANK
-        });
-        let places = [basis.place];
+        let made = self.make(
+            (octets, b""),
+            (&origin.basis, touched),
+            Ip {
+                created_secs: origin.created_secs,
+                ..Ip::BLANK
+            },
+        );
+        let places = [origin.basis.place];
         self.pending_by_ip.insert(made, &origin.pending);
         self.ips.link(&mut self.store, made, touched, places);
         Ok(())
     }
 
-    /// A user.
-    fn take_user(
-        &mut self,
-        name: &[u8],
-        domain: u32,
-        origin: Origin,
-        basis: &Basis,
-    ) -> Result<(), Unsound> {
-        let touched = self.touched(basis, origin.is_pinned, (name, b""))?;
+    fn take_user(&mut self, name: &[u8], domain: u32, origin: &Origin) -> Result<(), Unsound> {
+        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
         let domain = self.domains.find(domain)?;
         if self.store.find_user(name).is_some() {
             return Err(Unsound);
         }
-        let places = [basis.place];
+        let places = [origin.basis.place];
         let Some(domain) = domain else {
             self.left_out += 1;
             self.users.push(None, places);
@@ -570,12 +376,15 @@ impl Restoring {
         if key(&store.memory.heap, &store.domains.arena[domain]) != domain_of(name) {
             return Err(Unsound);
         }
-        let made = self.make((name, b""), (basis, touched), |common| User {
-            common,
-            domain,
-            created_secs: origin.created_secs,
-            ..User::BLANK
-        });
+        let made = self.make(
+            (name, b""),
+            (&origin.basis, touched),
+            User {
+                domain,
+                created_secs: origin.created_secs,
+                ..User::BLANK
+            },
+        );
         let store = &mut self.store;
         self.pending_by_user.insert(made, &origin.pending);
         self.users.link(store, made, touched, places);
@@ -586,7 +395,6 @@ impl Restoring {
         Ok(())
     }
 
-    /// A session.
     fn take_session(&mut self, saved: &Saved) -> Result<(), Unsound> {
         let Saved::Session {
             id,
@@ -624,20 +432,17 @@ impl Restoring {
             return Ok(());
         };
         let domain = self.store.users.arena[user].domain;
-        let made = self.make((id, service), (basis, touched), |common| {
-            let mut session = Session {
-                common,
-                user,
-                domain,
-                ip,
-                pid,
-                ..Session::BLANK
-            };
-            session.set(Flag::Connected, connected);
-            session.set(Flag::Placeholder, placeholder);
-            session.set(Flag::Indexed, indexed);
-            session
-        });
+        let mut session = Session {
+            user,
+            domain,
+            ip,
+            pid,
+            ..Session::BLANK
+        };
+        session.set(Flag::Connected, connected);
+        session.set(Flag::Placeholder, placeholder);
+        session.set(Flag::Indexed, indexed);
+        let made = self.make((id, service), (basis, touched), session);
         if let Some(link) = made {
             self.insert_session(link, touched);
             self.defer(link, pending);
@@ -646,7 +451,7 @@ impl Restoring {
         Ok(())
     }
 
-    /// Puts a session where its flags say.
+    /// Links a session into the lists of its state.
     fn insert_session(&mut self, link: Link<Session>, touched: Now) {
         let store = &mut self.store;
         let arena = &mut store.sessions.arena;
@@ -659,7 +464,7 @@ impl Restoring {
                 .sessions
                 .add_to_index(&mut store.memory.budget, link, hash);
         }
-        store.join_parents(link);
+        Session::join(store, link);
         if !session.has(Flag::Connected) {
             store.sessions.make_idle(link, touched);
             return;
@@ -678,7 +483,7 @@ impl Restoring {
     /// Lets user, domain and address of a session defer it.
     fn defer(&mut self, link: Link<Session>, [by_user, by_domain, by_ip]: [bool; 3]) {
         let store = &mut self.store;
-        let counted = store.sessions.lanes(&store.memory, link);
+        let counted = store.sessions.counters(&store.memory, link);
         let session = (link, &counted);
         let arena = &mut store.sessions.arena;
         let Session {
@@ -698,7 +503,6 @@ impl Restoring {
         }
     }
 
-    /// A command.
     fn take_command(&mut self, saved: &Saved) -> Result<(), Unsound> {
         let Saved::Command {
             session,
@@ -719,15 +523,13 @@ impl Restoring {
             self.commands.push(None, places);
             return Ok(());
         };
-        let made = self.make((name, args), (basis, touched), |mut common| {
-            common.stamp.set(Flag::Done, is_done);
-            Command {
-                common,
-                session,
-                number: command_number,
-                ..Command::BLANK
-            }
-        });
+        let mut command = Command {
+            session,
+            number: command_number,
+            ..Command::BLANK
+        };
+        command.common.stamp.set(Flag::Done, is_done);
+        let made = self.make((name, args), (basis, touched), command);
         if let Some(link) = made {
             self.store.insert_command(link, touched);
         }

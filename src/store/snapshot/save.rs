@@ -1,226 +1,30 @@
-//! A store as a row of plain values.
+//! A store handed out as plain values.
 //!
 //! [`Store::export`] hands out everything that another process needs to go on as
-//! if there had been no end: entries, what they counted, the bases of what comes
-//! next, ages, order. [`Restoring`](crate::store::Restoring) makes a store of it again.
+//! if there had been no end: entries, their counters, ages and order.
+//! [`Restoring`](crate::store::Restoring) makes a store of it again.
 //!
-//! The order is that of importance, so that who has less room can stop anywhere:
+//! The order is that of importance, so that a store with less room can stop anywhere:
 //! the totals; connected sessions, the one of the latest record first; then idle
 //! entries of all levels, the one first that [`evict`](crate::store::update::evict) would free
-//! last. Ahead of each entry come those above it that did not come yet. An entry is
-//! known by how many of its level came before it. Each entry carries its place in
-//! the lists whose order is another.
+//! last. Before each entry come its parents, if they did not come yet. The number of an
+//! entry is how many of its level came before it. Each entry has its place in the lists
+//! whose order is another.
 //!
 //! Must not: change anything, or know what becomes of the values.
 
-use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Node, Session, User};
+use crate::store::entries::entry::{
+    with_link, Command, Domain, Entry, Flag, Ip, Node, Session, User,
+};
 use crate::store::entries::level::{key, rest, Level};
 use crate::store::mem::arena::Link;
-use crate::store::mem::shared::Memory;
 use crate::store::row::address;
 use crate::store::update::deferral::Defers;
-use crate::store::{Counters, Now, Store, WallTime};
-use std::net::IpAddr;
+use crate::store::{Basis, Kept, Now, Origin, Saved, Store};
 use std::num::NonZeroU32;
 
-/// What entries of all levels have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Basis {
-    /// Seconds since a record reached the entry or it ceased to be held.
-    pub age_secs: u32,
-    /// When a record last reached it, as shown.
-    pub last_update: WallTime,
-    /// What it counted.
-    pub counters: Counters,
-    /// How many entries of its level are older; 0 in version 1.
-    pub place: u32,
-}
-
-/// What users, domains and addresses have beside that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// When the entry was made, in seconds since 1970.
-    pub created_secs: u32,
-    /// Whether sessions that are connected hold it.
-    pub is_pinned: bool,
-    /// What sessions counted and it has not added yet: its counters have it in
-    /// version 1.
-    pub pending: Counters,
-}
-
-/// How much a store kept when its values were handed out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Connected sessions.
-    pub connected: u64,
-    /// Entries of the levels command, session, user, domain and ip.
-    pub entries: [u64; 5],
-    /// The memory they used.
-    pub used_bytes: u64,
-}
-
-/// A list whose order version 1 has behind all entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// All domains, oldest first, as in all of these.
-    Domains,
-    /// All addresses.
-    Ips,
-    /// All users, and those of each domain.
-    Users,
-    /// All sessions.
-    Sessions,
-    /// All commands, and those of each session.
-    Commands,
-    /// The sessions of a user.
-    UserSessions,
-    /// The sessions of an address.
-    IpSessions,
-}
-
-impl Listing {
-    /// All of them.
-    pub const ALL: [Listing; 7] = [
-        Listing::Domains,
-        Listing::Ips,
-        Listing::Users,
-        Listing::Sessions,
-        Listing::Commands,
-        Listing::UserSessions,
-        Listing::IpSessions,
-    ];
-}
-
-/// One value of a store. Numbers of entries count those of their level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved<'a> {
-    /// The totals; the first of all values.
-    Global {
-        /// When this is written.
-        now: WallTime,
-        /// When counting began, in seconds since 1970.
-        reset_secs: u32,
-        /// When a record last added to the totals.
-        last_update: WallTime,
-        /// The totals.
-        counters: Counters,
-        /// What there is beside them. `None` in version 1, whose entries come level
-        /// by level, oldest first.
-        kept: Option<Kept>,
-    },
-    /// A domain.
-    Domain {
-        /// Its name.
-        name: &'a [u8],
-        /// See there.
-        origin: Origin,
-        /// See there.
-        basis: Basis,
-    },
-    /// A remote address.
-    Ip {
-        /// The address.
-        address: IpAddr,
-        /// See there.
-        origin: Origin,
-        /// See there.
-        basis: Basis,
-    },
-    /// A user.
-    User {
-        /// Its name.
-        name: &'a [u8],
-        /// The number of its domain.
-        domain: u32,
-        /// See there.
-        origin: Origin,
-        /// See there.
-        basis: Basis,
-    },
-    /// A session.
-    Session {
-        /// Its id.
-        id: &'a [u8],
-        /// The kind of server.
-        service: &'a [u8],
-        /// The number of its user.
-        user: u32,
-        /// The number of its address.
-        ip: Option<u32>,
-        /// The process, 0 when unknown.
-        pid: u32,
-        /// Whether it is connected.
-        connected: bool,
-        /// Whether nobody announced it.
-        placeholder: bool,
-        /// Whether it is the newest of its id.
-        indexed: bool,
-        /// See there.
-        basis: Basis,
-        /// How many sessions its user has longer; 0 in version 1.
-        user_place: u32,
-        /// How many sessions its address has longer; 0 in version 1.
-        ip_place: u32,
-        /// Whether its user, domain and address have not added what it counted.
-        pending: [bool; 3],
-    },
-    /// A command.
-    Command {
-        /// The number of its session.
-        session: u32,
-        /// Its name.
-        name: &'a [u8],
-        /// Its arguments.
-        args: &'a [u8],
-        /// Its number within the session; in version 1 only while it is not done.
-        command_number: Option<NonZeroU32>,
-        /// Whether its writer reported that it is done.
-        is_done: bool,
-        /// See there.
-        basis: Basis,
-    },
-}
-
-/// A kind of entries, as it is written and read.
-pub(crate) trait Kind: Entry {
-    /// Whether that list has the newest first.
-    const NEWEST_FIRST: bool;
-    /// Their level.
-    fn level(store: &Store) -> &Level<Self>;
-    /// The same, to be changed, and what levels share.
-    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
-    /// Whether something forbids freeing one.
-    fn is_pinned(&self) -> bool;
-}
-
-macro_rules! kinds {
-    ($($name:ident $level:ident $newest_first:literal $is_pinned:expr;)*) => {$(
-        impl Kind for $name {
-            const NEWEST_FIRST: bool = $newest_first;
-            fn level(store: &Store) -> &Level<Self> {
-                &store.$level
-            }
-            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
-                (&mut store.$level, &mut store.memory)
-            }
-            fn is_pinned(&self) -> bool {
-                let is_pinned: fn(&$name) -> bool = $is_pinned;
-                is_pinned(self)
-            }
-        }
-    )*};
-}
-
-kinds! {
-    Domain domains true |domain| domain.connected > 0;
-    Ip ips true |ip| ip.connected > 0;
-    User users true |user| user.connected > 0;
-    Session sessions true |session| session.has(Flag::Connected);
-    Command commands false |_| false;
-}
-
 /// The entries of a level, oldest first.
-pub(crate) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+pub(crate) fn by_creation<T: Entry>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
     let first = match T::NEWEST_FIRST {
         true => level.all.tail,
         false => level.all.head,
@@ -239,7 +43,7 @@ pub(crate) fn by_creation<T: Kind>(level: &Level<T>) -> impl Iterator<Item = Lin
 struct Numbers(Vec<Option<NonZeroU32>>);
 
 impl Numbers {
-    /// Numbers entries in this order.
+    /// The numbers of entries in this order.
     fn of<T>(links: impl Iterator<Item = Link<T>>) -> Numbers {
         let mut numbers = Numbers::default();
         for (number, link) in (0u32..).zip(links) {
@@ -248,7 +52,6 @@ impl Numbers {
         numbers
     }
 
-    /// Gives an entry its number.
     #[inline(never)]
     fn set<T>(&mut self, link: Link<T>, number: u32) {
         let at = link.number().get() as usize;
@@ -267,17 +70,16 @@ impl Numbers {
 
 /// The entries of a level on their way out.
 struct Outgoing {
-    /// Their places.
     places: Numbers,
     /// The numbers of those that were handed out.
     numbers: Numbers,
-    /// How many those are.
+    /// How many were handed out.
     count: u32,
 }
 
 impl Outgoing {
-    /// Those of a level.
-    fn of<T: Kind>(store: &Store) -> Outgoing {
+    /// The entries of a level; none was handed out.
+    fn of<T: Entry>(store: &Store) -> Outgoing {
         Outgoing {
             places: Numbers::of(by_creation(T::level(store))),
             numbers: Numbers::default(),
@@ -285,7 +87,7 @@ impl Outgoing {
         }
     }
 
-    /// Numbers the entry that was handed out.
+    /// Numbers the entry that was handed out last.
     fn push<T>(&mut self, link: Link<T>) -> u32 {
         let number = self.count;
         self.numbers.set(link, number);
@@ -294,22 +96,20 @@ impl Outgoing {
     }
 }
 
-/// An idle entry, by what says how important it is.
+/// An idle entry and what its importance depends on.
 #[derive(Clone, Copy)]
 struct Idle {
-    /// The entry.
     node: Node,
     /// Seconds since it was touched.
     age_secs: u64,
     /// The level's min_time in seconds, at least one.
     min_time_secs: u64,
-    /// The next of its level.
+    /// The next idle entry of its level.
     next: Option<Node>,
 }
 
 impl Idle {
-    /// The entry of a level.
-    fn of<T: Kind>(store: &Store, link: Link<T>, now: Now) -> Idle {
+    fn of<T: Entry>(store: &Store, link: Link<T>, now: Now) -> Idle {
         let level = T::level(store);
         let entry = &level.arena[link];
         Idle {
@@ -320,18 +120,11 @@ impl Idle {
         }
     }
 
-    /// The entry of any level.
     fn at(store: &Store, node: Node, now: Now) -> Idle {
-        match node {
-            Node::Command(link) => Idle::of(store, link, now),
-            Node::Session(link) => Idle::of(store, link, now),
-            Node::User(link) => Idle::of(store, link, now),
-            Node::Domain(link) => Idle::of(store, link, now),
-            Node::Ip(link) => Idle::of(store, link, now),
-        }
+        with_link!(node, link => Idle::of(store, link, now))
     }
 
-    /// Whether it has outlived less of its level's min_time than another.
+    /// Whether its age is a smaller part of its level's min_time than another's.
     fn is_before(&self, other: &Idle) -> bool {
         self.age_secs * other.min_time_secs < other.age_secs * self.min_time_secs
     }
@@ -344,13 +137,10 @@ fn age_secs<T: Entry>(entry: &T, now: Now) -> u32 {
 
 /// Hands out the values of a store.
 struct Export<'a, F> {
-    /// The store.
     store: &'a Store,
-    /// The instant of it.
     now: Now,
     /// Takes the values.
     take: F,
-    /// The entries of each level.
     domains: Outgoing,
     ips: Outgoing,
     users: Outgoing,
@@ -363,7 +153,6 @@ struct Export<'a, F> {
 }
 
 impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
-    /// All entries.
     fn entries(&mut self) -> Result<(), E> {
         let store = self.store;
         let sessions = &store.sessions.arena;
@@ -374,7 +163,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         self.idle_entries()
     }
 
-    /// Those that nothing pins.
+    /// Hands out the entries that nothing pins.
     fn idle_entries(&mut self) -> Result<(), E> {
         let (store, now) = (self.store, self.now);
         // Of equals the larger kind comes first, as the smaller one is freed first.
@@ -414,86 +203,78 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         Basis {
             age_secs: age_secs(entry, self.now),
             last_update: common.stamp.wall(),
-            counters: common.contents.lanes(&self.store.memory.heap).counters(),
+            counters: common.contents.counters(&self.store.memory.heap),
             place: outgoing.places.get(link).unwrap_or_default(),
         }
     }
 
-    /// The same of a user, domain or ip. While it is held it has no age.
-    fn basis_above<P: Defers + Kind>(
+    /// What a user, domain or ip has. While it is pinned it has no age.
+    fn origin<P: Defers>(
         &self,
         outgoing: &Outgoing,
         link: Link<P>,
         entry: &P,
-    ) -> Basis {
+        created_secs: u32,
+    ) -> Origin {
+        let is_pinned = entry.is_pinned();
         let basis = self.basis(outgoing, link, entry);
-        Basis {
-            age_secs: if entry.is_pinned() { 0 } else { basis.age_secs },
-            last_update: self.store.last_update(entry),
-            ..basis
-        }
-    }
-
-    /// What else it has.
-    fn origin<P: Defers + Kind>(&self, created_secs: u32, entry: &P) -> Origin {
         Origin {
             created_secs,
-            is_pinned: entry.is_pinned(),
-            pending: self.store.pending(entry).counters(),
+            is_pinned,
+            basis: Basis {
+                age_secs: if is_pinned { 0 } else { basis.age_secs },
+                last_update: self.store.last_update(entry),
+                ..basis
+            },
+            pending: self.store.pending(entry),
         }
     }
 
-    /// A domain, if it did not come yet, and its number.
+    /// Hands out a domain, unless it came before; its number.
     fn domain(&mut self, link: Link<Domain>) -> Result<u32, E> {
         if let Some(number) = self.domains.numbers.get(link) {
             return Ok(number);
         }
         let domain = &self.store.domains.arena[link];
-        let basis = self.basis_above(&self.domains, link, domain);
-        let origin = self.origin(domain.created_secs, domain);
+        let origin = self.origin(&self.domains, link, domain, domain.created_secs);
         (self.take)(&Saved::Domain {
             name: key(&self.store.memory.heap, domain),
             origin,
-            basis,
         })?;
         Ok(self.domains.push(link))
     }
 
-    /// The same of an address.
+    /// Hands out an address, unless it came before; its number.
     fn ip(&mut self, link: Link<Ip>) -> Result<u32, E> {
         if let Some(number) = self.ips.numbers.get(link) {
             return Ok(number);
         }
         let ip = &self.store.ips.arena[link];
-        let basis = self.basis_above(&self.ips, link, ip);
-        let origin = self.origin(ip.created_secs, ip);
+        let origin = self.origin(&self.ips, link, ip, ip.created_secs);
         (self.take)(&Saved::Ip {
             address: address(key(&self.store.memory.heap, ip)),
             origin,
-            basis,
         })?;
         Ok(self.ips.push(link))
     }
 
-    /// The same of a user.
+    /// Hands out a user, unless it came before; its number.
     fn user(&mut self, link: Link<User>) -> Result<u32, E> {
         if let Some(number) = self.users.numbers.get(link) {
             return Ok(number);
         }
         let user = &self.store.users.arena[link];
         let domain = self.domain(user.domain)?;
-        let basis = self.basis_above(&self.users, link, user);
-        let origin = self.origin(user.created_secs, user);
+        let origin = self.origin(&self.users, link, user, user.created_secs);
         (self.take)(&Saved::User {
             name: key(&self.store.memory.heap, user),
             domain,
             origin,
-            basis,
         })?;
         Ok(self.users.push(link))
     }
 
-    /// The same of a session.
+    /// Hands out a session, unless it came before; its number.
     fn session(&mut self, link: Link<Session>) -> Result<u32, E> {
         if let Some(number) = self.sessions.numbers.get(link) {
             return Ok(number);
@@ -524,7 +305,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         Ok(self.sessions.push(link))
     }
 
-    /// The same of a command.
+    /// Hands out a command, unless it came before; its number.
     fn command(&mut self, link: Link<Command>) -> Result<u32, E> {
         if let Some(number) = self.commands.numbers.get(link) {
             return Ok(number);
@@ -547,7 +328,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
 
 impl Store {
     /// The places of sessions in the lists of their users, or of their addresses.
-    fn places_below<P: Kind>(
+    fn places_below<P: Entry>(
         &self,
         last: impl Fn(&P) -> Option<Link<Session>>,
         prev: impl Fn(&Session) -> Option<Link<Session>>,
@@ -578,7 +359,7 @@ impl Store {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters.counters(),
+            counters: self.global.counters,
             kept: Some(Kept {
                 connected: self.global.connected,
                 entries: usage.entries.map(|count| count as u64),

@@ -1,7 +1,7 @@
 //! The memory limit: what is charged, what is freed, what goes on regardless.
 
 use super::*;
-use crate::store::entries::entry::{Command, Domain, Entry, Ip, Node, Session, User};
+use crate::store::entries::entry::{with_link, Command, Domain, Entry, Ip, Node, Session, User};
 use crate::store::entries::level::Level;
 use crate::store::mem::arena::Arena;
 
@@ -28,7 +28,7 @@ fn invariants_and_totals_hold_while_memory_is_short() {
                         session: session.as_bytes(),
                         user: user.as_bytes(),
                         service: b"imap",
-                        pid: 7,
+                        pid: step,
                         ip: Some(IpAddr::V4(octets)),
                     };
                     if store.apply(&record, now) != Some(Note::DuplicateSession) {
@@ -182,7 +182,7 @@ fn the_budget_is_what_the_allocator_counts() {
 }
 
 #[test]
-fn what_is_freed_has_the_largest_share_of_its_min_time() {
+fn the_largest_share_of_min_time_is_freed_first() {
     let mut random = Random::seeded("shares of min_time");
     let mut store = store(8 << 20);
     let mut secs = 0;
@@ -252,13 +252,7 @@ fn check_eviction(store: &mut Store, now: Now) -> bool {
 
 /// Whether nothing freed the entry since the node was read.
 fn is_alive(store: &Store, node: Node) -> bool {
-    match node {
-        Node::Command(link) => store.commands.arena.is_used(link),
-        Node::Session(link) => store.sessions.arena.is_used(link),
-        Node::User(link) => store.users.arena.is_used(link),
-        Node::Domain(link) => store.domains.arena.is_used(link),
-        Node::Ip(link) => store.ips.arena.is_used(link),
-    }
+    with_link!(node, link => store.level(link).arena.is_used(link))
 }
 
 /// Every idle entry, and the share of its min_time it has outlived.

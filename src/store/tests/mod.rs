@@ -176,7 +176,7 @@ fn refused_records_change_nothing() {
             command("s", 1, Some("OTHER"), false),
             Note::DuplicateCommand,
         ),
-        (disconnect("nobody"), Note::UnknownSession),
+        (disconnect("unknown"), Note::UnknownSession),
     ] {
         assert_eq!(store.apply(&record, at(9)), Some(note));
     }
@@ -253,19 +253,19 @@ fn silence_of_15_minutes_disconnects_to_the_second() {
     store.apply(&connect("busy", "u", None), at(0));
     store.apply(&update("busy", &report(1)), at(10));
     assert_eq!(store.next_silence_secs(), Some(900));
-    assert!(!store.disconnect_silent(at(899), |_, _| panic!("nobody is silent yet")));
-    let mut told = Vec::new();
+    assert!(!store.disconnect_silent(at(899), |_, _| panic!("no session is silent yet")));
+    let mut silent = Vec::new();
     assert!(store.disconnect_silent(at(900), |session, user| {
-        told.push((session.to_vec(), user.to_vec()));
+        silent.push((session.to_vec(), user.to_vec()));
     }));
-    assert_eq!(told, [(b"quiet".to_vec(), b"u".to_vec())]);
+    assert_eq!(silent, [(b"quiet".to_vec(), b"u".to_vec())]);
     assert!(!store.disconnect_silent(at(909), |_, _| panic!("busy is not silent")));
     assert_eq!(store.next_silence_secs(), Some(910));
     store.check();
 }
 
 #[test]
-fn nothing_to_list_is_told_from_nothing_that_fits() {
+fn an_unknown_name_differs_from_a_filter_that_nothing_fits() {
     let mut store = store(1 << 20);
     for zoom in [
         Zoom::Command,

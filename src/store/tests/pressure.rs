@@ -2,6 +2,7 @@
 //! reported as done, floods, sessions that fill the limit, ids used again and again.
 
 use super::*;
+use crate::store::entries::lifecycle::Lifecycle;
 
 /// The names of all commands, oldest first.
 fn commands(store: &mut Store) -> Vec<String> {
@@ -68,11 +69,7 @@ fn a_command_is_over_when_another_begins_and_counts_all_the_same() {
     assert_eq!(store.apply(&duplicate, at(1)), Some(Note::DuplicateCommand));
     store.apply(&command("s", 2, Some("SECOND"), false), at(1));
     let again = command("s", 1, Some("FIRST"), false);
-    assert_eq!(store.apply(&again, at(1)), Some(Note::DuplicateCommand));
-    assert_eq!(
-        store.apply_repeated(&again, Note::DuplicateCommand, at(1)),
-        None
-    );
+    assert_eq!(store.apply(&again, at(1)), None);
     // What comes late still counts to it, whether it is over by the next or done.
     let total = report(7);
     let late = |number: u32| Record::UpdateCommand {
@@ -184,9 +181,9 @@ fn sessions_of_one_id_are_listed_without_a_scan() {
         let middle = store.sessions.arena[newest].older.unwrap();
         for link in [middle, newest] {
             if let Some(command) = store.sessions.arena[link].commands.head {
-                store.free_command(command);
+                Command::free(&mut store, command);
             }
-            store.free_session(link);
+            Session::free(&mut store, link);
             left -= 1;
         }
         if left % 50 == 0 {
@@ -237,7 +234,7 @@ fn fill_with_connected(store: &mut Store) -> u32 {
 }
 
 #[test]
-fn what_is_known_of_untracked_sessions_counts_above_them() {
+fn commands_of_untracked_sessions_count_above_them() {
     let mut store = store(256 << 10);
     let tracked = u64::from(fill_with_connected(&mut store));
     // As many as the table of such a small limit has places for, some of them.

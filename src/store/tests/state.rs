@@ -2,7 +2,8 @@
 //! do not know which it is.
 
 use super::*;
-use crate::store::snapshot::restore::{Unsound, MAX_AWAY_SECS};
+use crate::store::snapshot::restore::MAX_AWAY_SECS;
+use crate::store::snapshot::values::Unsound;
 
 /// The instant so many seconds after the start of a process whose monotonic
 /// clock began at another time; the wall clock is the same for all.
@@ -332,9 +333,10 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
         },
         place: 0,
     };
-    let origin = |is_pinned| Origin {
+    let origin = |is_pinned, basis| Origin {
         created_secs: 1,
         is_pinned,
+        basis,
         pending: Counters::default(),
     };
     let restore = |memory_bytes| {
@@ -353,15 +355,16 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
         });
         take(&Saved::Domain {
             name: b"",
-            origin: origin(true),
-            basis: basis(0, 7),
+            origin: origin(true, basis(0, 7)),
         });
         for number in 0..2 * SESSIONS {
             take(&Saved::User {
                 name: format!("user-{number}").as_bytes(),
                 domain: 0,
-                origin: origin(number >= SESSIONS),
-                basis: basis(if number < SESSIONS { 3 } else { 0 }, 1),
+                origin: origin(
+                    number >= SESSIONS,
+                    basis(if number < SESSIONS { 3 } else { 0 }, 1),
+                ),
             });
         }
         for number in 0..SESSIONS {
@@ -457,6 +460,7 @@ fn what_no_export_writes_is_not_believed() {
     let origin = Origin {
         created_secs: 0,
         is_pinned: false,
+        basis,
         pending: Counters::default(),
     };
     let wrong_time = Basis {
@@ -491,14 +495,12 @@ fn what_no_export_writes_is_not_believed() {
     };
     let domain = |name, basis| Saved::Domain {
         name,
-        origin,
-        basis,
+        origin: Origin { basis, ..origin },
     };
     let user = |name, domain| Saved::User {
         name,
         domain,
         origin,
-        basis,
     };
     let global = Saved::Global {
         now: at(9).wall,
@@ -510,7 +512,6 @@ fn what_no_export_writes_is_not_believed() {
     let ip = Saved::Ip {
         address: [10, 0, 0, 1].into(),
         origin,
-        basis,
     };
     let good = [
         domain(b"d", basis),
@@ -555,16 +556,13 @@ fn what_no_export_writes_is_not_believed() {
 }
 
 #[test]
-fn what_is_said_again_word_for_word_is_no_mistake() {
+fn a_record_that_repeats_what_is_known_is_no_mistake() {
     let mut store = store(1 << 20);
     let first = connect("s", "u@d", Some("10.0.0.1"));
     store.apply(&first, at(1));
     store.apply(&command("s", 1, Some("IDLE"), false), at(1));
     let before = store.totals_of_everything();
-    let mut again = |record: &Record| {
-        let note = store.apply(record, at(2)).expect("a note");
-        store.apply_repeated(record, note, at(2))
-    };
+    let mut again = |record: &Record| store.apply(record, at(2));
     assert_eq!(again(&first), None);
     for other in [
         connect("s", "v@d", Some("10.0.0.1")),

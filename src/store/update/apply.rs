@@ -1,45 +1,69 @@
 //! Records applied: what each of the five changes, counted upwards.
 //!
-//! A record is applied as a whole. What could refuse it is looked at before
-//! anything changes; after that only memory can run out, and then the record
-//! still counts at every level that has an entry for it, global always. Only a
-//! total that the session has no room for as its new base is not counted until
-//! a later one finds room.
+//! A record is applied as a whole. What could refuse it is checked before anything
+//! changes; after that only memory can run out, and then the record still counts at every
+//! level that has an entry for it, global always. Only a total that the session has no room
+//! for as its new base is not counted until a later one finds room.
+//!
+//! A CONNECT or the first record of a command that repeats exactly what is known is no
+//! mistake: a writer that finds another reader at its FIFO repeats everything, and a
+//! restored store knows it. One that differs is refused.
+//!
+//! Must not: know where entries lie, or which of them are deferred: [`lifecycle`] and
+//! [`deferral`] do.
+//!
+//! [`lifecycle`]: crate::store::entries::lifecycle
+//! [`deferral`]: crate::store::update::deferral
 
 use crate::stats::{Report, Stats};
 use crate::store::counters::packed::{self, Step};
-use crate::store::counters::{Difference, Event, Lanes};
-use crate::store::entries::entry::{Command, Flag, Now, Session, WallTime};
+use crate::store::counters::{Counters, Difference, Event};
+use crate::store::entries::entry::{Command, Entry, Flag, Now, Session, WallTime};
 use crate::store::entries::level::{key, rest};
-use crate::store::entries::lifecycle::{Octets, Parents};
+use crate::store::entries::lifecycle::{Lifecycle, Octets, Parents};
 use crate::store::mem::arena::Link;
-use crate::store::mem::shared::Hashed;
+use crate::store::mem::Hashed;
 use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
-use std::net::IpAddr;
-use std::num::NonZeroU32;
 
-/// A session that sent nothing for so long has lost its process. Dovecot's
+/// A session without records for so long has lost its process. Dovecot's
 /// writers refresh at least every five minutes.
 pub const SILENCE_SECS: u32 = 15 * 60;
 
+/// The hashes of the keys that a record contains, each computed once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hashes {
+    /// Of [`Record::subject`].
+    pub(crate) subject: u32,
+    /// Of the user of a CONNECT.
+    pub(crate) user: u32,
+    /// Of the address of a CONNECT or ADD-USER.
+    pub(crate) ip: u32,
+}
+
+struct Connect<'a> {
+    id: Hashed<'a>,
+    user: Hashed<'a>,
+    service: &'a [u8],
+    pid: u32,
+    ip: Option<Hashed<'a>>,
+}
+
 impl Store {
-    /// Applies a record. The answer is what was remarkable about it, if
-    /// anything.
+    /// Applies a record that was not prefetched.
+    #[cfg(any(test, feature = "internals"))]
     pub fn apply(&mut self, record: &Record, now: Now) -> Option<Note> {
-        match record.text_bytes() > MAX_TEXT_BYTES {
-            true => Some(Note::TooLong),
-            false => self.apply_hinted(record, self.hint(record), now),
-        }
+        self.apply_hinted(record, self.hint(record), now)
     }
 
-    /// The same, with what [`Store::prefetch_records`] told of it.
-    ///
-    /// # Panics
-    /// When it has texts longer than [`MAX_TEXT_BYTES`], as none that was read from a line
-    /// of at most so many bytes has.
+    /// Applies a record, with the hint that [`Store::prefetch_records`] made for it. Returns
+    /// what was remarkable about it, if anything.
     pub fn apply_hinted(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
+        if record.text_bytes() > MAX_TEXT_BYTES {
+            return Some(Note::TooLong);
+        }
         self.make_room_for(record, hint, now);
-        let note = self.apply_quietly(record, hint, now);
+        let session = self.session_of(record, hint);
+        let note = self.apply_to(record, session, hint.hashes, now);
         if !self.has_lost {
             return note;
         }
@@ -53,10 +77,16 @@ impl Store {
         }
     }
 
-    /// The same, but for what could not be added to entries that are not about the
-    /// record.
+    /// Applies a record to the session that it is about, as far as that is known. Returns
+    /// a note about this record alone.
     #[inline(always)]
-    fn apply_quietly(&mut self, record: &Record, hint: Hint, now: Now) -> Option<Note> {
+    fn apply_to(
+        &mut self,
+        record: &Record,
+        known: Option<Link<Session>>,
+        hashes: Hashes,
+        now: Now,
+    ) -> Option<Note> {
         match *record {
             Record::Connect {
                 session,
@@ -64,9 +94,19 @@ impl Store {
                 service,
                 pid,
                 ip,
-            } => self.connect((session, hint), user, (service, pid), ip, now),
+            } => {
+                let octets = ip.map(Octets::of);
+                let connect = Connect {
+                    id: (session, hashes.subject),
+                    user: (user, hashes.user),
+                    service,
+                    pid,
+                    ip: octets.as_ref().map(|octets| (octets.as_slice(), hashes.ip)),
+                };
+                self.connect(&connect, known, now)
+            }
             Record::UpdateSession { session, report } => {
-                match self.session_for_update(session, hint, now) {
+                match self.session_for_update((session, hashes.subject), known, now) {
                     Ok((link, note)) => self.update_session(link, report, now).or(note),
                     Err(note) => Some(note),
                 }
@@ -74,21 +114,23 @@ impl Store {
             Record::UpdateCommand {
                 session,
                 ref update,
-            } => match self.session_for_update(session, hint, now) {
+            } => match self.session_for_update((session, hashes.subject), known, now) {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => {
                     if let (Note::Untracked, Some(_)) = (note, update.begins) {
-                        self.count_untracked_command(hint.subject, now);
+                        self.count_untracked_command(hashes.subject, now);
                     }
                     Some(note)
                 }
             },
             Record::AddUser { user, ip, report } => {
-                self.add_user((user, hint.subject), (ip, hint.ip), &report.stats, now)
+                let octets = ip.map(Octets::of);
+                let ip = octets.as_ref().map(|octets| (octets.as_slice(), hashes.ip));
+                self.add_user((user, hashes.subject), ip, &report.stats, now)
             }
-            Record::Disconnect { session } => match self.find_hinted(session, hint) {
+            Record::Disconnect { .. } => match known {
                 None => {
-                    self.untracked.remove(hint.subject);
+                    self.untracked.remove(hashes.subject);
                     Some(Note::UnknownSession)
                 }
                 Some(link) if !self.sessions.arena[link].has(Flag::Connected) => {
@@ -110,12 +152,12 @@ impl Store {
     }
 
     /// Disconnects one session that has been silent too long, if there is one,
-    /// and hands its id and user to `tell`.
-    pub fn disconnect_silent(&mut self, now: Now, tell: impl FnOnce(&[u8], &[u8])) -> bool {
+    /// and passes its id and user to `report`.
+    pub fn disconnect_silent(&mut self, now: Now, report: impl FnOnce(&[u8], &[u8])) -> bool {
         match (self.next_silence_secs(), self.connected.head) {
             (Some(due_secs), Some(link)) if due_secs <= now.uptime_secs => {
                 let session = &self.sessions.arena[link];
-                tell(
+                report(
                     key(&self.memory.heap, session),
                     key(&self.memory.heap, &self.users.arena[session.user]),
                 );
@@ -128,97 +170,101 @@ impl Store {
 
     /// Clears the totals. Sessions connected now stay counted.
     pub fn reset(&mut self, now: Now) {
-        self.global.counters = Lanes::default();
+        self.global.counters = Counters::default();
         self.global.reset_secs = now.wall.secs;
         self.global.last_update = WallTime::default();
     }
 
-    /// CONNECT.
     fn connect(
         &mut self,
-        (id, hint): (&[u8], Hint),
-        user: &[u8],
-        (service, pid): (&[u8], u32),
-        ip: Option<IpAddr>,
+        connect: &Connect,
+        known: Option<Link<Session>>,
         now: Now,
     ) -> Option<Note> {
-        let live = self
-            .find_hinted(id, hint)
-            .filter(|&link| self.sessions.arena[link].has(Flag::Connected));
-        if live.is_some_and(|link| !self.sessions.arena[link].has(Flag::Placeholder)) {
-            return Some(Note::DuplicateSession);
+        let live = known.filter(|&link| self.sessions.arena[link].has(Flag::Connected));
+        if let Some(link) = live.filter(|&link| !self.sessions.arena[link].has(Flag::Placeholder)) {
+            // A writer repeats what it reported before the daemon restarted.
+            return (!self.is_repeated(link, connect)).then_some(Note::DuplicateSession);
         }
-        let mut parents = self.find_or_create_user((user, hint.user), now);
-        let octets = ip.map(Octets::of);
-        parents.ip =
-            octets.and_then(|octets| self.find_or_create_ip((octets.as_slice(), hint.ip), now));
+        let mut parents = self.find_or_create_user(connect.user, now);
+        parents.ip = connect.ip.and_then(|ip| self.find_or_create_ip(ip, now));
         // What a placeholder counted stays where it was counted.
         let flushed = live.is_none_or(|placeholder| self.flush_now(placeholder, now));
         let session = match live {
-            _ if parents.ip.is_none() && ip.is_some() => None,
-            Some(placeholder) => self.adopt(placeholder, (id, service), pid, parents, now),
-            None => self.create_session((id, hint.subject, service), parents, now, |session| {
-                session.pid = pid
-            }),
+            _ if parents.ip.is_none() && connect.ip.is_some() => None,
+            Some(placeholder) => self.adopt(placeholder, connect, parents, now),
+            None => {
+                let blank = Session {
+                    pid: connect.pid,
+                    ..Session::BLANK
+                };
+                self.create_session(connect.id, connect.service, parents, blank, now)
+            }
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
         if session.is_none() {
             if let Some(user) = parents.user {
                 let (users, ips) = ((&self.users, user), (&self.ips, parents.ip));
                 let budget = &mut self.memory.budget;
-                self.untracked.insert(budget, hint.subject, users, ips);
+                self.untracked.insert(budget, connect.id.1, users, ips);
             }
             self.unpin(parents, now);
         }
         (session.is_none() || !counted || !flushed).then_some(Note::NoRoom)
     }
 
+    /// Whether a CONNECT describes a connected session as it is.
+    fn is_repeated(&self, link: Link<Session>, connect: &Connect) -> bool {
+        let session = &self.sessions.arena[link];
+        let heap = &self.memory.heap;
+        let ip = session.ip.map(|ip| key(heap, &self.ips.arena[ip]));
+        key(heap, &self.users.arena[session.user]) == connect.user.0
+            && (rest(heap, session), session.pid) == (connect.service, connect.pid)
+            && ip == connect.ip.map(|(octets, _)| octets)
+    }
+
     /// Makes a placeholder the session that it stands for, below parents that
-    /// are held for it. Its totals so far stay where they were counted.
+    /// are pinned for it. Its totals so far stay where they were counted.
     fn adopt(
         &mut self,
         link: Link<Session>,
-        (id, service): (&[u8], &[u8]),
-        pid: u32,
+        connect: &Connect,
         parents: Parents,
         now: Now,
     ) -> Option<Link<Session>> {
         let (user, domain) = (parents.user?, parents.domain?);
         self.with_room(now, |store| {
-            store
-                .sessions
-                .rename(&mut store.memory, link, (id, service))
+            let texts = (connect.id.0, connect.service);
+            store.sessions.rename(&mut store.memory, link, texts)
         })?;
         let before = self.parents(link);
-        self.leave_parents(link);
+        Session::leave(self, link);
         let session = &mut self.sessions.arena[link];
         session.set(Flag::Placeholder, false);
-        session.pid = pid;
+        session.pid = connect.pid;
         session.user = user;
         session.domain = domain;
         session.ip = parents.ip;
-        self.join_parents(link);
+        Session::join(self, link);
         self.unpin(before, now);
         self.touch_session(link, now);
         Some(link)
     }
 
-    /// UPDATE-SESSION.
     #[inline]
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
-        let session = &self.sessions.arena[link];
-        let parents = Parents::not_deferring(session);
-        let packed = session.common.contents.packed_mut(&mut self.memory.heap);
-        let (mut total, mut difference) = (Lanes::default(), Lanes::default());
+        let contents = self.sessions.arena[link].common.contents;
+        let packed = contents.packed_mut(&mut self.memory.heap);
+        let (mut total, mut difference) = (Counters::default(), Counters::default());
         match packed::step(packed, report, &mut total, &mut difference) {
             Step::Taken => {
                 self.touch_session(link, now);
-                let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+                let counted = self.count_above(link, Difference::Of(&difference), now);
                 (!counted).then_some(Note::NoRoom)
             }
             Step::Wider => self.advance_session(link, &total, (difference, false), now),
             Step::Refused => {
-                total = self.sessions.lanes(&self.memory, link);
+                total = self.sessions.counters(&self.memory, link);
                 let advanced = total.advance(report);
                 self.advance_session(link, &total, advanced, now)
             }
@@ -231,12 +277,12 @@ impl Store {
     fn advance_session(
         &mut self,
         link: Link<Session>,
-        total: &Lanes,
-        (mut difference, shrank): (Lanes, bool),
+        total: &Counters,
+        (mut difference, shrank): (Counters, bool),
         now: Now,
     ) -> Option<Note> {
         self.touch_session(link, now);
-        // What it counted before can no longer be told from its totals.
+        // Its totals no longer contain what it counted before.
         let flushed = !shrank || self.flush_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
@@ -244,37 +290,46 @@ impl Store {
             store.sessions.set(&mut store.memory, link, total)
         });
         if stored.is_none() {
-            difference = Lanes::default();
+            difference = Counters::default();
         }
-        let parents = Parents::not_deferring(&self.sessions.arena[link]);
-        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+        let counted = self.count_above(link, Difference::Of(&difference), now);
         match flushed && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
         }
     }
 
-    /// UPDATE-CMD.
     fn update_command(
         &mut self,
         session: Link<Session>,
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
+        let last = self.sessions.arena[session].commands.tail;
+        let last_number = last.and_then(|last| self.commands.arena[last].number);
+        // Writers count up, so a new number most often is the largest.
+        let known = match update.begins.is_some() && Some(update.number) > last_number {
+            true => None,
+            false => self.find_command(session, update.number),
+        };
         if let Some(texts) = update.begins {
-            return match self.has_begun(session, texts, update.number) {
-                true => Some(Note::DuplicateCommand),
-                false => self.begin_command(session, texts, update, now),
-            };
+            let (arena, heap) = (&self.commands.arena, &self.memory.heap);
+            let going_on = known.filter(|&link| !arena[link].common.stamp.has(Flag::Done));
+            match going_on.map(|link| &arena[link]) {
+                // A writer repeats what it reported before the daemon restarted.
+                Some(command) if (key(heap, command), rest(heap, command)) == texts => {}
+                Some(command) if command.in_session.next.is_none() => {
+                    return Some(Note::DuplicateCommand);
+                }
+                _ => return self.begin_command(session, texts, update, now),
+            }
         }
-        let known = self.find_command(session, update.number);
-        let parents = Parents::not_deferring(&self.sessions.arena[session]);
         self.touch_session(session, now);
-        self.count_upwards(parents, Difference::Nothing, now);
+        self.count_above(session, Difference::Nothing, now);
         let Some(link) = known else {
             return Some(Note::UnknownCommand);
         };
-        let mut total = self.commands.lanes(&self.memory, link);
+        let mut total = self.commands.counters(&self.memory, link);
         let (_, shrank) = total.advance(update.report);
         self.touch_command(link, now);
         let stored = self.set_command(link, &total, now);
@@ -287,26 +342,6 @@ impl Store {
         }
     }
 
-    /// Whether a beginning must not begin a command: that of its number is not over, or is
-    /// not done and began with the same texts, as a writer repeats it after a restart.
-    fn has_begun(&self, session: Link<Session>, texts: (&[u8], &[u8]), number: NonZeroU32) -> bool {
-        let arena = &self.commands.arena;
-        let last = self.sessions.arena[session].commands.tail;
-        // Writers count up, so a new number most often is the largest.
-        let is_largest = last.is_none_or(|last| Some(number) > arena[last].number);
-        let known = match is_largest {
-            true => None,
-            false => self.find_command(session, number),
-        };
-        known.is_some_and(|link| {
-            let command = &arena[link];
-            let heap = &self.memory.heap;
-            !command.common.stamp.has(Flag::Done)
-                && (command.in_session.next.is_none()
-                    || (key(heap, command), rest(heap, command)) == texts)
-        })
-    }
-
     /// The first record of a command, by which the session's last one is over. Without
     /// room for the command it is still counted.
     fn begin_command(
@@ -316,23 +351,20 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let mut counters = Lanes::default();
-        counters.set_stats(&update.report.stats);
+        let counters = Counters::of_stats(&update.report.stats);
         let number = (update.number, update.done);
-        let made = self.create_command(session, texts, number, &counters, now);
+        let created = self.create_command(session, texts, number, &counters, now);
         let difference = Difference::One(Event::Command);
         self.touch_session(session, now);
         let stored = self.with_room(now, |store| {
             store.sessions.count(&mut store.memory, session, difference)
         });
-        // Who defers the session adds what that counted; of what it had no room for,
-        // they learn only now.
-        let parents = match stored {
-            Some(()) => Parents::not_deferring(&self.sessions.arena[session]),
-            None => self.parents(session),
+        let counted = match stored {
+            Some(()) => self.count_above(session, difference, now),
+            // The session's own counters lack it.
+            None => self.count_upwards(self.parents(session), difference, now),
         };
-        let counted = self.count_upwards(parents, difference, now);
-        (made.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
+        (created.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
 
     /// The first record of a command whose session, by the hash of its id, has no room. It
@@ -359,21 +391,17 @@ impl Store {
         self.unpin(parents, now);
     }
 
-    /// ADD-USER.
     fn add_user(
         &mut self,
         user: Hashed,
-        (ip, ip_hash): (Option<IpAddr>, u32),
+        ip: Option<Hashed>,
         stats: &Stats,
         now: Now,
     ) -> Option<Note> {
         let mut parents = self.find_or_create_user(user, now);
-        let octets = ip.map(Octets::of);
-        parents.ip =
-            octets.and_then(|octets| self.find_or_create_ip((octets.as_slice(), ip_hash), now));
-        let mut counted = Lanes::default();
-        counted.set_stats(stats);
-        let counted = self.count_upwards(parents, Difference::Of(&counted), now);
+        parents.ip = ip.and_then(|ip| self.find_or_create_ip(ip, now));
+        let difference = Counters::of_stats(stats);
+        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
         self.unpin(parents, now);
         let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
         (!has_all || !counted).then_some(Note::NoRoom)
@@ -381,7 +409,7 @@ impl Store {
 
     /// Sets a command's counters. It is in no idle list while room is made for them, so
     /// that it is not freed for that.
-    fn set_command(&mut self, link: Link<Command>, total: &Lanes, now: Now) -> Option<()> {
+    fn set_command(&mut self, link: Link<Command>, total: &Counters, now: Now) -> Option<()> {
         if self.commands.set(&mut self.memory, link, total).is_ok() {
             return Some(());
         }
@@ -417,10 +445,15 @@ impl Store {
         }
     }
 
-    /// Adds to the entries above a session, which are held, and to the totals.
+    /// Adds to the entries above a session, which are pinned, and to the totals.
     /// False when one of them has no room for its counters.
     #[inline]
-    fn count_upwards(&mut self, parents: Parents, difference: Difference, now: Now) -> bool {
+    pub(crate) fn count_upwards(
+        &mut self,
+        parents: Parents,
+        difference: Difference,
+        now: Now,
+    ) -> bool {
         self.global.last_update = now.wall;
         self.global.counters.count(difference);
         let memory = &mut self.memory;
@@ -443,24 +476,23 @@ impl Store {
     #[cold]
     #[inline(never)]
     fn count_with_room(&mut self, full: Parents, difference: Difference, now: Now) -> bool {
-        let user = full.user.is_none_or(|link| {
-            self.with_room(now, |store| {
-                store.users.count(&mut store.memory, link, difference)
-            })
-            .is_some()
-        });
-        let domain = full.domain.is_none_or(|link| {
-            self.with_room(now, |store| {
-                store.domains.count(&mut store.memory, link, difference)
-            })
-            .is_some()
-        });
-        let ip = full.ip.is_none_or(|link| {
-            self.with_room(now, |store| {
-                store.ips.count(&mut store.memory, link, difference)
-            })
-            .is_some()
-        });
+        fn count<T: Entry>(
+            store: &mut Store,
+            link: Option<Link<T>>,
+            difference: Difference,
+            now: Now,
+        ) -> bool {
+            let counted = link.map(|link| {
+                store.with_room(now, |store| {
+                    let (level, memory) = T::level_mut(store);
+                    level.count(memory, link, difference)
+                })
+            });
+            counted != Some(None)
+        }
+        let user = count(self, full.user, difference, now);
+        let domain = count(self, full.domain, difference, now);
+        let ip = count(self, full.ip, difference, now);
         user && domain && ip
     }
 }

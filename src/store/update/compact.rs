@@ -8,7 +8,7 @@
 //! the fullest page with room, and so does a blob. It frees nothing and asks the budget
 //! for nothing.
 //!
-//! What was made together is freed together, so blobs in sparse pages most often belong
+//! Entry and blob are created and freed together, so blobs in sparse pages most often belong
 //! to entries in sparse pages. One sweep looks at those alone, and passes over all other
 //! pages. Where that moves nothing, another one looks at all entries, for the blobs of
 //! the others.
@@ -18,12 +18,11 @@
 //! alone. An entry whose children would be more than [`MAX_CHILDREN`] to follow stays
 //! where it is; its children take many times the page that it keeps.
 //!
-//! Must not: run while anything outside of the store's own structures holds a link.
+//! Must not: run while a link is anywhere but in the store's own structures.
 
-use crate::store::entries::entry::{Command, Domain, Flag, Ip, Node, Session, User};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
-use crate::store::snapshot::save::Kind;
 use crate::store::Store;
 
 /// The most children that follow an entry.
@@ -43,8 +42,7 @@ pub(crate) struct Sweeps {
     sparse: Sweep,
     /// The one over all entries.
     whole: Sweep,
-    /// Pages to be emptied that are not worth another round, in bytes: what lies in them
-    /// stays.
+    /// Pages that the last round could not empty, in bytes.
     futile_bytes: usize,
 }
 
@@ -62,7 +60,7 @@ struct Sweep {
 }
 
 /// Entries that can move.
-trait Movable: Kind {
+trait Movable: Entry {
     /// Whether the entry has few enough children; they are added to `steps`.
     fn has_few_children(store: &Store, link: Link<Self>, steps: &mut usize) -> bool;
     /// Moves the entry to a fuller page.
@@ -223,8 +221,7 @@ impl Store {
         reclaimable_bytes > due_bytes.max(self.sweeps.futile_bytes)
     }
 
-    /// Goes on with the sweeps for a while, the longer the larger `effort` is; the steps
-    /// that took.
+    /// Goes on with the sweeps, the longer the larger `effort` is. Returns the steps taken.
     pub(crate) fn compact(&mut self, effort: usize) -> usize {
         let budget = &self.memory.budget;
         let limit_bytes = budget.limit_bytes();
@@ -240,7 +237,7 @@ impl Store {
         if sparse.is_vain {
             let mut whole = self.sweeps.whole;
             steps += self.sweep(&mut whole, false, wanted);
-            // Only a round that has just ended without moving anything says so.
+            // True only when a round has just ended without moving anything.
             let is_vain = std::mem::take(&mut whole.is_vain);
             self.sweeps.whole = whole;
             let budget = &self.memory.budget;
@@ -300,7 +297,7 @@ impl Store {
             let mut has_moved = common.contents.relocate(memory);
             if level.arena.is_sparse(link) && T::has_few_children(self, link, steps) {
                 if let Some(new) = T::relocate(self, link) {
-                    self.follow_cursors(T::node(link), T::node(new), steps);
+                    self.follow_cursors(link, new, steps);
                     has_moved = true;
                 }
             }
@@ -324,16 +321,17 @@ impl Store {
         std::iter::successors(first, |&link| self.users.arena[link].in_domain.next)
     }
 
-    /// Lets cursors that stand at an entry, or have picked it, follow it; what is looked
-    /// at for that is added to `steps`.
-    fn follow_cursors(&mut self, old: Node, new: Node, steps: &mut usize) {
-        if !self.stamp(new).has(Flag::Watched) {
+    /// Lets cursors that stand at an entry, or have picked it, follow it; the work is added
+    /// to `steps`.
+    fn follow_cursors<T: Entry>(&mut self, old: Link<T>, new: Link<T>, steps: &mut usize) {
+        if !self.entry(new).common().stamp.has(Flag::Watched) {
             return;
         }
         let mut is_watched = false;
         for walk in self.cursors.iter_mut().flatten() {
-            is_watched |= walk.follow(old, new, steps);
+            is_watched |= walk.follow(T::node(old), T::node(new), steps);
         }
-        self.stamp(new).set(Flag::Watched, is_watched);
+        let stamp = &mut self.entry_mut(new).common_mut().stamp;
+        stamp.set(Flag::Watched, is_watched);
     }
 }

@@ -1,27 +1,34 @@
-//! What connected sessions counted and their users, domains and ips have not added
-//! yet.
+//! What sessions counted and their users, domains and ips have not added yet.
 //!
-//! A record of a session changes its user, domain and ip as well, three entries that
-//! most often nothing else has touched lately, to be fetched from memory and summed
-//! in. So a session is *deferred* by its user, domain and ip: they add what it
-//! counted once, when it ends, and until then whoever asks for their totals adds it
-//! for himself. Only entries of at most [`MOST`] connected sessions do that, so asking
-//! stays cheap; one that has more, a large domain or the address of a webmail server,
-//! is in the processor's cache anyhow, and adds with every record.
+//! A record of a session changes its user, domain and ip as well: three entries that
+//! are often in no cache, to be fetched from memory and summed up. So a session is
+//! *deferred* by its user, domain and ip: they add what it counted once, when it ends, and
+//! until then a query that asks for their totals adds it ([`Store::gathered`]). Only entries
+//! of at most [`MOST`] connected sessions defer, so queries stay cheap; one that has more, a
+//! large domain or the address of a webmail server, is in the cache anyway, and adds with
+//! every record.
+//!
+//! Without deferral the CPU time of the workload "mixture" is 1.70 times as much with
+//! 10,000 sessions and 1.45 times with 100,000; of updates of 300,000 sessions 1.51 times.
+//!
+//! The rest of the store uses [`Store::defer`] for a new session, [`Store::count_above`] for
+//! its records, [`Store::flush`] when it ends, [`Store::flush_now`] when its totals are
+//! replaced, and [`Store::detach`] with [`Store::add_pending`] when it is freed.
 //!
 //! Invariants: a session is in the chain of its user exactly when it has
-//! [`Flag::DeferredByUser`], the same for domain and ip; then nothing it counted is in the
+//! [`Flag::DeferredByUser`], likewise for domain and ip; then nothing it counted is in the
 //! counters of that entry, but for the login. A session whose totals cannot be
-//! added so, because they shrank or are partly another user's, is settled and
-//! stays so. One that could not be settled when it ended, for want of memory,
-//! stays deferred until it is freed; if there is no room even then, the note of the
-//! record that room was made for tells of it ([`Note::NoRoom`](crate::store::Note::NoRoom)).
+//! added so, because they shrank or are partly another user's, is flushed and not deferred
+//! again. One that could not be flushed when it ended, for want of memory,
+//! stays deferred until it is freed; if there is no room even then, the record that room was
+//! made for gets the note [`Note::NoRoom`](crate::store::Note::NoRoom).
 
-use crate::store::counters::{Difference, Lanes};
+use crate::store::counters::{Counters, Difference};
 use crate::store::entries::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
 use crate::store::entries::level::Level;
+use crate::store::entries::lifecycle::Parents;
 use crate::store::mem::arena::{Arena, Link};
-use crate::store::mem::shared::Memory;
+use crate::store::mem::Memory;
 use crate::store::{Full, Store};
 
 /// The most connected sessions of an entry that defers them.
@@ -29,15 +36,13 @@ pub(crate) const MOST: u32 = 12;
 
 /// An entry that defers sessions.
 pub(crate) trait Defers: Parent {
-    /// What a session has while this kind of entry defers it.
+    /// Set in a session while this kind of entry defers it.
     const FLAG: Flag;
-    /// The first deferred session.
+    /// The first session of the chain.
     fn first(&self) -> Option<Link<Session>>;
-    /// The same, to be changed.
     fn first_mut(&mut self) -> &mut Option<Link<Session>>;
-    /// The next one behind a session.
+    /// The session behind another in the chain.
     fn next(session: &Session) -> Option<Link<Session>>;
-    /// The same, to be changed.
     fn next_mut(session: &mut Session) -> &mut Option<Link<Session>>;
 }
 
@@ -69,16 +74,10 @@ defers!(User, DeferredByUser, deferred_by_user);
 defers!(Domain, DeferredByDomain, deferred_by_domain);
 defers!(Ip, DeferredByIp, deferred_by_ip);
 
-/// What a session counted, and who has not added it.
-pub(crate) struct Owed {
-    /// Its user.
-    user: Option<Link<User>>,
-    /// Its domain.
-    domain: Option<Link<Domain>>,
-    /// Its ip.
-    ip: Option<Link<Ip>>,
-    /// What it counted.
-    counted: Lanes,
+/// What a freed session counted and some of its parents have not added.
+pub(crate) struct Pending {
+    parents: Parents,
+    counted: Counters,
 }
 
 /// The sessions that an entry defers.
@@ -108,10 +107,9 @@ fn defer<P: Defers>(
         enchain(parent, &mut sessions.arena, session);
         return Ok(());
     }
-    // It adds with every record from now on, to counters as they are if that has no room.
-    let _ = level.lay_plainly(memory, link);
+    // It adds with every record from now on.
     while let Some(deferred) = level.arena[link].first() {
-        let counted = sessions.lanes(memory, deferred);
+        let counted = sessions.counters(memory, deferred);
         flush(level, memory, sessions, link, (deferred, &counted))?;
     }
     Ok(())
@@ -145,7 +143,7 @@ fn unchain<P: Defers>(
     }
 }
 
-/// Lets an entry's chain follow a session that moved.
+/// Lets an entry's chain point to a session that moved.
 fn follow<P: Defers>(
     level: &mut Level<P>,
     sessions: &mut Arena<Session>,
@@ -175,7 +173,7 @@ fn flush<P: Defers>(
     memory: &mut Memory,
     sessions: &mut Level<Session>,
     parent: Link<P>,
-    (session, counted): (Link<Session>, &Lanes),
+    (session, counted): (Link<Session>, &Counters),
 ) -> Result<(), Full> {
     if !sessions.arena[session].has(P::FLAG) {
         return Ok(());
@@ -228,7 +226,7 @@ impl Store {
             user, domain, ip, ..
         } = self.sessions.arena[link];
         let (memory, sessions) = (&mut self.memory, &mut self.sessions);
-        let counted = sessions.lanes(memory, link);
+        let counted = sessions.counters(memory, link);
         let session = (link, &counted);
         let by_user = flush(&mut self.users, memory, sessions, user, session);
         let by_domain = flush(&mut self.domains, memory, sessions, domain, session);
@@ -238,70 +236,86 @@ impl Store {
         by_user.and(by_domain).and(by_ip)
     }
 
-    /// Ends the deferring of a session that has to be settled now, if need be by
+    /// Ends the deferring of a session that has to be flushed now, if need be by
     /// freeing other entries. False when something of it could not be counted.
     pub(crate) fn flush_now(&mut self, link: Link<Session>, now: Now) -> bool {
         let flushed = self.with_room(now, |store| store.flush(link)).is_some();
         flushed || self.detach(link).is_none()
     }
 
-    /// Takes a session out of the chains it is in, and tells what is still to be
-    /// added to whom.
-    pub(crate) fn detach(&mut self, link: Link<Session>) -> Option<Owed> {
-        let session = self.sessions.arena[link];
-        let pending = Owed {
-            user: session.has(Flag::DeferredByUser).then_some(session.user),
-            domain: session
-                .has(Flag::DeferredByDomain)
-                .then_some(session.domain),
+    /// Takes a session out of the chains it is in. Returns what is still to be added to
+    /// which of its parents.
+    pub(crate) fn detach(&mut self, link: Link<Session>) -> Option<Pending> {
+        let session = &self.sessions.arena[link];
+        let parents = Parents {
+            user: Some(session.user).filter(|_| session.has(Flag::DeferredByUser)),
+            domain: Some(session.domain).filter(|_| session.has(Flag::DeferredByDomain)),
             ip: session.ip.filter(|_| session.has(Flag::DeferredByIp)),
-            counted: self.sessions.lanes(&self.memory, link),
         };
+        if parents.is_empty() {
+            return None;
+        }
+        let counted = self.sessions.counters(&self.memory, link);
         let sessions = &mut self.sessions.arena;
-        if let Some(user) = pending.user {
+        if let Some(user) = parents.user {
             unchain(&mut self.users, sessions, user, link);
         }
-        if let Some(domain) = pending.domain {
+        if let Some(domain) = parents.domain {
             unchain(&mut self.domains, sessions, domain, link);
         }
-        if let Some(ip) = pending.ip {
+        if let Some(ip) = parents.ip {
             unchain(&mut self.ips, sessions, ip, link);
         }
-        let is_owed = pending.user.is_some() || pending.domain.is_some() || pending.ip.is_some();
-        is_owed.then_some(pending)
+        Some(Pending { parents, counted })
     }
 
     /// Adds what was still to be added when its session was freed. False when there is
     /// no room for something of it even now.
-    pub(crate) fn add_owed(&mut self, pending: &Owed) -> bool {
-        let counted = Difference::Of(&pending.counted);
+    pub(crate) fn add_pending(&mut self, pending: &Pending) -> bool {
+        let Pending { parents, counted } = pending;
+        let counted = Difference::Of(counted);
         let memory = &mut self.memory;
-        let by_user = pending
+        let by_user = parents
             .user
             .map(|user| self.users.count(memory, user, counted));
-        let by_domain = pending
+        let by_domain = parents
             .domain
             .map(|domain| self.domains.count(memory, domain, counted));
-        let by_ip = pending.ip.map(|ip| self.ips.count(memory, ip, counted));
-        !matches!(
-            (by_user, by_domain, by_ip),
-            (Some(Err(Full)), _, _) | (_, Some(Err(Full)), _) | (_, _, Some(Err(Full)))
-        )
+        let by_ip = parents.ip.map(|ip| self.ips.count(memory, ip, counted));
+        ![by_user, by_domain, by_ip].contains(&Some(Err(Full)))
+    }
+
+    /// Adds what a record of a session counts to the entries above it that do not defer it,
+    /// and to the totals. False when one of them has no room for its counters.
+    #[inline]
+    pub(crate) fn count_above(
+        &mut self,
+        link: Link<Session>,
+        difference: Difference,
+        now: Now,
+    ) -> bool {
+        let session = &self.sessions.arena[link];
+        let parents = Parents {
+            user: Some(session.user).filter(|_| !session.has(Flag::DeferredByUser)),
+            domain: Some(session.domain).filter(|_| !session.has(Flag::DeferredByDomain)),
+            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
+        };
+        self.count_upwards(parents, difference, now)
     }
 
     /// What an entry and the sessions that it defers counted.
     #[inline(never)]
-    pub(crate) fn gathered<P: Defers>(&self, parent: &P) -> Lanes {
-        let mut sum = parent.common().contents.lanes(&self.memory.heap);
+    pub(crate) fn gathered<P: Defers>(&self, parent: &P) -> Counters {
+        let mut sum = parent.common().contents.counters(&self.memory.heap);
         sum.add(&self.pending(parent));
         sum
     }
 
     /// What the sessions that an entry defers counted.
-    pub(crate) fn pending<P: Defers>(&self, parent: &P) -> Lanes {
-        let mut sum = Lanes::default();
+    pub(crate) fn pending<P: Defers>(&self, parent: &P) -> Counters {
+        let mut sum = Counters::default();
         for link in chain(&self.sessions.arena, parent) {
-            sum.add(&self.sessions.lanes(&self.memory, link));
+            sum.add(&self.sessions.counters(&self.memory, link));
         }
         sum
     }
@@ -315,7 +329,7 @@ impl Store {
     }
 }
 
-/// Checks that sessions are in the chains that their flags say, for [`Store::check`].
+/// Checks that sessions are in the chains of their flags, for [`Store::check`].
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(store: &Store) {
     let in_chains = |flag: Flag| {

@@ -1,39 +1,37 @@
-//! What is freed when memory runs out.
+//! Eviction: which entry is freed when memory runs out.
 //!
-//! The rule: freed first is the entry that has outlived the largest share of
-//! its level's min_time. Each level's idle list has its longest untouched entry
-//! at the head, so only five heads are compared. As long as one of them is past
-//! its min_time its share is above one and beats every head that is not; within
-//! min_time the same comparison goes on. On equal shares the smaller kind of
-//! entry goes first.
+//! The rule: the entry is freed that has outlived the largest share of its level's
+//! min_time. Each level's idle list has its longest untouched entry at the head, so only
+//! five heads are compared. An entry past its min_time has a share above one and goes
+//! before all that are not; within min_time the same comparison decides. On equal shares
+//! the smaller kind of entry goes first.
 //!
-//! One session can hold its fair share of the commands: twice the average of the
-//! sessions that have any, and at most half of all; but [`ALWAYS_FAIR`] in any case.
-//! While nothing is past its min_time, a session that has more makes room for the next
-//! one by its own oldest; so a flood of commands frees those of the flooder, however
-//! young they are.
+//! The fair share of a session is twice the average number of commands of the sessions
+//! that have any, and at most half of all commands; but [`ALWAYS_FAIR`] in any case.
+//! While nothing is past its min_time, a new command of a session that has more evicts the
+//! session's own oldest; so a flood of commands evicts those of its client, however young
+//! they are.
 //!
-//! Entries that are pinned (see [`entry`](crate::store::entries::entry)) are in no idle list: they
-//! are never freed and stand in nobody's way. An idle entry whose children are
-//! still there is freed from its leaves, one at a time, oldest child first; as a
-//! record that reaches a child also reaches its parents, those children are at
-//! least as long untouched.
+//! Entries that are pinned (see [`entry`](crate::store::entries::entry)) are in no idle list:
+//! they are never freed and never compared. An idle entry with children is freed from its
+//! leaves, one at a time, oldest child first. It becomes idle when the last of its
+//! connected sessions has ended, so its children are idle at least as long.
 //!
 //! One call frees one entry, in constant time.
 
-use crate::store::entries::entry::{Command, Entry, Node, Now, Session};
+use crate::store::entries::entry::{with_link, Command, Entry, Node, Now, Session};
 use crate::store::entries::level::Level;
+use crate::store::entries::lifecycle::Lifecycle;
 use crate::store::mem::arena::Link;
 use crate::store::Store;
 use std::cmp::Ordering;
 
-/// So many commands of a session are no flood.
+/// Commands of a session that are no flood.
 const ALWAYS_FAIR: usize = 16;
 
 /// An idle entry, and how much of its level's min_time it has outlived.
 #[derive(Clone, Copy)]
 struct Candidate {
-    /// The entry.
     node: Node,
     /// Seconds since it was touched.
     age_secs: u64,
@@ -53,7 +51,7 @@ impl Candidate {
         })
     }
 
-    /// The one with the larger share; on equal shares this one.
+    /// The candidate with the larger share; on equal shares `self`.
     fn or_older(self, other: Candidate) -> Candidate {
         let (mine, its) = (
             self.age_secs * other.min_time_secs,
@@ -83,7 +81,7 @@ impl Store {
         oldest.is_some()
     }
 
-    /// The same for a command that begins in this session.
+    /// Frees one entry for a command that begins in a session.
     pub(crate) fn evict_for_command(&mut self, session: Link<Session>, now: Now) -> bool {
         let oldest = self.oldest(now);
         let surplus = self.surplus_command(session).map(Node::Command);
@@ -120,39 +118,14 @@ impl Store {
 
     /// Frees an entry, or the oldest one without children below it.
     fn free_leaf(&mut self, node: Node) {
-        match self.leaf(node) {
-            Node::Command(link) => {
-                self.commands.evictions += 1;
-                self.free_command(link);
-            }
-            Node::Session(link) => {
-                self.sessions.evictions += 1;
-                self.free_session(link);
-            }
-            Node::User(link) => {
-                self.users.evictions += 1;
-                self.free_user(link);
-            }
-            Node::Domain(link) => {
-                self.domains.evictions += 1;
-                self.free_domain(link);
-            }
-            Node::Ip(link) => {
-                self.ips.evictions += 1;
-                self.free_ip(link);
-            }
+        match with_link!(node, link => self.entry(link).oldest_child()) {
+            Some(child) => self.free_leaf(child),
+            None => with_link!(node, link => self.evict_entry(link)),
         }
     }
 
-    /// The entry itself, or the oldest of the entries without children below it.
-    fn leaf(&self, node: Node) -> Node {
-        let child = match node {
-            Node::Command(_) => None,
-            Node::Session(link) => self.sessions.arena[link].commands.head.map(Node::Command),
-            Node::User(link) => self.users.arena[link].sessions.tail.map(Node::Session),
-            Node::Domain(link) => self.domains.arena[link].users.tail.map(Node::User),
-            Node::Ip(link) => self.ips.arena[link].sessions.tail.map(Node::Session),
-        };
-        child.map_or(node, |child| self.leaf(child))
+    fn evict_entry<T: Lifecycle>(&mut self, link: Link<T>) {
+        T::level_mut(self).0.evictions += 1;
+        T::free(self, link);
     }
 }

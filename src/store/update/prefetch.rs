@@ -1,117 +1,162 @@
-//! Looking ahead: the entries that records and rows are about to need.
+//! Prefetch: what records and rows are about to need, brought into the processor's cache.
 //!
-//! A record that comes to a session which no record came to for a while waits for
-//! main memory, several times one after the other: for the index's bucket, the
-//! entry, its id, its counters, its neighbours in the list by age, its last command, its
-//! domain and that one's counters; one that says a user or an address, for those.
-//! Asked for step by step for some records together, all of it comes at the same time,
-//! and the records then find it in the processor's cache. It is the same with a
-//! command's row, which shows its session and user.
+//! A record of a session that had none for a while waits for main memory several times,
+//! one after the other: for the index's bucket, the entry, its id, its counters, its
+//! neighbours in the list by age, its last command, its domain and that one's counters; a
+//! CONNECT or ADD-USER for its user and address. Requested step by step for a batch of
+//! records, all of it arrives at the same time. The row of a command, which shows its
+//! session and user, waits likewise.
 //!
-//! Nothing is changed here, and nothing decided: a [`Hint`] says where a session
-//! was, and whoever uses it looks whether that still holds.
+//! Without prefetch the CPU time of the workload "mixture" is 1.22 times as much with 10,000
+//! sessions and 1.92 times with 100,000; of updates of 300,000 sessions 2.34 times; of rows
+//! of commands 2.17 times.
+//!
+//! Nothing is changed or decided here. A [`Hint`] contains where a session was;
+//! [`Store::session_of`] checks that this is still true.
 
-use crate::store::entries::entry::{Command, Flag, Now, Session};
-use crate::store::entries::level::key;
+use crate::store::entries::contents::Contents;
+use crate::store::entries::entry::{Command, Entry, Flag, Now, Session};
+use crate::store::entries::level::{key, Level};
 use crate::store::entries::lifecycle::Octets;
 use crate::store::mem::arena::Link;
+use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::Hook;
+use crate::store::mem::Memory;
+use crate::store::update::apply::Hashes;
 use crate::store::{Record, Store};
-use crate::sys::bytes::prefetch;
+use crate::sys::mem::bytes::prefetch;
 
-/// The most records that are looked ahead for together: more than a processor can
-/// wait for at once.
+/// Prefetch batch; larger than the number of cache misses a core keeps outstanding.
 pub const PREFETCH_BATCH: usize = 32;
 
-/// Rows of commands that are looked ahead for together.
+/// Rows of commands in a prefetch batch.
 pub(crate) const PREFETCH_ROWS: usize = 16;
 
-/// What was found out about what a record is about.
-#[derive(Clone, Copy, Debug)]
+/// How much of an entry's contents is fetched: a short key and the widest counters.
+const CONTENTS_BYTES: usize = 256;
+
+/// The bytes in which a text most often lies.
+const TEXT_BYTES: usize = 64;
+
+/// What is known of a record before it is applied.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Hint {
-    /// The hash of the session's id, or of the user's name where that comes first.
-    pub(crate) subject: u32,
-    /// The hash of the name that a CONNECT says.
-    pub(crate) user: u32,
-    /// The hash of the address that a CONNECT or ADD-USER contains.
-    pub(crate) ip: u32,
+    pub(crate) hashes: Hashes,
     /// Where the session was.
     link: Option<Link<Session>>,
-    /// [`Index::removals`](crate::store::mem::index::Index::removals) at that time.
+    /// [`Index::removals`] at that time.
     removals: u32,
 }
 
-impl Hint {
-    /// About nothing.
-    const NONE: Hint = Hint {
-        subject: 0,
-        user: 0,
-        ip: 0,
-        link: None,
-        removals: 0,
-    };
+/// Prefetches the front of some bytes.
+#[inline(always)]
+fn prefetch_front(bytes: &[u8], most: usize) {
+    prefetch(&bytes[..bytes.len().min(most)]);
+}
+
+impl Contents {
+    /// Prefetches texts and counters, as much as most entries have.
+    #[inline]
+    fn prefetch(self, heap: &Heap) {
+        prefetch_front(self.bytes(heap), CONTENTS_BYTES);
+    }
+
+    /// Prefetches the texts, if they are as short as most.
+    #[inline]
+    fn prefetch_texts(self, heap: &Heap) {
+        prefetch_front(self.bytes(heap), TEXT_BYTES);
+    }
+
+    #[inline]
+    fn prefetch_counters(self, heap: &Heap) {
+        prefetch_front(self.packed(heap), CONTENTS_BYTES);
+    }
+}
+
+impl<T: Entry> Level<T> {
+    /// Prefetches the first entry of a hash's bucket.
+    #[inline(never)]
+    fn prefetch_first(&self, hash: u32) {
+        if let Some(link) = self.index.first(hash) {
+            prefetch(&self.arena[link].common().chain);
+        }
+    }
+
+    /// Prefetches texts and counters of the entry of a hash, if there is one.
+    #[inline(never)]
+    fn prefetch_contents(&self, memory: &Memory, hash: u32) {
+        let first = self.index.first(hash);
+        if let Some(link) = Index::like(&self.arena, first, hash) {
+            self.arena[link].common().contents.prefetch(&memory.heap);
+        }
+    }
 }
 
 impl Store {
-    /// What can be told of a record without looking anything up.
+    /// The hint of a record that was not prefetched.
     #[inline(always)]
     pub(crate) fn hint(&self, record: &Record) -> Hint {
-        let mut hint = Hint {
+        let mut hashes = Hashes {
             subject: self.memory.hash(record.subject()),
-            ..Hint::NONE
+            ..Hashes::default()
         };
         if let Record::Connect { user, .. } = record {
-            hint.user = self.memory.hash(user);
+            hashes.user = self.memory.hash(user);
         }
         if let Some(ip) = record.ip() {
-            hint.ip = self.memory.hash(Octets::of(ip).as_slice());
+            hashes.ip = self.memory.hash(Octets::of(ip).as_slice());
         }
-        hint
+        Hint {
+            hashes,
+            ..Hint::default()
+        }
     }
 
-    /// Brings what these records are about, and what they change, into the processor's
-    /// cache, at most [`PREFETCH_BATCH`] of them, and tells where their sessions are.
+    /// Prefetches what these records are about and what they change, and returns a hint for
+    /// each; at most [`PREFETCH_BATCH`] records.
     pub fn prefetch_records(&self, records: &[Record], now: Now) -> [Hint; PREFETCH_BATCH] {
         let (users, ips, sessions) = (&self.users, &self.ips, &self.sessions);
-        let mut hints = [Hint::NONE; PREFETCH_BATCH];
+        let mut hints = [Hint::default(); PREFETCH_BATCH];
         for (hint, record) in hints.iter_mut().zip(records) {
             *hint = self.hint(record);
             match record {
-                Record::AddUser { .. } => users.index.prefetch(hint.subject),
+                Record::AddUser { .. } => users.index.prefetch(hint.hashes.subject),
                 Record::Connect { .. } => {
-                    sessions.index.prefetch(hint.subject);
-                    users.index.prefetch(hint.user);
-                    ips.index.prefetch(hint.ip);
+                    sessions.index.prefetch(hint.hashes.subject);
+                    users.index.prefetch(hint.hashes.user);
+                    ips.index.prefetch(hint.hashes.ip);
                 }
-                _ => sessions.index.prefetch(hint.subject),
+                _ => sessions.index.prefetch(hint.hashes.subject),
             }
         }
         for (hint, record) in hints.iter_mut().zip(records) {
             if let Record::AddUser { .. } = record {
-                users.prefetch_first(hint.subject);
+                users.prefetch_first(hint.hashes.subject);
                 continue;
             }
             hint.removals = sessions.index.removals();
-            hint.link = sessions.index.first(hint.subject);
+            hint.link = sessions.index.first(hint.hashes.subject);
             if let Some(link) = hint.link {
                 prefetch(&sessions.arena[link].common);
             }
             if let Record::Connect { .. } = record {
-                users.prefetch_first(hint.user);
-                ips.prefetch_first(hint.ip);
+                users.prefetch_first(hint.hashes.user);
+                ips.prefetch_first(hint.hashes.ip);
             }
         }
         for (hint, record) in hints.iter_mut().zip(records) {
-            hint.link = Index::like(&sessions.arena, hint.link, hint.subject);
+            hint.link = Index::like(&sessions.arena, hint.link, hint.hashes.subject);
             if let Some(link) = hint.link {
                 self.prefetch_session(link, record, now);
             }
             match record {
-                Record::AddUser { .. } => users.prefetch_contents(&self.memory, hint.subject),
+                Record::AddUser { .. } => {
+                    users.prefetch_contents(&self.memory, hint.hashes.subject)
+                }
                 Record::Connect { .. } => {
-                    users.prefetch_contents(&self.memory, hint.user);
-                    ips.prefetch_contents(&self.memory, hint.ip);
+                    users.prefetch_contents(&self.memory, hint.hashes.user);
+                    ips.prefetch_contents(&self.memory, hint.hashes.ip);
                 }
                 _ => {}
             }
@@ -130,7 +175,7 @@ impl Store {
         hints
     }
 
-    /// Brings what a record of this session changes into the processor's cache.
+    /// Prefetches what a record of this session changes.
     #[inline(always)]
     fn prefetch_session(&self, link: Link<Session>, record: &Record, now: Now) {
         let session = &self.sessions.arena[link];
@@ -150,8 +195,8 @@ impl Store {
         }
     }
 
-    /// Brings what the rows of a command and of those behind it in their level show
-    /// into the processor's cache, [`PREFETCH_ROWS`] in all.
+    /// Prefetches what the rows of a command and its [`PREFETCH_ROWS`] successors in their
+    /// level show.
     pub(crate) fn prefetch_rows(&self, first: Link<Command>) {
         let heap = &self.memory.heap;
         let commands = std::iter::successors(Some(first), |&link| {
@@ -177,15 +222,17 @@ impl Store {
         }
     }
 
-    /// The session of that id, whose record this hint was made for.
+    /// The session that a record is about.
     #[inline(always)]
-    pub(crate) fn find_hinted(&self, id: &[u8], hint: Hint) -> Option<Link<Session>> {
-        match hint.link {
-            Some(link) if hint.removals == self.sessions.index.removals() => {
+    pub(crate) fn session_of(&self, record: &Record, hint: Hint) -> Option<Link<Session>> {
+        let id = record.subject();
+        match (record, hint.link) {
+            (Record::AddUser { .. }, _) => None,
+            (_, Some(link)) if hint.removals == self.sessions.index.removals() => {
                 debug_assert!(key(&self.memory.heap, &self.sessions.arena[link]) == id);
                 Some(link)
             }
-            _ => self.sessions.find(&self.memory, (id, hint.subject)),
+            _ => self.sessions.find(&self.memory, (id, hint.hashes.subject)),
         }
     }
 }

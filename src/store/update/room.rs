@@ -1,13 +1,14 @@
 //! Room for what a record may need, made before it is applied.
 //!
-//! While a record is applied, it holds links; so entries move only here, before it
-//! does. A record that may make entries is measured by what its slots and blobs can
-//! take from the budget at most; until that fits, sparse pages are emptied
-//! ([`compact`](crate::store::update::compact)) or entries freed ([`evict`](crate::store::update::evict)). Both are
-//! bounded for each record, by [`MAX_COMPACTION`] and [`MAX_EVICTIONS`].
+//! Links are kept while a record is applied; so entries move only here, before that. For a
+//! record that may create entries, the most bytes that their slots and blobs can take from
+//! the budget are computed; until these fit, sparse pages are emptied
+//! ([`compact`](crate::store::update::compact)) or entries freed
+//! ([`evict`](crate::store::update::evict)). Both are bounded for each record, by
+//! [`MAX_COMPACTION`] and [`MAX_EVICTIONS`].
 //!
-//! What was not foreseen, above all counters that outgrow their blobs, still makes room
-//! by freeing entries in the middle of a record ([`Store::with_room`]); a part of the
+//! For what is not computed, above all counters that outgrow their blobs, entries are freed
+//! in the middle of a record ([`Store::with_room`]); a part of the
 //! reserve of the budget is kept vacant so that this is rare.
 //!
 //! Compaction begins where some pages ([`DUE_PAGES`]) can be emptied and memory is short,
@@ -16,7 +17,7 @@
 //! each kind of slot makes unavoidable.
 
 use crate::store::counters::packed::Widths;
-use crate::store::counters::Lanes;
+use crate::store::counters::Counters;
 use crate::store::entries::entry::{Entry, Flag, Now};
 use crate::store::entries::level::Level;
 use crate::store::entries::lifecycle::{domain_of, Octets};
@@ -34,11 +35,11 @@ const MAX_GIVING_BACK: usize = 8;
 /// The most that are freed for something of it that has no room all the same.
 const MAX_MORE_EVICTIONS: usize = 1000;
 
-/// The most steps of compaction for one record: enough for some with each eviction, two
-/// or three milliseconds.
+/// The most steps of compaction for one record: some with each eviction, two or three
+/// milliseconds in all.
 const MAX_COMPACTION: usize = 65_536;
 
-/// How much is made of compaction where there is nothing to free.
+/// Effort of compaction where there is nothing to free.
 const MAX_EFFORT: usize = 64;
 
 /// The share of the limit that pages to be emptied have at most when a record is applied,
@@ -51,7 +52,7 @@ const DUE_PAGES: usize = 4;
 /// The share of the limit that is kept vacant for counters that grow.
 const GROWTH_SHARE: usize = 64;
 
-/// Which entries above a record's session are known.
+/// Which entries above a record's session exist.
 #[derive(Clone, Copy, Default)]
 struct Known {
     user: bool,
@@ -69,8 +70,7 @@ impl Budget {
 
 impl Store {
     /// Tries, freeing one entry after the other, until it succeeds, or nothing is
-    /// left to free, or [`MAX_MORE_EVICTIONS`] have been freed for it: then the next
-    /// record goes on.
+    /// left to free, or [`MAX_MORE_EVICTIONS`] have been freed for it.
     pub(crate) fn with_room<T>(
         &mut self,
         now: Now,
@@ -94,7 +94,7 @@ impl Store {
         }
     }
 
-    /// The same, when memory is short or full of holes.
+    /// Makes room when memory is short or full of holes.
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, record: &Record, hint: Hint, now: Now) {
@@ -102,7 +102,7 @@ impl Store {
         let limit_bytes = self.memory.budget.limit_bytes();
         let widths = match record {
             Record::UpdateCommand { update, .. } => {
-                Widths::narrowest(&Lanes::of_stats(&update.report.stats))
+                Widths::narrowest(&Counters::of_stats(&update.report.stats))
             }
             _ => Widths::NONE,
         };
@@ -149,8 +149,8 @@ impl Store {
     /// they are not freed for its sake; which of them are known.
     fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) -> Known {
         let (user, hash) = match *record {
-            Record::Connect { user, .. } => (user, hint.user),
-            Record::AddUser { user, .. } => (user, hint.subject),
+            Record::Connect { user, .. } => (user, hint.hashes.user),
+            Record::AddUser { user, .. } => (user, hint.hashes.subject),
             _ => return Known::default(),
         };
         if matches!(record, Record::Connect { .. }) && self.is_refused(record, hint) {
@@ -163,7 +163,10 @@ impl Store {
             domain: self
                 .domains
                 .refresh(memory, memory.hashed(domain_of(user)), now),
-            ip: octets.is_some_and(|ip| self.ips.refresh(memory, (ip.as_slice(), hint.ip), now)),
+            ip: octets.is_some_and(|ip| {
+                self.ips
+                    .refresh(memory, (ip.as_slice(), hint.hashes.ip), now)
+            }),
         }
     }
 
@@ -185,7 +188,7 @@ impl Store {
             }
             Record::AddUser { user, ip, .. } => self.wanted_above(user, ip, known),
             Record::UpdateSession { session, .. } | Record::UpdateCommand { session, .. }
-                if self.find_hinted(session, hint).is_none() =>
+                if self.session_of(record, hint).is_none() =>
             {
                 self.wanted_by(&self.sessions, (session, b"")) + self.wanted_above(b"", None, known)
             }
@@ -201,7 +204,7 @@ impl Store {
 
     /// Whether a record will be refused for the session that it is about.
     fn is_refused(&self, record: &Record, hint: Hint) -> bool {
-        let known = self.find_hinted(record.subject(), hint);
+        let known = self.session_of(record, hint);
         known.is_some_and(|link| {
             let session = &self.sessions.arena[link];
             let is_connected = session.has(Flag::Connected);
@@ -212,12 +215,12 @@ impl Store {
         })
     }
 
-    /// The same of an entry that has counted nothing.
+    /// What an entry that has counted nothing can take from the budget, in bytes.
     fn wanted_by<T: Entry>(&self, level: &Level<T>, texts: (&[u8], &[u8])) -> usize {
         level.wanted_bytes(&self.memory, texts, Widths::NONE)
     }
 
-    /// The same of those of a user, its domain and an ip that are not known.
+    /// What a user, its domain and an ip can take, those that are not known.
     fn wanted_above(&self, user: &[u8], ip: Option<IpAddr>, known: Known) -> usize {
         let mut bytes = 0;
         if !known.user {
@@ -234,8 +237,8 @@ impl Store {
 
     /// Frees one entry for a record.
     fn evict_for(&mut self, record: &Record, hint: Hint, now: Now) -> bool {
-        if let Record::UpdateCommand { session, .. } = *record {
-            if let Some(link) = self.find_hinted(session, hint) {
+        if let Record::UpdateCommand { .. } = record {
+            if let Some(link) = self.session_of(record, hint) {
                 return self.evict_for_command(link, now);
             }
         }

@@ -11,6 +11,7 @@ const PLAIN: HttpRequest = HttpRequest {
     keep_alive: true,
     has_content: false,
     wants_openmetrics: false,
+    host: None,
 };
 
 /// A whole request.
@@ -32,6 +33,55 @@ fn with(line: &str) -> Head<'static> {
     parse_head(head.leak().as_bytes())
 }
 
+#[test]
+fn a_server_is_meant_by_address_and_its_own_names_alone() {
+    let names = "mail.example.org stats";
+    for host in [
+        "",
+        "127.0.0.1",
+        "127.0.0.1:9166",
+        "192.0.2.1",
+        "[::1]",
+        "[::1]:9166",
+        "[fe80::1%25eth0]",
+        "localhost",
+        "LocalHost:80",
+        "localhost.",
+        "mail.example.org",
+        "Mail.Example.ORG.:9166",
+        "stats",
+    ] {
+        assert!(is_meant(host.as_bytes(), names), "{host}");
+    }
+    for host in [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:9166",
+        "localhost.evil.example",
+        "evillocalhost",
+        "mail.example.org.evil.example",
+        "amail.example.org",
+        "127.0.0.1evil",
+        "1.2.3",
+        "127.1",
+        "0x7f.0.0.1",
+        "256.1.1.1",
+        "::1",
+        ":80",
+        ".",
+        "..",
+        "localhost..",
+        "evil.example@127.0.0.1",
+        "127.0.0.1@evil.example",
+        "localhost,evil.example",
+        "x y",
+    ] {
+        assert!(!is_meant(host.as_bytes(), names), "{host}");
+    }
+    assert!(!is_meant(b"\xff", names));
+    assert!(!is_meant(b"mail.example.org", ""));
+}
+
 /// Why a head is refused.
 #[track_caller]
 fn refusal(head: &[u8]) -> Status {
@@ -43,8 +93,23 @@ fn refusal(head: &[u8]) -> Status {
 
 #[test]
 fn requests_are_read() {
-    assert_eq!(whole("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), PLAIN);
-    assert_eq!(whole("\r\n\n\r\nGET /metrics HTTP/1.9\nHost:\n\n"), PLAIN);
+    let named = |host: &'static [u8]| HttpRequest {
+        host: Some(host),
+        ..PLAIN
+    };
+    assert_eq!(
+        whole("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+        named(b"x")
+    );
+    assert_eq!(
+        whole("\r\n\n\r\nGET /metrics HTTP/1.9\nHost:\n\n"),
+        named(b"")
+    );
+    assert_eq!(whole("GET /metrics HTTP/1.1\r\n\r\n"), PLAIN);
+    assert_eq!(
+        with("Host: x\r\nhost: x"),
+        Head::Refused(Status::BadRequest)
+    );
     let old = HttpRequest {
         version: Version::V1_0,
         keep_alive: false,

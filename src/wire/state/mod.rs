@@ -12,26 +12,29 @@
 //!
 //! Must not: believe a length, or know files.
 
+mod field;
 mod item;
 #[cfg(test)]
 mod tests;
 
-pub use item::{PartialLine, StateItem};
+pub(crate) use item::PartialLine;
+pub use item::StateItem;
 
 use crate::store::Saved;
 use crate::sys::reason;
-use item::{push_end, push_names, push_partial, push_saved, Format, Version};
+use field::{Format, Version};
+use item::{push_end, push_names, push_partial, push_saved};
 use std::fmt;
 use std::io::{self, Read, Write};
 
-/// What a file of any version begins with.
+/// The beginning of a file of any version.
 const FORMAT: &[u8] = b"dovestat state ";
 
-/// What one that is written goes on with. Readers of a version can pass over new
-/// items, fields and counters; any other change needs a new version.
+/// The version that is written. Readers of a version pass over new items, fields and
+/// counters; any other change needs a new version.
 const VERSION: &[u8; 2] = b"2\n";
 
-/// What one of the first version goes on with.
+/// The version of 0.1.0.
 const FIRST_VERSION: &[u8; 2] = b"1\n";
 
 /// The longest content of a block.
@@ -46,13 +49,11 @@ const HEADER_BYTES: usize = 12;
 /// Why a file cannot be used.
 #[derive(Debug)]
 pub enum StateError {
-    /// It cannot be read.
     Io(io::Error),
-    /// It is something else.
+    /// It does not begin with [`FORMAT`].
     Foreign,
-    /// It is of another version.
     Version,
-    /// It is not what was written.
+    /// A CRC or a value is wrong, or bytes are missing.
     Damaged,
 }
 
@@ -105,16 +106,14 @@ fn crc(pieces: &[&[u8]]) -> u64 {
 /// Writes a file. See the module.
 #[derive(Debug)]
 pub struct StateWriter<W> {
-    /// Where to.
     out: W,
     /// The block under construction, with room for its header.
     block: Vec<u8>,
-    /// Its number.
     number: u32,
 }
 
 impl<W: Write> StateWriter<W> {
-    /// Begins a file.
+    /// Writes the head of a file.
     ///
     /// # Errors
     /// Those of `out`.
@@ -139,7 +138,7 @@ impl<W: Write> StateWriter<W> {
         self.write_full_block()
     }
 
-    /// Adds what was read of a FIFO.
+    /// Adds the line of a FIFO that is not complete.
     ///
     /// # Errors
     /// Those of `out`.
@@ -148,7 +147,7 @@ impl<W: Write> StateWriter<W> {
         self.write_full_block()
     }
 
-    /// Writes the block out once it is long enough.
+    /// Writes the block out if it is long enough.
     fn write_full_block(&mut self) -> io::Result<()> {
         if self.block.len() >= FULL_BLOCK_BYTES {
             self.write_block()?;
@@ -156,7 +155,7 @@ impl<W: Write> StateWriter<W> {
         Ok(())
     }
 
-    /// Ends the file.
+    /// Writes the end of the file.
     ///
     /// # Errors
     /// Those of `out`.
@@ -183,11 +182,8 @@ impl<W: Write> StateWriter<W> {
 /// Reads a file. See the module.
 #[derive(Debug)]
 pub struct StateReader<R> {
-    /// Where from.
     input: R,
-    /// How items are read.
     format: Format,
-    /// The content of the block.
     block: Vec<u8>,
     /// How much of it was read.
     read_bytes: usize,
@@ -196,7 +192,7 @@ pub struct StateReader<R> {
 }
 
 impl<R: Read> StateReader<R> {
-    /// Begins to read a file.
+    /// Reads the head of a file.
     ///
     /// # Errors
     /// When it is not one of a known version.
@@ -242,7 +238,7 @@ impl<R: Read> StateReader<R> {
         Ok(item)
     }
 
-    /// Reads on to an item that is to be handed out.
+    /// Passes over items that are not handed out.
     fn pass_over(&mut self) -> Result<(), StateError> {
         loop {
             if self.read_bytes == self.block.len() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::stats::FIELD_COUNT;
 use crate::store::{Basis, Counters, Kept, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES};
-use crate::sys::place::Inode;
+use crate::sys::fs::place::Inode;
 
 const BASIS: Basis = Basis {
     age_secs: u32::MAX,
@@ -23,13 +23,14 @@ const BASIS: Basis = Basis {
 
 /// At least one of every kind.
 fn items() -> Vec<StateItem<'static>> {
+    let mut basis = BASIS;
+    basis.counters.stats.values = std::array::from_fn(|index| index as u64 % 3);
     let origin = Origin {
         created_secs: 7,
         is_pinned: true,
+        basis,
         pending: BASIS.counters,
     };
-    let mut basis = BASIS;
-    basis.counters.stats.values = std::array::from_fn(|index| index as u64 % 3);
     let command = |running: u32| Saved::Command {
         session: 0,
         name: b"FETCH",
@@ -50,26 +51,22 @@ fn items() -> Vec<StateItem<'static>> {
                 used_bytes: 6,
             }),
         },
-        Saved::Domain {
-            name: b"",
-            origin,
-            basis,
-        },
+        Saved::Domain { name: b"", origin },
         Saved::Ip {
             address: "192.0.2.1".parse().unwrap(),
             origin,
-            basis,
         },
         Saved::Ip {
             address: "2001:db8::1".parse().unwrap(),
-            origin,
-            basis: BASIS,
+            origin: Origin {
+                basis: BASIS,
+                ..origin
+            },
         },
         Saved::User {
             name: &[b'x'; MAX_BYTES],
             domain: u32::MAX,
             origin,
-            basis,
         },
         Saved::Session {
             id: b"yR+mHvJgZoB/AAAB",
@@ -189,4 +186,13 @@ fn blocks_in_another_order_are_noticed() {
     ));
     let left_out = [&bytes[..head], &bytes[first..]].concat();
     assert!(matches!(read(&left_out, &[]), Err(StateError::Damaged)));
+}
+
+#[test]
+fn version_2_is_written_as_by_its_first_release() {
+    let bytes = write(&items());
+    assert_eq!(
+        (bytes.len(), crc(&[&bytes])),
+        (10_599, 0xaa73_620a_21e2_2d2c)
+    );
 }

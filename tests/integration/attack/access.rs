@@ -93,8 +93,8 @@ fn a_stranger_may_do_nothing_by_default() {
             for (name, mode) in [
                 ("", 0o755),
                 ("stats", 0o600),
-                ("stats-mail", 0o600),
-                ("stats-user", 0o600),
+                ("stats-mail", 0o200),
+                ("stats-user", 0o200),
                 ("state", 0o600),
                 (".lock", 0o600),
             ] {
@@ -132,7 +132,7 @@ fn a_group_may_do_what_its_mode_says_and_others_nothing() {
     };
     let mut tally = Tally::of(Class::Access);
     let setup = Setup::new().service(&format!(
-        "fifo_listener stats-mail {{\ngroup = {name}\nmode = 0620\n}}\n\
+        "fifo_listener stats-mail {{\ngroup = {name}\nmode = 0220\n}}\n\
          unix_listener stats {{\ngroup = {name}\nmode = 0660\nreset = no\n}}"
     ));
     let mut daemon = Daemon::with("group", &setup);

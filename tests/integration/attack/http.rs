@@ -145,6 +145,80 @@ fn requests_of_every_wrong_kind_get_an_answer_or_an_end() {
 }
 
 #[test]
+fn pages_that_lead_their_name_here_are_told_nothing() {
+    let mut tally = Tally::of(Class::Http);
+    let lines = "server_names = mail.example.org stats";
+    let (mut daemon, port) = http::daemon("rebinding", with(ALL_LEVELS), lines);
+    populate(&daemon);
+    let secret = daemon.client().export("user").rows[0][0].clone();
+    let ask_as = |host: &str, path: &str, method: &str, version: &str| {
+        let request = format!("{method} {path} HTTP/{version}\r\nHost: {host}\r\n\r\n");
+        ask(&mut client(port), &request)
+    };
+    for host in [
+        "evil.example".to_owned(),
+        format!("evil.example:{port}"),
+        format!("127.0.0.1.evil.example:{port}"),
+        "localhost.evil.example".to_owned(),
+        "mail.example.org.evil.example".to_owned(),
+        "xstats".to_owned(),
+        "stats.example".to_owned(),
+        "0x7f000001".to_owned(),
+        "127.1".to_owned(),
+        "evil.example\t".to_owned(),
+        "127.0.0.1@evil.example".to_owned(),
+        "*".to_owned(),
+    ] {
+        for path in ["/metrics", "/", "/none", "http://127.0.0.1/metrics"] {
+            for (method, version) in [("GET", "1.1"), ("GET", "1.0"), ("HEAD", "1.1")] {
+                tally.tries(1);
+                let answer = ask_as(&host, path, method, version);
+                assert_eq!(answer.status, 421, "{host} {path}");
+                assert!(!answer.stays_open());
+                assert!(!answer.body.contains("dovestat_"), "{}", answer.body);
+                assert!(!answer.body.contains(&secret), "{}", answer.body);
+                let says = answer.body.contains("server_names of its inet_listener");
+                assert_eq!(says, method == "GET", "{}", answer.body);
+            }
+        }
+    }
+    // Twice is neither.
+    tally.tries(1);
+    let twice = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(ask(&mut client(port), twice).status, 400);
+    for host in [
+        "127.0.0.1",
+        "[::1]:9166",
+        "localhost",
+        "Mail.example.ORG:80",
+        "stats.",
+    ] {
+        assert_eq!(ask_as(host, "/metrics", "GET", "1.1").status, 200, "{host}");
+    }
+    for version in ["1.0", "1.1"] {
+        let request = format!("GET /metrics HTTP/{version}\r\n\r\n");
+        assert_eq!(ask(&mut client(port), &request).status, 200, "no Host");
+    }
+    let logged =
+        format!("inet_listener 127.0.0.1:{port}: 421 Misdirected Request: \"evil.example\"");
+    assert!(daemon.log().contains(&logged), "{}", daemon.log());
+    // The names hold from HUP on.
+    let file = daemon.dir.at("dovestatd.conf");
+    let config = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(
+        &file,
+        config.replace("= mail.example.org stats", "= new.example"),
+    )
+    .expect("write");
+    daemon.signal(libc::SIGHUP);
+    crate::harness::wait_until("the new name", || {
+        ask_as("new.example", "/metrics", "GET", "1.1").status == 200
+    });
+    assert_eq!(ask_as("stats", "/metrics", "GET", "1.1").status, 421);
+    tally.check(&mut daemon);
+}
+
+#[test]
 fn scrapers_that_vanish_at_any_byte_leave_nothing() {
     let mut tally = Tally::of(Class::Http);
     let (mut daemon, port) = http::daemon("vanishers", with(ALL_LEVELS), "");

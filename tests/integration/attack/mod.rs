@@ -16,6 +16,7 @@ mod clocks;
 mod content;
 mod cost;
 mod disks;
+mod fifos;
 mod filters;
 mod http;
 mod lines;

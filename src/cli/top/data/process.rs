@@ -1,6 +1,6 @@
 //! How long a process of this machine has been running.
 
-use crate::sys::process::ticks_per_sec;
+use crate::sys::proc::process::ticks_per_sec;
 use std::fs;
 
 /// Seconds since its start; `None` without such a process or without /proc.

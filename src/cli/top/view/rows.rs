@@ -9,7 +9,7 @@ use super::View;
 use crate::cli::top::data::column::Column;
 use crate::cli::top::data::link::{Link, Server};
 use crate::cli::top::data::model::{by_name, Entry, Figures};
-use crate::store::wildcard_match;
+use crate::store::wildcard::wildcard_match;
 use std::cmp::Ordering;
 
 #[derive(Clone, Copy)]

@@ -6,10 +6,13 @@
 
 use super::input::{at, limits};
 use dovestat::stats::Report;
-use dovestat::store::{Now, Record, Store};
+use dovestat::store::{Now, Record, Store, PREFETCH_BATCH};
 use dovestat::wire::{
-    parse_record, write_record, LineBuffer, LineReader, StatsRoom, MAX_LINE_BYTES, READ_BYTES,
+    parse_record, write_record, LineBuffer, LineReader, StatsRoom, MAX_LINE_BYTES,
 };
+
+/// The most bytes read at once.
+const READ_BYTES: usize = 65536;
 
 /// Takes the lines of a stream.
 struct Taken {
@@ -38,7 +41,7 @@ impl Taken {
     }
 }
 
-impl LineReader for Taken {
+impl LineReader<PREFETCH_BATCH> for Taken {
     fn take(&mut self, lines: &mut [&mut [u8]]) {
         // Used again, as by the daemon.
         let mut room = StatsRoom::default();
@@ -98,7 +101,7 @@ fn check_written(record: &Record) {
 
 /// The lines of a stream that is read in pieces.
 fn read(stream: &[u8], mut piece: impl FnMut() -> usize) -> Taken {
-    let mut buffer = LineBuffer::default();
+    let mut buffer = LineBuffer::new(READ_BYTES);
     let mut taken = Taken::new();
     let mut rest = stream;
     while !rest.is_empty() {

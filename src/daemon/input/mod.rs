@@ -1,0 +1,3 @@
+pub(crate) mod fifo;
+pub(crate) mod records;
+pub(crate) mod waiting;

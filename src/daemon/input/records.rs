@@ -1,0 +1,166 @@
+//! From lines to statistics: each line of a FIFO is read as a record and applied, or
+//! logged when it is none.
+//!
+//! Must not: read bytes; that is for [`fifo_input`](crate::daemon::input::fifo).
+
+use crate::config::show_size;
+use crate::daemon::faults::{Fault, Faults};
+use crate::daemon::log::{grouped, visible, Log};
+use crate::stats::{Report, StatsError};
+use crate::store::{
+    Filter, Note, Now, Opening, Record, Row, Store, Zoom, MAX_TEXT_BYTES, PREFETCH_BATCH,
+};
+use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
+
+// So the store need not look for longer ones.
+const _: () = assert!(
+    MAX_LINE_BYTES <= MAX_TEXT_BYTES,
+    "texts of a line have room"
+);
+
+/// The lines of a FIFO on their way to the store.
+pub struct Records<'a> {
+    /// Where they are applied.
+    store: &'a mut Store,
+    /// When they are applied.
+    now: Now,
+    /// Where what is wrong with them is logged.
+    complaints: Complaints<'a>,
+    /// Where their stats fields are decoded.
+    room: StatsRoom,
+    /// What their stats fields say.
+    reports: [Report; PREFETCH_BATCH],
+}
+
+/// What is wrong with the lines of a FIFO.
+struct Complaints<'a> {
+    /// The FIFO's name.
+    name: &'a str,
+    /// Where it is logged.
+    log: &'a mut Log,
+    /// What was logged before.
+    faults: &'a mut Faults,
+    /// The instant of the lines, [`Now::uptime_secs`].
+    now_secs: u32,
+}
+
+impl<'a> Records<'a> {
+    /// Those of the FIFO `name`.
+    pub fn new(
+        name: &'a str,
+        store: &'a mut Store,
+        (log, faults): (&'a mut Log, &'a mut Faults),
+        now: Now,
+    ) -> Records<'a> {
+        Records {
+            store,
+            now,
+            complaints: Complaints {
+                name,
+                log,
+                faults,
+                now_secs: now.uptime_secs,
+            },
+            room: StatsRoom::default(),
+            reports: [Report::default(); PREFETCH_BATCH],
+        }
+    }
+}
+
+impl Complaints<'_> {
+    /// Logs what is wrong with a line.
+    fn report(&mut self, fault: Fault, line: &[u8]) {
+        self.report_detail(fault, || visible(line));
+    }
+
+    /// Logs a fault with its detail.
+    fn report_detail(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+        let report = || format!("{}: {}", self.name, detail());
+        self.faults.report(self.log, fault, self.now_secs, report);
+    }
+
+    /// Logs that a record's session has no room, and what limit would have.
+    #[cold]
+    fn report_full(&mut self, fault: Fault, subject: &[u8], store: &Store) {
+        self.report_detail(fault, || {
+            let limit_bytes = store.usage().limit_bytes as u64;
+            format!(
+                "{}: {} connected sessions fill stats_memory_limit = {}; {} would pin them",
+                visible(subject),
+                grouped(store.totals_of_everything().connected),
+                show_size(limit_bytes),
+                show_size(limit_bytes.saturating_mul(2)),
+            )
+        });
+    }
+}
+
+/// The session of a line and its user, as far as they are known, or the user that an
+/// ADD-USER names; and why its stats field is refused.
+fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
+    let mut fields = line.split(|&byte| byte == b'\t');
+    let (kind, subject) = (fields.next(), fields.next().unwrap_or_default());
+    if kind == Some(b"ADD-USER") {
+        return format!("user {}: {why}", visible(subject));
+    }
+    let mut user = "not known".to_owned();
+    let filter = Filter {
+        session: Some(subject.to_vec()),
+        ..Filter::default()
+    };
+    if let Opening::Rows(walk) = store.open(Zoom::Session, filter) {
+        store.read(&walk, &mut 1, |row| {
+            if let Row::Session { user: name, .. } = row {
+                user = visible(name);
+            }
+            false
+        });
+        store.close(walk);
+    }
+    format!("session {}, user {user}: {why}", visible(subject))
+}
+
+impl LineReader<PREFETCH_BATCH> for Records<'_> {
+    fn take(&mut self, lines: &mut [&mut [u8]]) {
+        let mut records = [Record::Disconnect { session: b"" }; PREFETCH_BATCH];
+        let mut refusals = [None; PREFETCH_BATCH];
+        let mut count = 0;
+        for (index, (line, report)) in lines.iter_mut().zip(&mut self.reports).enumerate() {
+            match parse_record(line, &mut self.room, report) {
+                Ok(record) => {
+                    records[count] = record;
+                    count += 1;
+                }
+                Err(refusal) => refusals[index] = Some(refusal),
+            }
+        }
+        let records = &records[..count];
+        let hints = self.store.prefetch_records(records, self.now);
+        for (record, hint) in records.iter().zip(hints) {
+            match self.store.apply_hinted(record, hint, self.now) {
+                None => {}
+                Some(note @ (Note::NoRoom | Note::Untracked)) => {
+                    let subject = record.subject();
+                    self.complaints
+                        .report_full(note.into(), subject, self.store);
+                }
+                Some(note) => self.complaints.report(note.into(), record.subject()),
+            }
+        }
+        for (line, refusal) in lines.iter().zip(refusals) {
+            match refusal {
+                Some(Refusal::BadStats(error)) => {
+                    let detail = || refused_stats(self.store, line, &error);
+                    self.complaints
+                        .report_detail(Refusal::BadStats(error).into(), detail);
+                }
+                Some(refusal) => self.complaints.report(refusal.into(), line),
+                None => {}
+            }
+        }
+    }
+
+    fn too_long(&mut self, beginning: &[u8]) {
+        self.complaints.report(Fault::LineTooLong, beginning);
+    }
+}

@@ -1,0 +1,2 @@
+pub(crate) mod carbon;
+pub(crate) mod resolve;

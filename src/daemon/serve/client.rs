@@ -1,0 +1,293 @@
+//! A connection: requests in, replies out, in order, whatever the protocol.
+//!
+//! A client costs little whatever it does. Its input is read only when no
+//! request of it waits and nothing of a reply is queued; a reply is made in
+//! slices of about [`SLICE_BYTES`], the next when the last has been written. So
+//! who pipelines without reading, reads slowly or just sits there holds one
+//! slice and part of a request. A reply that fits a slice leaves in one write,
+//! its end included, even if the walk for it takes several turns.
+//!
+//! What the bytes mean is for its [`Conversation`] to know.
+//!
+//! Whoever drops a client gives back what it holds first: [`Client::end`].
+
+use crate::config::Protocol;
+use crate::daemon::serve::clients::Standing;
+use crate::daemon::serve::context::Context;
+use crate::daemon::serve::export::Export;
+use crate::daemon::serve::http::Http;
+use crate::daemon::serve::listener::Listener;
+use crate::daemon::serve::protocol::{Conversation, Exchange, SLICE_BYTES};
+use crate::store::{Now, Store};
+use crate::sys::fd::poll::Interest;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+/// The most that is read at once, in bytes: more than any real request has.
+const READ_BYTES: usize = 4096;
+
+/// What a request costs before its first row, in steps: where the walk begins
+/// may take looks at a thousand entries, which are cheaper than those of steps.
+const REQUEST_STEPS: usize = 32;
+
+/// The most input that is read and thrown away when a connection is closed, in
+/// bytes: unread input would make TCP take back replies under way.
+const DRAIN_BYTES: usize = 65536;
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// Of a UNIX socket.
+    Unix(UnixStream),
+    /// Of a TCP port.
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// read(2).
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.read(bytes),
+            Stream::Tcp(stream) => stream.read(bytes),
+        }
+    }
+
+    /// write(2).
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tcp(stream) => stream.write(bytes),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A client.
+pub struct Client {
+    /// Its connection, nonblocking.
+    stream: Stream,
+    /// What was read and what is to be written.
+    exchange: Exchange,
+    /// What that means.
+    conversation: Box<dyn Conversation>,
+    /// Whether the input begins with a request; found out when the input changes,
+    /// not whenever it is asked for.
+    has_request: bool,
+    /// How much of the output is written.
+    written: usize,
+    /// The peer has sent its last byte.
+    at_eof: bool,
+    /// When it last sent something, in seconds of uptime.
+    active_secs: u32,
+    /// When it last took some of a reply, in seconds of uptime.
+    taken_secs: u32,
+    /// It is not read: there is no memory for a reply.
+    is_waiting: bool,
+    /// The index of its listener.
+    listener: usize,
+    /// Its listener's name, for the log.
+    listener_name: Rc<str>,
+}
+
+impl Client {
+    /// A client just accepted by the listener with index `listener`.
+    pub fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
+        let (options, name) = (&from.options, &from.name);
+        let conversation: Box<dyn Conversation> = match options.protocol {
+            Protocol::Stats => Box::new(Export::new(options, name)),
+            Protocol::Http => Box::new(Http::new(options, name, &from.server_names)),
+        };
+        Client {
+            stream,
+            exchange: Exchange::default(),
+            conversation,
+            has_request: false,
+            written: 0,
+            at_eof: false,
+            active_secs: now.uptime_secs,
+            taken_secs: now.uptime_secs,
+            is_waiting: false,
+            listener,
+            listener_name: Rc::clone(name),
+        }
+    }
+
+    /// The index of its listener.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// Its listener's name, for the log.
+    pub fn listener_name(&self) -> Rc<str> {
+        Rc::clone(&self.listener_name)
+    }
+
+    /// What is waited for: room for queued output, else input. While memory is
+    /// waited for, only the peer's going away.
+    pub fn interest(&self) -> Interest {
+        match (self.is_waiting, self.has_output()) {
+            (true, _) => Interest::default(),
+            (false, true) => Interest::WRITE,
+            (false, false) => Interest::READ,
+        }
+    }
+
+    /// Whether there is something to do without waiting.
+    pub fn can_go_on(&self) -> bool {
+        !self.is_waiting && !self.has_output() && (self.is_busy() || self.at_eof)
+    }
+
+    /// What decides whether it may be closed for another. A client that began a
+    /// request and does not end it is idle.
+    pub fn standing(&self) -> Standing {
+        let has_output = self.has_output();
+        let is_idle = !has_output && !self.is_busy() && !self.is_waiting;
+        Standing {
+            listener: self.listener,
+            idle_since_secs: is_idle.then_some(self.active_secs),
+            unread_since_secs: has_output.then_some(self.taken_secs),
+        }
+    }
+
+    /// When it last sent something, in seconds of uptime.
+    pub fn active_secs(&self) -> u32 {
+        self.active_secs
+    }
+
+    /// Whether it waits for memory.
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Has it wait if memory is short and it needs some: for input or a reply that
+    /// it has not begun. Whether it waits.
+    pub fn wait_for_memory(&mut self, is_short: bool) -> bool {
+        let is_between = !self.has_output() && !self.conversation.is_replying();
+        self.is_waiting = is_short && is_between && (self.has_request || !self.at_eof);
+        self.is_waiting
+    }
+
+    /// The bytes of its buffers, and of what the store keeps for its reply.
+    pub fn held_bytes(&self) -> usize {
+        // A slice that is to be made next counts already.
+        let slice_bytes = match self.conversation.is_replying() {
+            true => SLICE_BYTES,
+            false => 0,
+        };
+        let Exchange { input, output, .. } = &self.exchange;
+        let buffers = input.capacity() + output.capacity().max(slice_bytes);
+        buffers + self.conversation.held_bytes()
+    }
+
+    /// Gives back what the client holds, and closes the connection.
+    pub fn end(mut self, store: &mut Store) {
+        self.conversation.end(store);
+        // If it stays unread, it stays unread; no error matters any more.
+        let _ = self.stream.read(&mut vec![0; DRAIN_BYTES]);
+    }
+
+    /// Writes, reads and answers as far as that goes without waiting and within
+    /// `steps`, which are taken off. False when the client is to be ended.
+    pub fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
+        if !self.flush(context.now) {
+            return false;
+        }
+        if self.has_output() {
+            return true;
+        }
+        if self.exchange.output.is_empty() {
+            // From now on what is made waits for it.
+            self.taken_secs = context.now.uptime_secs;
+        }
+        if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {
+            return false;
+        }
+        let exchange = &mut self.exchange;
+        while !exchange.is_slice_full() && *steps > 0 && !exchange.closing {
+            if self.conversation.is_replying() {
+                self.conversation.go_on(exchange, context, steps);
+            } else if self.has_request {
+                *steps = steps.saturating_sub(REQUEST_STEPS);
+                self.conversation.answer(exchange, context);
+                self.has_request = self.conversation.has_request(&exchange.input);
+            } else {
+                exchange.closing = self.at_eof;
+                break;
+            }
+        }
+        if exchange.input.is_empty() {
+            // An idle client costs no buffer.
+            exchange.input = Vec::new();
+        }
+        self.flush(context.now) && (self.has_output() || !self.exchange.closing)
+    }
+
+    /// Whether a reply is to be made or begun.
+    fn is_busy(&self) -> bool {
+        self.conversation.is_replying() || self.has_request
+    }
+
+    /// Whether output waits to be written: a whole slice, or the end of a reply.
+    /// Less than that is held back while the reply goes on, so that a small one is
+    /// one write however many turns it takes to find its rows.
+    fn has_output(&self) -> bool {
+        let is_held = self.conversation.is_replying() && !self.exchange.is_slice_full();
+        self.written < self.exchange.output.len() && !is_held
+    }
+
+    /// Writes queued output. False when the connection is broken.
+    fn flush(&mut self, now: Now) -> bool {
+        while self.has_output() {
+            match self.stream.write(&self.exchange.output[self.written..]) {
+                Ok(count) => {
+                    self.written += count;
+                    self.taken_secs = now.uptime_secs;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        if self.written == self.exchange.output.len() {
+            self.exchange.output = Vec::new();
+            self.written = 0;
+        }
+        true
+    }
+
+    /// Reads input once. False when the connection is broken.
+    fn fill(&mut self, now: Now) -> bool {
+        let mut bytes = [0; READ_BYTES];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.at_eof = true,
+            Ok(count) => {
+                self.active_secs = now.uptime_secs;
+                self.exchange.input.extend_from_slice(&bytes[..count]);
+                self.has_request = self.conversation.has_request(&self.exchange.input);
+            }
+            Err(error) => {
+                return matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                );
+            }
+        }
+        true
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,112 @@
+//! A listening socket, and how the clients that come by it are served.
+
+use crate::config::ListenerOptions;
+use crate::daemon::serve::client::Stream;
+use crate::store::Network;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// UNIX.
+    Unix(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// The section of the settings that a listener was opened for, by its place
+/// among those of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// A `unix_listener`.
+    Unix(usize),
+    /// An `inet_listener`.
+    Inet(usize),
+    /// None: the service manager passed it unasked.
+    Unnamed,
+}
+
+/// What clients connect to.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: Socket,
+    /// Where its options come from.
+    pub section: Section,
+    /// How its clients are served.
+    pub options: Rc<ListenerOptions>,
+    /// Networks that clients may come from; empty: all.
+    pub allow_nets: Vec<Network>,
+    /// What clients of HTTP may call the server, beside its addresses and localhost;
+    /// `None`: anything, as no browser comes by a UNIX socket.
+    pub server_names: Option<Rc<str>>,
+    /// Its name, for the log.
+    pub name: Rc<str>,
+    /// Not polled before this instant.
+    pub rests_until: Option<Instant>,
+}
+
+impl Listener {
+    /// One that is ready to accept.
+    pub fn new(socket: Socket, section: Section, options: &ListenerOptions, name: &str) -> Self {
+        Listener {
+            server_names: match socket {
+                Socket::Unix(_) => None,
+                Socket::Tcp(_) => Some(Rc::default()),
+            },
+            socket,
+            section,
+            options: Rc::new(options.clone()),
+            allow_nets: Vec::new(),
+            name: name.into(),
+            rests_until: None,
+        }
+    }
+
+    /// Refuses a client that may not come from where it does.
+    fn admit(&self, peer: SocketAddr) -> io::Result<()> {
+        let ip = peer.ip().to_canonical();
+        match self.allow_nets.is_empty() || self.allow_nets.iter().any(|net| net.contains_ip(ip)) {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{ip} is in none of allow_nets"),
+            )),
+        }
+    }
+
+    /// accept(2), nonblocking. A client that was refused is closed already, with an
+    /// error of the kind `PermissionDenied`, as it is when a firewall refused it.
+    pub fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Socket::Unix(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(Stream::Unix(stream))
+            }
+            Socket::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                self.admit(peer)?;
+                stream.set_nonblocking(true)?;
+                // Replies are whole writes; nothing is gained by holding back,
+                // and little is lost where that cannot be set.
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Unix(socket) => socket.as_fd(),
+            Socket::Tcp(socket) => socket.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+pub(crate) mod batch;
+pub(crate) mod client;
+pub(crate) mod clients;
+pub(crate) mod context;
+pub(crate) mod export;
+pub(crate) mod health;
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod protocol;
+pub(crate) mod scrape;
+pub(crate) mod status;

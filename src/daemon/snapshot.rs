@@ -1,0 +1,368 @@
+//! Statistics that outlive the daemon: the file `state` in `state_dir`.
+//!
+//! It is written when the daemon ends, and every `stats_state_interval` after
+//! something changed, so an idle daemon sleeps on. While the daemon serves, a
+//! copy of the process writes it ([`Offshoot`]): the copy has everything as it
+//! was at one instant, sums and what they are made of, and however slow the disk
+//! is, nobody waits for it. It costs the pages that change meanwhile.
+//!
+//! The file is replaced as a whole; when it cannot be written the old one stays.
+//! Whether that works is tried at the start. One that cannot be read is set aside as
+//! `state.bad`, and the daemon starts with nothing.
+//!
+//! A FIFO that somebody else holds open keeps what writers put in it while no
+//! daemon runs. Of a line that was read in part, the part is saved too, at the
+//! end; in the middle of things it would be in the way of what was read since.
+//!
+//! Invariants: the directory was opened before root and the root directory were
+//! given up, and is opened anew only where another one has taken its path, as where
+//! base_dir vanished and was made anew; the state is the business of one daemon at a time, whatever their
+//! base_dirs are: a lock of its own sees to that.
+//!
+//! Must not: end the daemon, whatever happens to the file.
+
+use super::fatal::Fatal;
+use super::log::{grouped, Log, Severity};
+use crate::config::own_files::{
+    STATE as NAME, STATE_LOCK as LOCK, STATE_PROBE as PROBE, STATE_SET_ASIDE as SET_ASIDE,
+    STATE_TEMPORARY as TEMPORARY,
+};
+use crate::config::Settings;
+use crate::daemon::input::fifo::FifoInput;
+use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
+use crate::sys::fs::dir::{Dir, Owner};
+use crate::sys::fs::lock::{lock_directory, DirLock};
+use crate::sys::fs::way::is_refused;
+use crate::sys::proc::snapshot_child::Offshoot;
+use crate::sys::proc::user::effective_uid;
+use crate::sys::reason;
+use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What tells that something changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Lines read so far.
+    pub lines: u64,
+    /// Sessions connected.
+    pub connected: u64,
+    /// When the totals were cleared.
+    pub reset_secs: u32,
+    /// When a record last reached them.
+    pub last_update: WallTime,
+}
+
+/// The state of a daemon and the writing of it.
+#[derive(Debug)]
+pub struct State {
+    /// Where it is.
+    dir: Dir,
+    /// Keeps other daemons out.
+    _lock: DirLock,
+    /// Where it is.
+    path: PathBuf,
+    /// The path is out of reach.
+    in_chroot: bool,
+    /// The time between two writes; `None`: at the end only.
+    every: Option<Duration>,
+    /// What the file has.
+    written: Mark,
+    /// When it is to be written next, if there is anything new.
+    due: Option<Instant>,
+    /// Who is writing it.
+    writer: Option<Offshoot>,
+    /// Whether the last write failed, which is told once.
+    is_failing: bool,
+}
+
+/// The time between two writes.
+fn interval(settings: &Settings) -> Option<Duration> {
+    match settings.stats_state_interval_secs {
+        0 => None,
+        secs => Some(Duration::from_secs(secs.into())),
+    }
+}
+
+/// What the log has of a directory without a state, and what to do.
+fn loss(path: &Path, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let uid = effective_uid();
+            format!("chown it to the daemon's user (uid {uid}), or set another state_dir")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make it writable (under systemd by ReadWritePaths=), or set another state_dir".into()
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or set another state_dir".into()
+        }
+        _ => "set state_dir to a directory for this daemon alone".to_owned(),
+    };
+    let (path, why) = (path.display(), reason(error));
+    format!("state_dir {path}: {why}; a restart will lose the statistics: {remedy}")
+}
+
+/// Takes the directory for this daemon alone.
+fn lock(dir: Dir, owner: Owner) -> io::Result<(Dir, DirLock)> {
+    let lock = lock_directory(&dir, LOCK, owner)?;
+    let taken = || io::Error::other("another daemon keeps its state there");
+    Ok((dir, lock.ok_or_else(taken)?))
+}
+
+/// Writes everything. What FIFOs begin comes first, so that a reader that has no room
+/// for all entries has it.
+fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Result<()> {
+    let fill = |file: &File| {
+        let mut writer = StateWriter::new(file)?;
+        for partial in partials {
+            writer.put_partial(partial)?;
+        }
+        store.export(now, |saved| writer.put(saved))?;
+        writer.finish().map(drop)
+    };
+    dir.replace(NAME, TEMPORARY, 0o600, fill).map(drop)
+}
+
+impl State {
+    /// Opens the directory of the settings, if there is to be a state. To be
+    /// called before root is given up.
+    ///
+    /// # Errors
+    /// A directory that root does not trust.
+    pub fn open(settings: &Settings, owner: Owner, log: &mut Log) -> Result<Option<State>, Fatal> {
+        let Some(path) = settings.state_path() else {
+            log.info("state_dir is empty: a restart will lose the statistics");
+            return Ok(None);
+        };
+        match Dir::open_or_make(path, 0o700, owner).and_then(|dir| lock(dir, owner)) {
+            Ok((dir, lock)) => Ok(Some(State {
+                dir,
+                _lock: lock,
+                path: path.to_owned(),
+                in_chroot: settings.service.chroot_in(&settings.base_dir).is_some(),
+                every: interval(settings),
+                written: Mark::default(),
+                due: None,
+                writer: None,
+                is_failing: false,
+            })),
+            Err(error) if is_refused(&error) => {
+                Err(Fatal::Io(format!("state_dir {}", path.display()), error))
+            }
+            Err(error) => {
+                log.warning(&loss(path, &error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tries whether a state can be written, as who is to write it, and logs if not.
+    pub fn probe(&mut self, log: &mut Log) {
+        let dir = &self.dir;
+        let fill = |mut file: &File| file.write_all(b"written to see whether that works\n");
+        let tried = dir
+            .check_replaceable(NAME)
+            .and_then(|()| dir.replace(PROBE, TEMPORARY, 0o600, fill))
+            .and_then(|_| dir.remove(PROBE));
+        if let Err(error) = tried {
+            log.warning(&loss(&self.path, &error));
+            self.is_failing = true;
+        }
+    }
+
+    /// The store that was saved, and, in its FIFOs, what was read in part.
+    pub fn restore(
+        &mut self,
+        limits: &Limits,
+        now: Now,
+        fifos: &mut [FifoInput],
+        log: &mut Log,
+    ) -> Option<Store> {
+        let result = self.dir.read(NAME).map_err(StateError::Io);
+        let (store, kept) = match result.and_then(|file| read(file, limits, now, fifos)) {
+            Ok(restored) => restored,
+            Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                let aside = match self.dir.rename(NAME, SET_ASIDE) {
+                    Ok(()) => format!("set aside as {SET_ASIDE}"),
+                    Err(error) => format!("left alone ({})", reason(&error)),
+                };
+                let path = self.path.join(NAME);
+                let path = path.display();
+                log.warning(&format!("{path}: {error}; {aside}, starting with nothing"));
+                return None;
+            }
+        };
+        let path = self.path.display();
+        let usage = store.usage();
+        let (restored, all) = (
+            usage.entries.iter().sum::<usize>() as u64,
+            kept.entries.iter().sum(),
+        );
+        let connected = store.totals_of_everything().connected;
+        if restored >= all {
+            let [_, sessions, users, ..] = usage.entries;
+            log.info(&format!(
+                "restored {sessions} sessions and {users} users from {path}"
+            ));
+            return Some(store);
+        }
+        let severity = match connected < kept.connected {
+            true => Severity::Warning,
+            false => Severity::Info,
+        };
+        let text = format!(
+            "restored the totals, {} of {} connected sessions and {} of {} other entries from \
+             {path}: stats_memory_limit has room for no more, {} M would hold all",
+            grouped(connected),
+            grouped(kept.connected),
+            grouped(restored.saturating_sub(connected)),
+            grouped(all.saturating_sub(kept.connected)),
+            kept.used_bytes.div_ceil(1 << 20)
+        );
+        log.write(severity, &text);
+        Some(store)
+    }
+
+    /// What is in the file from now on.
+    pub fn begin(&mut self, mark: Mark) {
+        self.written = mark;
+    }
+
+    /// Takes over what can change.
+    pub fn set(&mut self, settings: &Settings) {
+        let every = interval(settings);
+        // One that goes on is not put off by being read again.
+        if every != self.every {
+            self.every = every;
+            self.due = None;
+        }
+    }
+
+    /// Notes whether there is anything to write.
+    pub fn note(&mut self, mark: Mark, instant: Instant) {
+        if let (None, Some(every)) = (self.due, self.every) {
+            if mark != self.written {
+                self.due = Some(instant + every);
+            }
+        }
+    }
+
+    /// When [`State::serve`] has something to do by itself.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        self.due.filter(|_| self.writer.is_none())
+    }
+
+    /// Readable when a writer is done.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.as_ref().map(Offshoot::as_fd)
+    }
+
+    /// The directory to write to: the one at the path, if there is one.
+    fn dir(&mut self) -> io::Result<&Dir> {
+        if !self.in_chroot && matches!(self.dir.is_at(&self.path), Ok(false)) {
+            (self.dir, self._lock) = lock(Dir::open(&self.path, None)?, None)?;
+        }
+        Ok(&self.dir)
+    }
+
+    /// Hears from the writer if it is done, and begins to write if it is time.
+    pub fn serve(
+        &mut self,
+        (store, mark, log): (&Store, Mark, &mut Log),
+        (instant, now): (Instant, Now),
+        is_done: bool,
+    ) {
+        if let Some(writer) = self.writer.take_if(|_| is_done) {
+            self.told(writer.end(), log);
+        }
+        if self.wakes_at().is_none_or(|due| due > instant) {
+            return;
+        }
+        self.due = None;
+        let begun = self.dir().and_then(|dir| {
+            Offshoot::begin(&[dir.as_fd()], || {
+                write(dir, store, now, &[]).map_err(|error| reason(&error))
+            })
+        });
+        match begun {
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.written = mark;
+            }
+            Err(error) => self.told(Err(reason(&error)), log),
+        }
+    }
+
+    /// Writes at the end, with what FIFOs that are held by somebody else have
+    /// begun to say.
+    pub fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
+        // It would be overtaken anyway.
+        self.writer = None;
+        let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
+        let result = self.dir().and_then(|dir| write(dir, store, now, &partials));
+        self.told(result.map_err(|error| reason(&error)), log);
+    }
+
+    /// Logs how a write went, if that is news.
+    fn told(&mut self, result: Result<(), String>, log: &mut Log) {
+        let path = self.path.join(NAME);
+        match &result {
+            Err(why) => {
+                // What was to be written still is.
+                self.written = Mark::default();
+                if !self.is_failing {
+                    let path = path.display();
+                    log.error(&format!("{path}: {why}; the state of before stays"));
+                }
+            }
+            Ok(()) if self.is_failing => {
+                log.info(&format!("{}: can be written again", path.display()));
+            }
+            Ok(()) => {}
+        }
+        self.is_failing = result.is_err();
+    }
+}
+
+/// Reads a state, or as much of it as there is room for.
+fn read(
+    file: File,
+    limits: &Limits,
+    now: Now,
+    fifos: &mut [FifoInput],
+) -> Result<(Store, Kept), StateError> {
+    let mut restoring = Restoring::new(limits, now).map_err(|_| StateError::Damaged)?;
+    let mut reader = StateReader::new(file)?;
+    let mut partials = Vec::new();
+    while !restoring.is_full() {
+        let taken = match reader.take()? {
+            Some(StateItem::Saved(saved)) => restoring.take(&saved),
+            Some(StateItem::Place { listing, number }) => restoring.take_place(listing, number),
+            Some(StateItem::Partial(partial)) => {
+                if partials.len() <= fifos.len() {
+                    partials.push((partial.fifo, partial.bytes.to_vec(), partial.is_too_long));
+                }
+                Ok(())
+            }
+            None => break,
+        };
+        taken.map_err(|_| StateError::Damaged)?;
+    }
+    let restored = restoring.finish().map_err(|_| StateError::Damaged)?;
+    for (fifo, bytes, is_too_long) in &partials {
+        let partial = PartialLine {
+            fifo: *fifo,
+            bytes,
+            is_too_long: *is_too_long,
+        };
+        for input in &mut *fifos {
+            input.resume(&partial);
+        }
+    }
+    Ok(restored)
+}

@@ -1,0 +1,48 @@
+//! Entries noted for later, which may be gone by then.
+
+use crate::store::entries::entry::{with_link, Node};
+use crate::store::Store;
+
+/// An entry picked for a walk. It finds the entry while that exists, and no other that
+/// takes its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pick {
+    /// Where the entry is, while it exists.
+    pub(crate) node: Node,
+    /// The version of its slot.
+    version: u32,
+}
+
+impl Pick {
+    /// Follows an entry that moved. True if it was this one.
+    pub(crate) fn follow(&mut self, old: Node, new: Node) -> bool {
+        let is_here = self.node == old;
+        if is_here {
+            self.node = new;
+        }
+        is_here
+    }
+}
+
+impl Store {
+    /// Picks an entry.
+    pub(crate) fn pick(&self, node: Node) -> Pick {
+        let version = with_link!(node, link => self.level(link).arena.version(link));
+        Pick { node, version }
+    }
+
+    /// The entry of a pick, while it exists.
+    pub(crate) fn find_pick(&self, pick: Pick) -> Option<Node> {
+        let Pick { node, version } = pick;
+        let is_here = with_link!(node, link => self.level(link).arena.has(link, version));
+        is_here.then_some(node)
+    }
+
+    /// Sorts existing entries of one level, the one made last first, each once.
+    pub(crate) fn newest_first(&self, nodes: &mut Vec<Node>) {
+        nodes.sort_unstable_by_key(
+            |&node| with_link!(node, link => self.level(link).arena.age(link)),
+        );
+        nodes.dedup();
+    }
+}

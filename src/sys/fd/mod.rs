@@ -1,0 +1,5 @@
+pub(crate) mod notify;
+pub(crate) mod output;
+pub(crate) mod passed;
+pub(crate) mod poll;
+pub(crate) mod sigpipe;

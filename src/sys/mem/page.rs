@@ -1,0 +1,185 @@
+//! Pages of memory, straight from the kernel.
+//!
+//! A [`Frame`] is a mapping of its own, so its size is exactly what is resident of
+//! it, whatever else the process allocates; dropped, it is the kernel's again at
+//! once. A [`Page`] is a frame in use: it holds plain elements of one type, all of
+//! them values from the beginning.
+//!
+//! Must not: be made without its bytes being charged somewhere; that is for who
+//! makes it.
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+
+/// A mapping whose bytes mean nothing yet.
+#[derive(Debug)]
+pub struct Frame {
+    /// Its first byte.
+    start: NonNull<u8>,
+    /// Its size.
+    bytes: usize,
+}
+
+impl Frame {
+    /// Maps `bytes`, a multiple of [`system_page_bytes`].
+    ///
+    /// # Errors
+    /// When the kernel has no memory left, or no room for another mapping.
+    pub fn map(bytes: NonZeroUsize) -> io::Result<Frame> {
+        let bytes = bytes.get();
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // All of it is written to at once: one call for all pages costs less than a
+        // fault for each.
+        #[cfg(target_os = "linux")]
+        let flags = flags | libc::MAP_POPULATE;
+        // SAFETY: a new private mapping at a place of the kernel's choice; the
+        // length is not zero. It is owned by the frame that is made of it.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Frame { start, bytes })
+    }
+
+    /// Copies its first bytes behind themselves, so that they are there `times`.
+    #[inline(never)]
+    fn repeat(&mut self, bytes: usize, times: usize) {
+        let total = bytes * times;
+        assert!(total <= self.bytes);
+        // Padding is copied as it is.
+        let start: NonNull<MaybeUninit<u8>> = self.start.cast();
+        let mut written = bytes;
+        while written < total {
+            let count = written.min(total - written);
+            // SAFETY: `written` is below the size of the mapping.
+            let place = unsafe { start.add(written) };
+            // SAFETY: as many bytes lie in front of `place`, and there is room for as many
+            // from there on.
+            unsafe { place.copy_from_nonoverlapping(start, count) };
+            written += count;
+        }
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: start and length are those of the mapping, which nobody
+        // borrows any more.
+        let result = unsafe { libc::munmap(start, self.bytes) };
+        if result == -1 {
+            // Unmapping in the middle splits a mapping, and the kernel allows
+            // only so many; the memory can be given back all the same.
+            // SAFETY: as above.
+            unsafe { libc::madvise(start, self.bytes, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// Elements in a frame of their own, all of them written: what a frame held before, padding
+/// included, is never read.
+#[derive(Debug)]
+pub struct Page<T: Copy> {
+    /// Where they are.
+    frame: Frame,
+    /// How many they are.
+    len: usize,
+    /// What they are.
+    elements: PhantomData<T>,
+}
+
+impl<T: Copy> Page<T> {
+    /// Fills a frame with as many copies of `blank` as fit.
+    pub fn filled(frame: Frame, blank: T) -> Page<T> {
+        // Mappings begin at a multiple of the system's page size.
+        assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
+        let mut page = Page {
+            len: frame.bytes / size_of::<T>(),
+            frame,
+            elements: PhantomData,
+        };
+        assert!(page.len > 0);
+        // SAFETY: at least one element fits into the mapping, which is aligned for them
+        // and owned by nobody else yet.
+        unsafe { page.start().write(blank) };
+        page.frame.repeat(size_of::<T>(), page.len);
+        page
+    }
+
+    /// The frame, once the elements are no longer needed.
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
+
+    /// The first element.
+    #[inline(always)]
+    fn start(&self) -> NonNull<T> {
+        self.frame.start.cast()
+    }
+}
+
+impl<T: Copy> Deref for Page<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` elements were written there, and the mapping lives as
+        // long as the page.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len) }
+    }
+}
+
+impl<T: Copy> DerefMut for Page<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above; the page is borrowed mutably, so nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
+    }
+}
+
+/// The size of the system's pages in bytes; sizes of pages are multiples.
+pub fn system_page_bytes() -> usize {
+    // SAFETY: no pointers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_holds_what_is_written_to_it() {
+        let bytes = NonZeroUsize::new(2 * system_page_bytes()).unwrap();
+        let mut page = Page::filled(Frame::map(bytes).unwrap(), [7u32; 3]);
+        assert_eq!(page.len, bytes.get() / 12);
+        assert!(page.iter().all(|element| *element == [7; 3]));
+        let last = page.len - 1;
+        page[last] = [1, 2, 3];
+        assert_eq!((page[0], page[last]), ([7; 3], [1, 2, 3]));
+        let page = Page::filled(page.into_frame(), 9u64);
+        assert_eq!(page.len, bytes.get() / 8);
+        assert!(page.iter().all(|element| *element == 9));
+        // Bytes where a struct had padding are values again.
+        let page = Page::filled(page.into_frame(), (1u8, 2u32));
+        let page = Page::filled(page.into_frame(), 3u8);
+        assert!(page.iter().all(|element| *element == 3));
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_an_error() {
+        let bytes = NonZeroUsize::new(usize::MAX / 4096 * 4096).unwrap();
+        assert!(Frame::map(bytes).is_err());
+    }
+}
