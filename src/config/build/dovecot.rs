@@ -11,7 +11,7 @@
 //! that pattern is relative, the file with the line is Dovecot's as well, where
 //! ours names Dovecot's by an absolute path or one by one.
 //!
-//! [`OUR_FILE`](super::OUR_FILE) never is Dovecot's, whatever was put into it.
+//! [`OUR_FILE`](crate::config::OUR_FILE) never is Dovecot's, whatever was put into it.
 //!
 //! The settings that instructions for the statistics add ([`FROM_INSTRUCTIONS`]) prove
 //! nothing: they are easily put into the wrong file, ours, and are a mistake there.
