@@ -48,6 +48,7 @@ mod start;
 use crate::config::Defaults;
 use fatal::Fatal;
 use options::{Command, Options};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Runs the program with the arguments behind its name.
@@ -55,8 +56,11 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
-            fatal.print();
-            fatal.exit_code()
+            if let Some(line) = fatal.line("dovestatd") {
+                // A failure of that cannot be reported anywhere.
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+            fatal.code().into()
         }
     }
 }
