@@ -27,7 +27,7 @@ const OTHERS: [&str; 5] = [
 ];
 
 /// What may be sorted by besides columns: sums of columns.
-pub const SUMS: [(&str, &[&str]); 3] = [
+pub(super) const SUMS: [(&str, &[&str]); 3] = [
     ("disk", &["disk_input", "disk_output"]),
     ("cpu", &["user_cpu", "sys_cpu"]),
     ("io", &["read_bytes", "write_bytes"]),
@@ -35,7 +35,7 @@ pub const SUMS: [(&str, &[&str]); 3] = [
 
 /// Of each statistics field, in the order of [`FIELDS`]: what `top` calls it, what it
 /// is, and the key that sorts by it.
-pub const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
+pub(super) const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
     ("USER%", "processor time in user mode", None),
     ("SYS%", "processor time in the kernel", None),
     ("CLOCK%", "time spent in commands", None),
@@ -79,7 +79,7 @@ const OTHER_TITLES: [(&str, &str); 10] = [
 /// The column or sum that a person means: by its name in the protocol or its title in
 /// `top`, in any case. One that is not known is taken as a name: a server may have
 /// more columns.
-pub fn named(text: &str) -> String {
+pub(super) fn named(text: &str) -> String {
     let name = text.to_ascii_lowercase();
     let is_known = all_names().contains(&&*name) || SUMS.iter().any(|(sum, _)| *sum == name);
     if is_known {
@@ -97,14 +97,14 @@ pub fn named(text: &str) -> String {
 }
 
 /// The level of that name, or of many of its entries, in any case.
-pub fn level_named(text: &str) -> Option<Zoom> {
+pub(super) fn level_named(text: &str) -> Option<Zoom> {
     let name = text.to_ascii_lowercase();
     let one = name.strip_suffix('s').unwrap_or(&name);
     Zoom::named(one.as_bytes())
 }
 
 /// The columns of a level, as our daemon has them.
-pub fn names_at(level: Zoom) -> Vec<String> {
+pub(super) fn names_at(level: Zoom) -> Vec<String> {
     let mut line = Vec::new();
     write_header(&mut line, level, ColumnOrder::default());
     let line = String::from_utf8_lossy(&line);
@@ -113,36 +113,36 @@ pub fn names_at(level: Zoom) -> Vec<String> {
 
 /// What a column's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum ValueKind {
     /// A name or other text.
     Text,
     /// A number or a time that is as it is: a gauge.
     Gauge,
     /// A sum that only grows until it is reset.
     Counter,
-    /// The same, in seconds and microseconds.
+    /// A counter in seconds and microseconds.
     Time,
 }
 
-impl Kind {
+impl ValueKind {
     /// Of the column of that name; one that is not known holds a gauge.
-    pub fn of(name: &str) -> Kind {
+    pub(super) fn of(name: &str) -> ValueKind {
         if TEXTS.contains(&name) {
-            return Kind::Text;
+            return ValueKind::Text;
         }
         match FIELDS.iter().find(|field| field.name == name) {
-            Some(field) if field.unit == Unit::Time => Kind::Time,
-            Some(_) => Kind::Counter,
-            None if COUNTERS.contains(&name) => Kind::Counter,
-            None => Kind::Gauge,
+            Some(field) if field.unit == Unit::Time => ValueKind::Time,
+            Some(_) => ValueKind::Counter,
+            None if COUNTERS.contains(&name) => ValueKind::Counter,
+            None => ValueKind::Gauge,
         }
     }
 }
 
-/// The columns that tell entries apart, given all columns of a dump: those of
+/// The columns that identify entries, given all columns of a dump: those of
 /// the innermost level that is among them, and the host. `None` when it is no
 /// dump of any level.
-pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
+pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
     let has = |name: &str| names.iter().any(|n| n == name);
     let own: &[&'static str] = if has("cmd") {
         &["cmd", "args", "session", "user"]
@@ -150,7 +150,12 @@ pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
         let levels = ["session", "user", "domain", "ip"];
         match levels.iter().position(|level| has(level)) {
             Some(at) => &[["session"], ["user"], ["domain"], ["ip"]][at],
-            None if names.iter().any(|name| Kind::of(name) != Kind::Gauge) => &[],
+            None if names
+                .iter()
+                .any(|name| ValueKind::of(name) != ValueKind::Gauge) =>
+            {
+                &[]
+            }
             None => return None,
         }
     };
@@ -160,7 +165,7 @@ pub fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
 
 /// A number or time in microseconds or millionths, so that all of a column
 /// compare: `None` for anything else.
-pub fn number(field: &[u8]) -> Option<u128> {
+pub(super) fn number(field: &[u8]) -> Option<u128> {
     let text = std::str::from_utf8(field).ok()?;
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| {
@@ -171,22 +176,21 @@ pub fn number(field: &[u8]) -> Option<u128> {
 }
 
 /// A number of millionths as a column of that kind has it.
-pub fn written(kind: Kind, millionths: u128) -> String {
+pub(super) fn written(kind: ValueKind, millionths: u128) -> String {
     let (whole, part) = (millionths / 1_000_000, millionths % 1_000_000);
     match kind {
-        Kind::Time => format!("{whole}.{part:06}"),
+        ValueKind::Time => format!("{whole}.{part:06}"),
         _ => whole.to_string(),
     }
 }
 
 /// All columns of all levels.
-pub fn all_names() -> Vec<&'static str> {
+pub(super) fn all_names() -> Vec<&'static str> {
     let fields = FIELDS.iter().map(|field| field.name).collect::<Vec<_>>();
     [&TEXTS[..], &OTHERS, &COUNTERS, &fields].concat()
 }
 
-/// The levels' names.
-pub fn level_names() -> Vec<&'static str> {
+pub(super) fn level_names() -> Vec<&'static str> {
     Zoom::ALL.iter().map(|level| level.name()).collect()
 }
 
@@ -220,13 +224,13 @@ mod tests {
 
     #[test]
     fn kinds_follow_the_table_of_fields() {
-        assert_eq!(Kind::of("user_cpu"), Kind::Time);
-        assert_eq!(Kind::of("disk_input"), Kind::Counter);
-        assert_eq!(Kind::of("num_cmds"), Kind::Counter);
-        assert_eq!(Kind::of("num_connected_sessions"), Kind::Gauge);
-        assert_eq!(Kind::of("last_update"), Kind::Gauge);
-        assert_eq!(Kind::of("later"), Kind::Gauge);
-        assert_eq!(Kind::of("args"), Kind::Text);
+        assert_eq!(ValueKind::of("user_cpu"), ValueKind::Time);
+        assert_eq!(ValueKind::of("disk_input"), ValueKind::Counter);
+        assert_eq!(ValueKind::of("num_cmds"), ValueKind::Counter);
+        assert_eq!(ValueKind::of("num_connected_sessions"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("last_update"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("later"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("args"), ValueKind::Text);
         for (_, columns) in SUMS {
             for name in columns {
                 assert!(all_names().contains(name));
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_apart() {
+    fn entries_are_distinguished() {
         let keys =
             |names: &str| key_columns(&names.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let command = Some(vec!["cmd", "args", "session", "user"]);

@@ -5,16 +5,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `table` | options and commands: one table that makes parser, help and completions |
-//! | `help` | that table as text |
-//! | `raw` | words that are not UTF-8 |
-//! | `options` | what the words of a command line mean |
-//! | `completion` | that table as scripts for shells |
-//! | `fatal` | what ends the program, as one line and an exit code |
+//! | `args` | the command line: options, commands, filters; help and completions |
 //! | [`server`] | addresses, connections, replies taken apart |
-//! | `usual` | where a daemon is when it is not named |
 //! | `column` | what is known of a column by its name |
-//! | `filter` | filters judged |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
@@ -33,50 +26,68 @@
 
 #![forbid(unsafe_code)]
 
+mod args;
 mod check;
 mod column;
-mod completion;
 mod demo;
 mod dump;
-mod fatal;
-mod filter;
 mod format;
-mod help;
-mod options;
-mod raw;
 mod reset;
 mod run;
 pub mod server;
-mod table;
 mod top;
-mod usual;
 mod width;
 
-use fatal::Fatal;
-use options::Task;
+use crate::config::{fatal_line, Fatal};
+use args::{help, Task};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// The name in front of each report.
+const PROGRAM: &str = "dovestat";
 
 /// Runs the program with its arguments, the first of which is the name that it
 /// was called by.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let name = args.next().unwrap_or_default();
-    if let Some(role) = demo::Role::named(&name) {
-        return role.play(args);
+    let result = match demo::Role::named(&name) {
+        Some(role) => role.play(args).map(|()| ExitCode::SUCCESS),
+        None => run(args),
+    };
+    result.unwrap_or_else(end)
+}
+
+/// Reports what ends the program; gives its exit code.
+fn end(fatal: Fatal) -> ExitCode {
+    match &fatal {
+        Fatal::Bare => print_error(help::SHORT),
+        fatal => print_error(&fatal.line(PROGRAM).unwrap_or_default()),
     }
-    match run(args) {
-        Ok(code) => code,
-        Err(fatal) => {
-            fatal.print();
-            fatal.exit_code()
-        }
+    ExitCode::from(exit_code(&fatal))
+}
+
+/// doveadm has one code for all failures of input and output.
+fn exit_code(fatal: &Fatal) -> u8 {
+    match fatal.code() {
+        77 => 74,
+        code => code,
     }
 }
 
-/// Does what the arguments say.
+/// Reports on standard error.
+fn warn(text: &str) {
+    print_error(&fatal_line(PROGRAM, text));
+}
+
+/// Writes to standard error; a failure of that cannot be reported anywhere.
+fn print_error(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Executes the command line.
 fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
-    match options::parse(args)? {
+    match args::parse(args)? {
         Task::Print(text) => io::stdout()
             .write_all(text.as_bytes())
             .map_err(Fatal::output),
@@ -88,4 +99,17 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Demo(options) => demo::run(options),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_permission_is_a_failure_of_input_and_output() {
+        let failed = |kind: io::ErrorKind| Fatal::Io("x".to_owned(), kind.into());
+        assert_eq!(exit_code(&failed(io::ErrorKind::PermissionDenied)), 74);
+        assert_eq!(exit_code(&failed(io::ErrorKind::NotFound)), 74);
+        assert_eq!(exit_code(&Fatal::Reported), 75);
+    }
 }

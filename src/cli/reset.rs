@@ -1,7 +1,8 @@
 //! The global totals cleared, on every server given.
 
-use super::fatal::{warn, Fatal};
 use super::server::{choose, foreign, Address, Event, ReplyParser, CONNECT_TIMEOUT};
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::store::Zoom;
 use std::io;
 
@@ -10,7 +11,7 @@ const REFUSED: &str = "RESET refused: the listener there has reset = no, \
                        as an inet_listener has by default; see dovestatd.conf(5)";
 
 /// Clears the totals of all servers; one that fails does not spare the others.
-pub fn run(servers: &[Address]) -> Result<(), Fatal> {
+pub(super) fn run(servers: &[Address]) -> Result<(), Fatal> {
     let mut failed = false;
     for address in &choose(servers)? {
         if let Err(error) = reset(address) {
@@ -19,7 +20,7 @@ pub fn run(servers: &[Address]) -> Result<(), Fatal> {
         }
     }
     match failed {
-        true => Err(Fatal::Told),
+        true => Err(Fatal::Reported),
         false => {
             warn("stats reset");
             Ok(())

@@ -1,17 +1,17 @@
 //! A program run and reported, with its children, as one session.
 //!
 //! Owns: the program, from its start to an end like its own; the session that
-//! stands for it. What its starter sends to us it gets, and when it is stopped so
-//! are we: whoever started us need not know that there is anything in between. It
-//! has our process group, terminal, standard streams and environment.
+//! stands for it. It gets the signals that are sent to this process, and stops it when it
+//! stops: the starter sees no process in between. It has our process group, terminal, standard streams and environment.
 //!
 //! Must not: let the daemon, its absence, or an argument that is of no use for the
 //! report matter to the program; write anything where a mail server would take it
 //! for the program's, but a line about such an argument.
 
-use super::fatal::{warn, Fatal};
-use super::options::RunOptions;
-use super::usual;
+use super::args::RunOptions;
+use super::server::usual;
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::report::{Children, FifoWriter, Login, Session};
 use crate::stats::Stats;
 use crate::sys::fd::poll::{Interest, PollSet};
@@ -30,10 +30,10 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Where the FIFO is when no option says it.
+/// Names the FIFO when no option does.
 const FIFO_VARIABLE: &str = "DOVESTAT_FIFO";
 
-/// Who the session's user is when no option says it.
+/// Name the session's user when no option does.
 const USER_VARIABLES: [&str; 2] = ["USER", "LOGNAME"];
 
 /// Where the client is: of tcpserver and couriertcpd, and of Dovecot's
@@ -46,18 +46,18 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 const SIGNALLED: u8 = 128;
 
-/// How long a FIFO that is full when all is over is waited for. Otherwise a
-/// burst of records would cost the session its last figures.
+/// The longest wait for a full FIFO at the end. Without it a
+/// burst of records costs the session its last figures.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long to rest when the system has no memory even for poll(2).
-const REST: Duration = Duration::from_millis(100);
+/// The pause when the system has no memory even for poll(2).
+const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Runs the program; gives its exit code, or ends as it did.
-pub fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
+pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
     options.left_out.iter().for_each(|what| warn(what));
     let fifo = Arc::new(fifo(options));
-    tell_if_unheard(&fifo);
+    warn_if_unread(&fifo);
     let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
     let mut children = Children::new();
     let pid = match start(&options.program, &options.args) {
@@ -128,15 +128,15 @@ fn wait(signals: &Signals, fifo: &FifoWriter, until: Instant) -> bool {
     match set.wait(Some(until.saturating_duration_since(Instant::now()))) {
         Ok(()) => slot.is_some_and(|slot| set.ready(slot).readable),
         Err(_) => {
-            std::thread::sleep(REST);
+            std::thread::sleep(BACKOFF);
             false
         }
     }
 }
 
 /// Takes what became of all children; the end of the program `pid` if it has come
-/// to that. When that was stopped by job control, stops, too, until somebody lets
-/// the job go on. Who sends SIGSTOP means one process, and lets that one go on.
+/// to that. When job control stopped the program, this process stops, too, until the job
+/// continues. SIGSTOP is meant for one process, and so is the SIGCONT after it.
 fn take_changes(
     children: &mut Children,
     pid: u32,
@@ -156,12 +156,12 @@ fn take_changes(
     Ok(end)
 }
 
-/// Tells the last figures and the end of the session.
+/// Reports the last figures and the end of the session.
 fn finish(mut session: Session, fifo: &FifoWriter, total: &Stats) {
     let end = Instant::now() + PATIENCE;
     while !session.update(total) {
         let left = end.saturating_duration_since(Instant::now());
-        // Nobody to wait for, or not any longer.
+        // No reader to wait for, or no time left.
         let Some(full) = fifo.watched().filter(|_| !left.is_zero()) else {
             break;
         };
@@ -177,16 +177,16 @@ fn finish(mut session: Session, fifo: &FifoWriter, total: &Stats) {
 /// Ends as the program did.
 fn end_like(status: ExitStatus) -> ExitCode {
     if let Some(signal) = status.signal() {
-        // Where that is not possible, as a shell would tell it.
+        // Where that is not possible: the exit code of a shell.
         let _ = die_of(signal);
         return ExitCode::from(SIGNALLED.wrapping_add(signal as u8));
     }
     ExitCode::from(status.code().unwrap_or(0) as u8)
 }
 
-/// Tells a person at a terminal that nobody listens. Elsewhere standard error is
-/// the program's, and may be read, mailed or kept by whoever started it.
-fn tell_if_unheard(fifo: &FifoWriter) {
+/// Warns a person at a terminal that no daemon reads the FIFO. Elsewhere standard error
+/// belongs to the program, and may be read, mailed or kept by its starter.
+fn warn_if_unread(fifo: &FifoWriter) {
     if !io::stderr().is_terminal() {
         return;
     }
@@ -209,7 +209,6 @@ fn fifo(options: &RunOptions) -> FifoWriter {
     }
 }
 
-/// Whose session it is.
 fn user(options: &RunOptions) -> Vec<u8> {
     let variable = |name: &str| env::var_os(name).filter(|user| !user.is_empty());
     if let Some(user) = &options.user {
@@ -234,7 +233,7 @@ fn service(options: &RunOptions) -> Vec<u8> {
     name.unwrap_or(&options.program).as_bytes().to_vec()
 }
 
-/// The client's address, as whoever accepted the connection tells it.
+/// The client's address, from the program that accepted the connection.
 fn ip() -> Option<IpAddr> {
     IP_VARIABLES
         .into_iter()

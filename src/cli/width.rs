@@ -108,7 +108,7 @@ fn is_in(table: &[(u32, u32)], c: char) -> bool {
 }
 
 /// The columns of a character that [`visible`] lets pass: 0, 1 or 2.
-pub fn char_width(c: char) -> usize {
+pub(super) fn char_width(c: char) -> usize {
     match c {
         ' '..='\u{2ff}' => 1,
         _ if is_in(&ZERO, c) => 0,
@@ -118,7 +118,7 @@ pub fn char_width(c: char) -> usize {
 }
 
 /// The columns of a text that [`visible`] gave.
-pub fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
 
@@ -144,7 +144,7 @@ fn is_hidden(c: char) -> bool {
 /// The text that bytes of a peer are shown as: ESC as `^[`, a byte that is no
 /// UTF-8 as `\xff`, another hidden character as `<202e>`. Without `utf8`, for a
 /// terminal that is not known to show it, every other character is a `?`.
-pub fn visible(bytes: &[u8], utf8: bool) -> String {
+pub(super) fn visible(bytes: &[u8], utf8: bool) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -175,7 +175,7 @@ pub fn visible(bytes: &[u8], utf8: bool) -> String {
 
 /// The beginning of a text that fits into `columns`, and how many it takes;
 /// that may be one less where a wide character does not fit.
-pub fn fit(text: &str, columns: usize) -> (&str, usize) {
+pub(super) fn fit(text: &str, columns: usize) -> (&str, usize) {
     let mut taken = 0;
     for (at, c) in text.char_indices() {
         let width = char_width(c);

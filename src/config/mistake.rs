@@ -8,32 +8,32 @@ use std::rc::Rc;
 
 /// Where a piece of configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file as it was named, or `-o NAME=VALUE`.
     pub source: Rc<str>,
     /// The line, counted from 1; none for an override or a file as a whole.
     pub line: Option<u32>,
 }
 
-impl Place {
+impl Location {
     /// The place that is `source` as a whole.
-    pub(super) fn whole(source: &str) -> Place {
-        Place {
+    pub(super) fn whole(source: &str) -> Location {
+        Location {
             source: visible(source).into(),
             line: None,
         }
     }
 
     /// Line `line` of the same source.
-    pub(super) fn at(&self, line: u32) -> Place {
-        Place {
+    pub(super) fn at(&self, line: u32) -> Location {
+        Location {
             source: Rc::clone(&self.source),
             line: Some(line),
         }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
         match self.line {
@@ -46,8 +46,7 @@ impl fmt::Display for Place {
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it is.
-    pub place: Place,
+    pub place: Location,
     /// What it is, and what would be right.
     pub message: String,
 }
@@ -79,7 +78,7 @@ impl std::error::Error for Mistakes {}
 
 /// `text` in quotes for a message: escaped, and cut when it is long.
 pub(super) fn quoted(text: &str) -> String {
-    /// Characters of somebody's text that a message repeats.
+    /// Most characters of the text that a message repeats.
     const SHOWN_CHARS: usize = 60;
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn one_line_each() {
-        let file = Place::whole("a\nb.conf");
+        let file = Location::whole("a\nb.conf");
         let mistakes = Mistakes(vec![
             Mistake {
                 place: file.at(7),

@@ -1,14 +1,12 @@
 //! The configuration: Dovecot's syntax, a small table of settings.
 //!
-//! The way of the text: `parse` reads files and `-o` arguments, follows includes
-//! and hands out a flat list of items (section opened, setting given, section
-//! closed, something wrong), each with the place it came from; `lines` below it
-//! knows what one line may look like and `glob` which files an include means.
-//! `build` walks that list once and looks every name up in [`table`], which sets
-//! fields of the typed [`Settings`] through the pairs of functions in `value`; a
-//! name that is not there gets a guess from `hint`. Of a file that `dovecot` finds to
-//! be Dovecot's own only the statistics are read. `print` goes the other way through
-//! the same table. `origin` remembers where settings stand.
+//! The way of the text: `text` reads files and `-o` arguments, follows includes and returns
+//! a flat list of items (section opened, setting given, section closed, something wrong),
+//! each with its location. `build` walks that list once and looks every name up in
+//! [`table`], which sets fields of the typed [`Settings`] through the pairs of functions in
+//! `value`. Of a file that is Dovecot's own only the statistics are read. `print` goes the
+//! other way through the same table. `origin` keeps the location of each setting; `fatal`
+//! is what ends a program.
 //!
 //! Invariants:
 //! - a [`Settings`] that [`read`] returned holds only values inside their ranges,
@@ -18,36 +16,34 @@
 //!
 //! This room reads the configuration files and nothing else: it looks up no
 //! users, no host names and no clock, writes nothing, and never logs. Whether a
-//! listener can really be bound is found out by who binds it. Where defaults depend
+//! listener can really be bound is found out when it is bound. Where defaults depend
 //! on who asks, [`Defaults`] holds them.
 
 #![forbid(unsafe_code)]
 
 mod build;
-mod dovecot;
-mod glob;
-mod hint;
-mod lines;
+mod fatal;
 mod mistake;
 mod origin;
-pub mod own_files;
-mod parse;
+pub(crate) mod own_files;
 mod print;
 mod settings;
 pub mod table;
+mod text;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use mistake::{Mistake, Mistakes, Place};
+pub(crate) use fatal::{line as fatal_line, Fatal};
+pub use mistake::{Location, Mistake, Mistakes};
 pub use print::Shown;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
     Protocol, Service, Settings, UnixListener,
 };
-pub use table::{Scope, CHROOT_MADE, DEFAULT_USER, MEMORY_LIMIT_MIN_BYTES};
-pub use value::show_size;
+pub(crate) use table::{Scope, CHROOT_MADE, DEFAULT_USER, MEMORY_LIMIT_MIN_BYTES};
+pub(crate) use value::show_size;
 
 use origin::Origins;
 
@@ -57,7 +53,7 @@ use std::path::{Path, PathBuf};
 
 /// The configuration that is read when none is named. Whatever it contains, it never is
 /// Dovecot's own.
-pub const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
+pub(crate) const OUR_FILE: &str = "/etc/dovestat/dovestatd.conf";
 
 /// The defaults that depend on who starts the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +63,7 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Those of whoever runs this process.
+    /// The defaults for the user of this process.
     pub fn ours() -> Defaults {
         match effective_uid() {
             0 => Defaults {
@@ -77,7 +73,7 @@ impl Defaults {
         }
     }
 
-    /// Those of a daemon that serves nobody but the user who runs it.
+    /// The defaults of a daemon that serves its own user alone.
     pub fn private() -> Defaults {
         let base_dir = match runtime_dir() {
             Some(dir) => dir.join("dovestat"),
@@ -104,12 +100,11 @@ pub enum Source {
     /// A file that is read again while the daemon serves: it must exist, and is never
     /// waited for.
     Again(PathBuf),
-    /// The file looked for when nobody named one: it may be missing.
+    /// The file looked for when none is named: it may be missing.
     Default(PathBuf),
 }
 
 impl Source {
-    /// Its path.
     pub fn path(&self) -> &Path {
         let (Source::Named(path) | Source::Again(path) | Source::Default(path)) = self;
         path
@@ -118,13 +113,11 @@ impl Source {
 
 /// A configuration and what is known of it.
 #[derive(Debug)]
-pub struct Configuration {
-    /// The settings.
+pub(crate) struct Configuration {
     pub settings: Settings,
-    /// Where they were given.
     origins: Origins,
     /// The place of those that were given nowhere: the main file as a whole.
-    main: Place,
+    main: Location,
     /// Whether the main file is Dovecot's own, so that only its statistics were read.
     pub is_dovecots: bool,
     /// What an administrator should know about it, in reading order.
@@ -134,7 +127,7 @@ pub struct Configuration {
 impl Configuration {
     /// Where a setting was given, else where its section was opened, else the main
     /// file as a whole.
-    pub fn place_of(&self, scope: Scope, name: &str) -> Place {
+    pub(crate) fn place_of(&self, scope: Scope, name: &str) -> Location {
         self.origins.of(scope, name).unwrap_or(&self.main).clone()
     }
 }
@@ -142,21 +135,21 @@ impl Configuration {
 /// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`: what
 /// can be made of it, and every mistake of the files and of the overrides, in reading
 /// order.
-pub fn examine(
+pub(crate) fn examine(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,
 ) -> (Configuration, Vec<Mistake>) {
-    let overrides = overrides.iter().flat_map(|text| parse::overriding(text));
-    let main = Place::whole(&source.path().to_string_lossy());
-    build::build(parse::read(source), overrides.collect(), defaults, main)
+    let overrides = overrides.iter().flat_map(|given| text::overriding(given));
+    let main = Location::whole(&source.path().to_string_lossy());
+    build::build(text::read(source), overrides.collect(), defaults, main)
 }
 
-/// The same where a mistake is an end to it.
+/// [`examine`], where each mistake is an error.
 ///
 /// # Errors
 /// All of them.
-pub fn read(
+pub(crate) fn read(
     source: &Source,
     overrides: &[String],
     defaults: &Defaults,

@@ -5,25 +5,25 @@ use super::settings::{LogPath, Settings};
 use std::path::PathBuf;
 
 /// In base_dir: the file by which one daemon holds it.
-pub const LOCK: &str = ".lock";
+pub(crate) const LOCK: &str = ".lock";
 
 /// In state_dir: the statistics.
-pub const STATE: &str = "state";
+pub(crate) const STATE: &str = "state";
 
 /// In state_dir: the statistics while they are being written.
-pub const STATE_TEMPORARY: &str = "state.new";
+pub(crate) const STATE_TEMPORARY: &str = "state.new";
 
 /// In state_dir: statistics that could not be read.
-pub const STATE_SET_ASIDE: &str = "state.bad";
+pub(crate) const STATE_SET_ASIDE: &str = "state.bad";
 
 /// In state_dir: what is written at the start to see whether that works.
-pub const STATE_PROBE: &str = "state.probe";
+pub(crate) const STATE_PROBE: &str = "state.probe";
 
 /// In state_dir: the file by which one daemon holds it.
-pub const STATE_LOCK: &str = ".state.lock";
+pub(crate) const STATE_LOCK: &str = ".state.lock";
 
-/// All of them, with the setting that says where each is.
-pub fn own_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
+/// All of them, each with the setting that names its directory or path.
+pub(crate) fn own_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
     let mut files = vec![("base_dir", settings.base_dir.join(LOCK))];
     if let Some(dir) = settings.state_path() {
         let names = [

@@ -4,12 +4,11 @@
 //! nothing about any single setting. Invariant: reading the text with the same
 //! [`Defaults`] gives equal [`Settings`].
 
-use super::lines::{quote_name, quote_value};
 use super::settings::{FileListener, InetListener, Service, Settings, UnixListener};
 use super::table::{self, Setting};
+use super::text::lines::{quote_name, quote_value};
 use super::Defaults;
 
-/// How much [`Settings::print`] shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     /// What differs from the defaults (`-n`).
@@ -56,11 +55,8 @@ impl Settings {
     }
 }
 
-/// Text under construction.
 struct Printer {
-    /// The text so far.
     text: String,
-    /// How much to show.
     shown: Shown,
     /// Sections that are open.
     depth: usize,
@@ -107,7 +103,6 @@ impl Printer {
         }
     }
 
-    /// Appends a line.
     fn line(&mut self, text: &str) {
         self.text.push_str(&"  ".repeat(self.depth));
         self.text.push_str(text);

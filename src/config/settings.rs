@@ -11,12 +11,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// A whole configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Directory that relative names of listeners start from; absolute.
     pub base_dir: PathBuf,
-    /// Where the log goes.
     pub log_path: LogPath,
     /// The file for the number of the daemon's process; none: there is none.
     pub pidfile: Option<PathBuf>,
@@ -28,13 +26,13 @@ pub struct Settings {
     pub stats_memory_limit_bytes: u64,
     /// How long a command is kept after its last record at least, memory permitting.
     pub stats_command_min_time_secs: u32,
-    /// The same of a disconnected session.
+    /// Likewise a disconnected session, after its end.
     pub stats_session_min_time_secs: u32,
-    /// The same of a user not seen any more.
+    /// Likewise a user, after its last session.
     pub stats_user_min_time_secs: u32,
-    /// The same of a domain.
+    /// Likewise a domain, after its last user.
     pub stats_domain_min_time_secs: u32,
-    /// The same of an IP address.
+    /// Likewise an IP address, after its last session.
     pub stats_ip_min_time_secs: u32,
     /// The carbon receiver; none: nothing is sent.
     pub carbon_server: Option<HostPort>,
@@ -65,33 +63,12 @@ pub struct Settings {
 impl Settings {
     /// The settings of an empty configuration.
     pub fn new(defaults: &Defaults) -> Settings {
-        let blank = Settings {
-            base_dir: PathBuf::new(),
-            log_path: LogPath::Syslog,
-            pidfile: None,
-            state_dir: StateDir::Auto,
-            stats_state_interval_secs: 0,
-            stats_memory_limit_bytes: 0,
-            stats_command_min_time_secs: 0,
-            stats_session_min_time_secs: 0,
-            stats_user_min_time_secs: 0,
-            stats_domain_min_time_secs: 0,
-            stats_ip_min_time_secs: 0,
-            carbon_server: None,
-            carbon_name: String::new(),
-            carbon_interval_secs: 0,
-            carbon_levels: Vec::new(),
-            carbon_limit: 0,
-            metrics_levels: Vec::new(),
-            metrics_limit: 0,
+        Settings {
+            base_dir: defaults.base_dir.clone(),
             service: Service::new(),
             fifo_listeners: table::FIFO_NAMES.map(FileListener::fifo).into(),
             unix_listeners: table::UNIX_NAMES.map(UnixListener::new).into(),
-            inet_listeners: Vec::new(),
-        };
-        Settings {
-            base_dir: defaults.base_dir.clone(),
-            ..table::with_defaults(blank, table::TOP)
+            ..table::with_defaults(Settings::default(), table::TOP)
         }
     }
 
@@ -108,36 +85,32 @@ impl Settings {
         }
     }
 
-    /// The FIFOs to open.
     pub fn enabled_fifos(&self) -> impl Iterator<Item = &FileListener> {
         self.fifo_listeners.iter().filter(|fifo| fifo.is_enabled())
     }
 }
 
-/// Where the log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LogPath {
-    /// The system's log.
+    #[default]
     Syslog,
-    /// Standard error.
     Stderr,
     /// Lines appended to a file; an absolute path.
     File(PathBuf),
 }
 
 /// Where statistics outlive a restart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum StateDir {
-    /// Where `base_dir` says: see [`Settings::state_path`].
+    /// Depends on `base_dir`: see [`Settings::state_path`].
+    #[default]
     Auto,
-    /// Nowhere.
     Off,
     /// In this directory; an absolute path.
     Named(PathBuf),
 }
 
-/// How the daemon runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Service {
     /// User to run as: a name or a number.
     pub user: String,
@@ -150,15 +123,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// A section without settings.
     pub(super) fn new() -> Service {
-        let blank = Service {
-            user: String::new(),
-            group: None,
-            chroot: None,
-            client_limit: 0,
-        };
-        table::with_defaults(blank, table::SERVICE)
+        table::with_defaults(Service::default(), table::SERVICE)
     }
 
     /// The effective path of `chroot`.
@@ -168,7 +134,7 @@ impl Service {
 }
 
 /// A FIFO, or what a UNIX socket has in common with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileListener {
     /// The name as given: a path, relative to `base_dir` unless absolute.
     pub name: String,
@@ -181,13 +147,10 @@ pub struct FileListener {
 }
 
 impl FileListener {
-    /// A section without settings.
     pub(super) fn new(name: &str) -> FileListener {
         let blank = FileListener {
             name: name.to_owned(),
-            user: None,
-            group: None,
-            mode: 0,
+            ..FileListener::default()
         };
         table::with_defaults(blank, table::FILE)
     }
@@ -211,17 +174,14 @@ impl FileListener {
     }
 }
 
-/// A UNIX socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixListener {
-    /// The socket's file.
     pub file: FileListener,
     /// How its clients are served.
     pub options: ListenerOptions,
 }
 
 impl UnixListener {
-    /// A section without settings.
     pub(super) fn new(name: &str) -> UnixListener {
         UnixListener {
             file: FileListener::new(name),
@@ -230,8 +190,7 @@ impl UnixListener {
     }
 }
 
-/// A TCP port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InetListener {
     /// The section's name, if it has one. With `http` the default protocol is HTTP.
     pub name: Option<String>,
@@ -258,20 +217,16 @@ impl InetListener {
         }
         let blank = InetListener {
             name,
-            addresses: Vec::new(),
-            port: 0,
-            allow_nets: Vec::new(),
-            server_names: Rc::default(),
             options,
+            ..InetListener::default()
         };
         table::with_defaults(blank, table::INET)
     }
 }
 
 /// How the clients of a listener are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListenerOptions {
-    /// What they speak.
     pub protocol: Protocol,
     /// Whether they may reset the global totals.
     pub reset: bool,
@@ -294,45 +249,34 @@ impl ListenerOptions {
 
     /// The options of a TCP port without settings.
     pub fn of_inet() -> ListenerOptions {
-        let blank = ListenerOptions {
-            protocol: Protocol::Stats,
-            reset: false,
-            close_after_reply: false,
-            column_order: ColumnOrder::V2_3,
-            header_always: false,
-        };
-        table::with_defaults(blank, table::OPTIONS)
+        table::with_defaults(ListenerOptions::default(), table::OPTIONS)
     }
 }
 
 /// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// That of Dovecot's statistics service.
+    #[default]
     Stats,
     /// HTTP, for metrics.
     Http,
 }
 
 /// Whose order the columns of a list have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ColumnOrder {
-    /// Dovecot 2.2's.
     V2_2,
-    /// Dovecot 2.3's.
+    #[default]
     V2_3,
 }
 
 /// A level that can be shown to systems that watch many hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Everything.
     Global,
-    /// Domains.
     Domain,
-    /// Users.
     User,
-    /// Remote addresses.
     Ip,
 }
 

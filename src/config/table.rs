@@ -3,8 +3,10 @@
 //! Each setting is one row: its name, its default in configuration syntax, what
 //! it is for, and how it gets into and out of the typed settings. The parser, the
 //! defaults, the `-n` and `-a` listings, the sample file and the check of the
-//! manual all go through these rows; a setting exists nowhere else. There is one
-//! list of rows per kind of section.
+//! manual all go through these rows. There is one list of rows per kind of section.
+//!
+//! To add a setting: a field in `settings`, a row here, the manual dovestatd.conf(5) and the
+//! sample configuration; a new kind of value also a pair of functions in `value`.
 //!
 //! Three defaults are not a row's: `base_dir` depends on who starts the daemon, `reset`
 //! is `yes` on UNIX sockets, and `mode` is [`FIFO_MODE`] for FIFOs.
@@ -17,9 +19,8 @@ use std::path::PathBuf;
 
 /// A setting of a section whose typed form is `T`.
 pub struct Setting<T> {
-    /// The name.
     pub name: &'static str,
-    /// The default in configuration syntax; none: every section must say it.
+    /// The default in configuration syntax; `None`: every section must give it.
     pub default: Option<&'static str>,
     /// What it is for: a phrase for the sample file.
     pub about: &'static str,
@@ -32,7 +33,7 @@ pub struct Setting<T> {
 /// A kind of section, and which one of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// None.
+    /// Outside of any section.
     Top,
     /// `service stats`
     Service,
@@ -52,23 +53,23 @@ pub(super) enum Known {
     Setting(&'static str),
     /// It exists to be referred to.
     Variable,
-    /// It may only say `no`.
+    /// It may only be `no`.
     OnlyNo,
     /// It has no meaning here.
     Ignored,
 }
 
-/// The user the daemon runs as when nothing else is said.
+/// The user the daemon runs as by default.
 pub const DEFAULT_USER: &str = "dovestat";
 /// The directory of the FIFOs and sockets of the system's daemon.
 pub const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 /// Where the statistics of that daemon outlive a restart.
 pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
-/// The FIFOs there are when nothing else is said.
+/// The default FIFOs.
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
-/// Their mode: who may read one takes the records of others.
+/// The mode of FIFOs by default: a reader of one takes the records of others.
 pub const FIFO_MODE: u32 = 0o200;
-/// The UNIX sockets there are when nothing else is said.
+/// The default UNIX sockets.
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
 /// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
 pub const CHROOT_MADE: &str = "empty";
@@ -79,7 +80,6 @@ pub const CARBON_PORT: u16 = 2003;
 /// What `client_limit = 0` means, in Dovecot and here.
 const DEFAULT_CLIENT_LIMIT: u32 = 1000;
 
-/// Settings outside sections.
 pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "base_dir",
@@ -217,7 +217,6 @@ pub const TOP: &[Setting<Settings>] = &[
     },
 ];
 
-/// Settings of `service stats`.
 pub const SERVICE: &[Setting<Service>] = &[
     Setting {
         name: "user",
@@ -284,7 +283,6 @@ pub const FILE: &[Setting<FileListener>] = &[
     },
 ];
 
-/// Settings of `inet_listener`.
 pub const INET: &[Setting<InetListener>] = &[
     Setting {
         name: "address",
@@ -381,7 +379,7 @@ pub const SERVICE_IGNORED: &[&str] = &[
 /// Settings of a copied `inet_listener` that have no meaning here.
 pub const INET_IGNORED: &[&str] = &["reuse_port"];
 
-/// Settings of a copied `inet_listener` that may only say `no`: ignoring their
+/// Settings of a copied `inet_listener` that may only be `no`: ignoring their
 /// `yes` would be a promise of encryption, or of true addresses, not kept.
 pub const INET_ONLY_NO: &[&str] = &["haproxy", "ssl"];
 
@@ -443,7 +441,6 @@ pub(super) fn find(scope: Scope, name: &str) -> Option<Known> {
     }
 }
 
-/// The names of `rows`.
 pub(super) fn names<T>(rows: &[Setting<T>]) -> Vec<&'static str> {
     rows.iter().map(|row| row.name).collect()
 }

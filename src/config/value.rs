@@ -65,7 +65,7 @@ fn in_units(count: u64, units: &[(&'static str, u64)]) -> (u64, &'static str) {
 }
 
 /// A size in bytes, at least `min_bytes`: `16 M`, `300k`, `262144`.
-pub fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
+pub(super) fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
     let parsed = number_and_unit(text).and_then(|(count, unit)| {
         let unit = unit.to_ascii_uppercase();
         // Dovecot 2.3: KB and KiB are K.
@@ -95,13 +95,13 @@ pub fn size(text: &str, min_bytes: u64) -> Result<u64, String> {
 }
 
 /// The text of a size.
-pub fn show_size(bytes: u64) -> String {
+pub(crate) fn show_size(bytes: u64) -> String {
     let (count, unit) = in_units(bytes, &SIZE_UNITS);
     format!("{count} {unit}")
 }
 
 /// A time in whole seconds, at least `min_secs`: `30s`, `1 mins`, `12 hours`, `0`.
-pub fn time(text: &str, min_secs: u32) -> Result<u32, String> {
+pub(super) fn time(text: &str, min_secs: u32) -> Result<u32, String> {
     let wanted = || {
         wrong(
             text,
@@ -143,13 +143,13 @@ pub fn time(text: &str, min_secs: u32) -> Result<u32, String> {
 }
 
 /// The text of a time.
-pub fn show_time(secs: u32) -> String {
+pub(super) fn show_time(secs: u32) -> String {
     let (count, unit) = in_units(secs.into(), &TIME_UNITS);
     format!("{count} {unit}")
 }
 
 /// A number from 0 to `max`.
-pub fn number(text: &str, max: u32) -> Result<u32, String> {
+pub(super) fn number(text: &str, max: u32) -> Result<u32, String> {
     match number_and_unit(text) {
         Some((number, "")) if number <= u64::from(max) => Ok(number as u32),
         _ => Err(format!("{} is not a number from 0 to {max}", quoted(text))),
@@ -157,7 +157,7 @@ pub fn number(text: &str, max: u32) -> Result<u32, String> {
 }
 
 /// A TCP port; 0 where it means "off".
-pub fn port(text: &str) -> Result<u16, String> {
+pub(super) fn port(text: &str) -> Result<u16, String> {
     match number(text, u16::MAX.into()) {
         Ok(port) => Ok(port as u16),
         Err(_) => Err(wrong(text, "is not a port from 0 to 65535")),
@@ -165,7 +165,7 @@ pub fn port(text: &str) -> Result<u16, String> {
 }
 
 /// File permissions in octal.
-pub fn mode(text: &str) -> Result<u32, String> {
+pub(super) fn mode(text: &str) -> Result<u32, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if digits && mode <= 0o7777 => Ok(mode),
@@ -174,12 +174,12 @@ pub fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// The text of a mode.
-pub fn show_mode(mode: u32) -> String {
+pub(super) fn show_mode(mode: u32) -> String {
     format!("0{mode:o}")
 }
 
 /// `yes` or `no`; Dovecot 2.3 takes `y` and `1` for yes as well.
-pub fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "yes" | "y" | "1" => Ok(true),
         "no" => Ok(false),
@@ -188,17 +188,17 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// The text of a boolean.
-pub fn show_boolean(value: bool) -> String {
+pub(super) fn show_boolean(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
 /// Text that may be empty, which is none.
-pub fn optional(text: &str) -> Option<String> {
+pub(super) fn optional(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A path from the root.
-pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     if Path::new(text).is_absolute() {
         Ok(PathBuf::from(text))
     } else {
@@ -207,7 +207,7 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A file that need not be: an absolute path or nothing.
-pub fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     match text {
         "" => Ok(None),
         path => absolute_path(path).map(Some),
@@ -215,13 +215,13 @@ pub fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
 }
 
 /// The text of a file that need not be.
-pub fn show_optional_path(path: &Option<PathBuf>) -> String {
+pub(super) fn show_optional_path(path: &Option<PathBuf>) -> String {
     let path = path.as_ref();
     path.map_or(String::new(), |path| path.to_string_lossy().into_owned())
 }
 
 /// Where statistics outlive a restart: `auto`, an absolute path or nothing.
-pub fn state_dir(text: &str) -> Result<StateDir, String> {
+pub(super) fn state_dir(text: &str) -> Result<StateDir, String> {
     match text {
         "auto" => Ok(StateDir::Auto),
         "" => Ok(StateDir::Off),
@@ -229,8 +229,7 @@ pub fn state_dir(text: &str) -> Result<StateDir, String> {
     }
 }
 
-/// The text of that.
-pub fn show_state_dir(dir: &StateDir) -> String {
+pub(super) fn show_state_dir(dir: &StateDir) -> String {
     match dir {
         StateDir::Auto => "auto".to_owned(),
         StateDir::Off => String::new(),
@@ -238,8 +237,7 @@ pub fn show_state_dir(dir: &StateDir) -> String {
     }
 }
 
-/// Where the log goes.
-pub fn log_path(text: &str) -> Result<LogPath, String> {
+pub(super) fn log_path(text: &str) -> Result<LogPath, String> {
     match text {
         "syslog" => Ok(LogPath::Syslog),
         "stderr" | "/dev/stderr" => Ok(LogPath::Stderr),
@@ -254,7 +252,7 @@ pub fn log_path(text: &str) -> Result<LogPath, String> {
 }
 
 /// The text of a log's place.
-pub fn show_log_path(log_path: &LogPath) -> String {
+pub(super) fn show_log_path(log_path: &LogPath) -> String {
     match log_path {
         LogPath::Syslog => "syslog".to_owned(),
         LogPath::Stderr => "stderr".to_owned(),
@@ -262,43 +260,10 @@ pub fn show_log_path(log_path: &LogPath) -> String {
     }
 }
 
-/// What is spoken on a connection.
-pub fn protocol(text: &str) -> Result<Protocol, String> {
-    match text {
-        "stats" => Ok(Protocol::Stats),
-        "http" => Ok(Protocol::Http),
-        _ => Err(wrong(text, "is neither stats nor http")),
-    }
-}
-
-/// The text of a protocol.
-pub fn show_protocol(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Stats => "stats",
-        Protocol::Http => "http",
-    }
-    .to_owned()
-}
-
-/// An order of columns.
-pub fn column_order(text: &str) -> Result<ColumnOrder, String> {
-    match text {
-        "2.2" => Ok(ColumnOrder::V2_2),
-        "2.3" => Ok(ColumnOrder::V2_3),
-        _ => Err(wrong(text, "is neither 2.2 nor 2.3")),
-    }
-}
-
-/// The text of an order of columns.
-pub fn show_column_order(order: ColumnOrder) -> String {
-    match order {
-        ColumnOrder::V2_2 => "2.2",
-        ColumnOrder::V2_3 => "2.3",
-    }
-    .to_owned()
-}
-
-/// The levels by name.
+/// The values that are words.
+const PROTOCOLS: [(&str, Protocol); 2] = [("stats", Protocol::Stats), ("http", Protocol::Http)];
+const COLUMN_ORDERS: [(&str, ColumnOrder); 2] =
+    [("2.2", ColumnOrder::V2_2), ("2.3", ColumnOrder::V2_3)];
 const LEVELS: [(&str, Level); 4] = [
     ("global", Level::Global),
     ("domain", Level::Domain),
@@ -306,12 +271,40 @@ const LEVELS: [(&str, Level); 4] = [
     ("ip", Level::Ip),
 ];
 
-/// Levels, divided by blanks or commas; one said twice is said once.
-pub fn levels(text: &str) -> Result<Vec<Level>, String> {
+/// The value of a word.
+fn of_word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value)
+}
+
+/// The word of a value.
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    let found = words.iter().find(|(_, known)| known == value);
+    found.map_or("", |(word, _)| word)
+}
+
+pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
+    of_word(&PROTOCOLS, text).ok_or_else(|| wrong(text, "is neither stats nor http"))
+}
+
+pub(crate) fn show_protocol(protocol: Protocol) -> String {
+    word_of(&PROTOCOLS, &protocol).to_owned()
+}
+
+pub(crate) fn column_order(text: &str) -> Result<ColumnOrder, String> {
+    of_word(&COLUMN_ORDERS, text).ok_or_else(|| wrong(text, "is neither 2.2 nor 2.3"))
+}
+
+pub(crate) fn show_column_order(order: ColumnOrder) -> String {
+    word_of(&COLUMN_ORDERS, &order).to_owned()
+}
+
+/// Levels, divided by blanks or commas; each is kept once.
+pub(super) fn levels(text: &str) -> Result<Vec<Level>, String> {
     let mut found = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || c == ',') {
-        match LEVELS.iter().find(|(name, _)| *name == word) {
-            Some((_, level)) if !found.contains(level) => found.push(*level),
+        match of_word(&LEVELS, word) {
+            Some(level) if !found.contains(&level) => found.push(level),
             None if !word.is_empty() => {
                 return Err(wrong(word, "is not one of global, domain, user and ip"));
             }
@@ -322,14 +315,13 @@ pub fn levels(text: &str) -> Result<Vec<Level>, String> {
 }
 
 /// The text of a list of levels.
-pub fn show_levels(levels: &[Level]) -> String {
-    let name = |level: &Level| LEVELS.iter().find(|(_, known)| known == level).map(|l| l.0);
-    let names: Vec<&str> = levels.iter().filter_map(name).collect();
+pub(super) fn show_levels(levels: &[Level]) -> String {
+    let names: Vec<&str> = levels.iter().map(|level| word_of(&LEVELS, level)).collect();
     names.join(" ")
 }
 
 /// How many entries of a level are shown.
-pub fn entry_limit(text: &str) -> Result<u32, String> {
+pub(super) fn entry_limit(text: &str) -> Result<u32, String> {
     match number(text, 10_000) {
         Ok(limit) if limit > 0 => Ok(limit),
         _ => Err(wrong(text, "is not a number from 1 to 10000")),
@@ -337,7 +329,7 @@ pub fn entry_limit(text: &str) -> Result<u32, String> {
 }
 
 /// Addresses to listen on, divided by blanks or commas.
-pub fn addresses(text: &str) -> Result<Vec<Address>, String> {
+pub(super) fn addresses(text: &str) -> Result<Vec<Address>, String> {
     let mut found = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || c == ',') {
         found.push(match word {
@@ -357,7 +349,7 @@ pub fn addresses(text: &str) -> Result<Vec<Address>, String> {
 }
 
 /// Networks, divided by blanks or commas: `192.0.2.0/24`, `2001:db8::/32`, `::1`.
-pub fn networks(text: &str) -> Result<Vec<Network>, String> {
+pub(super) fn networks(text: &str) -> Result<Vec<Network>, String> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',');
     let network = |word: &str| {
         let (address, bits) = match word.split_once('/') {
@@ -374,13 +366,13 @@ pub fn networks(text: &str) -> Result<Vec<Network>, String> {
 }
 
 /// The text of a list of addresses or networks.
-pub fn show_list(list: &[impl ToString]) -> String {
+pub(super) fn show_list(list: &[impl ToString]) -> String {
     let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
     texts.join(" ")
 }
 
 /// A host or `[ipv6]`, perhaps with `:port`; nothing is none.
-pub fn host_port(text: &str, default_port: u16) -> Result<Option<HostPort>, String> {
+pub(super) fn host_port(text: &str, default_port: u16) -> Result<Option<HostPort>, String> {
     if text.is_empty() {
         return Ok(None);
     }

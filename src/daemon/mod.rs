@@ -21,7 +21,6 @@
 //! | `files` | files of FIFOs and sockets, made anew when they vanish |
 //! | `snapshot` | statistics saved for the next start |
 //! | `faults`, `log` | what peers do wrong, counted and logged at a limited rate; lines to syslog, standard error or a file |
-//! | `fatal` | what ends the program, as one line and an exit code |
 //!
 //! Must not: end, stall or spin, whatever its peers send. Assertions are for bugs, never
 //! for input.
@@ -29,7 +28,6 @@
 #![forbid(unsafe_code)]
 
 mod clocks;
-mod fatal;
 mod faults;
 mod files;
 mod input;
@@ -43,9 +41,9 @@ mod server;
 mod snapshot;
 mod start;
 
-use crate::config::Defaults;
-use fatal::Fatal;
+use crate::config::{Defaults, Fatal};
 use options::{Command, Options};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Runs the program with the arguments behind its name.
@@ -53,8 +51,11 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
-            fatal.print();
-            fatal.exit_code()
+            if let Some(line) = fatal.line("dovestatd") {
+                // A failure of that cannot be reported anywhere.
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+            fatal.code().into()
         }
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
-use super::fatal::Fatal;
 use crate::config::{
-    self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
+    self, Configuration, Defaults, Fatal, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
 };
 use crate::daemon::start::preflight;
 use crate::sys::proc::user::{effective_uid, User};

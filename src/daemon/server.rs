@@ -9,12 +9,11 @@
 //! not wait.
 
 use super::clocks::Clocks;
-use super::fatal::Fatal;
 use super::faults::{Fault, Faults};
 use super::files::{BaseDir, Files};
 use super::log::{size, visible, Log};
 use super::options::Options;
-use crate::config::{Service, Settings};
+use crate::config::{Fatal, Service, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::input::records::Records;
 use crate::daemon::input::waiting::Waiting;

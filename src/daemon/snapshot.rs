@@ -21,13 +21,12 @@
 //!
 //! Must not: end the daemon, whatever happens to the file.
 
-use super::fatal::Fatal;
 use super::log::{grouped, Log, Severity};
 use crate::config::own_files::{
     STATE as NAME, STATE_LOCK as LOCK, STATE_PROBE as PROBE, STATE_SET_ASIDE as SET_ASIDE,
     STATE_TEMPORARY as TEMPORARY,
 };
-use crate::config::Settings;
+use crate::config::{Fatal, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::fs::dir::{Dir, Owner};

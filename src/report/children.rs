@@ -1,5 +1,5 @@
 //! What the children of this process use: exactly, by wait4(2), when they have
-//! ended, and as far as /proc tells while they run.
+//! ended, and from /proc while they run.
 //!
 //! Owns: waiting for all children of this process that were started after it was
 //! made, and for descendants whose own parent has ended. So it must be the only
@@ -28,10 +28,9 @@ const MAX_PROCESSES: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Children {
     /// Children that are not ours to count.
-    strangers: Vec<u32>,
+    foreign: Vec<u32>,
     /// What those used that have ended.
     ended: Stats,
-    /// The last total.
     last: Stats,
 }
 
@@ -40,7 +39,7 @@ pub(crate) struct Children {
 pub(crate) struct Change {
     /// The child.
     pub pid: u32,
-    /// What is told of it.
+    /// As wait4(2) reports it.
     pub status: ExitStatus,
 }
 
@@ -50,7 +49,7 @@ impl Children {
         // Without it, descendants that outlive their parent are not counted.
         let _ = child::adopt_orphans();
         Children {
-            strangers: children_of(std::process::id()),
+            foreign: children_of(std::process::id()),
             ended: Stats::default(),
             last: Stats::default(),
         }
@@ -68,8 +67,12 @@ impl Children {
         };
         let has_ended = status.code().is_some() || status.signal().is_some();
         if has_ended {
-            match self.strangers.iter().position(|&stranger| stranger == pid) {
-                Some(at) => drop(self.strangers.swap_remove(at)),
+            match self
+                .foreign
+                .iter()
+                .position(|&foreign_pid| foreign_pid == pid)
+            {
+                Some(at) => drop(self.foreign.swap_remove(at)),
                 None => {
                     add_usage(&mut self.ended, &usage);
                     add_io(&mut self.ended, &waited_io().since(&before));
@@ -86,7 +89,7 @@ impl Children {
         let mut total = self.ended;
         let mut seen = 0;
         let mut waiting = children_of(std::process::id());
-        waiting.retain(|pid| !self.strangers.contains(pid));
+        waiting.retain(|pid| !self.foreign.contains(pid));
         while let Some(pid) = waiting.pop() {
             seen += 1;
             if let Some(stats) = used_by(pid).filter(|_| seen <= MAX_PROCESSES) {
@@ -123,12 +126,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_ended_is_exact_and_strangers_are_not_counted() {
-        let name = "what_ended_is_exact_and_strangers_are_not_counted";
+    fn what_ended_is_exact_and_foreign_are_not_counted() {
+        let name = "what_ended_is_exact_and_foreign_are_not_counted";
         alone(module_path!(), name, || {
             let read = |count: u32| format!("head -c {count} /dev/zero >/dev/null");
-            let stranger = Command::new("sh").args(["-c", &read(7_000_000)]).spawn();
-            let stranger = stranger.unwrap().id();
+            let foreign_pid = Command::new("sh").args(["-c", &read(7_000_000)]).spawn();
+            let foreign_pid = foreign_pid.unwrap().id();
             let mut children = Children::new();
             assert_eq!(children.total(), Stats::default());
             // A child of its own, one that it waits for, and an orphan.
@@ -137,7 +140,7 @@ mod tests {
             let changes = end(&mut children);
             assert!(changes.iter().all(|change| change.status.success()));
             let ours = |pid| changes.iter().any(|change| change.pid == pid);
-            assert!(ours(stranger) && ours(child.id()));
+            assert!(ours(foreign_pid) && ours(child.id()));
             let total = children.total();
             let bytes = total.values[place::read_bytes];
             assert!((4_000_000..4_200_000).contains(&bytes), "{bytes}");

@@ -1,11 +1,11 @@
 //! A FIFO that may come and go, written to without ever waiting.
 //!
 //! Owns: the open write end, and the count of how often it was opened, the
-//! *generation*: who wrote in an earlier one may be unknown to today's reader.
+//! *generation*: the present reader may not know sessions of an earlier one.
 //!
 //! Invariants: nothing but a FIFO is opened, nonblocking, close-on-exec. A record goes
 //! out whole or not at all. The FIFO at the path is the one written to: one that
-//! was replaced on disk is opened anew as soon as somebody reads it.
+//! was replaced on disk is opened anew as soon as it has a reader.
 //!
 //! Must not: keep records, or know what is in them.
 
@@ -25,7 +25,6 @@ pub struct FifoWriter {
     path: PathBuf,
     /// An error for a path that is not to be used now.
     check: fn(&Path) -> io::Result<()>,
-    /// The open end.
     end: Mutex<End>,
 }
 
@@ -45,18 +44,18 @@ pub(super) enum Delivery {
     Written,
     /// There was no room for it.
     Full,
-    /// Nobody reads, or there is no FIFO.
+    /// It has no reader, or does not exist.
     Absent,
 }
 
 impl FifoWriter {
-    /// For the FIFO at `path`, which need not be there now or ever. Whoever can put
+    /// For the FIFO at `path`, which need not be there now or ever. A user who can put
     /// another FIFO there gets the records.
     pub fn new(path: impl Into<PathBuf>) -> FifoWriter {
         FifoWriter::checked(path.into(), |_| Ok(()))
     }
 
-    /// The same, where `check` is asked each time before the FIFO is opened.
+    /// A writer that calls `check` each time before it opens the FIFO.
     pub(crate) fn checked(path: PathBuf, check: fn(&Path) -> io::Result<()>) -> FifoWriter {
         FifoWriter {
             path,
@@ -70,32 +69,32 @@ impl FifoWriter {
         &self.path
     }
 
-    /// Whether somebody reads the FIFO now, as far as opening it tells.
+    /// Whether the FIFO has a reader, found out by opening it.
     ///
     /// # Errors
-    /// Why it cannot be opened: there is none, it is something else, nobody reads
-    /// it (ENXIO), or permission is denied.
+    /// Why it cannot be opened: there is none, it is something else, it has no reader
+    /// (ENXIO), or permission is denied.
     pub fn probe(&self) -> io::Result<()> {
-        self.hold().mend(self)
+        self.lock().mend(self)
     }
 
     /// Another descriptor of the open end, to be watched by poll(2): it becomes
     /// ready, for nothing asked for, when the reader goes away.
     pub(crate) fn watched(&self) -> Option<OwnedFd> {
-        let end = self.hold();
+        let end = self.lock();
         end.file.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     /// Makes sure that it is open, and keeps others out meanwhile. `None` when
-    /// nobody reads it.
-    pub(super) fn open(&self) -> Option<Opened<'_>> {
-        let mut end = self.hold();
+    /// it has no reader.
+    pub(super) fn open(&self) -> Option<OpenFifo<'_>> {
+        let mut end = self.lock();
         end.mend(self).ok()?;
-        Some(Opened { end })
+        Some(OpenFifo { end })
     }
 
     /// Takes the lock; nothing in here leaves anything half done.
-    fn hold(&self) -> MutexGuard<'_, End> {
+    fn lock(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,12 +125,11 @@ impl End {
 }
 
 /// The FIFO, open and ours for the moment.
-pub(super) struct Opened<'a> {
-    /// What is open.
+pub(super) struct OpenFifo<'a> {
     end: MutexGuard<'a, End>,
 }
 
-impl Opened<'_> {
+impl OpenFifo<'_> {
     /// How often the FIFO was opened.
     pub(super) fn generation(&self) -> u64 {
         self.end.generation

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 /// while it worked for it.
 #[derive(Debug)]
 pub struct Meter {
-    /// When it was started.
     started: Instant,
     /// How long the host was waiting since.
     waited: Duration,
@@ -25,7 +24,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins to count. What the system does not tell stays 0.
+    /// Begins to count. What the system does not report stays 0.
     pub fn start() -> Meter {
         let mut meter = Meter {
             started: Instant::now(),
@@ -68,7 +67,6 @@ impl Meter {
 /// Bytes of a block as getrusage(2) counts them (Linux: `ru_inblock`).
 const BLOCK_BYTES: u64 = 512;
 
-/// Adds what getrusage(2) tells.
 pub(super) fn add_usage(stats: &mut Stats, usage: &Usage) {
     for (place, value) in [
         (place::user_cpu, usage.user_cpu_usecs),
@@ -90,7 +88,7 @@ pub(super) fn add_usage(stats: &mut Stats, usage: &Usage) {
     }
 }
 
-/// Adds what /proc/PID/io tells of system calls.
+/// Adds the system calls of /proc/PID/io.
 pub(super) fn add_io(stats: &mut Stats, io: &Io) {
     for (place, value) in [
         (place::read_count, io.read_count),

@@ -37,7 +37,7 @@
 //! restarted costs its reports, not its host. A record is one write(2) of at most
 //! PIPE_BUF bytes to a nonblocking FIFO, without SIGPIPE. A full FIFO drops the
 //! record; a daemon that went away is looked for at each report, and one that
-//! came back is told of the session, its running commands and its totals again.
+//! came back gets the session, its running commands and its totals again.
 //!
 //! # The fields
 //!
@@ -64,7 +64,7 @@
 //! | `session` | what the daemon is to know of a session, and whether it does |
 //! | `session_id` | ids that no other session has |
 //! | `meter` | what this process uses |
-//! | `proc_files` | what /proc says of any process |
+//! | `proc_files` | what /proc has about any process |
 //! | `children` | what the children of this process use |
 //!
 //! Must not: wait, log, end its host, or keep more than a bounded memory of what

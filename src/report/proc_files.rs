@@ -1,4 +1,4 @@
-//! What /proc says of a process, on Linux; elsewhere nothing is found.
+//! What /proc has about a process, on Linux; elsewhere nothing is found.
 //!
 //! Must not: fail. A process may end at any moment, and its files with it; what
 //! cannot be read counts as nothing.
@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 
 /// Counts of reading and writing: /proc/PID/io.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Io {
+pub(super) struct Io {
     /// System calls that read.
     pub read_count: u64,
     /// Bytes that they gave.
@@ -67,7 +67,7 @@ impl Io {
     }
 
     /// What is more in it than in `other`.
-    pub fn since(mut self, other: &Io) -> Io {
+    pub(super) fn since(mut self, other: &Io) -> Io {
         self.combine(other, u64::saturating_sub);
         self
     }
@@ -75,7 +75,7 @@ impl Io {
 
 /// The io file of a process, kept open.
 #[derive(Debug)]
-pub struct ProcIo {
+pub(super) struct ProcIo {
     /// The file, if there is one.
     file: Option<File>,
     /// Whose it is: a copy of this process has a file of its own.
@@ -83,16 +83,14 @@ pub struct ProcIo {
 }
 
 impl ProcIo {
-    /// That of this process.
-    pub fn of_this_process() -> ProcIo {
+    pub(super) fn of_this_process() -> ProcIo {
         ProcIo {
             file: File::open("/proc/self/io").ok(),
             pid: std::process::id(),
         }
     }
 
-    /// Its counts now.
-    pub fn read(&mut self) -> Option<Io> {
+    pub(super) fn read(&mut self) -> Option<Io> {
         if self.pid != std::process::id() {
             *self = ProcIo::of_this_process();
         }
@@ -105,7 +103,7 @@ impl ProcIo {
 /// What the children that this process has waited for read and wrote, with all
 /// that they waited for: the kernel adds that to the process, not to its threads.
 /// To be called by the only thread there ever was.
-pub fn waited_io() -> Io {
+pub(super) fn waited_io() -> Io {
     let (Some((all, length_bytes)), Some((mut own, _))) =
         (one_read("/proc/self/io"), one_read("/proc/thread-self/io"))
     else {
@@ -128,7 +126,7 @@ fn one_read(path: &str) -> Option<(Io, u64)> {
 /// What a process used, as far as it and its files are there, with the children
 /// that it waited for. Time comes in ticks of the kernel, rounded down; context
 /// switches are those of its living threads only.
-pub fn used_by(pid: u32) -> Option<Stats> {
+pub(super) fn used_by(pid: u32) -> Option<Stats> {
     let mut stats = Stats::default();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain anything. Behind it: proc(5), from
@@ -171,7 +169,7 @@ pub fn used_by(pid: u32) -> Option<Stats> {
 
 /// How long a process, or a thread, at this path in /proc was ready to run and
 /// had to wait for a processor: the second number of schedstat, in nanoseconds.
-pub fn delay_usecs(path: &str) -> u64 {
+pub(super) fn delay_usecs(path: &str) -> u64 {
     let text = fs::read_to_string(format!("{path}/schedstat")).unwrap_or_default();
     let delay = text.split_whitespace().nth(1);
     delay.and_then(|nanos| nanos.parse().ok()).unwrap_or(0) / 1000
@@ -187,7 +185,7 @@ fn threads(pid: u32) -> Vec<u32> {
 }
 
 /// The children of a process.
-pub fn children_of(pid: u32) -> Vec<u32> {
+pub(super) fn children_of(pid: u32) -> Vec<u32> {
     let mut children = Vec::new();
     for thread in threads(pid) {
         let path = format!("/proc/{pid}/task/{thread}/children");

@@ -1,14 +1,14 @@
 //! What the daemon is to know of a session, and whether it does.
 //!
-//! Owns: the session's totals, its commands that are running or not yet told of,
+//! Owns: the session's totals, its commands that are running or not yet delivered,
 //! and for each of these what was delivered in the present generation of the
-//! FIFO. Whatever is called, the state is changed first and then told as far as
-//! the FIFO has room; what is left is told with the next call.
+//! FIFO. Each call changes the state first and then delivers as much as the FIFO has room
+//! for; the next call delivers what is left.
 //!
 //! Invariants: in each generation CONNECT comes first and once; a command begins
-//! before it goes on. At most [`MAX_UNTOLD`] ended commands wait to be told.
+//! before it goes on. At most [`MAX_UNDELIVERED`] ended commands wait to be delivered.
 
-use super::fifo_writer::{Delivery, FifoWriter, Opened};
+use super::fifo_writer::{Delivery, FifoWriter, OpenFifo};
 use super::session_id::SessionId;
 use crate::stats::{Report, Stats};
 use crate::store::{CommandUpdate, Record};
@@ -21,16 +21,15 @@ use std::sync::Arc;
 /// a CONNECT full of escapes fits.
 const MAX_NAME_BYTES: usize = if libc::PIPE_BUF < 4096 { 100 } else { 900 };
 
-/// The longest command's name.
 const MAX_COMMAND_BYTES: usize = 64;
 
 /// The longest arguments that are kept; a record has no room for more.
 const MAX_ARGS_BYTES: usize = libc::PIPE_BUF;
 
-/// How many ended commands wait to be told; past that the oldest is forgotten.
-const MAX_UNTOLD: usize = 64;
+/// Most ended commands that wait to be delivered; past that the oldest is dropped.
+const MAX_UNDELIVERED: usize = 64;
 
-/// Who logged in, where and from where.
+/// The user, service and address of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
     /// The user; the domain is what follows the first `@`. At most 900 bytes are
@@ -51,47 +50,36 @@ pub struct CommandId(NonZeroU32);
 /// A session that reports itself. Dropping it disconnects it.
 #[derive(Debug)]
 pub struct Session {
-    /// Where it reports to.
     fifo: Arc<FifoWriter>,
-    /// Its id.
     id: SessionId,
-    /// Whose it is.
     user: Vec<u8>,
-    /// Of which service.
     service: Vec<u8>,
     /// The process that serves it.
     pid: u32,
-    /// The client's address.
     ip: Option<IpAddr>,
-    /// Its totals.
     total: Stats,
-    /// Whether those are delivered.
-    is_told: bool,
+    /// Whether `total` is delivered.
+    is_delivered: bool,
     /// The generation in which CONNECT was delivered; 0 for none.
     connected_in: u64,
     /// Commands that are running or not delivered.
     commands: Vec<Command>,
     /// The number of the last command.
     last_command: u32,
-    /// Room for a record.
     line: Vec<u8>,
 }
 
 /// A command that the daemon is to know of.
 #[derive(Debug)]
 struct Command {
-    /// Its number.
     number: NonZeroU32,
-    /// What it is.
     name: Vec<u8>,
     /// What it is to do.
     args: Vec<u8>,
-    /// Its totals.
     total: Stats,
-    /// Whether it has ended.
     is_done: bool,
     /// Whether its present state is delivered.
-    is_told: bool,
+    is_delivered: bool,
     /// The generation in which its beginning was delivered; 0 for none.
     begun_in: u64,
 }
@@ -108,27 +96,27 @@ impl Session {
             pid: login.pid & i32::MAX as u32,
             ip: login.ip,
             total: Stats::default(),
-            is_told: true,
+            is_delivered: true,
             connected_in: 0,
             commands: Vec::new(),
             last_command: 0,
             line: Vec::new(),
         };
-        session.tell();
+        session.deliver();
         session
     }
 
-    /// Its id.
+    /// The session's id, as sent to the daemon.
     pub fn id(&self) -> &SessionId {
         &self.id
     }
 
-    /// Tells the totals so far, even if they are the same as before, which says
-    /// that the session is alive. True when the daemon was told everything.
+    /// Reports the totals so far, even if they are the same as before: the daemon then
+    /// knows that the session is alive. True when everything was delivered.
     pub fn update(&mut self, total: &Stats) -> bool {
         self.total = *total;
-        self.is_told = false;
-        self.tell()
+        self.is_delivered = false;
+        self.deliver()
     }
 
     /// A command begins.
@@ -141,57 +129,55 @@ impl Session {
             args: args[..args.len().min(MAX_ARGS_BYTES)].to_vec(),
             total: Stats::default(),
             is_done: false,
-            is_told: false,
+            is_delivered: false,
             begun_in: 0,
         });
-        self.tell();
+        self.deliver();
         CommandId(number)
     }
 
-    /// Tells a command's own totals so far. True when the daemon was told
-    /// everything.
+    /// Reports a command's own totals so far. True when everything was delivered.
     pub fn update_command(&mut self, id: CommandId, total: &Stats) -> bool {
         self.change_command(id, total, false)
     }
 
-    /// A command ends, with these totals. True when the daemon was told
-    /// everything.
+    /// A command ends, with these totals. True when everything was delivered.
     pub fn end_command(&mut self, id: CommandId, total: &Stats) -> bool {
         self.change_command(id, total, true)
     }
 
-    /// The session ends. True when the daemon was told; if not it finds out by
+    /// The session ends. True when that was delivered; if not, the daemon finds out by
     /// itself after 15 minutes.
     pub fn disconnect(mut self) -> bool {
         self.end()
     }
 
-    /// Changes a command and tells it.
+    /// Changes a command and reports it.
     fn change_command(&mut self, id: CommandId, total: &Stats, is_done: bool) -> bool {
         let mut all = self.commands.iter_mut();
         if let Some(command) = all.find(|command| command.number == id.0 && !command.is_done) {
             command.total = *total;
             command.is_done = is_done;
-            command.is_told = false;
+            command.is_delivered = false;
         }
-        let told = self.tell();
+        let delivered = self.deliver();
         let done = |command: &Command| command.is_done;
-        if self.commands.iter().filter(|command| done(command)).count() > MAX_UNTOLD {
+        if self.commands.iter().filter(|command| done(command)).count() > MAX_UNDELIVERED {
             let oldest = self.commands.iter().position(done);
             oldest.map(|at| self.commands.remove(at));
         }
-        told
+        delivered
     }
 
-    /// Tells what is not delivered yet. True when nothing is left.
-    fn tell(&mut self) -> bool {
+    /// Delivers what is pending. True when nothing is left.
+    fn deliver(&mut self) -> bool {
         let fifo = Arc::clone(&self.fifo);
         // Again once: the reader may have been replaced since the last record.
         for _ in 0..2 {
             let Some(mut opened) = fifo.open() else {
                 return false;
             };
-            match self.tell_through(&mut opened) {
+            match self.deliver_through(&mut opened) {
                 Delivery::Absent => {}
                 delivery => return delivery == Delivery::Written,
             }
@@ -199,8 +185,8 @@ impl Session {
         false
     }
 
-    /// Tells what is not delivered yet, up to the first record that is not taken.
-    fn tell_through(&mut self, opened: &mut Opened<'_>) -> Delivery {
+    /// Delivers what is pending, up to the first record that is not taken.
+    fn deliver_through(&mut self, opened: &mut OpenFifo<'_>) -> Delivery {
         let generation = opened.generation();
         if self.connected_in != generation {
             let delivery = self.write_connect(opened);
@@ -208,13 +194,13 @@ impl Session {
                 return delivery;
             }
             self.connected_in = generation;
-            // Nothing is known there but what is told now.
-            self.is_told = self.total.is_zero();
+            // The reader knows nothing but what is delivered now.
+            self.is_delivered = self.total.is_zero();
             for command in &mut self.commands {
-                command.is_told = false;
+                command.is_delivered = false;
             }
         }
-        if !self.is_told {
+        if !self.is_delivered {
             let session = self.id.as_bytes();
             let report = &report(&self.total);
             let record = Record::UpdateSession { session, report };
@@ -222,9 +208,13 @@ impl Session {
             if delivery != Delivery::Written {
                 return delivery;
             }
-            self.is_told = true;
+            self.is_delivered = true;
         }
-        for command in self.commands.iter_mut().filter(|command| !command.is_told) {
+        for command in self
+            .commands
+            .iter_mut()
+            .filter(|command| !command.is_delivered)
+        {
             let is_new = command.begun_in != generation;
             let update = CommandUpdate {
                 number: command.number,
@@ -239,15 +229,14 @@ impl Session {
                 return delivery;
             }
             command.begun_in = generation;
-            command.is_told = true;
+            command.is_delivered = true;
         }
         self.commands
-            .retain(|command| !command.is_done || !command.is_told);
+            .retain(|command| !command.is_done || !command.is_delivered);
         Delivery::Written
     }
 
-    /// Writes CONNECT.
-    fn write_connect(&mut self, opened: &mut Opened<'_>) -> Delivery {
+    fn write_connect(&mut self, opened: &mut OpenFifo<'_>) -> Delivery {
         let record = Record::Connect {
             session: self.id.as_bytes(),
             user: &self.user,
@@ -258,10 +247,9 @@ impl Session {
         write(opened, &mut self.line, &record)
     }
 
-    /// Disconnects, if there is anything to disconnect. True when nothing is left
-    /// to be told.
+    /// Disconnects, if there is anything to disconnect. True when nothing is left.
     fn end(&mut self) -> bool {
-        let told = self.tell();
+        let delivered = self.deliver();
         let generation = std::mem::take(&mut self.connected_in);
         let Some(mut opened) = self.fifo.open() else {
             return false;
@@ -275,7 +263,7 @@ impl Session {
         if delivery == Delivery::Full {
             self.connected_in = generation;
         }
-        told && delivery == Delivery::Written
+        delivered && delivery == Delivery::Written
     }
 }
 
@@ -296,8 +284,7 @@ fn report(total: &Stats) -> Report {
     }
 }
 
-/// Writes a record.
-fn write(opened: &mut Opened<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> Delivery {
+fn write(opened: &mut OpenFifo<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> Delivery {
     match write_record(line, record) {
         Ok(()) => opened.write(line),
         // What is long was cut; see the limits above.
@@ -357,7 +344,7 @@ mod tests {
     const CONNECT: &str = "CONNECT bob@example.org imap 7 rip=192.0.2.1";
 
     #[test]
-    fn a_session_is_told_from_its_beginning_to_its_end() {
+    fn a_session_is_delivered_from_its_beginning_to_its_end() {
         let dir = Scratch::new("session-whole");
         let path = dir.join("fifo");
         let fifo = daemon(&path);
@@ -390,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_comes_back_is_told_everything_again() {
+    fn a_daemon_that_comes_back_is_delivered_everything_again() {
         let dir = Scratch::new("session-back");
         let path = dir.join("fifo");
         let writer = Arc::new(FifoWriter::new(&path));
@@ -424,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_fifo_dropped_is_told_later() {
+    fn what_a_full_fifo_dropped_is_delivered_later() {
         let dir = Scratch::new("session-full");
         let path = dir.join("fifo");
         let fifo = daemon(&path);
@@ -434,17 +421,17 @@ mod tests {
         while other.write(&[b'x'; libc::PIPE_BUF]) == Delivery::Written {}
         drop(other);
         assert!(!session.update(&total(1)));
-        for _ in 0..2 * MAX_UNTOLD {
+        for _ in 0..2 * MAX_UNDELIVERED {
             let command = session.begin_command(b"NOOP", b"");
             assert!(!session.end_command(command, &total(1)));
         }
-        assert_eq!(session.commands.len(), MAX_UNTOLD, "bounded");
+        assert_eq!(session.commands.len(), MAX_UNDELIVERED, "bounded");
         let mut bytes = vec![0; 2 << 20];
         while fifo.read(&mut bytes).is_ok() {}
         assert!(session.update(&total(2)));
-        let told = records(&fifo);
-        assert_eq!(told[0], "UPDATE-SESSION");
-        assert_eq!(told.len(), 1 + MAX_UNTOLD);
+        let delivered = records(&fifo);
+        assert_eq!(delivered[0], "UPDATE-SESSION");
+        assert_eq!(delivered.len(), 1 + MAX_UNDELIVERED);
         assert!(session.commands.is_empty());
     }
 
@@ -465,8 +452,8 @@ mod tests {
             },
         );
         assert!(session.disconnect());
-        let told = records(&fifo);
-        assert_eq!(told.len(), 2);
-        assert!(told[0].starts_with("CONNECT \x01t\x01t"));
+        let delivered = records(&fifo);
+        assert_eq!(delivered.len(), 2);
+        assert!(delivered[0].starts_with("CONNECT \x01t\x01t"));
     }
 }

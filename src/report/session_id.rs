@@ -22,7 +22,7 @@ impl SessionId {
         SessionId(format!("{nanos:016x}{hash:016x}"))
     }
 
-    /// Its digits.
+    /// The 32 digits.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

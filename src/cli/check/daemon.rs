@@ -2,8 +2,8 @@
 //! what was refused, by its reply to STATUS.
 
 use super::Findings;
+use crate::cli::server::usual;
 use crate::cli::server::{Address, Event, ReplyParser, CONNECT_TIMEOUT};
-use crate::cli::usual;
 use crate::sys::local_time::LocalTime;
 use crate::sys::reason;
 use std::io;
@@ -15,23 +15,18 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// The daemon, as it answered STATUS.
 #[derive(Debug, Default)]
-pub struct Daemon {
-    /// Its version.
+pub(super) struct Daemon {
     version: String,
-    /// Its process.
     pid: String,
     /// When it started, in seconds since 1970.
     start_secs: u64,
-    /// Its FIFOs.
     pub fifos: Vec<Fifo>,
     /// What peers did wrong: what it means, how often, when last.
     faults: Vec<(String, String, u64, u64)>,
 }
 
-/// One of its FIFOs.
 #[derive(Debug)]
-pub struct Fifo {
-    /// Where it is.
+pub(super) struct Fifo {
     pub path: PathBuf,
     /// Lines that came from it.
     lines: u64,
@@ -41,17 +36,15 @@ pub struct Fifo {
 
 /// Why there is no answer.
 enum Silence {
-    /// Connecting failed.
     Unreachable(io::Error),
     /// Another service closed the connection or replied something else: what it is.
     Foreign(&'static str),
 }
 
-/// Most likely.
 const OTHER: Silence = Silence::Foreign("perhaps Dovecot's own service");
 
-/// Asks the daemon and notes its reply; none if none answers.
-pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
+/// Asks the daemon and notes its reply; `None` if none answers.
+pub(super) fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon> {
     let default = || Address::Usual(usual::file("stats"));
     let address = server.cloned().unwrap_or_else(default);
     match ask(&address) {
@@ -82,7 +75,6 @@ pub fn look(server: Option<&Address>, findings: &mut Findings) -> Option<Daemon>
     }
 }
 
-/// Asks for its status.
 fn ask(address: &Address) -> Result<Daemon, Silence> {
     let mut connection = address
         .connect(CONNECT_TIMEOUT)
@@ -135,12 +127,11 @@ impl Daemon {
     }
 
     /// When the last record came, in seconds since 1970; 0: never.
-    pub fn last_record_secs(&self) -> u64 {
+    pub(super) fn last_record_secs(&self) -> u64 {
         let times = self.fifos.iter().map(|fifo| fifo.last_secs);
         times.max().unwrap_or(0)
     }
 
-    /// Notes the reply.
     fn note(&self, address: &Address, findings: &mut Findings) {
         let Daemon { version, pid, .. } = self;
         let since = time(self.start_secs);

@@ -8,7 +8,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where refusals are logged.
 const LOGS: [&str; 4] = [
     "/var/log/audit/audit.log",
     "/var/log/kern.log",
@@ -20,7 +19,7 @@ const LOGS: [&str; 4] = [
 const TAIL_BYTES: u64 = 4 << 20;
 
 /// Notes refusals. One from before the last record, in seconds since 1970, may be mended.
-pub fn look(fifos: &[PathBuf], last_record_secs: u64, findings: &mut Findings) {
+pub(super) fn look(fifos: &[PathBuf], last_record_secs: u64, findings: &mut Findings) {
     let mut was_seen = false;
     let mut unread = Vec::new();
     let mut last = None;
@@ -54,12 +53,10 @@ pub fn look(fifos: &[PathBuf], last_record_secs: u64, findings: &mut Findings) {
 enum Denial {
     /// Of AppArmor.
     AppArmor(String),
-    /// Of SELinux.
     SeLinux(String),
 }
 
 impl Denial {
-    /// Notes it.
     fn note(&self, last_record_secs: u64, findings: &mut Findings) {
         match self {
             _ if self.secs().is_some_and(|secs| secs < last_record_secs) => {
@@ -80,7 +77,6 @@ impl Denial {
         }
     }
 
-    /// Its line.
     fn line(&self) -> &str {
         let (Denial::AppArmor(line) | Denial::SeLinux(line)) = self;
         line
@@ -124,8 +120,8 @@ fn tail(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What the kernel logged to the journal; none if there is none, or it is not ours to
-/// read.
+/// What the kernel logged to the journal; `None` if there is none, or no permission to
+/// read it.
 fn journal() -> Option<String> {
     let mut command = Command::new("journalctl");
     command.args(["-k", "-q", "-n", "10000", "--no-pager", "-o", "cat"]);

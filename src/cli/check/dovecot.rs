@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 /// What doveconf prints.
 #[derive(Debug, Default)]
-pub struct Dovecot {
+pub(super) struct Dovecot {
     /// `2.3.19.1`
     version: String,
     /// The values of settings, by the names of their sections and theirs, divided by
@@ -19,8 +19,8 @@ pub struct Dovecot {
     settings: BTreeMap<String, String>,
 }
 
-/// Runs doveconf; none if there is none, or it fails.
-pub fn read(file: Option<&Path>, findings: &mut Findings) -> Option<Dovecot> {
+/// Runs doveconf; `None` if it is missing or fails.
+pub(super) fn read(file: Option<&Path>, findings: &mut Findings) -> Option<Dovecot> {
     let mut command = Command::new("doveconf");
     if let Some(file) = file {
         command.arg("-c").arg(file);
@@ -103,8 +103,8 @@ impl Dovecot {
             .any(|version| self.version.starts_with(version))
     }
 
-    /// Whom mail processes run as, if it is one user.
-    pub fn mail_user(&self) -> Option<String> {
+    /// The user of mail processes, if all have one.
+    pub(super) fn mail_user(&self) -> Option<String> {
         let is_given = |value: &&str| !value.is_empty();
         if let Some(user) = self.get("mail_uid").filter(is_given) {
             return Some(user.to_owned());
@@ -121,14 +121,14 @@ impl Dovecot {
     }
 
     /// Groups that all mail processes are in beside their user's.
-    pub fn mail_groups(&self) -> Vec<u32> {
+    pub(super) fn mail_groups(&self) -> Vec<u32> {
         let names = self.get("mail_access_groups").unwrap_or_default();
         let names = names.split([',', ' ']).filter(|name| !name.is_empty());
         names.filter_map(|name| find_group(name).ok()?).collect()
     }
 
-    /// Whom auth runs as.
-    pub fn auth_user(&self) -> Option<String> {
+    /// The user of the auth process.
+    pub(super) fn auth_user(&self) -> Option<String> {
         self.get("service auth/user").map(str::to_owned)
     }
 
@@ -146,7 +146,7 @@ impl Dovecot {
 }
 
 /// Notes how the configuration has the statistics.
-pub fn look(dovecot: &Dovecot, fifos: &[PathBuf], findings: &mut Findings) {
+pub(super) fn look(dovecot: &Dovecot, fifos: &[PathBuf], findings: &mut Findings) {
     let version = &dovecot.version;
     if !dovecot.has_statistics() {
         return findings.wrong(
@@ -212,7 +212,6 @@ fn plugins(dovecot: &Dovecot, findings: &mut Findings) {
     }
 }
 
-/// Where mail processes report.
 fn notify_path(dovecot: &Dovecot, fifos: &[PathBuf], mail: Option<&Path>, findings: &mut Findings) {
     let prefix = dovecot.prefix();
     let name = format!("{prefix}stats_notify_path");
@@ -238,7 +237,6 @@ fn notify_path(dovecot: &Dovecot, fifos: &[PathBuf], mail: Option<&Path>, findin
     findings.wrong(why, format!("in dovecot.conf: plugin, {name} = {fifo}"));
 }
 
-/// Where auth reports.
 fn auth(dovecot: &Dovecot, fifos: &[PathBuf], user: Option<&Path>, findings: &mut Findings) {
     if dovecot.get("auth_stats") != Some("yes") {
         return findings.note("auth_stats is not yes: logins that fail are not counted");

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Notes how a FIFO is.
-pub fn look(path: &Path, is_served: bool, findings: &mut Findings) {
+pub(super) fn look(path: &Path, is_served: bool, findings: &mut Findings) {
     let shown = path.display();
     let again = "\"systemctl restart dovestatd\", or its HUP, makes it anew";
     match fs::metadata(path) {
@@ -37,7 +37,7 @@ pub fn look(path: &Path, is_served: bool, findings: &mut Findings) {
     }
 }
 
-/// Whether a process reads a FIFO; none if that is not for us to see.
+/// Whether a process reads a FIFO; `None` if permission is missing to find out.
 fn is_read(path: &Path) -> Option<bool> {
     match writer::open(path) {
         Ok(_) => Some(true),
@@ -48,10 +48,9 @@ fn is_read(path: &Path) -> Option<bool> {
 
 /// A user that writes to FIFOs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Writer {
+pub(super) struct Writer {
     /// For messages: `vmail`.
     pub name: String,
-    /// The user.
     pub uid: u32,
     /// All groups.
     pub gids: Vec<u32>,
@@ -60,7 +59,7 @@ pub struct Writer {
 impl Writer {
     /// What keeps it from writing to a file: the file, or a directory above it that it
     /// cannot pass. Access lists are not looked at.
-    pub fn obstacle(&self, path: &Path) -> Option<PathBuf> {
+    pub(super) fn obstacle(&self, path: &Path) -> Option<PathBuf> {
         let path = fs::canonicalize(path).ok()?;
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         let closed = |dir: &&Path| fs::metadata(dir).is_ok_and(|found| !self.may(&found, 0o1));

@@ -1,11 +1,11 @@
-//! Why does nothing arrive? Everything between a mail process and the daemon is looked
-//! at, in the order of the way that a record takes; each finding comes with what to do.
+//! Why records do not arrive: looks at everything between a mail process and the daemon,
+//! in the order in which a record passes it; each finding comes with what to do.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `daemon` | the daemon, by its reply to STATUS |
 //! | `fifo` | its FIFOs, and which users can open them |
-//! | `writers` | whom mail processes run as |
+//! | `writers` | the users of mail processes |
 //! | `dovecot` | Dovecot's configuration, by doveconf(1) |
 //! | `denials` | what AppArmor and SELinux refused, by the system's logs |
 //!
@@ -17,10 +17,10 @@ mod dovecot;
 mod fifo;
 mod writers;
 
-use super::fatal::Fatal;
+use super::server::usual;
 use super::server::Address;
-use super::usual;
 use crate::config::table;
+use crate::config::Fatal;
 use daemon::Daemon;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,18 +28,18 @@ use std::process::ExitCode;
 
 /// What `check` was asked for.
 #[derive(Clone, Debug)]
-pub struct CheckOptions {
-    /// The daemon's socket; where it is by default without.
+pub(super) struct CheckOptions {
+    /// The daemon's socket; `None`: the default.
     pub server: Option<Address>,
-    /// Dovecot's configuration; doveconf's default without.
+    /// Dovecot's configuration; `None`: doveconf's default.
     pub dovecot: Option<PathBuf>,
 }
 
 /// Looks at everything and prints what it finds.
 ///
 /// # Errors
-/// Those of standard output.
-pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
+/// Writing to standard output failed.
+pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     let mut findings = Findings::default();
     let daemon = daemon::look(options.server.as_ref(), &mut findings);
     let fifos: Vec<PathBuf> = match &daemon {
@@ -59,19 +59,16 @@ pub fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     findings.print()
 }
 
-/// Where the FIFOs are by default, for when no daemon answers.
+/// The default FIFOs, for when no daemon answers.
 fn default_fifos() -> Vec<PathBuf> {
     let mut fifos = table::FIFO_NAMES.map(usual::file).to_vec();
     fifos.retain(|fifo| usual::believe(fifo).is_ok());
     fifos
 }
 
-/// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// As it should be.
     Good,
-    /// Worth knowing.
     Note,
     /// A reason why something does not arrive.
     Wrong,
@@ -89,7 +86,6 @@ impl Findings {
         self.0.push((Verdict::Good, text.into(), None));
     }
 
-    /// Something is worth knowing.
     fn note(&mut self, text: impl Into<String>) {
         self.0.push((Verdict::Note, text.into(), None));
     }
@@ -105,7 +101,7 @@ impl Findings {
             .push((Verdict::Wrong, text.into(), Some(todo.into())));
     }
 
-    /// A line for each, and one for what is to be done about it.
+    /// One line for each finding, and one for its remedy.
     fn text(&self) -> String {
         let mut out = String::new();
         for (verdict, text, todo) in &self.0 {
@@ -131,7 +127,7 @@ impl Findings {
         out
     }
 
-    /// Prints them; 1 if something is wrong.
+    /// Prints the findings; the exit code is 1 if something is wrong.
     fn print(&self) -> Result<ExitCode, Fatal> {
         let text = self.text();
         io::stdout()
@@ -142,7 +138,7 @@ impl Findings {
     }
 }
 
-/// A text without control characters: names of files and lines of logs are not ours.
+/// Replaces control characters: names of files and lines of logs are foreign.
 fn harmless(text: &str) -> String {
     let visible = |c: char| if c.is_control() { '?' } else { c };
     text.chars().map(visible).collect()

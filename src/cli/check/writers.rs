@@ -1,4 +1,4 @@
-//! Whom mail processes and auth run as, and whether these can open the FIFOs.
+//! The users of mail processes and of auth, and whether these can open the FIFOs.
 
 use super::dovecot::Dovecot;
 use super::fifo::Writer;
@@ -15,7 +15,7 @@ const MAIL_PROCESSES: &[&str] = &["imap", "pop3", "lmtp", "lda", "dovecot-lda"];
 const USUAL: &str = "vmail";
 
 /// Notes which users can report.
-pub fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Findings) {
+pub(super) fn look(fifos: &[PathBuf], dovecot: Option<&Dovecot>, findings: &mut Findings) {
     let [mail, user] = mail_and_user(fifos);
     if let Some(fifo) = mail.filter(|fifo| fifo.exists()) {
         let writers = mail_writers(dovecot);
@@ -73,7 +73,7 @@ fn note_mail(writer: &Writer, fifo: &Path, findings: &mut Findings) {
     }
 }
 
-/// Notes whether auth can. It opens the FIFO as root when it starts, and as its user
+/// Notes whether auth can open a FIFO. It opens the FIFO as root when it starts, and as its user
 /// when the daemon has made the FIFO anew since.
 fn note_auth(writer: &Writer, fifo: &Path, findings: &mut Findings) {
     let (name, shown) = (&writer.name, fifo.display());
@@ -87,7 +87,7 @@ fn note_auth(writer: &Writer, fifo: &Path, findings: &mut Findings) {
     }
 }
 
-/// Those of mail processes: of the configuration, else of those that run.
+/// The users of mail processes: by the configuration, else by those that run.
 fn mail_writers(dovecot: Option<&Dovecot>) -> Vec<Writer> {
     let configured = dovecot.and_then(Dovecot::mail_user);
     let writers = match configured.and_then(|name| named(&name)) {
@@ -110,7 +110,7 @@ fn named(name: &str) -> Option<Writer> {
     })
 }
 
-/// Those of running processes of these names, each user once. Root's are those that
+/// The users of running processes of these names, each once. Processes of root
 /// become another user before they report.
 fn running(names: &[&str]) -> Vec<Writer> {
     let mut found = BTreeMap::new();
@@ -126,13 +126,13 @@ fn running(names: &[&str]) -> Vec<Writer> {
     found.into_values().collect()
 }
 
-/// Whom a process acts as, by its `/proc/PID/status`.
+/// The user of a process, by its `/proc/PID/status`.
 fn of_status(status: &str) -> Option<Writer> {
     let numbers = |name: &str| -> Option<Vec<u32>> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.split_whitespace().flat_map(str::parse).collect())
     };
-    // Real, effective, saved, and that of file systems.
+    // Real, effective, saved, file system: proc(5).
     let uid = *numbers("Uid:")?.get(3)?;
     let mut gids = numbers("Groups:")?;
     gids.push(*numbers("Gid:")?.get(3)?);

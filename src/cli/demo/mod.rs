@@ -19,19 +19,19 @@ mod program;
 mod stage;
 mod worker;
 
-use super::fatal::Fatal;
-use super::options::TopOptions;
+use super::args::TopOptions;
 use super::server::Address;
 use super::top;
+use crate::config::Fatal;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What this program can be when it is started under another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// See [`stage`].
     Stage,
     /// See [`worker`].
@@ -39,19 +39,17 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles by name.
     const ALL: [(Role, &'static str); 2] = [
         (Role::Stage, "dovestat-demo-stage"),
         (Role::Worker, "dovestat-demo-worker"),
     ];
 
     /// The role that goes by a name.
-    pub fn named(name: &OsStr) -> Option<Role> {
+    pub(super) fn named(name: &OsStr) -> Option<Role> {
         let found = Role::ALL.into_iter().find(|(_, known)| name == *known);
         found.map(|(role, _)| role)
     }
 
-    /// Its name.
     fn name(self) -> &'static str {
         Role::ALL[self as usize].1
     }
@@ -64,18 +62,10 @@ impl Role {
         Ok(command)
     }
 
-    /// Plays it.
-    pub fn play(self, args: impl Iterator<Item = OsString>) -> ExitCode {
-        let result = match self {
+    pub(super) fn play(self, args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+        match self {
             Role::Stage => stage::run(args),
             Role::Worker => worker::run(args),
-        };
-        match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(fatal) => {
-                fatal.print();
-                fatal.exit_code()
-            }
         }
     }
 }
@@ -89,13 +79,13 @@ struct Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // It tells itself what goes wrong.
+        // The stage reports its own failures.
         let _ = self.child.wait();
     }
 }
 
 /// Shows the demonstration until its user has seen enough.
-pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
+pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let program = program::find()?;
     let mut command = Role::Stage.command()?;
     command.arg(program);
@@ -107,12 +97,12 @@ pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
     };
     let stdout = stage.child.stdout.take();
     let mut socket = String::new();
-    let told = stdout.map_or(Ok(0), |stdout| {
+    let read = stdout.map_or(Ok(0), |stdout| {
         BufReader::new(stdout).read_line(&mut socket)
     });
-    told.map_err(Fatal::io("start the demonstration"))?;
+    read.map_err(Fatal::io("start the demonstration"))?;
     let Some(socket) = socket.strip_suffix('\n') else {
-        return Err(Fatal::Told);
+        return Err(Fatal::Reported);
     };
     options.servers = vec![Address::Unix(socket.into())];
     options.remembers = false;

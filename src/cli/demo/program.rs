@@ -1,19 +1,20 @@
 //! Where the daemon's program is.
 //!
-//! The daemon is a program of its own, so that the client need not hold one. In
-//! this order:
+//! The daemon is a program of its own, so that the client stays small. It is searched
+//! in this order:
 //!
 //! 1. beside this program, as both are built;
 //! 2. in `../sbin` from there, as both are installed;
 //! 3. where cargo runs this program, which then is the only one that it built,
-//!    cargo builds the other like it. What says so is the environment, which may be
-//!    another's; so this program must also lie where cargo builds, in a directory of
+//!    cargo builds the other like it. The environment shows that, but may belong to another
+//!    package; so this program must also lie where cargo builds, in a directory of
 //!    this user;
 //! 4. in a directory of `$PATH`.
 //!
 //! Must not: start it.
 
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::sys::proc::user::effective_uid;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -23,14 +24,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Its name.
 const NAME: &str = "dovestatd";
 
 /// A file in each directory that cargo builds in, and in that of each triple there.
 const CARGO_MARK: &str = "CACHEDIR.TAG";
 
 /// Finds it, or has it built.
-pub fn find() -> Result<PathBuf, Fatal> {
+pub(super) fn find() -> Result<PathBuf, Fatal> {
     let own = env::current_exe().map_err(Fatal::io("find this program"))?;
     let dir = own.parent().unwrap_or(Path::new("/"));
     let installed = dir.parent().map(|prefix| prefix.join("sbin"));
@@ -43,7 +43,7 @@ pub fn find() -> Result<PathBuf, Fatal> {
         return cargo.build(dir);
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    // What a relative one means depends on where somebody stands.
+    // A relative path means another file in each directory.
     let in_path = env::split_paths(&path).filter(|dir| dir.is_absolute());
     first_program(in_path.map(|place| place.join(NAME)))
         .ok_or_else(|| missing(dir, "install it there"))
@@ -54,13 +54,13 @@ fn first_program(mut paths: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
     paths.find(|path| is_program(path))
 }
 
-/// Whether it can be run, as far as its mode says.
+/// Whether a file's mode lets it be run.
 fn is_program(path: &Path) -> bool {
     let metadata = path.metadata();
     metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// The error that says where it is not.
+/// The error that lists the places searched.
 fn missing(dir: &Path, advice: &str) -> Fatal {
     let dir = dir.display();
     Fatal::Unavailable(format!(
@@ -70,7 +70,6 @@ fn missing(dir: &Path, advice: &str) -> Fatal {
 
 /// The cargo that runs us, `cargo run`.
 struct Cargo {
-    /// Its program.
     program: OsString,
     /// The directory of our package.
     package: PathBuf,
@@ -79,7 +78,7 @@ struct Cargo {
 impl Cargo {
     /// Whether one does, as its variables say, this program lying in `dir`; tests of
     /// other packages may run it, too. Cargo becomes the program that it runs, so the
-    /// parent process tells nothing.
+    /// parent process proves nothing.
     fn runs_us(dir: &Path) -> Option<Cargo> {
         let mark = dir.parent()?.join(CARGO_MARK).metadata().ok()?;
         let is_ours = mark.uid() == effective_uid()
@@ -90,8 +89,8 @@ impl Cargo {
         })
     }
 
-    /// Builds the daemon's program beside this one, which is in `dir`; what there
-    /// is to tell goes to standard error.
+    /// Builds the daemon's program beside this one, which is in `dir`; cargo's
+    /// output goes to standard error.
     fn build(&self, dir: &Path) -> Result<PathBuf, Fatal> {
         let what = || format!("run {}", self.program.to_string_lossy());
         let mut command = Command::new(&self.program);

@@ -1,11 +1,12 @@
 //! What the demonstration plays on: a directory of its own, the daemon, the
-//! workers; made at once, cleared away when nobody looks any more.
+//! workers; created together, removed when the client ends.
 //!
 //! Invariants: what was made is taken away again when this ends, by its standard
 //! input or by a signal; see [`Drop`].
 
 use super::{failed, Role};
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::report::SessionId;
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::proc::child::tie;
@@ -32,31 +33,27 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long between two looks at whether it has.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How much of its log is told when the daemon does not begin.
+/// Lines of the daemon's log that are reported when it does not start.
 const LOG_LINES: usize = 5;
 
 /// The longest path of the directory that leaves room for a socket's name in it.
 const MAX_DIR_BYTES: usize = 60;
 
-/// Everything that was made.
 struct Made {
-    /// The directory.
     dir: PathBuf,
-    /// The workers.
     workers: Vec<Child>,
-    /// The daemon.
     daemon: Option<Child>,
 }
 
-/// Sets the stage, tells the socket on standard output, and clears it when
+/// Sets the stage, prints the socket's path, and clears it when
 /// standard input ends. Argument: the daemon's program.
-pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     let program = args.next().unwrap_or_default();
     let signals = Signals::install().map_err(Fatal::io("signal handlers"))?;
     let made = make(&program)?;
     let socket = made.dir.join("run/stats");
-    let told = writeln!(io::stdout(), "{}", socket.display());
-    told.map_err(Fatal::output)?;
+    let printed = writeln!(io::stdout(), "{}", socket.display());
+    printed.map_err(Fatal::output)?;
     let mut set = PollSet::new();
     let slots = [
         set.push(io::stdin().as_fd(), Interest::READ),
@@ -70,7 +67,6 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Makes everything.
 fn make(program: &OsStr) -> Result<Made, Fatal> {
     let mut base = env::temp_dir();
     if base.as_os_str().len() > MAX_DIR_BYTES || !base.is_absolute() {
@@ -117,13 +113,12 @@ impl Made {
         match serves {
             Some(true) => Ok(()),
             _ => {
-                tell_end_of(&log);
-                Err(Fatal::Told)
+                report_end_of(&log);
+                Err(Fatal::Reported)
             }
         }
     }
 
-    /// Starts the workers.
     fn start_workers(&mut self) -> Result<(), Fatal> {
         let mail = self.dir.join("mail");
         fs::create_dir(&mail).map_err(failed("create", &mail))?;
@@ -132,7 +127,7 @@ impl Made {
             command.arg(number.to_string());
             command.arg(&mail).arg(self.dir.join("run/stats-mail"));
             command.stdin(Stdio::null()).stdout(Stdio::null());
-            // A disk that is full must not be told of in the middle of top's screen.
+            // A message about a full disk would garble top's screen.
             command.stderr(Stdio::null());
             let worker = tie(&mut command)
                 .spawn()
@@ -182,8 +177,8 @@ fn wait_until<T>(mut answer: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Tells the last lines of a log.
-fn tell_end_of(log: &Path) {
+/// Reports the last lines of a log.
+fn report_end_of(log: &Path) {
     warn("demo: the daemon does not serve");
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

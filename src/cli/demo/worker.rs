@@ -5,7 +5,7 @@
 //! and [reports](crate::report) what that took. It never ends by itself.
 
 use super::failed;
-use crate::cli::fatal::Fatal;
+use crate::config::Fatal;
 use crate::report::{FifoWriter, Login, Meter, Session};
 use crate::stats::{place, Stats};
 use std::ffi::OsString;
@@ -55,7 +55,7 @@ struct Work {
 }
 
 /// Works until it is killed. Arguments: its number, where mails go, the FIFO.
-pub fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
+pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal> {
     let mut next = || args.next().unwrap_or_default();
     let number: u64 = next().to_string_lossy().parse().unwrap_or(0);
     let mail = PathBuf::from(next());
@@ -128,7 +128,6 @@ impl Work {
         file.sync_data()
     }
 
-    /// Reads all mails.
     fn read(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut mails = Vec::new();
         for entry in fs::read_dir(&self.mailbox)? {

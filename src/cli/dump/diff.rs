@@ -3,7 +3,7 @@
 //! Owns: what has changed. Entries are found again by the names of their level
 //! (commands, which may be alike, in the order they are listed); counters and
 //! times of work become differences, everything else stays as it is now. A
-//! column in front, `change`, says what happened to the entry:
+//! column in front, `change`, has what happened to the entry:
 //!
 //! | change | meaning | counters |
 //! |---|---|---|
@@ -16,8 +16,8 @@
 
 use super::output::Output;
 use super::saved::Saved;
-use crate::cli::column::{key_columns, number, written, Kind};
-use crate::cli::fatal::Fatal;
+use crate::cli::column::{key_columns, number, written, ValueKind};
+use crate::config::Fatal;
 use crate::wire::push_escaped;
 use std::collections::{HashMap, VecDeque};
 
@@ -25,7 +25,7 @@ use std::collections::{HashMap, VecDeque};
 type OldRow = Vec<Vec<u8>>;
 
 /// A saved dump to compare with.
-pub struct Diff {
+pub(super) struct Diff {
     /// What the file is called.
     file: String,
     /// The columns of the saved dump.
@@ -40,10 +40,8 @@ pub struct Diff {
 
 /// A column of the new rows.
 struct Column {
-    /// Its name.
     name: String,
-    /// What it holds.
-    kind: Kind,
+    kind: ValueKind,
     /// Whether entries are found again by it.
     is_key: bool,
     /// Where it is in the saved dump.
@@ -52,7 +50,7 @@ struct Column {
 
 impl Diff {
     /// Reads the dump to compare with.
-    pub fn since(mut saved: Saved) -> Result<Diff, Fatal> {
+    pub(super) fn since(mut saved: Saved) -> Result<Diff, Fatal> {
         let file = saved.name();
         let keys = match key_columns(&saved.names) {
             Some(keys) => keys,
@@ -81,7 +79,7 @@ impl Diff {
     ///
     /// # Errors
     /// [`Fatal::Data`] when the saved dump is of another level.
-    pub fn header(&mut self, names: &[String], out: &mut Output) -> Result<(), Fatal> {
+    pub(super) fn header(&mut self, names: &[String], out: &mut Output) -> Result<(), Fatal> {
         let keys = key_columns(names).unwrap_or_default();
         if !self.old_names.is_empty() && key_columns(&self.old_names).as_ref() != Some(&keys) {
             let text = format!("{}: a dump of another level or other hosts", self.file);
@@ -89,7 +87,7 @@ impl Diff {
         }
         let column = |name: &String| Column {
             name: name.clone(),
-            kind: Kind::of(name),
+            kind: ValueKind::of(name),
             is_key: keys.contains(&name.as_str()),
             old_place: self.old_names.iter().position(|other| other == name),
         };
@@ -99,7 +97,7 @@ impl Diff {
     }
 
     /// Takes a new row; false when no more are wanted.
-    pub fn row(&mut self, fields: &[&[u8]], out: &mut Output) -> Result<bool, Fatal> {
+    pub(super) fn row(&mut self, fields: &[&[u8]], out: &mut Output) -> Result<bool, Fatal> {
         let named = self.columns.iter().zip(fields);
         let keys = named.filter(|(column, _)| column.is_key);
         let key = key(keys.map(|(column, field)| (column.name.as_str(), *field)));
@@ -127,7 +125,7 @@ impl Diff {
             if column.name == "reset_timestamp" && before.is_some_and(|before| before != field) {
                 return None;
             }
-            let is_counter = matches!(column.kind, Kind::Counter | Kind::Time);
+            let is_counter = matches!(column.kind, ValueKind::Counter | ValueKind::Time);
             values.push(match (before.and_then(number), number(field)) {
                 (Some(before), Some(now)) if is_counter => {
                     written(column.kind, now.checked_sub(before)?).into_bytes()
@@ -138,8 +136,7 @@ impl Diff {
         Some(values)
     }
 
-    /// Lists what is gone.
-    pub fn finish(&mut self, out: &mut Output) -> Result<(), Fatal> {
+    pub(super) fn finish(&mut self, out: &mut Output) -> Result<(), Fatal> {
         if self.columns.is_empty() {
             if self.old_names.is_empty() {
                 return Ok(());
@@ -150,7 +147,7 @@ impl Diff {
             let mut fields = vec![b"gone".to_vec()];
             fields.extend(self.columns.iter().map(|column| {
                 match column.kind {
-                    Kind::Counter | Kind::Time => written(column.kind, 0).into_bytes(),
+                    ValueKind::Counter | ValueKind::Time => written(column.kind, 0).into_bytes(),
                     _ => column
                         .old_place
                         .map_or(Vec::new(), |place| old[place].clone()),

@@ -8,7 +8,7 @@
 //!
 //! All servers are asked before the first is read, so that their answers are of
 //! about the same time; then they are read one after the other. One that fails
-//! is told of on standard error, and the others are still listed.
+//! is reported on standard error, and the others are still listed.
 //!
 //! A row with more or fewer fields than the header loses the former and gets
 //! empty ones for the latter. (doveadm lets such a row shift all that follow.)
@@ -17,13 +17,14 @@ mod diff;
 mod output;
 mod saved;
 
-use super::fatal::{warn, Fatal};
-use super::filter;
-use super::options::{DumpOptions, Source};
+use super::args::filter;
+use super::args::{DumpOptions, Source};
 use super::server::{
     choose, export_request, foreign, silence, Address, Connection, Event, ReplyParser,
     CONNECT_TIMEOUT, READ_TIMEOUT, SERVICE_UNKNOWN,
 };
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::store::{Pattern, Zoom};
 use diff::Diff;
 use output::Output;
@@ -34,7 +35,7 @@ use std::io::{self, IsTerminal, Write};
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 /// Prints what the options ask for, once or again and again.
-pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
+pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
     let servers = match &options.source {
         Source::Servers(level, filters) => {
@@ -53,7 +54,7 @@ pub fn run(options: &DumpOptions) -> Result<(), Fatal> {
     loop {
         match round(before) {
             // A server that is away may come back.
-            Ok(()) | Err(Fatal::Told) => {}
+            Ok(()) | Err(Fatal::Reported) => {}
             result => return result,
         }
         if !is_terminal {
@@ -110,11 +111,10 @@ fn round(
     }
     match all_came {
         true => Ok(()),
-        false => Err(Fatal::Told),
+        false => Err(Fatal::Reported),
     }
 }
 
-/// What rows run through.
 struct Pipe<'a> {
     /// The columns: those of the first header.
     names: Vec<String>,
@@ -124,7 +124,6 @@ struct Pipe<'a> {
     service: Option<Pattern>,
     /// What they are compared with.
     diff: Option<Diff>,
-    /// Where they go.
     out: Output<'a>,
 }
 

@@ -2,15 +2,15 @@
 //!
 //! Owns: the meaning of `--fields`, `--sort` and `--limit`.
 //!
-//! Invariants: a row is printed or forgotten at once, unless rows are sorted;
+//! Invariants: a row is printed or dropped at once, unless rows are sorted;
 //! of those, with a limit, little more than twice as many are kept, and never more
 //! than [`MAX_SORTED_BYTES`].
 
-use crate::cli::column::{self, Kind};
-use crate::cli::fatal::Fatal;
+use crate::cli::args::DumpOptions;
+use crate::cli::column::{self, ValueKind};
 use crate::cli::format::Printer;
-use crate::cli::options::DumpOptions;
 use crate::cli::server::split;
+use crate::config::Fatal;
 use crate::wire::push_escaped;
 use std::borrow::Cow;
 use std::io::{BufWriter, StdoutLock};
@@ -26,25 +26,20 @@ const MAX_SORTED_BYTES: usize = 1 << 30;
 /// pieces of memory.
 const ROW_BYTES: usize = 2 * size_of::<Sorted>() + 2 * 24;
 
-/// Where rows end.
-pub struct Output<'a> {
-    /// What was asked for.
+pub(super) struct Output<'a> {
     options: &'a DumpOptions,
-    /// How rows are printed.
     printer: Printer<BufWriter<StdoutLock<'static>>>,
-    /// The columns to print.
     shown: Vec<Column>,
     /// The rows to be sorted.
     sorter: Option<Sorter>,
-    /// How many rows may still be printed.
+    /// Rows that may still be printed.
     left: usize,
-    /// Whether a header came.
     has_header: bool,
 }
 
 impl<'a> Output<'a> {
-    /// Prints to `stdout` as the options say.
-    pub fn new(
+    /// Prints to `stdout` in the format of the options.
+    pub(super) fn new(
         options: &'a DumpOptions,
         stdout: BufWriter<StdoutLock<'static>>,
         is_terminal: bool,
@@ -63,7 +58,7 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// [`Fatal::Usage`] when a column was asked for that is not there.
-    pub fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
+    pub(super) fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
         self.has_header = true;
         self.shown = match &self.options.fields {
             None => names.iter().enumerate().map(Column::at).collect(),
@@ -87,7 +82,7 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// [`Fatal::Data`] when there is more to sort than fits.
-    pub fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
+    pub(super) fn row(&mut self, fields: &[&[u8]]) -> Result<bool, Fatal> {
         let shown: Vec<Cow<'_, [u8]>> = self
             .shown
             .iter()
@@ -115,7 +110,7 @@ impl<'a> Output<'a> {
 
     /// Prints what is left; if no header came, what stands for that when
     /// `or_nothing`. Gives whether one came.
-    pub fn end(&mut self, or_nothing: bool) -> Result<bool, Fatal> {
+    pub(super) fn end(&mut self, or_nothing: bool) -> Result<bool, Fatal> {
         if let Some(mut sorter) = self.sorter.take() {
             sorter.cut();
             let mut spans = Vec::new();
@@ -137,12 +132,10 @@ impl<'a> Output<'a> {
 
 /// A column, or the sum of several.
 struct Column {
-    /// Its name.
     name: String,
     /// Where it is in a row; of a sum, where its parts are.
     places: Vec<usize>,
-    /// What its values are.
-    kind: Kind,
+    kind: ValueKind,
 }
 
 impl Column {
@@ -151,7 +144,7 @@ impl Column {
         Column {
             name: name.clone(),
             places: vec![place],
-            kind: Kind::of(name),
+            kind: ValueKind::of(name),
         }
     }
 
@@ -175,7 +168,7 @@ impl Column {
             (Some(places), Some((_, parts))) => Ok(Column {
                 name,
                 places,
-                kind: Kind::of(parts[0]),
+                kind: ValueKind::of(parts[0]),
             }),
             _ => {
                 let has_parts =
@@ -212,8 +205,8 @@ impl Column {
     fn key(&self, fields: &[&[u8]]) -> Box<[u8]> {
         let field = fields[self.places[0]];
         match self.kind {
-            Kind::Text if self.name == "ip" => address_key(field),
-            Kind::Text => field.into(),
+            ValueKind::Text if self.name == "ip" => address_key(field),
+            ValueKind::Text => field.into(),
             _ => match self.number(fields) {
                 Some(number) => Box::new(number.to_be_bytes()),
                 None => Box::default(),
@@ -238,34 +231,30 @@ struct Sorted {
     /// What it is sorted by, so that bytes compare: a text, an address, or a number (16
     /// bytes); what is no number is empty, and less than all.
     key: Box<[u8]>,
-    /// How many rows came before it.
+    /// Rows that came before it.
     number: u64,
     /// The fields to print as a line of the protocol: that takes the least memory.
     line: Box<[u8]>,
 }
 
 impl Sorted {
-    /// How much memory it takes.
+    /// Memory of the row.
     fn bytes(&self) -> usize {
         ROW_BYTES + self.key.len() + self.line.len()
     }
 }
 
-/// Rows being sorted.
 struct Sorter {
-    /// What is sorted by.
     column: Column,
     /// Whether the largest comes first.
     is_descending: bool,
-    /// How many rows are wanted.
+    /// The most rows to keep.
     limit: usize,
-    /// How many rows came.
     count: u64,
-    /// Those that are kept.
     rows: Vec<Sorted>,
-    /// How much memory they take.
+    /// Memory of the rows.
     bytes: usize,
-    /// How much they may take.
+    /// The most memory for them.
     max_bytes: usize,
 }
 
@@ -275,7 +264,7 @@ impl Sorter {
     fn new(sort: &str, names: &[String], limit: Option<usize>) -> Result<Sorter, Fatal> {
         let turned = sort.strip_prefix('-').or_else(|| sort.strip_suffix('-'));
         let column = Column::named(turned.unwrap_or(sort), names)?;
-        let is_text = column.kind == Kind::Text;
+        let is_text = column.kind == ValueKind::Text;
         Ok(Sorter {
             column,
             is_descending: is_text == turned.is_some(),
@@ -318,7 +307,7 @@ impl Sorter {
         self.bytes <= self.max_bytes / 2
     }
 
-    /// Sorts, and forgets what is past the limit. Rows with equal keys stay in the
+    /// Sorts, and drops what is past the limit. Rows with equal keys stay in the
     /// order they came.
     fn cut(&mut self) {
         let is_descending = self.is_descending;

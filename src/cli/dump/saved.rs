@@ -3,26 +3,24 @@
 //! That format does not escape, so a name with a TAB or a line end in it makes
 //! lines of a wrong number of fields; they are skipped and counted.
 
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::warn;
+use crate::config::Fatal;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-/// A file being read.
-pub struct Saved {
-    /// Its path.
+pub(super) struct Saved {
     path: PathBuf,
     /// The names of the columns; none in a dump of no statistics.
     pub names: Vec<String>,
     /// What is still to be read.
     lines: BufReader<File>,
-    /// Lines that were skipped.
     skipped: u64,
 }
 
 impl Saved {
     /// Opens a file and reads its header.
-    pub fn open(path: &Path) -> Result<Saved, Fatal> {
+    pub(super) fn open(path: &Path) -> Result<Saved, Fatal> {
         let file = File::open(path).map_err(Fatal::io(path.display()))?;
         let mut saved = Saved {
             path: path.to_owned(),
@@ -40,7 +38,7 @@ impl Saved {
     }
 
     /// The fields of the next row, as many as there are names.
-    pub fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Fatal> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Fatal> {
         while let Some(line) = self.line()? {
             let fields = line.split(|&byte| byte == b'\t').map(<[u8]>::to_vec);
             let fields: Vec<Vec<u8>> = fields.collect();
@@ -61,7 +59,7 @@ impl Saved {
     }
 
     /// What to call it in a message.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.path.display().to_string()
     }
 

@@ -1,12 +1,12 @@
 //! Objects of JSON: the way doveadm writes them, every value a string, or with
 //! numbers where the column has them.
 
-use crate::cli::column::{self, Kind};
+use crate::cli::column::{self, ValueKind};
 use std::io::{self, Write};
 
 /// Writes one object. With `strict` all control characters are escaped, not
 /// only those that JSON does not allow.
-pub fn write_object(
+pub(super) fn write_object(
     out: &mut impl Write,
     names: &[String],
     fields: &[&[u8]],
@@ -31,8 +31,8 @@ pub fn write_object(
 /// A field of a column that has numbers as a number of JSON; `null` where there is
 /// none. A time of Dovecot 2.3, `0.7442` for 7442 us, becomes 0.007442.
 fn number(name: &str, field: &[u8]) -> Option<String> {
-    let kind = Kind::of(name);
-    if kind == Kind::Text {
+    let kind = ValueKind::of(name);
+    if kind == ValueKind::Text {
         return None;
     }
     if field.is_empty() {
@@ -42,8 +42,8 @@ fn number(name: &str, field: &[u8]) -> Option<String> {
     let millionths = column::number(field)?;
     match text.split_once('.') {
         None => Some((millionths / 1_000_000).to_string()),
-        Some(_) if kind == Kind::Time || name == "last_update" => {
-            Some(column::written(Kind::Time, millionths))
+        Some(_) if kind == ValueKind::Time || name == "last_update" => {
+            Some(column::written(ValueKind::Time, millionths))
         }
         Some((whole, part)) => Some(format!("{}.{part}", whole.parse::<u64>().ok()?)),
     }

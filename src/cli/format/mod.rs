@@ -6,11 +6,11 @@
 //! there are no statistics. So is `table` for a command that doveadm could have been
 //! given, see [`Dialect`]. `csv` is RFC 4180, `ndjson` one object a line, with numbers.
 //!
-//! For a terminal ([`Printer::new`] is told) it is different: what must not
-//! reach one is made visible, and columns are as wide as they look.
+//! For a terminal it is different: what must not reach one is made visible, and columns
+//! are as wide as they look.
 //!
-//! Invariants: nothing is held but the row being printed, and the first
-//! hundred rows for the widths of `table`.
+//! Invariant: no row is kept but the one being printed, and the first hundred for the
+//! widths of `table`.
 
 mod json;
 mod table;
@@ -19,9 +19,8 @@ use super::width::visible;
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// Header and rows, separated by TAB.
     #[default]
     Tab,
@@ -41,7 +40,7 @@ pub enum Format {
 
 impl Format {
     /// All formats and what they are called.
-    pub const ALL: [(Format, &'static str); 7] = [
+    pub(super) const ALL: [(Format, &'static str); 7] = [
         (Format::Tab, "tab"),
         (Format::Table, "table"),
         (Format::Flow, "flow"),
@@ -52,13 +51,13 @@ impl Format {
     ];
 
     /// The format of that name.
-    pub fn named(name: &str) -> Option<Format> {
+    pub(super) fn named(name: &str) -> Option<Format> {
         let found = Format::ALL.iter().find(|(_, own)| *own == name)?;
         Some(found.0)
     }
 
     /// What stands between dumps that follow each other.
-    pub fn between(self) -> &'static [u8] {
+    pub(super) fn between(self) -> &'static [u8] {
         match self {
             Format::Ndjson => b"",
             _ => b"\n",
@@ -71,9 +70,9 @@ impl Format {
     }
 }
 
-/// What differs in a format by who reads it.
+/// What a format leaves to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// A script made for doveadm: `table` is its own.
     Doveadm,
     /// All others: in `table` numbers stand at the right.
@@ -83,12 +82,9 @@ pub enum Dialect {
 }
 
 /// Prints one header and its rows.
-pub struct Printer<W: Write> {
-    /// Where to.
+pub(super) struct Printer<W: Write> {
     out: W,
-    /// How.
     format: Format,
-    /// For whom.
     dialect: Dialect,
     /// Whether that is a terminal.
     is_terminal: bool,
@@ -96,13 +92,12 @@ pub struct Printer<W: Write> {
     names: Vec<String>,
     /// Whether a row was printed.
     has_rows: bool,
-    /// The state of [`Format::Table`].
     table: table::Widths,
 }
 
 impl<W: Write> Printer<W> {
     /// A printer for one header with its rows.
-    pub fn new(out: W, format: Format, dialect: Dialect, is_terminal: bool) -> Printer<W> {
+    pub(super) fn new(out: W, format: Format, dialect: Dialect, is_terminal: bool) -> Printer<W> {
         Printer {
             out,
             format,
@@ -116,7 +111,7 @@ impl<W: Write> Printer<W> {
 
     /// Prints what stands before the rows. Without names there are no
     /// statistics, and no row may follow.
-    pub fn header(&mut self, names: &[String]) -> io::Result<()> {
+    pub(super) fn header(&mut self, names: &[String]) -> io::Result<()> {
         self.names = names.to_vec();
         if self.is_terminal {
             for name in &mut self.names {
@@ -141,7 +136,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// Prints a row, which has as many fields as there are names.
-    pub fn row(&mut self, fields: &[&[u8]]) -> io::Result<()> {
+    pub(super) fn row(&mut self, fields: &[&[u8]]) -> io::Result<()> {
         let shown: Vec<Cow<'_, [u8]>>;
         let borrowed: Vec<&[u8]>;
         let fields = if self.is_terminal && !self.format.is_json() {
@@ -198,7 +193,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// Prints what stands behind the rows, and flushes.
-    pub fn end(&mut self) -> io::Result<()> {
+    pub(super) fn end(&mut self) -> io::Result<()> {
         match self.format {
             Format::Table => self.table.flush(&mut self.out, &self.names)?,
             Format::Json => self.out.write_all(b"]")?,

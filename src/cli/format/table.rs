@@ -11,7 +11,7 @@
 //! give all that is missing gives half of what it can, one at least, and the
 //! next is asked for the full amount again. (doveadm 2.3.19, measured.)
 
-use crate::cli::column::Kind;
+use crate::cli::column::ValueKind;
 use crate::cli::width;
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ const HELD_ROWS: usize = 100;
 const PAPER: usize = 80;
 
 /// The widths of columns, and the rows held until they are known.
-pub struct Widths {
+pub(super) struct Widths {
     /// Whether it is to be as doveadm prints it.
     like_doveadm: bool,
     /// The rows held; `None` once the widths are known.
@@ -34,8 +34,7 @@ pub struct Widths {
 }
 
 impl Widths {
-    /// Nothing known yet.
-    pub fn new(like_doveadm: bool) -> Widths {
+    pub(super) fn new(like_doveadm: bool) -> Widths {
         Widths {
             like_doveadm,
             held: None,
@@ -45,14 +44,14 @@ impl Widths {
     }
 
     /// A header came. Without columns there is nothing to print.
-    pub fn start(&mut self, names: &[String]) {
+    pub(super) fn start(&mut self, names: &[String]) {
         self.held = (!names.is_empty()).then(Vec::new);
-        let is_right = |name: &String| !self.like_doveadm && Kind::of(name) != Kind::Text;
+        let is_right = |name: &String| !self.like_doveadm && ValueKind::of(name) != ValueKind::Text;
         self.are_right = names.iter().map(is_right).collect();
     }
 
     /// Prints a row, or holds it.
-    pub fn row(
+    pub(super) fn row(
         &mut self,
         out: &mut impl Write,
         names: &[String],
@@ -69,7 +68,7 @@ impl Widths {
     }
 
     /// Prints the header and the rows held, unless that was done.
-    pub fn flush(&mut self, out: &mut impl Write, names: &[String]) -> io::Result<()> {
+    pub(super) fn flush(&mut self, out: &mut impl Write, names: &[String]) -> io::Result<()> {
         let Some(held) = self.held.take() else {
             return Ok(());
         };
@@ -83,7 +82,6 @@ impl Widths {
         Ok(())
     }
 
-    /// Chooses the widths.
     fn choose(&mut self, names: &[String], held: &[Vec<Vec<u8>>]) {
         let mut widths: Vec<usize> = names
             .iter()

@@ -1,9 +1,10 @@
 //! Where servers are, connecting to them, and why that failed.
 
+use super::usual;
 use super::{export_request, foreign, Connection, Event, ReplyParser, Stream};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
-use crate::cli::fatal::{warn, Fatal};
-use crate::cli::usual;
+use crate::cli::warn;
+use crate::config::Fatal;
 use crate::store::Zoom;
 use crate::sys;
 use crate::sys::proc::user::{shown_group, shown_user};
@@ -14,15 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
-/// How long to wait before a full UNIX listener is tried again.
+/// Pause before a full UNIX listener is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A UNIX socket.
     Unix(PathBuf),
-    /// The same where one is that was not named: see [`usual::believe`].
+    /// A UNIX socket at a default path: see [`usual::believe`].
     Usual(PathBuf),
     /// A host name or numeric address, and a port.
     Tcp(String, u16),
@@ -49,8 +48,8 @@ impl Address {
     /// or write on the (blocking) connection waits.
     ///
     /// # Errors
-    /// As the system says, with nothing about the address in it.
-    pub fn connect(&self, timeout: Duration) -> io::Result<Connection> {
+    /// The system's, with nothing about the address in it.
+    pub(crate) fn connect(&self, timeout: Duration) -> io::Result<Connection> {
         let end = Instant::now() + timeout;
         let stream = match self {
             Address::Usual(path) => {
@@ -72,7 +71,7 @@ impl Address {
     /// Whether the service there filters by `service=` at every level. Ours does;
     /// Dovecot's is recognised by that it ignores `session=` of users (2.3.19,
     /// measured), so that it lists them all for an id that no session has.
-    pub fn knows_service(&self) -> io::Result<bool> {
+    pub(crate) fn knows_service(&self) -> io::Result<bool> {
         let mut connection = self.connect(CONNECT_TIMEOUT)?;
         let filters = [b"session=\n".to_vec()];
         connection.ask(&export_request(Zoom::User, &filters))?;
@@ -96,7 +95,7 @@ impl Address {
     }
 
     /// Why it could not be asked, and what to do.
-    pub fn explain(&self, error: &io::Error) -> String {
+    pub(crate) fn explain(&self, error: &io::Error) -> String {
         let text = reason(error);
         let (Address::Unix(path) | Address::Usual(path)) = self else {
             return match error.kind() {
@@ -105,7 +104,7 @@ impl Address {
             };
         };
         match error.kind() {
-            io::ErrorKind::PermissionDenied => match who_may(path) {
+            io::ErrorKind::PermissionDenied => match allowed_users(path) {
                 Some(who) => format!("{text}; it is for {who}"),
                 None => format!("{text}: a directory above it is not for us"),
             },
@@ -123,14 +122,14 @@ impl Address {
 }
 
 /// Of a server that ignores a filter at a level where we cannot do it ourselves.
-pub const SERVICE_UNKNOWN: &str = "does not know the filter service=, like Dovecot's own \
+pub(crate) const SERVICE_UNKNOWN: &str = "does not know the filter service=, like Dovecot's own \
                                    service: it works for sessions only there";
 
 /// What to look at when there is no server.
 const RUNNING: &str = "is dovestatd running?";
 
-/// Whom a socket is for.
-fn who_may(path: &Path) -> Option<String> {
+/// The users that a socket's mode lets connect.
+fn allowed_users(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
     let (user, group) = (shown_user(meta.uid()), shown_group(meta.gid()));
     let mode = meta.mode() & 0o7777;
@@ -142,7 +141,7 @@ fn who_may(path: &Path) -> Option<String> {
 
 /// What it means that a server has sent nothing for [`READ_TIMEOUT`], within a reply or
 /// in place of one.
-pub fn silence(is_within_reply: bool) -> String {
+pub(crate) fn silence(is_within_reply: bool) -> String {
     let secs = READ_TIMEOUT.as_secs();
     match is_within_reply {
         true => format!("its reply has no end: no empty line came, nor anything else for {secs} s"),
@@ -151,12 +150,12 @@ pub fn silence(is_within_reply: bool) -> String {
 }
 
 /// What a failure of a server means, in few words and without the system's number.
-pub fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => "request refused, or disconnected".to_owned(),
-        // What a read that waited for too long says.
+        // A read that waited for too long.
         io::ErrorKind::WouldBlock => silence(false),
         _ => sys::reason(error),
     }
@@ -179,7 +178,7 @@ fn candidates() -> Vec<PathBuf> {
 /// connection.
 ///
 /// # Errors
-/// `Fatal::Told` when none does, after all that were tried have been listed.
+/// `Fatal::Reported` when none does, after all that were tried have been listed.
 pub(crate) fn choose(named: &[Address]) -> Result<Vec<Address>, Fatal> {
     if !named.is_empty() {
         return Ok(named.to_vec());
@@ -190,7 +189,7 @@ pub(crate) fn choose(named: &[Address]) -> Result<Vec<Address>, Fatal> {
             warn("no statistics service was found; tried:");
             failures.iter().for_each(|failure| warn(failure));
             warn(&format!("{RUNNING} If it is elsewhere, name it: -s SERVER"));
-            Fatal::Told
+            Fatal::Reported
         })
 }
 

@@ -18,7 +18,6 @@ const MAX_ROWS: u64 = 100_000_000;
 /// How much one [`ReplyParser::fill`] reads at most.
 const READ_BYTES: usize = 64 << 10;
 
-/// What begins an escape.
 const ESCAPE: u8 = 1;
 
 /// How much of an answer that is no reply is shown.
@@ -29,7 +28,6 @@ const SHOWN_CHARS: usize = 40;
 pub enum Event<R> {
     /// A reply begins: the names of its columns.
     Header(Vec<String>),
-    /// One row.
     Row(R),
     /// The reply that had a header has ended.
     End,
@@ -38,7 +36,7 @@ pub enum Event<R> {
 }
 
 impl<R> Event<R> {
-    /// The same with another kind of row.
+    /// Converts the row, if there is one.
     fn map_row<S>(self, map: impl FnOnce(R) -> S) -> Event<S> {
         match self {
             Event::Header(names) => Event::Header(names),
@@ -66,7 +64,6 @@ impl<'a> Row<'a> {
             .map_or(&[], |&(start, end)| &self.line[start..end])
     }
 
-    /// All fields.
     pub fn fields(self) -> impl Iterator<Item = &'a [u8]> {
         self.spans
             .iter()
@@ -77,13 +74,13 @@ impl<'a> Row<'a> {
 /// Replies from pieces of them. Several may follow each other.
 #[derive(Debug, Default)]
 pub struct ReplyParser {
-    /// What was read: lines that were given out, up to `done`, then others.
+    /// What was read: lines that were returned, up to `done`, then others.
     buffer: Vec<u8>,
-    /// The end of the last line given out.
+    /// The end of the last line returned.
     done: usize,
     /// Up to here there is no LF behind `done`.
     searched: usize,
-    /// Whether the header of the reply was given out.
+    /// Whether the header of the reply was returned.
     in_rows: bool,
     /// The rows of the reply so far.
     rows: u64,
@@ -95,13 +92,13 @@ impl ReplyParser {
     /// Takes bytes as they came.
     #[cfg(any(test, feature = "internals"))]
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.forget();
+        self.discard_read();
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Reads once from `source`, at most 64 KiB; 0 says that it is at its end.
-    pub fn fill(&mut self, mut source: impl Read) -> io::Result<usize> {
-        self.forget();
+    /// Reads once from `source`, at most 64 KiB; 0: it is at its end.
+    pub(crate) fn fill(&mut self, mut source: impl Read) -> io::Result<usize> {
+        self.discard_read();
         let end = self.buffer.len();
         self.buffer.resize(end + READ_BYTES, 0);
         let result = loop {
@@ -127,16 +124,16 @@ impl ReplyParser {
         }))
     }
 
-    /// The same with a row as its line, to be taken apart by [`split`] if at all.
+    /// The next event, with a row as its line, to be taken apart by [`split`] if at all.
     ///
     /// # Errors
     /// See [`ReplyParser::next`].
-    pub fn next_line(&mut self) -> io::Result<Option<Event<&mut [u8]>>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Event<&mut [u8]>>> {
         let event = self.next_span()?;
         Ok(event.map(|event| event.map_row(|(start, end)| &mut self.buffer[start..end])))
     }
 
-    /// The same with a row as its place in the buffer.
+    /// The next event, with a row as its place in the buffer.
     fn next_span(&mut self) -> io::Result<Option<Event<(usize, usize)>>> {
         let fresh = &self.buffer[self.searched..];
         let found = find(b'\n', fresh);
@@ -178,8 +175,8 @@ impl ReplyParser {
         !self.in_rows && self.done == self.buffer.len()
     }
 
-    /// Lets go of the lines given out.
-    fn forget(&mut self) {
+    /// Drops the lines that were returned.
+    fn discard_read(&mut self) {
         self.buffer.drain(..self.done);
         self.searched -= self.done;
         self.done = 0;
@@ -192,7 +189,7 @@ fn too_much(text: &'static str) -> io::Error {
 }
 
 /// Cuts a line without its LF into unescaped fields; `spans` is overwritten.
-pub fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) -> Row<'a> {
+pub(crate) fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) -> Row<'a> {
     spans.clear();
     let mut start = 0;
     for (at, _) in line.iter().enumerate().filter(|(_, &byte)| byte == b'\t') {
@@ -209,9 +206,9 @@ pub fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) -> Row<
     Row { line, spans }
 }
 
-/// What answers when the first line of its answer is no header of the level: `None`
-/// for one that is.
-pub fn foreign(level: Zoom, names: &[String]) -> Option<String> {
+/// What kind of server answers, by the first line of its answer; `None` if that is a
+/// header of the level.
+pub(crate) fn foreign(level: Zoom, names: &[String]) -> Option<String> {
     let has = |name: &str| names.iter().any(|other| other == name);
     let key = match level {
         Zoom::Command => "cmd",
@@ -356,7 +353,7 @@ mod tests {
     #[test]
     fn what_is_no_service_of_ours_is_named() {
         let header = |line: &str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-        for (level, line, told) in [
+        for (level, line, expected) in [
             (Zoom::User, "user\tnum_cmds", None),
             (Zoom::Global, "reset_timestamp\tlast_update", None),
             (Zoom::Command, "cmd\targs", None),
@@ -376,9 +373,11 @@ mod tests {
             (Zoom::User, "SSH-2.0-OpenSSH\x1b[2J", Some("\\u{1b}[2J")),
         ] {
             let found = foreign(level, &header(line));
-            match told {
+            match expected {
                 None => assert_eq!(found, None, "{line}"),
-                Some(told) => assert!(found.is_some_and(|text| text.contains(told)), "{line}"),
+                Some(expected) => {
+                    assert!(found.is_some_and(|text| text.contains(expected)), "{line}")
+                }
             }
         }
     }

@@ -5,17 +5,18 @@
 //! formats for programs, numbers are rates a second, of processor time in
 //! seconds; `last_update` and `num_connected_sessions` are as they are.
 
-use super::glyphs::{ASCII, UNICODE};
+use super::data::link::Link;
+use super::data::model::texts;
 use super::is_utf8_locale;
-use super::link::Link;
-use super::model::texts;
-use super::rows::{Line, Lines};
-use super::table::text_columns;
+use super::ui::glyphs::{ASCII, UNICODE};
+use super::ui::table::text_columns;
 use super::view::View;
-use crate::cli::fatal::{warn, Fatal};
+use crate::cli::args::TopOptions;
 use crate::cli::format::{Dialect, Format, Printer};
-use crate::cli::options::TopOptions;
+use crate::cli::top::view::rows::{Line, Lines};
+use crate::cli::warn;
 use crate::cli::width::{visible, width};
+use crate::config::Fatal;
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::local_time::LocalTime;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -24,8 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long a server that was lost, or does not answer, holds up the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Prints the frames.
-pub fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
+pub(super) fn run(options: &TopOptions, view: View) -> Result<(), Fatal> {
     let mut begun = Instant::now();
     let mut link =
         Link::new(&options.servers, view.question(), begun).map_err(Fatal::io("socket pair"))?;
@@ -100,7 +100,7 @@ fn round(link: &mut Link, view: &View, begun: Instant) -> Result<(), Fatal> {
         let why = server.failure().unwrap_or("no answer");
         warn(&format!("{}: {why}", server.name));
     }
-    Err(Fatal::Told)
+    Err(Fatal::Reported)
 }
 
 /// Lets time pass until `until`, taking what comes.

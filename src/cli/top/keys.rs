@@ -3,48 +3,36 @@
 //! Owns: the bytes of a key that has not come whole. Invariants: any bytes make
 //! keys or nothing, never a panic; an unknown sequence is swallowed as a whole,
 //! so that its letters are not taken for commands. Must not: read, or wait: an
-//! ESC that nothing follows is a key only once [`Keys::settle`] says so.
+//! ESC that nothing follows is a key only after [`Keys::flush`].
 
-/// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(super) enum Key {
     /// A character, blanks included.
     Char(char),
     /// A letter with Ctrl, in lower case.
     Ctrl(char),
     /// Enter or ^J.
     Enter,
-    /// Tab.
     Tab,
     /// Shift and Tab.
     BackTab,
-    /// Backspace.
     Backspace,
     /// ESC alone.
     Esc,
-    /// Arrow up.
     Up,
-    /// Arrow down.
     Down,
-    /// Arrow left.
     Left,
-    /// Arrow right.
     Right,
-    /// Page up.
     PageUp,
-    /// Page down.
     PageDown,
-    /// Home.
     Home,
-    /// End.
     End,
-    /// Delete.
     Delete,
     /// A function key, from 1.
     F(u8),
     /// The mouse's wheel: up or, with true, down.
     Wheel(bool),
-    /// Its first button, at that row and column.
+    /// The mouse's first button, at that row and column.
     Click(usize, usize),
 }
 
@@ -53,32 +41,30 @@ const LONGEST: usize = 32;
 
 /// What was typed and is not a whole key yet.
 #[derive(Debug, Default)]
-pub struct Keys {
-    /// Its bytes.
+pub(super) struct Keys {
     pending: Vec<u8>,
 }
 
 impl Keys {
     /// Takes bytes as they came.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Whether a part of a key waits for its rest.
-    pub fn is_waiting(&self) -> bool {
+    /// Whether a key is incomplete.
+    pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Nothing more is to come: what waits is what it is.
-    pub fn settle(&mut self) -> Option<Key> {
+    /// No byte followed in time: the pending ones are keys by themselves.
+    pub(super) fn flush(&mut self) -> Option<Key> {
         let first = self.pending.first().copied();
         self.pending.clear();
         (first == Some(0x1b)).then_some(Key::Esc)
     }
 
-    /// The next whole key.
     #[allow(clippy::should_implement_trait, reason = "it goes on after None")]
-    pub fn next(&mut self) -> Option<Key> {
+    pub(super) fn next(&mut self) -> Option<Key> {
         loop {
             let (length, key) = decode(&self.pending)?;
             self.pending.drain(..length);
@@ -206,7 +192,7 @@ mod tests {
             keys.feed(piece);
             out.extend(std::iter::from_fn(|| keys.next()));
         }
-        out.extend(keys.settle());
+        out.extend(keys.flush());
         out
     }
 
@@ -257,7 +243,7 @@ mod tests {
         keys.feed(b"\x1b");
         assert_eq!(keys.next(), None);
         assert!(keys.is_waiting());
-        assert_eq!(keys.settle(), Some(Key::Esc));
+        assert_eq!(keys.flush(), Some(Key::Esc));
         assert!(!keys.is_waiting());
         keys.feed(b"\x1bq");
         assert_eq!(keys.next(), Some(Key::Esc));

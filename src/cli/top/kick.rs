@@ -6,7 +6,7 @@
 //!
 //! Must not: run anything that was not shown and agreed to, or a shell; wait.
 
-use super::model::Entry;
+use super::data::model::Entry;
 use crate::cli::width::visible;
 use crate::store::Zoom;
 use crate::sys::reason;
@@ -19,15 +19,12 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// The program.
 const PROGRAM: &str = "doveadm";
 
 /// A command that was shown, or is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kick {
-    /// Its arguments.
+pub(super) struct Kick {
     args: Vec<OsString>,
-    /// What it ends.
     pub what: String,
 }
 
@@ -36,7 +33,7 @@ impl Kick {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn of(level: Zoom, entry: &Entry, is_local: bool) -> Result<Kick, String> {
+    pub(super) fn of(level: Zoom, entry: &Entry, is_local: bool) -> Result<Kick, String> {
         let (user, ip) = match level {
             Zoom::User => (entry.text(0), &b""[..]),
             Zoom::Session => (entry.text(1), entry.text(3)),
@@ -69,7 +66,7 @@ impl Kick {
     }
 
     /// The command as it could be typed, made visible.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         let mut text = PROGRAM.to_owned();
         for arg in &self.args {
             let word = visible(arg.as_bytes(), true);
@@ -82,7 +79,6 @@ impl Kick {
         text
     }
 
-    /// Runs it.
     fn run(&self) -> Vec<String> {
         let mut command = Command::new(PROGRAM);
         command.args(&self.args).stdin(Stdio::null());
@@ -136,13 +132,12 @@ fn is_address(name: &[u8]) -> bool {
     bare.parse::<IpAddr>().is_ok() || parts.clone().count() <= 4 && parts.clone().all(is_number)
 }
 
-/// A command being run.
 #[derive(Debug)]
-pub struct Job(Arc<Mutex<Option<Vec<String>>>>);
+pub(super) struct Job(Arc<Mutex<Option<Vec<String>>>>);
 
 impl Job {
     /// Starts it; `waker` is written to when it has ended.
-    pub fn start(kick: Kick, waker: io::Result<UnixStream>) -> io::Result<Job> {
+    pub(super) fn start(kick: Kick, waker: io::Result<UnixStream>) -> io::Result<Job> {
         let result = Arc::new(Mutex::new(None));
         let job = Job(Arc::clone(&result));
         thread::Builder::new().spawn(move || {
@@ -157,7 +152,7 @@ impl Job {
     }
 
     /// What came of it, once it has ended.
-    pub fn result(&self) -> Option<Vec<String>> {
+    pub(super) fn result(&self) -> Option<Vec<String>> {
         self.0.lock().ok()?.take()
     }
 }
@@ -165,7 +160,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::model::Table;
+    use crate::cli::top::data::model::Table;
     use std::time::Instant;
 
     fn kick(level: Zoom, line: &str) -> Result<String, String> {

@@ -1,57 +1,44 @@
-//! `dovestat top`: who is busy right now.
+//! `dovestat top`: the live view.
 //!
-//! The way of the data: one lasting connection a server ([`link`]) brings
-//! samples, of which a table makes rates ([`model`]); rows of all servers are
-//! filtered and sorted ([`rows`]) as the view wants them ([`view`], changed by
-//! [`keys`]), and either drawn ([`paint`] with [`header`], [`table`] and [`popup`],
-//! into a frame of [`draw`])
-//! by the loop of [`screen`], or printed by that of [`batch`].
+//! The way of the data: one lasting connection a server brings samples, of which a
+//! table makes rates ([`data`]); rows of all servers are filtered and sorted as the
+//! [`view`] wants them, and either drawn ([`ui`]) by the loop of [`screen`], or printed by
+//! that of [`batch`]. Imports go down this list only:
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `column` | the table of columns: cells, titles, sorts, SORT |
-//! | `filter`, `typing` | what people type, as filters and lines |
-//! | `number`, `glyphs` | numbers and signs as people read them |
+//! | `screen`, `batch` | the two loops |
+//! | `ui` | header, table, popups, drawn into a frame |
+//! | `view` | what is shown, and what keys do to it |
+//! | `saved_view` | the view remembered from one run to the next |
 //! | `kick` | sessions ended by doveadm |
-//! | `process` | how long a process has been running |
-//! | `state` | what is remembered from one time to the next |
+//! | `keys` | bytes of a terminal as keys |
+//! | `data` | connections, samples, rates, columns, numbers as text |
 //!
 //! Must not: leave the terminal other than it was, whatever happens.
 
 mod batch;
-mod column;
-mod draw;
-mod filter;
-mod glyphs;
-mod header;
+mod data;
 mod keys;
 mod kick;
-mod link;
-mod model;
-mod number;
-mod paint;
-mod popup;
-mod process;
-mod rows;
+mod saved_view;
 mod screen;
-mod state;
-mod table;
-mod typing;
+mod ui;
 mod view;
 
-use super::fatal::Fatal;
-use super::options::TopOptions;
+use super::args::TopOptions;
 use super::server::choose;
+use crate::config::Fatal;
 use std::env;
 use std::io::{self, IsTerminal};
 use view::View;
 
-/// Shows what was asked for until its user has seen enough.
+/// Shows the view until the user quits.
 ///
 /// # Errors
 /// A wrong SORT, a terminal that cannot be used, and in batch mode that no
 /// server answers.
-pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
+pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let sort = options.sort.as_deref();
     let mut view = View::new(
         options.bytes,
@@ -69,11 +56,11 @@ pub fn run(mut options: TopOptions) -> Result<(), Fatal> {
         batch::run(&options, view)
     } else {
         if options.remembers {
-            state::load(&mut view, (options.level.is_some(), options.sort.is_some()));
+            saved_view::load(&mut view, (options.level.is_some(), options.sort.is_some()));
         }
         let view = screen::run(&options, view)?;
         if options.remembers {
-            state::save(&view);
+            saved_view::save(&view);
         }
         Ok(())
     }

@@ -5,17 +5,18 @@
 //! only when the one before has gone out, so a slow line sees fewer frames, not
 //! old ones. In the background, or stopped, nothing is drawn or read.
 
-use super::draw::Painter;
-use super::glyphs::{Glyphs, ASCII, UNICODE};
-use super::keys::Keys;
+use super::data::link::Link;
 use super::kick::Job;
-use super::link::Link;
-use super::paint::{paint, Scene};
-use super::rows::Lines;
+use super::ui::draw::Painter;
+use super::ui::glyphs::{Glyphs, ASCII, UNICODE};
+use super::ui::paint::paint;
+use super::ui::scene::Scene;
 use super::view::{Effect, Mode, View};
 use super::{has_colors, is_utf8_locale};
-use crate::cli::fatal::Fatal;
-use crate::cli::options::TopOptions;
+use crate::cli::args::TopOptions;
+use crate::cli::top::keys::Keys;
+use crate::cli::top::view::rows::Lines;
+use crate::config::Fatal;
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::local_time::LocalTime;
 use crate::sys::proc::signal::Signals;
@@ -25,7 +26,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long after an ESC the rest of a key's sequence may come.
+/// The longest time between an ESC and the bytes that belong to it.
 const ESC_TIME: Duration = Duration::from_millis(40);
 /// The longest that the screen stays as it is: the clock goes on.
 const STILL: Duration = Duration::from_secs(1);
@@ -40,19 +41,14 @@ const USUAL_SIZE: Size = Size {
     columns: 80,
 };
 
-/// The loop's state.
 struct Screen {
-    /// What is shown.
     view: View,
-    /// The servers.
     link: Link,
-    /// The terminal.
     terminal: Terminal,
     /// What it shows.
     painter: Painter,
     /// The signs it can show.
     glyphs: &'static Glyphs,
-    /// What was typed.
     keys: Keys,
     /// When a lone ESC becomes a key.
     esc_until: Option<Instant>,
@@ -64,22 +60,19 @@ struct Screen {
     job: Option<Job>,
     /// Bytes on their way to the terminal.
     out: Vec<u8>,
-    /// How many of them are written.
+    /// Bytes of these that are written.
     written: usize,
-    /// When to ask next.
     next_ask: Instant,
     /// When the screen was drawn.
     drawn: Option<Instant>,
-    /// Something has changed since.
     dirty: bool,
-    /// The terminal is not ours at the moment.
+    /// In the background: another process has the terminal.
     suspended: bool,
-    /// Frames to go.
     frames: Option<u64>,
 }
 
 /// Runs until its user leaves; gives the view as it was then.
-pub fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
+pub(super) fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
     let now = Instant::now();
     let signals = Signals::install_for_screen().map_err(Fatal::io("signal handlers"))?;
     let terminal = Terminal::open().map_err(Fatal::io("terminal"))?;
@@ -110,7 +103,6 @@ pub fn run(options: &TopOptions, view: View) -> Result<View, Fatal> {
 }
 
 impl Screen {
-    /// Turn after turn.
     fn run(&mut self, signals: &Signals) -> io::Result<()> {
         let mut set = PollSet::new();
         loop {
@@ -169,7 +161,7 @@ impl Screen {
         self.link.connect(now);
         if self.esc_until.is_some_and(|until| until <= now) {
             self.esc_until = None;
-            if let Some(key) = self.keys.settle() {
+            if let Some(key) = self.keys.flush() {
                 self.press(key, now);
             }
         }
@@ -189,7 +181,7 @@ impl Screen {
         }
         if self.suspended && self.terminal.is_foreground() {
             self.terminal.enter()?;
-            self.painter.forget();
+            self.painter.invalidate();
             self.suspended = false;
             self.dirty = true;
         }
@@ -268,7 +260,7 @@ impl Screen {
     fn read_keys(&mut self, now: Instant) -> io::Result<bool> {
         let mut bytes = [0; 1024];
         match self.terminal.read(&mut bytes) {
-            // The terminal is gone, and whoever sat there with it.
+            // The terminal is gone.
             Ok(0) => return Ok(true),
             Ok(count) => self.keys.feed(&bytes[..count]),
             Err(error) => match error.kind() {
@@ -318,14 +310,13 @@ impl Screen {
             Effect::Hurry => self.next_ask = now,
             Effect::Watch => {
                 for server in &mut self.link.servers {
-                    server.table.forget_sparks();
+                    server.table.clear_sparks();
                 }
             }
         }
         false
     }
 
-    /// Reads from a server.
     fn read_server(&mut self, index: usize, now: Instant) {
         let was_up = self.link.servers[index].is_up();
         if self.link.read(index, self.view.window(), now) {
@@ -355,7 +346,7 @@ impl Screen {
             terminal::leave();
             signals.stop()?;
         } else if came.cont {
-            // Stopped by SIGSTOP, and somebody else was at the terminal.
+            // After SIGSTOP another program may have changed the terminal.
             self.suspended = true;
         }
         self.dirty |= came.winch;

@@ -144,7 +144,7 @@ fn included_by_a_file_of_ours() {
 }
 
 #[test]
-fn mistakes_in_what_is_taken_are_told() {
+fn mistakes_in_what_is_taken_are_reported() {
     let of = |lines: &str| wrong(format!("mail_location = maildir:~\n{lines}"));
     assert_eq!(
         of("stats_memory_limit = much\n"),

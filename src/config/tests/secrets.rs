@@ -9,7 +9,7 @@ const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIEvSecret+Secret/Secret0\nSecr
 
 /// Checks that a text has nothing of [`KEY`].
 #[track_caller]
-fn tells_nothing(text: &str) {
+fn shows_nothing(text: &str) {
     assert!(!text.contains("ecret"), "{text}");
 }
 
@@ -35,19 +35,19 @@ fn a_key_is_never_shown() {
             continue;
         }
         let text = found.unwrap_err();
-        tells_nothing(&text);
+        shows_nothing(&text);
         assert_eq!(text.contains("contains is wrong"), is_read, "{text}");
     }
     // In the place of a configuration.
     let text = load(&Source::Named(key), &[], &defaults()).unwrap_err();
-    tells_nothing(&text.to_string());
+    shows_nothing(&text.to_string());
     assert_eq!(text.0.len(), 7, "{text}");
     for line in ["!include key", "!include_try key*"] {
         dir.write("main.conf", line);
-        tells_nothing(&dir.load(&[]).unwrap_err());
+        shows_nothing(&dir.load(&[]).unwrap_err());
     }
     dir.write("main.conf", "service stats {\n!include key\n}\n");
-    tells_nothing(&dir.load(&[]).unwrap_err());
+    shows_nothing(&dir.load(&[]).unwrap_err());
 }
 
 #[test]

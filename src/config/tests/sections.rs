@@ -252,7 +252,6 @@ fn inet_listeners() {
     );
 }
 
-/// Addresses as text.
 fn value_texts(addresses: &[Address]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }

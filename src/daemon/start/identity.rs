@@ -3,8 +3,7 @@
 //!
 //! Must not: be asked for names after the chroot, which has no database of users.
 
-use crate::config::{Service, Settings, CHROOT_MADE, DEFAULT_USER};
-use crate::daemon::fatal::Fatal;
+use crate::config::{Fatal, Service, Settings, CHROOT_MADE, DEFAULT_USER};
 use crate::daemon::log::{self, Log};
 use crate::daemon::start::pidfile::PidFile;
 use crate::sys::fs::dir::{Dir, Owner};

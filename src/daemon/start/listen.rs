@@ -11,8 +11,7 @@
 //! Invariants: files that the daemon made are removed when [`Opened::files`] is dropped,
 //! those of passed descriptors are not.
 
-use crate::config::{Address, FileListener, ListenerOptions, Settings};
-use crate::daemon::fatal::Fatal;
+use crate::config::{Address, Fatal, FileListener, ListenerOptions, Settings};
 use crate::daemon::files::{look_for_reader, End, ListenerFile};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;

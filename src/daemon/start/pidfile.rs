@@ -4,7 +4,7 @@
 //! change what root wrote. In the end it is removed, or stays where a daemon that gave up
 //! root may not remove it. One that a killed daemon left is replaced.
 
-use crate::daemon::fatal::Fatal;
+use crate::config::Fatal;
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::place::{Found, Place};
 use std::fs::{File, Permissions};

@@ -5,8 +5,9 @@
 //! port is free, and what permissions forbid, is found by opening: that is left to
 //! the start.
 
-use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
-use crate::daemon::fatal::Fatal;
+use crate::config::{
+    Configuration, Defaults, Fatal, FileListener, LogPath, Mistake, Scope, CHROOT_MADE,
+};
 use crate::daemon::start::identity::{find_gid, find_user};
 use crate::sys::proc::user::effective_uid;
 use std::path::Path;

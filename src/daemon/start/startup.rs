@@ -5,8 +5,9 @@
 //! the starter only when clients and writers are served. What was put into the file
 //! system is removed when this ends, except by SIGKILL.
 
-use crate::config::{show_size, Configuration, Defaults, LogPath, Mistakes, Settings, CHROOT_MADE};
-use crate::daemon::fatal::Fatal;
+use crate::config::{
+    show_size, Configuration, Defaults, Fatal, LogPath, Mistakes, Settings, CHROOT_MADE,
+};
 use crate::daemon::files::{BaseDir, ListenerFile};
 use crate::daemon::log::{self, Log};
 use crate::daemon::options::Options;

@@ -174,7 +174,8 @@ impl Budget {
         Ok(Charge { bytes })
     }
 
-    /// Takes a frame of `bytes`, a spare one or one of the kernel's.
+    /// Takes a frame of `bytes`, a spare one or one of the kernel's; if it can be chosen, one
+    /// that is written or one that is not.
     ///
     /// # Errors
     /// [`Full`] when it would pass what `purpose` may use, or the kernel has no
@@ -182,10 +183,13 @@ impl Budget {
     pub(crate) fn take_frame(
         &mut self,
         bytes: NonZeroUsize,
+        is_written: bool,
         purpose: Purpose,
     ) -> Result<(Frame, Charge), Full> {
         let fits = |frame: &Frame| frame.bytes() == bytes.get();
-        let spare = self.spare.iter().rposition(fits);
+        let is_best = |frame: &Frame| fits(frame) && frame.is_written() == is_written;
+        let best = self.spare.iter().rposition(is_best);
+        let spare = best.or_else(|| self.spare.iter().rposition(fits));
         let spare = spare.map(|at| self.spare.remove(at));
         let charge = self.charge(bytes.get(), purpose)?;
         match spare.map_or_else(|| Frame::map(bytes), Ok) {
@@ -266,13 +270,13 @@ mod tests {
         let size = NonZeroUsize::new(BYTES).unwrap();
         let mut budget = Budget::new(20 * BYTES);
         let mut taken: Vec<_> =
-            std::iter::from_fn(|| budget.take_frame(size, Purpose::Grow).ok()).collect();
+            std::iter::from_fn(|| budget.take_frame(size, true, Purpose::Grow).ok()).collect();
         assert_eq!((taken.len(), budget.used_bytes()), (20, 20 * BYTES));
         for (frame, charge) in taken.drain(..) {
             budget.give_frame(frame, charge);
         }
         assert_eq!((budget.used_bytes(), budget.spare.len()), (0, MOST_SPARE));
-        let (frame, charge) = budget.take_frame(size, Purpose::Create).unwrap();
+        let (frame, charge) = budget.take_frame(size, true, Purpose::Create).unwrap();
         assert_eq!(budget.spare.len(), MOST_SPARE - 1);
         // Spare frames and what is used never pass the limit together.
         let rest = budget.charge(18 * BYTES + 1, Purpose::Grow).unwrap();

@@ -55,8 +55,7 @@ impl Heap {
     /// A heap without blobs.
     pub(crate) fn new(page_bytes: usize) -> Heap {
         Heap {
-            classes: CLASSES
-                .map(|granules| Slab::new([0; GRANULE_BYTES], granules.into(), page_bytes)),
+            classes: CLASSES.map(|granules| Slab::of_bytes(granules.into(), page_bytes)),
         }
     }
 

@@ -19,7 +19,7 @@
 use crate::store::mem::budget::{Budget, Full, Purpose};
 use crate::store::mem::vacancies::Vacancies;
 pub(crate) use crate::store::mem::vacancies::{Search, SlotNumber};
-use crate::sys::mem::page::{system_page_bytes, Page};
+use crate::sys::mem::page::{system_page_bytes, Frame, Page};
 use std::num::NonZeroUsize;
 
 /// What the pages of a slab take.
@@ -46,6 +46,10 @@ const MOST_TAIL: usize = 8;
 pub(crate) struct Slab<T: Copy> {
     /// The value of fresh elements.
     blank: T,
+    /// Makes a page of a frame and that value.
+    make_page: fn(Frame, T) -> Page<T>,
+    /// Frames had better be written.
+    are_bytes: bool,
     /// Elements to a slot.
     stride: usize,
     /// The pages by number; `None` where one was given back.
@@ -61,6 +65,17 @@ fn not_used() -> ! {
     panic!("no used slot of that number")
 }
 
+impl<const N: usize> Slab<[u8; N]> {
+    /// A slab whose fresh slots have any bytes, so that its pages need not be filled.
+    pub(crate) fn of_bytes(stride: usize, page_bytes: usize) -> Slab<[u8; N]> {
+        Slab {
+            make_page: |frame, _| Page::of_bytes(frame),
+            are_bytes: true,
+            ..Slab::new([0; N], stride, page_bytes)
+        }
+    }
+}
+
 impl<T: Copy> Slab<T> {
     /// A slab without pages. Its pages have at least `page_bytes`, more where slots of
     /// this size would leave more than a [`MOST_TAIL`]th of a page at its end.
@@ -73,6 +88,8 @@ impl<T: Copy> Slab<T> {
         let page = NonZeroUsize::new(page_bytes).expect("slots have bytes");
         Slab {
             blank,
+            make_page: Page::filled,
+            are_bytes: false,
             stride,
             pages: Vec::new(),
             vacancies: Vacancies::new(page_bytes / slot_bytes, page),
@@ -130,11 +147,13 @@ impl<T: Copy> Slab<T> {
         purpose: Purpose,
     ) -> Result<SlotNumber, Full> {
         let entry_bytes = size_of::<Option<Page<T>>>();
-        let (number, frame) = self.vacancies.add_page(entry_bytes, budget, purpose)?;
+        let (number, frame) =
+            self.vacancies
+                .add_page(entry_bytes, self.are_bytes, budget, purpose)?;
         let count = self.vacancies.page_count();
         self.pages.reserve_exact(count - self.pages.len());
         self.pages.resize_with(count, || None);
-        self.pages[number as usize] = Some(Page::filled(frame, self.blank));
+        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))
     }

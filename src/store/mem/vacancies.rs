@@ -333,13 +333,14 @@ impl Vacancies {
     pub(crate) fn add_page(
         &mut self,
         entry_bytes: usize,
+        is_written: bool,
         budget: &mut Budget,
         purpose: Purpose,
     ) -> Result<(u32, Frame), Full> {
         if self.absent.is_empty() {
             self.grow_tables(entry_bytes, budget, purpose)?;
         }
-        let (frame, charge) = budget.take_frame(self.page_bytes, purpose)?;
+        let (frame, charge) = budget.take_frame(self.page_bytes, is_written, purpose)?;
         let number = self
             .absent
             .pop()

@@ -22,6 +22,8 @@ pub struct Frame {
     start: NonNull<u8>,
     /// Its size.
     bytes: usize,
+    /// Each byte was written: by the kernel, or as an element without padding.
+    is_written: bool,
 }
 
 impl Frame {
@@ -44,7 +46,11 @@ impl Frame {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Frame { start, bytes })
+        Ok(Frame {
+            start,
+            bytes,
+            is_written: true,
+        })
     }
 
     /// Copies its first bytes behind themselves, so that they are there `times`.
@@ -64,6 +70,11 @@ impl Frame {
             unsafe { place.copy_from_nonoverlapping(start, count) };
             written += count;
         }
+    }
+
+    /// Whether [`Page::of_bytes`] need not write to it.
+    pub fn is_written(&self) -> bool {
+        self.is_written
     }
 
     /// Its size in bytes.
@@ -87,8 +98,8 @@ impl Drop for Frame {
     }
 }
 
-/// Elements in a frame of their own, all of them written: what a frame held before, padding
-/// included, is never read.
+/// Elements in a frame of their own, all of them written: where elements with padding were
+/// before, that is never read as bytes.
 #[derive(Debug)]
 pub struct Page<T: Copy> {
     /// Where they are.
@@ -99,17 +110,37 @@ pub struct Page<T: Copy> {
     elements: PhantomData<T>,
 }
 
+impl<const N: usize> Page<[u8; N]> {
+    /// As many elements as fit into a frame, with the bytes that are there.
+    pub fn of_bytes(mut frame: Frame) -> Page<[u8; N]> {
+        if !frame.is_written {
+            // SAFETY: start and length are those of the mapping.
+            unsafe { frame.start.write_bytes(0, frame.bytes) };
+            frame.is_written = true;
+        }
+        Page::new(frame)
+    }
+}
+
 impl<T: Copy> Page<T> {
-    /// Fills a frame with as many copies of `blank` as fit.
-    pub fn filled(frame: Frame, blank: T) -> Page<T> {
+    /// A page of a frame that has elements, or is to get them.
+    fn new(frame: Frame) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
         assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0);
-        let mut page = Page {
+        let page = Page {
             len: frame.bytes / size_of::<T>(),
             frame,
             elements: PhantomData,
         };
         assert!(page.len > 0);
+        page
+    }
+
+    /// Fills a frame with as many copies of `blank` as fit.
+    pub fn filled(frame: Frame, blank: T) -> Page<T> {
+        let mut page = Page::new(frame);
+        // The elements may have padding.
+        page.frame.is_written = false;
         // SAFETY: at least one element fits into the mapping, which is aligned for them
         // and owned by nobody else yet.
         unsafe { page.start().write(blank) };
@@ -173,8 +204,12 @@ mod tests {
         assert!(page.iter().all(|element| *element == 9));
         // Bytes where a struct had padding are values again.
         let page = Page::filled(page.into_frame(), (1u8, 2u32));
-        let page = Page::filled(page.into_frame(), 3u8);
-        assert!(page.iter().all(|element| *element == 3));
+        let mut page = Page::<[u8; 8]>::of_bytes(page.into_frame());
+        assert!(page.iter().all(|element| *element == [0; 8]));
+        // Bytes stay as they are.
+        page[last] = [4; 8];
+        let page = Page::<[u8; 4]>::of_bytes(page.into_frame());
+        assert_eq!(page[2 * last], [4; 4]);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! Each function gets what the mode has and puts back what it is to have next;
 //! a mode that is not put back is over.
 
-use super::super::filter::server_filters;
-use super::super::keys::Key;
-use super::super::rows::Lines;
-use super::super::typing::{edit, moved, Edit};
+use super::filter::server_filters;
+use super::rows::Lines;
+use super::typing::{edit, moved, Edit};
 use super::{Effect, Mode, View};
+use crate::cli::top::keys::Key;
 
 impl View {
     /// A key for the search: every one shows its first match at once.

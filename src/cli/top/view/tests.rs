@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::server::Address;
-use crate::cli::top::filter::own_filter;
-use crate::cli::top::link::Link;
+use crate::cli::top::data::link::Link;
+use crate::cli::top::view::filter::own_filter;
 use std::time::Instant;
 
 fn view(sort: Option<&str>) -> Result<View, String> {

@@ -1,0 +1,310 @@
+//! The columns of the table: what can be shown, sorted by and chosen.
+//!
+//! Owns: the one table that makes cells, titles, the two pickers, one-key sorts,
+//! the SORT argument and the fields of batch frames. The statistics fields all
+//! come from [`FIELDS`]; a few columns sum some of them.
+//!
+//! A reading has [`VALUES`] numbers: three counters of the level, then the
+//! statistics in their own order.
+
+use super::model::Figures;
+use super::number;
+use crate::cli::column::TITLES;
+use crate::stats::{Unit, FIELDS, FIELD_COUNT};
+use crate::store::Zoom;
+
+/// Numbers of a reading.
+pub(crate) const VALUES: usize = 3 + FIELD_COUNT;
+/// Where num_logins is in it.
+pub(crate) const LOGINS: usize = 0;
+/// Where num_cmds is in it.
+pub(crate) const COMMANDS: usize = 1;
+/// Where num_connected_sessions is in it.
+pub(crate) const SESSIONS: usize = 2;
+
+/// The columns of a reply that are numbers, by their names in the protocol.
+const COUNTERS: [&str; 3] = ["num_logins", "num_cmds", "num_connected_sessions"];
+
+/// Where a reply's column is in a reading, if it is a number to be kept.
+pub(crate) fn value_index(name: &str) -> Option<usize> {
+    let counter = COUNTERS.iter().position(|&counter| counter == name);
+    counter.or_else(|| Some(3 + FIELDS.iter().position(|field| field.name == name)?))
+}
+
+/// Whether a number of a reading is a time in microseconds.
+pub(crate) fn is_time(value: usize) -> bool {
+    value >= 3 && FIELDS[value - 3].unit == Unit::Time
+}
+
+/// How a column's number is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
+    Count,
+    Bytes,
+    /// Time of a processor or of the day: a share in percent, or a total.
+    Time,
+    /// Things there are now: never a rate.
+    Now,
+    /// How long ago the last update was.
+    Age,
+}
+
+#[derive(Debug)]
+pub(crate) struct Column {
+    /// Its name, for SORT and batch frames.
+    pub name: &'static str,
+    /// Its title, at most 7 characters.
+    pub title: &'static str,
+    /// What it is, for the pickers.
+    pub help: &'static str,
+    /// The key that sorts by it, if it has one.
+    pub key: Option<char>,
+    /// How its number is meant.
+    pub kind: Measure,
+    /// Which numbers of a reading it sums.
+    parts: Vec<usize>,
+}
+
+/// All columns. The `disk` column counts what -b asks for.
+pub(crate) fn all(bytes: bool) -> Vec<Column> {
+    let value = |name: &str| value_index(name).expect("a field of the table");
+    let column = |name, title, help, key, kind, parts: &[&str]| Column {
+        name,
+        title,
+        help,
+        key,
+        kind,
+        parts: parts.iter().map(|&part| value(part)).collect(),
+    };
+    let disk = match bytes {
+        false => (
+            "DISK",
+            "disk input and output",
+            ["disk_input", "disk_output"],
+        ),
+        true => (
+            "I/O",
+            "bytes read and written",
+            ["read_bytes", "write_bytes"],
+        ),
+    };
+    let mut all = vec![
+        column("disk", disk.0, disk.1, Some('D'), Measure::Bytes, &disk.2),
+        column(
+            "cpu",
+            "CPU%",
+            "processor time",
+            Some('C'),
+            Measure::Time,
+            &["user_cpu", "sys_cpu"],
+        ),
+        column(
+            "num_cmds",
+            "CMDS",
+            "commands",
+            Some('M'),
+            Measure::Count,
+            &["num_cmds"],
+        ),
+        column(
+            "num_logins",
+            "LOGINS",
+            "logins",
+            Some('L'),
+            Measure::Count,
+            &["num_logins"],
+        ),
+        column(
+            "num_connected_sessions",
+            "SESS",
+            "connected sessions",
+            Some('S'),
+            Measure::Now,
+            &["num_connected_sessions"],
+        ),
+        column(
+            "last_update",
+            "AGE",
+            "time since the last update",
+            Some('T'),
+            Measure::Age,
+            &[],
+        ),
+    ];
+    for (field, (title, help, key)) in FIELDS.iter().zip(TITLES) {
+        let kind = match field.unit {
+            Unit::Time => Measure::Time,
+            Unit::Count => Measure::Count,
+            Unit::Bytes => Measure::Bytes,
+        };
+        all.push(column(field.name, title, help, key, kind, &[field.name]));
+    }
+    if bytes {
+        // R and W sort by the halves of the column that D sorts by.
+        for column in &mut all {
+            column.key = match column.name {
+                "read_bytes" => Some('R'),
+                "write_bytes" => Some('W'),
+                "disk_input" | "disk_output" => None,
+                _ => column.key,
+            };
+        }
+    }
+    all
+}
+
+/// The columns a level shows unless its user chose others, the most useful
+/// first: what does not fit is left out from the end.
+pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
+    let (input, output) = match bytes {
+        false => ("disk_input", "disk_output"),
+        true => ("read_bytes", "write_bytes"),
+    };
+    let (other_input, other_output) = match bytes {
+        false => ("read_bytes", "write_bytes"),
+        true => ("disk_input", "disk_output"),
+    };
+    let mut names = match level {
+        Zoom::Command => vec!["disk", "cpu", "last_update", input, output],
+        Zoom::Session => vec!["disk", "cpu", "num_cmds", "last_update", input, output],
+        Zoom::User => vec![
+            "disk",
+            "cpu",
+            "num_cmds",
+            "num_logins",
+            "num_connected_sessions",
+            input,
+            output,
+            "last_update",
+        ],
+        Zoom::Ip => vec![
+            "num_connected_sessions",
+            "disk",
+            "cpu",
+            "num_cmds",
+            "num_logins",
+            "auth_successes",
+            "auth_failures",
+            "last_update",
+        ],
+        Zoom::Domain | Zoom::Global => vec![
+            "num_connected_sessions",
+            "disk",
+            "cpu",
+            "num_cmds",
+            "num_logins",
+            "last_update",
+            input,
+            output,
+        ],
+    };
+    names.extend([
+        other_input,
+        other_output,
+        "mail_read_count",
+        "mail_cache_hits",
+        "maj_faults",
+        "vol_cs",
+    ]);
+    if !matches!(level, Zoom::Command | Zoom::Session | Zoom::Ip) {
+        names.extend(["auth_successes", "auth_failures"]);
+    }
+    names
+}
+
+/// Whether entries of a level count this at all.
+pub(crate) fn is_at(column: &Column, level: Zoom) -> bool {
+    match column.name {
+        "num_cmds" => level != Zoom::Command,
+        "num_logins" => !matches!(level, Zoom::Command | Zoom::Session),
+        "num_connected_sessions" => !matches!(level, Zoom::Command | Zoom::Session),
+        _ => true,
+    }
+}
+
+impl Column {
+    /// The number to sort by: a rate a second, or a total. For an age the
+    /// moment of the update, so that the latest is the biggest.
+    pub(crate) fn number(&self, figures: &Figures<'_>) -> f64 {
+        match self.kind {
+            Measure::Age => figures.updated_micros as f64,
+            Measure::Now => figures.values[self.parts[0]] as f64,
+            _ => self.parts.iter().map(|&part| figures.number(part)).sum(),
+        }
+    }
+
+    /// The cell. `now_micros` is the time since 1970.
+    pub(crate) fn cell(&self, figures: &Figures<'_>, now_micros: u64) -> String {
+        let number = self.number(figures);
+        match self.kind {
+            Measure::Age if figures.updated_micros == 0 => number::NOTHING.to_owned(),
+            Measure::Age => {
+                number::age(now_micros.saturating_sub(figures.updated_micros) / 1_000_000)
+            }
+            Measure::Now => number::whole(number as u64),
+            _ if figures.is_unknown() => String::from("."),
+            Measure::Bytes => number::bytes(number),
+            Measure::Count if figures.is_total() => number::whole(number as u64),
+            Measure::Count => number::count(number),
+            Measure::Time if figures.is_total() => number::duration(number as u64),
+            // Microseconds a second are a share of 1000000.
+            Measure::Time => number::percent(number / 1e4),
+        }
+    }
+
+    /// The number for programs: whole where it is, seconds for times, a share
+    /// of one (not percent) for a time's rate.
+    pub(crate) fn plain(&self, figures: &Figures<'_>) -> String {
+        let number = self.number(figures);
+        match self.kind {
+            Measure::Time | Measure::Age => number::decimal(number / 1e6, 6),
+            Measure::Now => number::decimal(number, 0),
+            _ if figures.is_total() => number::decimal(number, 0),
+            _ => number::decimal(number, 3),
+        }
+    }
+
+    /// Columns on the screen, without the blank before.
+    pub(crate) fn width(&self) -> usize {
+        self.title
+            .len()
+            .max(if self.kind == Measure::Age { 4 } else { 6 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keys_and_titles_are_unique_and_short() {
+        for bytes in [false, true] {
+            let all = all(bytes);
+            for (at, column) in all.iter().enumerate() {
+                assert!(column.title.len() <= 7);
+                for other in &all[..at] {
+                    assert_ne!(column.name, other.name);
+                    assert_ne!(column.title, other.title);
+                    assert!(column.key.is_none() || column.key != other.key);
+                }
+            }
+            for level in Zoom::ALL {
+                for name in usual(level, bytes) {
+                    let column = all.iter().find(|column| column.name == name).unwrap();
+                    assert!(is_at(column, level), "{name} at {level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_of_a_reply_has_a_place() {
+        for (at, name) in COUNTERS.iter().enumerate() {
+            assert_eq!(value_index(name), Some(at));
+        }
+        assert_eq!(value_index("user_cpu"), Some(3));
+        assert!(is_time(3) && !is_time(LOGINS));
+        assert_eq!(value_index("auth_cache_misses"), Some(VALUES - 1));
+        assert_eq!(value_index("pid"), None);
+    }
+}

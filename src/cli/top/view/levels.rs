@@ -1,0 +1,122 @@
+//! The way from level to level: down into a row, back, across.
+
+use super::rows::Line;
+use super::selection::Selected;
+use super::{Effect, Mode, View, LEVELS};
+use crate::store::Zoom;
+
+/// The session that was opened, for its commands' heading.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenedSession {
+    /// The place of its server.
+    pub server: usize,
+    /// User, service, address and process.
+    pub texts: [Vec<u8>; 4],
+}
+
+/// A level that was left for one of its rows, to come back to.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub level: Zoom,
+    pub pinned: Vec<Vec<u8>>,
+    pub filter: String,
+    /// The row that was opened.
+    pub selected: Selected,
+    /// What the row is called in the path.
+    pub label: Vec<u8>,
+    /// The row, if it was a session.
+    pub session: Option<OpenedSession>,
+}
+
+impl View {
+    /// Shows a level as a whole.
+    pub(super) fn go(&mut self, level: Zoom) -> Effect {
+        self.steps.clear();
+        self.pinned.clear();
+        self.show(level, String::new(), None)
+    }
+
+    /// The level `by` places further.
+    pub(super) fn turn(&mut self, by: usize) -> Effect {
+        let here = LEVELS.iter().position(|&level| level == self.level);
+        self.go(LEVELS[(here.unwrap_or(0) + by) % LEVELS.len()])
+    }
+
+    /// Changes the level and what depends on it.
+    pub(super) fn show(
+        &mut self,
+        level: Zoom,
+        filter: String,
+        selected: Option<Selected>,
+    ) -> Effect {
+        self.level = level;
+        self.filter = filter;
+        self.selected = selected;
+        (self.cursor, self.offset) = (0, 0);
+        self.search.clear();
+        self.widths.clear();
+        Effect::Ask
+    }
+
+    /// Goes down: to what the selected row is made of.
+    pub(super) fn open(&mut self, lines: &[Line<'_>]) -> Effect {
+        let Some(line) = lines.get(self.cursor) else {
+            return Effect::Draw;
+        };
+        let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
+        let name = match self.level {
+            Zoom::Global => &[],
+            _ => line.entry.text(0),
+        };
+        let (below, pinned) = match self.level {
+            Zoom::Global => (Zoom::Domain, vec![]),
+            Zoom::Domain => (Zoom::User, vec![pin("domain=", name)]),
+            Zoom::User => (Zoom::Session, vec![pin("user=", name)]),
+            Zoom::Ip => (Zoom::Session, vec![pin("ip=", name)]),
+            Zoom::Session => (Zoom::Command, vec![pin("session=", name)]),
+            Zoom::Command => {
+                self.mode = Mode::Details(0);
+                return Effect::Draw;
+            }
+        };
+        let label = match self.level {
+            Zoom::Global => b"all".to_vec(),
+            _ if name.is_empty() => b"(none)".to_vec(),
+            _ => name.to_vec(),
+        };
+        self.steps.push(Step {
+            level: self.level,
+            pinned: std::mem::replace(&mut self.pinned, pinned),
+            filter: std::mem::take(&mut self.filter),
+            // Found again by its name: another table has other numbers.
+            selected: Selected {
+                id: None,
+                ..Selected::row(line)
+            },
+            label,
+            session: (self.level == Zoom::Session).then(|| OpenedSession {
+                server: line.server,
+                texts: [1, 2, 3, 4].map(|text| line.entry.text(text).to_vec()),
+            }),
+        });
+        self.show(below, String::new(), None)
+    }
+
+    /// Takes back the search, the filter or the last way down.
+    pub(super) fn back(&mut self) -> Effect {
+        if !self.search.is_empty() {
+            self.search.clear();
+            return Effect::Draw;
+        }
+        if !self.filter.is_empty() {
+            return self.show(self.level, String::new(), None);
+        }
+        match self.steps.pop() {
+            Some(step) => {
+                self.pinned = step.pinned;
+                self.show(step.level, step.filter, Some(step.selected))
+            }
+            None => Effect::Draw,
+        }
+    }
+}
