@@ -34,7 +34,7 @@ const ONCE: Rate = Rate {
 };
 
 /// What is fixed about a kind of fault.
-struct Kind {
+struct FaultKind {
     /// Its name in metrics and in the reply to STATUS. Others rely on it.
     name: &'static str,
     severity: Severity,
@@ -52,7 +52,7 @@ macro_rules! faults {
         }
 
         /// All kinds, in the order of [`Fault`].
-        const KINDS: &[Kind] = &[$(Kind {
+        const KINDS: &[FaultKind] = &[$(FaultKind {
             name: $name,
             severity: Severity::$severity,
             rate: $rate,
@@ -215,7 +215,7 @@ impl Faults {
 
     /// Logs a fault, and how many were not logged before it.
     fn log(&mut self, log: &mut Log, fault: Fault, detail: &str) {
-        let Kind {
+        let FaultKind {
             severity, about, ..
         } = &KINDS[fault as usize];
         let more = match std::mem::take(&mut self.tallies[fault as usize].unlogged) {

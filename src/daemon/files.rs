@@ -52,7 +52,7 @@ pub(super) struct ListenerFile {
 }
 
 impl ListenerFile {
-    /// One that the daemon made, with this access, or else the service manager.
+    /// `access` is `None` if the service manager made it.
     pub(super) fn new(kind: &str, end: End, place: Place, access: Option<Access>) -> ListenerFile {
         ListenerFile {
             name: format!("{kind} {}", place.path.display()),
@@ -68,7 +68,7 @@ impl ListenerFile {
         self.access.and(Some(&self.place))
     }
 
-    /// What became of it; `None`: it is where it was.
+    /// How it changed; `None`: it did not.
     fn change(&self) -> Option<String> {
         match look(&self.place.path) {
             Ok(Some(found)) if found.inode == self.place.inode => None,

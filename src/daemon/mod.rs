@@ -60,7 +60,7 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     }
 }
 
-/// Does what the arguments say.
+/// Runs the command of the arguments.
 fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
     let (command, options) = Options::parse(args)?;
     match command {

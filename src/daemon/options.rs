@@ -16,7 +16,7 @@ struct OptionRow {
     short: &'static str,
     /// Its long name, or nothing.
     long: &'static str,
-    /// What its argument is called; empty when it has none.
+    /// The name of its argument; empty when it has none.
     argument: &'static str,
     help: &'static str,
 }
@@ -72,7 +72,6 @@ const TABLE: [OptionRow; 8] = [
     },
 ];
 
-/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Help,

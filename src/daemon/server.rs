@@ -53,7 +53,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// no descriptors left, and how long the loop sleeps after poll(2) failed.
 const BACKOFF: Duration = Duration::from_millis(200);
 
-/// Slots of the poll set. FIFOs, clients and listeners keep theirs themselves.
+/// Slots of the poll set. FIFOs, clients and listeners keep theirs in themselves.
 struct Slots {
     carbon: Option<usize>,
     state: Option<usize>,

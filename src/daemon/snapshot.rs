@@ -65,7 +65,7 @@ pub(super) struct State {
     in_chroot: bool,
     /// The time between two writes; `None`: at the end only.
     every: Option<Duration>,
-    /// What the file has.
+    /// The mark of what the file contains.
     written: Mark,
     /// When it is to be written next, if there is anything new.
     due: Option<Instant>,
@@ -228,7 +228,7 @@ impl State {
         Some(store)
     }
 
-    /// What is in the file from now on.
+    /// Sets the mark of what the file contains.
     pub(super) fn begin(&mut self, mark: Mark) {
         self.written = mark;
     }

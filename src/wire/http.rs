@@ -21,25 +21,25 @@ pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
 /// The longest head: all that comes before the empty line at its end.
 pub const MAX_HEAD_BYTES: usize = 8192;
 
-/// What carries metrics as text for Prometheus since its beginnings.
+/// The content type of Prometheus' own text format.
 pub const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What carries them as OpenMetrics.
+/// The content type of OpenMetrics.
 pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a response says of its request.
+/// The status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok = 200,
     BadRequest = 400,
     NotFound = 404,
-    /// Something is there that only GET and HEAD do something with.
+    /// Only GET and HEAD are allowed there.
     MethodNotAllowed = 405,
     /// The request has content.
     ContentTooLarge = 413,
     /// Its first line is longer than [`MAX_REQUEST_LINE_BYTES`].
     UriTooLong = 414,
-    /// It is for another server.
+    /// The request is for another server.
     Misdirected = 421,
     /// Its head is longer than [`MAX_HEAD_BYTES`].
     HeadTooLarge = 431,
@@ -64,7 +64,7 @@ impl Status {
     }
 }
 
-/// What a request wants done.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -73,7 +73,7 @@ pub enum Method {
     Other,
 }
 
-/// What the peer understands.
+/// The version of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: knows no chunks.
@@ -84,19 +84,17 @@ pub enum Version {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpRequest<'a> {
-    /// What is to be done.
     pub method: Method,
-    /// With what: the target's path without its query.
+    /// The target's path without its query.
     pub path: &'a [u8],
-    /// What the peer understands.
     pub version: Version,
     /// Whether the connection is to stay open.
     pub keep_alive: bool,
     /// Whether content follows the head.
     pub has_content: bool,
-    /// Whether OpenMetrics is liked at least as much as plain text.
+    /// Whether OpenMetrics is preferred at least as much as plain text.
     pub wants_openmetrics: bool,
-    /// Whom the peer means, perhaps with a port.
+    /// The value of Host: the server that is meant, perhaps with a port.
     pub host: Option<&'a [u8]>,
 }
 
@@ -119,14 +117,14 @@ pub fn is_meant(host: &[u8], names: &str) -> bool {
         || std::str::from_utf8(name).is_ok_and(is_address)
 }
 
-/// What the bytes from a client come to.
+/// The result of reading a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head<'a> {
-    /// More have to come.
+    /// More bytes have to come.
     Partial,
-    /// A request, of so many bytes.
+    /// A request, and the bytes of its head.
     Whole(HttpRequest<'a>, usize),
-    /// Nothing that can be answered, nor can what follows.
+    /// No request that can be answered; what follows cannot be read.
     Refused(Status),
 }
 
@@ -337,7 +335,7 @@ fn has_item(list: &[u8], item: &str) -> bool {
         .any(|word| word.trim_ascii().eq_ignore_ascii_case(item.as_bytes()))
 }
 
-/// How much is liked what, by the fields named Accept; in thousandths.
+/// The weights of content types by the fields named Accept, in thousandths.
 #[derive(Debug, Default)]
 struct Accept {
     /// OpenMetrics 1.0.
@@ -346,7 +344,7 @@ struct Accept {
 }
 
 impl Accept {
-    /// Takes a field's value. What cannot be read asks for nothing.
+    /// Adds a field's value. What cannot be read has no weight.
     fn add(&mut self, value: &[u8]) {
         for range in value.split(|&byte| byte == b',') {
             let mut parts = range.split(|&byte| byte == b';').map(|part| {
@@ -362,16 +360,15 @@ impl Accept {
                     _ => {}
                 }
             }
-            let liked = match (kind.as_str(), version.as_deref()) {
+            let best = match (kind.as_str(), version.as_deref()) {
                 ("application/openmetrics-text", None | Some("1.0.0")) => &mut self.openmetrics,
                 ("text/plain", None | Some("0.0.4")) => &mut self.text,
                 _ => continue,
             };
-            *liked = weight.unwrap_or(0).max(*liked);
+            *best = weight.unwrap_or(0).max(*best);
         }
     }
 
-    /// Which of the two it is to be.
     fn wants_openmetrics(&self) -> bool {
         self.openmetrics > 0 && self.openmetrics >= self.text
     }
@@ -392,7 +389,7 @@ fn thousandths(text: &str) -> Option<u16> {
 /// How a client finds the end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none, and its length is not told.
+    /// There is no content, and no field with its length.
     None,
     /// By its length in bytes.
     Length(usize),
@@ -405,12 +402,9 @@ pub enum Framing {
 /// The head of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Response {
-    /// How the request went.
     pub status: Status,
-    /// What the content is.
     pub content_type: &'static str,
     pub framing: Framing,
-    /// What the peer understands.
     pub version: Version,
     /// Whether the connection stays open.
     pub keep_alive: bool,
@@ -444,10 +438,10 @@ pub fn write_chunk_size(out: &mut Vec<u8>, bytes: usize) {
     out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
 }
 
-/// What comes behind a chunk.
+/// The end of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// What comes behind all chunks.
+/// The end of all chunks.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A moment as HTTP has it: `Sun, 06 Nov 1994 08:49:37 GMT`.

@@ -72,7 +72,7 @@ impl Plan {
 
 /// How far a report is.
 #[derive(Debug)]
-enum State {
+enum Step {
     /// None is under way.
     Idle,
     /// The host's name is looked up.
@@ -94,7 +94,7 @@ pub(crate) struct Carbon {
     /// When the one under way has to be done.
     deadline: Instant,
     /// How far that is.
-    state: State,
+    step: Step,
     /// Further addresses to try, the last one first.
     addresses: Vec<SocketAddr>,
     /// Bytes of it that were written.
@@ -109,7 +109,7 @@ impl Carbon {
             due: now + plan.as_ref().map_or(PATIENCE, |plan| plan.interval),
             plan,
             deadline: now,
-            state: State::Idle,
+            step: Step::Idle,
             addresses: Vec::new(),
             sent_bytes: 0,
         }
@@ -124,35 +124,35 @@ impl Carbon {
     }
 
     pub(crate) fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
-        match &self.state {
-            State::Idle => None,
-            State::LookingUp(lookup) => Some((lookup.as_fd(), Interest::READ)),
-            State::Connecting(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
-            State::Sending(_, batch) if batch.output.is_empty() => None,
-            State::Sending(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
-            State::Closing(stream, _) => Some((stream.as_fd(), Interest::READ)),
+        match &self.step {
+            Step::Idle => None,
+            Step::LookingUp(lookup) => Some((lookup.as_fd(), Interest::READ)),
+            Step::Connecting(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
+            Step::Sending(_, batch) if batch.output.is_empty() => None,
+            Step::Sending(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
+            Step::Closing(stream, _) => Some((stream.as_fd(), Interest::READ)),
         }
     }
 
     /// When [`Carbon::serve`] has something to do by itself.
     pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.plan.as_ref()?;
-        match &self.state {
-            State::Idle => Some(self.due),
+        match &self.step {
+            Step::Idle => Some(self.due),
             _ => Some(self.deadline),
         }
     }
 
     /// Whether there is something to do without waiting.
     pub(crate) fn can_go_on(&self) -> bool {
-        matches!(&self.state, State::Sending(_, batch) if batch.output.is_empty())
+        matches!(&self.step, Step::Sending(_, batch) if batch.output.is_empty())
     }
 
     /// Begins a report when it is time, and goes on with it as far as that goes
     /// without waiting.
     pub(crate) fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
-        let is_due = match self.state {
-            State::Idle => instant >= self.due,
+        let is_due = match self.step {
+            Step::Idle => instant >= self.due,
             _ => is_ready || self.can_go_on() || instant >= self.deadline,
         };
         if !is_due {
@@ -161,7 +161,7 @@ impl Carbon {
         let Some(plan) = self.plan.clone() else {
             return;
         };
-        if matches!(self.state, State::Idle) {
+        if matches!(self.step, Step::Idle) {
             self.deadline = instant + plan.interval.min(PATIENCE);
             // Not due + interval: after a long sleep one report is enough.
             self.due = instant + plan.interval;
@@ -170,11 +170,11 @@ impl Carbon {
         } else if is_ready || self.can_go_on() {
             self.go_on(&plan, context);
         } else {
-            let step = match &self.state {
-                State::LookingUp(_) => "no answer to the name's lookup",
-                State::Connecting(..) => "no answer",
-                State::Sending(..) => "the receiver does not read",
-                State::Idle | State::Closing(..) => {
+            let step = match &self.step {
+                Step::LookingUp(_) => "no answer to the name's lookup",
+                Step::Connecting(..) => "no answer",
+                Step::Sending(..) => "the receiver does not read",
+                Step::Idle | Step::Closing(..) => {
                     "written, but the receiver neither read all of it nor closed"
                 }
             };
@@ -191,7 +191,7 @@ impl Carbon {
                 self.connect(plan, context, &"no address");
             }
             None => match Lookup::start(host) {
-                Ok(lookup) => self.state = State::LookingUp(lookup),
+                Ok(lookup) => self.step = Step::LookingUp(lookup),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
@@ -203,24 +203,24 @@ impl Carbon {
             return self.fail(plan, context, last);
         };
         match start_connect(address) {
-            Ok(stream) => self.state = State::Connecting(stream, address),
+            Ok(stream) => self.step = Step::Connecting(stream, address),
             Err(error) => self.connect(plan, context, &failed_at(address, plan, &error)),
         }
     }
 
     /// Goes on with a report whose descriptor is ready.
     fn go_on(&mut self, plan: &Plan, context: &mut Context) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => {}
-            State::LookingUp(mut lookup) => match lookup.read() {
-                None => self.state = State::LookingUp(lookup),
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => {}
+            Step::LookingUp(mut lookup) => match lookup.read() {
+                None => self.step = Step::LookingUp(lookup),
                 Some(found) => {
                     let address = |ip| SocketAddr::new(ip, plan.server.port);
                     self.addresses = found.into_iter().rev().map(address).collect();
                     self.connect(plan, context, &"no such host");
                 }
             },
-            State::Connecting(stream, address) => match stream.take_error() {
+            Step::Connecting(stream, address) => match stream.take_error() {
                 Ok(None) => {
                     let now_secs = context.now.wall.secs;
                     let batch = Batch::new(&plan.prefix, now_secs, &plan.levels, plan.limit);
@@ -230,18 +230,18 @@ impl Carbon {
                     self.connect(plan, context, &failed_at(address, plan, &error));
                 }
             },
-            State::Sending(stream, batch) => self.send(stream, batch, plan, context),
-            State::Closing(mut stream, received) => match stream.read(&mut [0; 512]) {
+            Step::Sending(stream, batch) => self.send(stream, batch, plan, context),
+            Step::Closing(mut stream, received) => match stream.read(&mut [0; 512]) {
                 Ok(0) => {}
                 Ok(count) if received + count <= MAX_RECEIVED_BYTES => {
-                    self.state = State::Closing(stream, received + count);
+                    self.step = Step::Closing(stream, received + count);
                 }
                 Ok(_) => self.fail(
                     plan,
                     context,
                     "written, but the receiver sends data and does not close",
                 ),
-                Err(error) if goes_on(&error) => self.state = State::Closing(stream, received),
+                Err(error) if goes_on(&error) => self.step = Step::Closing(stream, received),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
@@ -268,14 +268,14 @@ impl Carbon {
         let is_done = batch.is_made() && batch.output.is_empty();
         match written {
             Ok(()) if is_done => match stream.shutdown(Shutdown::Write) {
-                Ok(()) => self.state = State::Closing(stream, 0),
+                Ok(()) => self.step = Step::Closing(stream, 0),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
             Err(error) if !goes_on(&error) => {
                 batch.end(context.store);
                 self.fail(plan, context, reason(&error));
             }
-            _ => self.state = State::Sending(stream, batch),
+            _ => self.step = Step::Sending(stream, batch),
         }
     }
 
@@ -290,7 +290,7 @@ impl Carbon {
 
     /// Releases everything that a report under way keeps.
     fn stop(&mut self, store: &mut Store) {
-        if let State::Sending(_, batch) = std::mem::replace(&mut self.state, State::Idle) {
+        if let Step::Sending(_, batch) = std::mem::replace(&mut self.step, Step::Idle) {
             batch.end(store);
         }
         self.addresses.clear();

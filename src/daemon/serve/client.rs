@@ -40,9 +40,7 @@ const DRAIN_BYTES: usize = 65536;
 
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// Of a UNIX socket.
     Unix(UnixStream),
-    /// Of a TCP port.
     Tcp(TcpStream),
 }
 

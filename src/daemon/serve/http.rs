@@ -84,7 +84,7 @@ struct Sending {
     scrape: Scrape,
     /// Where the slice that is being made begins in the output.
     slice_begin: Option<usize>,
-    /// The head of the response, which says how they are sent.
+    /// The head of the response, with the framing of the metrics.
     response: Response,
     /// Whether the head is in the output.
     has_head: bool,

@@ -1,5 +1,4 @@
-//! Who the daemon is: the user and group that root becomes, and what is given up on the
-//! way there.
+//! The user and group that root becomes, and the privileges that are given up.
 //!
 //! Must not: be asked for names after the chroot, which has no database of users.
 
@@ -20,8 +19,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What the settings say; `None`: the daemon was not started by root, and stays who
-    /// it is.
+    /// The identity of the settings; `None`: root did not start the daemon, whose user
+    /// stays.
     ///
     /// # Errors
     /// A user or group that does not exist.
@@ -172,8 +171,8 @@ fn chroot_name(dir: &Path) -> String {
 }
 
 /// Gives up what a service manager or root may have left to the process beside the user's
-/// own rights. Root who is to stay root keeps them: it would be locked out of the files of
-/// others, such as its own log after a rotation.
+/// own rights. A daemon that stays root keeps them: without, it could not open files of
+/// other users, such as its own log after a rotation.
 pub(crate) fn give_up_privileges(log: &mut Log) {
     let capabilities = match effective_uid() {
         0 => Ok(()),

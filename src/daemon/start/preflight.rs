@@ -42,9 +42,7 @@ pub(crate) fn missing(configuration: &Configuration) -> Vec<Mistake> {
     found.mistakes
 }
 
-/// What was found so far.
 struct Missing<'a> {
-    /// Where it is looked for.
     configuration: &'a Configuration,
     mistakes: Vec<Mistake>,
 }

@@ -26,7 +26,7 @@ const MAX_PASSED: usize = 1000;
 pub(crate) struct PassedFd {
     /// Its name in LISTEN_FDNAMES.
     pub name: String,
-    /// What it is, or what is wrong with it.
+    /// The error of one that cannot be served.
     pub what: io::Result<Passed>,
 }
 
