@@ -19,7 +19,7 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use crate::sys::syslog::Severity;
+pub(crate) use crate::sys::syslog::Severity;
 
 /// The mode of a log file.
 const LOG_MODE: u32 = 0o640;

@@ -50,11 +50,11 @@ use std::io;
 
 pub(crate) mod fd;
 pub(crate) mod fs;
-pub mod local_time;
+pub(crate) mod local_time;
 pub(crate) mod mem;
 pub(crate) mod proc;
-pub mod syslog;
-pub mod terminal;
+pub(crate) mod syslog;
+pub(crate) mod terminal;
 
 #[cfg(test)]
 pub(crate) mod counting;
@@ -62,7 +62,7 @@ pub(crate) mod counting;
 pub(crate) mod scratch;
 
 /// The text of an error for a person: without the number that std puts behind it.
-pub fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if error.raw_os_error().is_some() {
         text.truncate(text.rfind(" (os error ").unwrap_or(text.len()));

@@ -47,7 +47,7 @@ struct Taken {
 
 /// A terminal's two directions.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Where keys come from.
     input: File,
     /// Where the screen is drawn; nonblocking where the system can do that.
@@ -56,7 +56,7 @@ pub struct Terminal {
 
 /// Rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// The number of rows.
     pub rows: usize,
     /// The number of columns.
@@ -67,7 +67,7 @@ impl Terminal {
     /// The terminal at standard output, with keys from standard input or, when
     /// that is something else, from the controlling terminal. Nothing is
     /// changed yet.
-    pub fn open() -> io::Result<Terminal> {
+    pub(crate) fn open() -> io::Result<Terminal> {
         let input = if io::stdin().is_terminal() {
             io::stdin().as_fd().try_clone_to_owned()?
         } else {
@@ -81,7 +81,7 @@ impl Terminal {
 
     /// Takes the terminal for the screen. Done again, as after having been
     /// stopped, it sets everything anew.
-    pub fn enter(&self) -> io::Result<()> {
+    pub(crate) fn enter(&self) -> io::Result<()> {
         restore_in_panic();
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = match &*taken {
@@ -105,7 +105,7 @@ impl Terminal {
     }
 
     /// How large the screen is; `None` when the terminal does not know.
-    pub fn size(&self) -> Option<Size> {
+    pub(crate) fn size(&self) -> Option<Size> {
         let mut size = MaybeUninit::<libc::winsize>::zeroed();
         // SAFETY: TIOCGWINSZ stores a winsize; the pointer is to memory for
         // one, borrowed for the call.
@@ -121,7 +121,7 @@ impl Terminal {
 
     /// Whether the terminal is ours to draw on: not when the shell has put us
     /// into the background.
-    pub fn is_foreground(&self) -> bool {
+    pub(crate) fn is_foreground(&self) -> bool {
         // SAFETY: no pointers.
         match cerr(unsafe { libc::tcgetpgrp(self.input.as_raw_fd()) }) {
             // SAFETY: no arguments, cannot fail.
@@ -133,22 +133,22 @@ impl Terminal {
 
     /// Reads what was typed; for when the input is ready. 0: the terminal is
     /// gone.
-    pub fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         (&self.input).read(bytes)
     }
 
     /// Writes as much as there is room for.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         (&self.output).write(bytes)
     }
 
     /// The descriptor to wait for keys on.
-    pub fn input(&self) -> BorrowedFd<'_> {
+    pub(crate) fn input(&self) -> BorrowedFd<'_> {
         self.input.as_fd()
     }
 
     /// The descriptor to wait for room on.
-    pub fn output(&self) -> BorrowedFd<'_> {
+    pub(crate) fn output(&self) -> BorrowedFd<'_> {
         self.output.as_fd()
     }
 }
@@ -160,7 +160,7 @@ impl Drop for Terminal {
 }
 
 /// Gives the terminal back, if it is taken.
-pub fn leave() {
+pub(crate) fn leave() {
     // A panic may come while the lock is held: then nothing has been taken, or
     // everything that matters has been given back.
     let taken = match TAKEN.try_lock() {

@@ -19,12 +19,12 @@ use crate::sys::fd::poll::is_writable;
 
 /// The longest line: what a pipe that is writable has room for (Linux:
 /// PIPE_BUF).
-pub const MAX_LINE_BYTES: usize = 4096;
+pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
 /// Another descriptor of the same pipe or terminal, nonblocking without the
 /// others who have it open noticing. Where that cannot be had (a socket, a
 /// file, somebody else's terminal, no /proc), a plain copy of `fd`.
-pub fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let copy = File::from(fd.try_clone_to_owned()?);
     let kind = copy.metadata()?.file_type();
     // A file opened anew would be written from its beginning.
@@ -44,7 +44,7 @@ pub fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// On a descriptor that blocks, a terminal with room for a part of the line,
 /// or another process filling the pipe at the same moment, could still make us
 /// wait: [`nonblocking_twin`] rules that out.
-pub fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool> {
+pub(crate) fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool> {
     if line.len() > MAX_LINE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

@@ -26,7 +26,7 @@ const FIRST: RawFd = 3;
 
 /// What somebody opened for us.
 #[derive(Debug)]
-pub enum Passed {
+pub(crate) enum Passed {
     /// A FIFO and its identity.
     Fifo(Fifo, Inode),
     /// A UNIX socket that listens.
@@ -37,7 +37,7 @@ pub enum Passed {
 
 /// Takes over the descriptors that the manager passed, closes the others that the
 /// process was started with, but the three standard ones, and tells what they are.
-pub fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
+pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
     let end = FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
     let taken = (FIRST..end).map(|number| take(number).and_then(passed));
     let taken = taken.collect();
@@ -89,7 +89,7 @@ fn take_socket(fd: OwnedFd) -> io::Result<Passed> {
 }
 
 /// Whether a TCP listener takes the connections that one at `wanted` would.
-pub fn covers(listener: &TcpListener, wanted: SocketAddr) -> bool {
+pub(crate) fn covers(listener: &TcpListener, wanted: SocketAddr) -> bool {
     match listener.local_addr() {
         Ok(address) if address == wanted => true,
         // One at [::] takes those of IPv4 as well unless told otherwise.

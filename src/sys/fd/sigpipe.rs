@@ -12,7 +12,7 @@ use crate::sys::proc::signal::{is_ignored, one_signal};
 
 /// Runs `write`, which may write to a pipe that nobody reads, in this thread
 /// without SIGPIPE ending the process, whatever the process does about it.
-pub fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if is_ignored(libc::SIGPIPE)? {
         return write();
     }

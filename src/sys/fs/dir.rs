@@ -25,11 +25,11 @@ use crate::sys::fs::way::{check, refused, walk, Last};
 use crate::sys::proc::user::effective_uid;
 
 /// The user and group that a daemon of root's becomes; none: it is another user's.
-pub type Owner = Option<(u32, u32)>;
+pub(crate) type Owner = Option<(u32, u32)>;
 
 /// A directory.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     /// Open for reading, else O_PATH.
     pub(crate) file: File,
     /// Where it was found, without the slash behind.
@@ -73,7 +73,7 @@ pub(crate) fn c_name(name: &str) -> io::Result<CString> {
 
 /// Opens a regular file for reading, by whatever symlinks. A FIFO or a device is an
 /// error, and neither waited for nor opened: to open some devices does something.
-pub fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let refused = || io::Error::other("neither a file nor a link to one");
     if !std::fs::metadata(path)?.is_file() {
         return Err(refused());
@@ -90,12 +90,12 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 
 impl Dir {
     /// Opens the directory at `path`.
-    pub fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
+    pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
         Ok(walk(path, owner, Last::Directory)?.0)
     }
 
     /// The same; makes it if it is not there.
-    pub fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
+    pub(crate) fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
         match Dir::open(path, owner) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let (parent, name) = Dir::of(path, owner)?;
@@ -106,12 +106,12 @@ impl Dir {
     }
 
     /// Opens the directory that a file is in; with the file's name there.
-    pub fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+    pub(crate) fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
         walk(path, owner, Last::File)
     }
 
     /// The same of what a path leads to where that is a symlink.
-    pub fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+    pub(crate) fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
         walk(path, owner, Last::FileOrLink)
     }
 
@@ -158,7 +158,7 @@ impl Dir {
 
     /// Whether `path` leads to this directory, by whatever symlinks, and not to another
     /// one that was made there since.
-    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
         Ok(Found::from(&std::fs::metadata(path)?).inode == self.inode()?)
     }
 
@@ -168,7 +168,7 @@ impl Dir {
 
     /// Fails unless `path` itself, not a symlink there, is this directory, and it belongs
     /// to this process' user or to root, and only its owner can write to it.
-    pub fn check_private(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn check_private(&self, path: &Path) -> io::Result<()> {
         if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
             return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
         }
@@ -179,7 +179,7 @@ impl Dir {
     /// Makes the directory `name`, where nothing is yet, with this mode whatever
     /// the umask, and gives it to the user and group `owner`. Those above it have to
     /// be there: a slip in a path would make a chain of them.
-    pub fn make(&self, name: &str, mode: u32, owner: Owner) -> io::Result<Dir> {
+    pub(crate) fn make(&self, name: &str, mode: u32, owner: Owner) -> io::Result<Dir> {
         const MADE_MODE: u32 = 0o700;
         let c_name = c_name(name)?;
         let fd = self.file.as_raw_fd();
@@ -204,7 +204,7 @@ impl Dir {
     }
 
     /// Whether this process may make and remove files there.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         let (fd, mode) = (self.file.as_raw_fd(), libc::W_OK | libc::X_OK);
         // SAFETY: the name is a NUL-terminated constant.
         let result = unsafe { libc::faccessat(fd, c".".as_ptr(), mode, libc::AT_EACCESS) };
@@ -233,7 +233,7 @@ impl Dir {
 
     /// Opens a file for reading. One that is no regular file is an error, not
     /// waited for.
-    pub fn read(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn read(&self, name: &str) -> io::Result<File> {
         let file = self.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
         match file.metadata()?.is_file() {
             true => Ok(file),
@@ -247,7 +247,7 @@ impl Dir {
     ///
     /// Root follows no symlink, and where others can put files it appends neither to
     /// one of a third user's nor to one that has another name.
-    pub fn append(&self, name: &str, mode: u32) -> io::Result<(File, bool)> {
+    pub(crate) fn append(&self, name: &str, mode: u32) -> io::Result<(File, bool)> {
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK;
         let follows = effective_uid() != 0 || self.is_proc();
         match self.open_at(name, flags | libc::O_CREAT | libc::O_EXCL, mode) {
@@ -286,7 +286,7 @@ impl Dir {
 
     /// Replaces the file `name` by one that `write` fills, by way of the name
     /// `temporary`, and gives it.
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         name: &str,
         temporary: &str,
@@ -308,7 +308,7 @@ impl Dir {
     }
 
     /// Fails where a name is that of something else than a regular file or a symlink.
-    pub fn check_replaceable(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn check_replaceable(&self, name: &str) -> io::Result<()> {
         match self.look(name)?.map(|found| found.kind) {
             None | Some(Kind::File | Kind::Symlink) => Ok(()),
             Some(_) => Err(io::Error::other(format!("{name} is not a regular file"))),
@@ -316,7 +316,7 @@ impl Dir {
     }
 
     /// Renames a file within the directory, over one that has the name.
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.check_replaceable(from)?;
         self.check_replaceable(to)?;
         let (from, to) = (c_name(from)?, c_name(to)?);
@@ -346,7 +346,7 @@ impl Dir {
     }
 
     /// Removes a file.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         let name = c_name(name)?;
         // SAFETY: the name is a NUL-terminated string that outlives the call.
         cerr(unsafe { libc::unlinkat(self.file.as_raw_fd(), name.as_ptr(), 0) })?;

@@ -25,7 +25,7 @@ use crate::sys::fs::place::{Access, Found, Kind, Place, PlaceError};
 
 /// A FIFO of ours, open for reading.
 #[derive(Debug)]
-pub struct Fifo {
+pub(crate) struct Fifo {
     /// What records are read from.
     reader: File,
     /// Keeps the FIFO from being at its end; see above. None where the reader
@@ -39,7 +39,7 @@ impl Fifo {
     /// Creates the FIFO at `path`, or takes over one of ours with its inode, so that
     /// writers which have it open go on. Whether it has a reader does not matter: that
     /// may be any process of a user whom its mode lets read.
-    pub fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
+    pub(crate) fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
         let during = || PlaceError::during("create FIFO");
         let (dir, name) = Dir::of(path, owner).map_err(during())?;
         let is_new = match make_fifo(&dir, &name) {
@@ -144,19 +144,19 @@ impl Fifo {
     }
 
     /// Has [`Fifo::read`] come to the end of the file once no other process can write.
-    pub fn close_writer(&mut self) {
+    pub(crate) fn close_writer(&mut self) {
         self.writer = None;
     }
 
     /// Reads what is there; `WouldBlock` when nothing is. No end of file unless
     /// [`Fifo::close_writer`] was called.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.reader).read(buffer)
     }
 
     /// How much the pipe holds before writers block, in bytes.
     #[cfg(all(test, target_os = "linux"))]
-    pub fn capacity_bytes(&self) -> usize {
+    pub(crate) fn capacity_bytes(&self) -> usize {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         let size = cerr(unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_GETPIPE_SZ) });
         size.unwrap().unsigned_abs() as usize
@@ -164,7 +164,7 @@ impl Fifo {
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was
     /// passed to us.
-    pub fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
 }
@@ -185,7 +185,7 @@ fn make_fifo(dir: &Dir, name: &str) -> io::Result<()> {
 
 /// Whether a process has the FIFO at `path` open for reading, as far as opening it for
 /// writing tells: that fails without a reader.
-pub fn is_read(path: &Path) -> bool {
+pub(crate) fn is_read(path: &Path) -> bool {
     let mut options = File::options();
     let options = options
         .write(true)

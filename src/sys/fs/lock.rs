@@ -21,12 +21,12 @@ use crate::sys::fs::dir::{Dir, Owner};
 
 /// Holds a directory until dropped.
 #[derive(Debug)]
-pub struct DirLock(#[allow(dead_code)] OwnedFd);
+pub(crate) struct DirLock(#[allow(dead_code)] OwnedFd);
 
 /// Takes the directory by the file `name` in it; `None` when another process, or
 /// another `DirLock` of this one, holds it. A file that is made for that is for
 /// the user and group `owner`, else for who makes it.
-pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
+pub(crate) fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
     let held: OwnedFd = match open_file(dir, name, owner) {
         Ok(file) => file.into(),
         Err(error) => match error.kind() {
@@ -46,7 +46,7 @@ pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<
 
 /// Whether another process holds the directory by the file `name`, or another
 /// `DirLock` of this one.
-pub fn is_held(dir: &Dir, name: &str) -> bool {
+pub(crate) fn is_held(dir: &Dir, name: &str) -> bool {
     let file = dir.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0);
     file.is_ok_and(|file| {
         let operation = libc::LOCK_SH | libc::LOCK_NB;

@@ -26,7 +26,7 @@ use crate::sys::fs::dir::{Dir, Owner};
 
 /// The kinds of things that lie at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A named pipe.
     Fifo,
     /// A UNIX socket.
@@ -83,7 +83,7 @@ pub struct Inode {
 
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its kind.
     pub kind: Kind,
     /// Its identity.
@@ -107,7 +107,7 @@ impl From<&Metadata> for Found {
 
 /// Looks what lies at `path`, not following a symlink there; `None` when
 /// nothing does.
-pub fn look(path: &Path) -> io::Result<Option<Found>> {
+pub(crate) fn look(path: &Path) -> io::Result<Option<Found>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Ok(Some(Found::from(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -117,7 +117,7 @@ pub fn look(path: &Path) -> io::Result<Option<Found>> {
 
 /// Who may use a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
+pub(crate) struct Access {
     /// The permission bits, exactly, whatever the umask.
     pub mode: u32,
     /// The owner; `None` leaves it to who creates it.
@@ -143,7 +143,7 @@ impl Access {
 /// Why a place cannot be taken. Displayed without its path, which the caller
 /// puts in front.
 #[derive(Debug)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     /// A living process reads or listens there.
     InUse,
     /// Something of another kind lies there. It was not touched.
@@ -211,7 +211,7 @@ impl std::error::Error for PlaceError {
 
 /// A path where something of ours was put.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// Where it is.
     pub path: PathBuf,
     /// Whom root trusts on the way there.
@@ -223,7 +223,7 @@ pub struct Place {
 impl Place {
     /// Removes what was put there; false when it is gone or something else
     /// lies there by now, which stays.
-    pub fn remove(&self) -> io::Result<bool> {
+    pub(crate) fn remove(&self) -> io::Result<bool> {
         let (dir, name) = Dir::of(&self.path, self.owner)?;
         dir.remove_inode(&name, self.inode)
     }

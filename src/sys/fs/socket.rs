@@ -33,12 +33,12 @@ const BACKLOG: libc::c_int = 1024;
 
 /// How long the path of a UNIX socket may be: what a socket address holds
 /// (Linux: 108 bytes) without its final NUL and the dot of the name beside.
-pub const MAX_PATH_BYTES: usize =
+pub(crate) const MAX_PATH_BYTES: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 2;
 
 /// Listens at `path`; the place is for removing the socket on a clean
 /// shutdown.
-pub fn bind_unix(
+pub(crate) fn bind_unix(
     path: &Path,
     owner: Owner,
     access: Access,
@@ -194,7 +194,7 @@ fn is_alive(path: &Path) -> io::Result<bool> {
 
 /// Listens at a TCP address. One of IPv6 is for IPv6 alone, so that
 /// `0.0.0.0` and `::` can both be bound.
-pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(address) => {
             let socket = open_socket(libc::AF_INET)?;
@@ -216,7 +216,7 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Connects to the UNIX socket at `path` without waiting: `WouldBlock` when the
 /// listener's queue is full. The stream is nonblocking.
-pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     if path.as_os_str().len() > MAX_PATH_BYTES + 1 {
         let text = "path of the socket is too long";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -259,7 +259,7 @@ fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
 
 /// Begins to connect to a TCP address, without waiting. Once the socket is
 /// writable, `take_error` tells whether it is connected.
-pub fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
     let (socket, result) = match to {
         SocketAddr::V4(to) => {
             let socket = open_socket(libc::AF_INET)?;

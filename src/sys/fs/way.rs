@@ -168,7 +168,7 @@ pub(crate) fn refused(path: &str, why: &str) -> io::Error {
 }
 
 /// Whether an error says that the way to a directory is not to be trusted.
-pub fn is_refused(error: &io::Error) -> bool {
+pub(crate) fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// `InvalidInput` for what is no FIFO, ENXIO for one that no process reads.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let found = look(path)?;
     check(&found)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

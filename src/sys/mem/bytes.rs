@@ -5,7 +5,7 @@
 //! where memchr(3) and memrchr(3) look at 32 of them.
 
 /// Where a byte first is.
-pub fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
+pub(crate) fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
     let start = bytes.as_ptr();
     // SAFETY: pointer and length are those of `bytes`, borrowed for the call.
     let found = unsafe { libc::memchr(start.cast(), byte.into(), bytes.len()) };
@@ -13,7 +13,7 @@ pub fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
 }
 
 /// Where a byte last is.
-pub fn find_last(byte: u8, bytes: &[u8]) -> Option<usize> {
+pub(crate) fn find_last(byte: u8, bytes: &[u8]) -> Option<usize> {
     let start = bytes.as_ptr();
     // SAFETY: pointer and length are those of `bytes`, borrowed for the call.
     let found = unsafe { libc::memrchr(start.cast(), byte.into(), bytes.len()) };
@@ -23,7 +23,7 @@ pub fn find_last(byte: u8, bytes: &[u8]) -> Option<usize> {
 /// Lets the processor fetch a value into its cache without waiting for it, where it
 /// can be told so.
 #[inline(always)]
-pub fn prefetch<T: ?Sized>(value: &T) {
+pub(crate) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};

@@ -17,7 +17,7 @@ use libc::Elf32_Phdr as ProgramHeader;
 /// Gives up the code of the program and its libraries, as far as the process
 /// has it mapped now.
 #[cfg(target_os = "linux")]
-pub fn forget_code() {
+pub(crate) fn forget_code() {
     // SAFETY: the callback fits, keeps nothing and does not unwind; it needs no
     // data.
     unsafe { libc::dl_iterate_phdr(Some(forget_object), std::ptr::null_mut()) };
@@ -25,7 +25,7 @@ pub fn forget_code() {
 
 /// Other systems show it otherwise.
 #[cfg(not(target_os = "linux"))]
-pub fn forget_code() {}
+pub(crate) fn forget_code() {}
 
 /// Gives up the code of one object.
 #[cfg(target_os = "linux")]

@@ -16,7 +16,7 @@
 const BLOCK: usize = 32;
 
 /// Bytes behind those that a text decodes to which are written as well.
-pub const SLACK_BYTES: usize = 8;
+pub(crate) const SLACK_BYTES: usize = 8;
 
 /// Decodes as much base64 as this processor is fast at, from the front of `text`, whole
 /// groups of four characters without padding, to the front of `out`, and returns how
@@ -26,7 +26,7 @@ pub const SLACK_BYTES: usize = 8;
 ///
 /// # Panics
 /// When `out` is shorter.
-pub fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
+pub(crate) fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
     if text.len() >= BLOCK && is_x86_feature_detected!("avx2") {
         assert!(out.len() >= text.len() / 4 * 3 + SLACK_BYTES && text.len() % 4 == 0);
@@ -42,7 +42,7 @@ pub fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
 #[cfg(target_arch = "x86_64")]
 mod halves {
     /// For each upper half a bit that stands for the lower halves it may have.
-    pub const ROWS: [u8; 16] = {
+    pub(super) const ROWS: [u8; 16] = {
         let mut rows = [NOTHING; 16];
         rows[2] = SIGNS;
         rows[3] = DIGITS;
@@ -52,7 +52,7 @@ mod halves {
     };
 
     /// For each lower half the bits of the rows that do not have it.
-    pub const LACKS: [u8; 16] = {
+    pub(super) const LACKS: [u8; 16] = {
         let mut lacks = [NOTHING; 16];
         let mut half = 0;
         while half < 16 {
@@ -67,7 +67,7 @@ mod halves {
 
     /// For each upper half what makes a character its value; at 1, which is no row,
     /// that of `/`.
-    pub const OFFSETS: [u8; 16] = {
+    pub(super) const OFFSETS: [u8; 16] = {
         let mut offsets = [0; 16];
         offsets[1] = 63 - b'/';
         offsets[2] = 62 - b'+';

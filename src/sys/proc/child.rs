@@ -20,7 +20,7 @@ use crate::sys::proc::usage::Usage;
 
 /// A child of which something is to be told, left as it is; `None` when there is
 /// none, or no child at all.
-pub fn look() -> io::Result<Option<u32>> {
+pub(crate) fn look() -> io::Result<Option<u32>> {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the pointer is to memory for a siginfo_t, borrowed for the call.
@@ -38,7 +38,7 @@ pub fn look() -> io::Result<Option<u32>> {
 
 /// Takes the news of a child: that it ended, with what it and the children that
 /// it waited for used, or that it was stopped. `None` when there is none.
-pub fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
+pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let options = libc::WNOHANG | libc::WUNTRACED;
     let mut status = 0;
@@ -76,7 +76,7 @@ unsafe fn wait4(
 
 /// Makes this process the parent of all its descendants whose own parent ends.
 /// Elsewhere than on Linux nothing changes.
-pub fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn adopt_orphans() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) })?;
@@ -85,7 +85,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 
 /// Has the program that `command` starts killed when this process ends, or rather
 /// the thread that starts it; unless it becomes another user, or this is not Linux.
-pub fn tie(command: &mut Command) -> &mut Command {
+pub(crate) fn tie(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
     // SAFETY: beside the fork(2) that it follows, it makes two system calls, and
     // allocates nothing.
@@ -94,7 +94,7 @@ pub fn tie(command: &mut Command) -> &mut Command {
 
 /// Has this process killed when its parent ends, if that is still `parent`; an
 /// error if not.
-pub fn die_with(parent: u32) -> io::Result<()> {
+pub(crate) fn die_with(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) })?;

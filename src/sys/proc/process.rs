@@ -27,7 +27,7 @@ const EX_SOFTWARE: i32 = 70;
 /// What a daemon owes the process that started it: a word whether it serves.
 /// If the daemon ends without, its exit code is the word.
 #[derive(Debug)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// The starter waits at the other end.
     channel: UnixStream,
     /// /dev/null, opened while it can be.
@@ -37,7 +37,7 @@ pub struct Readiness {
 impl Readiness {
     /// Makes the starter exit with `code`. With 0 the daemon lets go of
     /// standard output and error, too.
-    pub fn report(mut self, code: u8) -> io::Result<()> {
+    pub(crate) fn report(mut self, code: u8) -> io::Result<()> {
         if code == 0 {
             replace(libc::STDOUT_FILENO, &self.null)?;
             replace(libc::STDERR_FILENO, &self.null)?;
@@ -58,7 +58,7 @@ impl Readiness {
 ///
 /// # Errors
 /// fork(2)'s, or that there are other threads.
-pub fn daemonize() -> io::Result<Readiness> {
+pub(crate) fn daemonize() -> io::Result<Readiness> {
     be_alone()?;
     // SAFETY: there is one thread.
     unsafe { into_background() }
@@ -134,7 +134,7 @@ fn replace(number: RawFd, file: &File) -> io::Result<()> {
 }
 
 /// Sets the umask of the process and gives the one before.
-pub fn set_umask(mask: u32) -> u32 {
+pub(crate) fn set_umask(mask: u32) -> u32 {
     // SAFETY: no pointers; never fails.
     (unsafe { libc::umask(mask as libc::mode_t) }) as u32
 }
@@ -142,7 +142,7 @@ pub fn set_umask(mask: u32) -> u32 {
 /// Raises the limit of open descriptors to `wanted`, or as near as it may be,
 /// and gives the limit then. Never lowers it. The hard limit is raised if need
 /// be and permitted.
-pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -169,7 +169,7 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
 
 /// The name of this host as the kernel has it; without its domain or with, as
 /// the administrator set it.
-pub fn host_name() -> io::Result<String> {
+pub(crate) fn host_name() -> io::Result<String> {
     // POSIX: at most 255 bytes and a NUL.
     let mut name = [0u8; 256];
     // SAFETY: pointer and length are those of `name`, the last byte left out,
@@ -180,7 +180,7 @@ pub fn host_name() -> io::Result<String> {
 }
 
 /// How many ticks of the kernel, in which /proc counts time, are in a second.
-pub fn ticks_per_sec() -> u64 {
+pub(crate) fn ticks_per_sec() -> u64 {
     // SAFETY: no pointers.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     // What every Linux has; POSIX lets the call fail.

@@ -34,7 +34,7 @@ static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals that came since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// SIGTERM.
     pub term: bool,
     /// SIGINT.
@@ -68,7 +68,7 @@ const PASSED: [libc::c_int; 9] = [
 
 /// The installed handlers.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     /// Readable while signals are pending.
     wake: UnixStream,
 }
@@ -76,13 +76,13 @@ pub struct Signals {
 impl Signals {
     /// Installs the handlers and ignores SIGPIPE and SIGXFSZ. An error when that was done
     /// in this process before.
-    pub fn install() -> io::Result<Signals> {
+    pub(crate) fn install() -> io::Result<Signals> {
         Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
     }
 
     /// As [`Signals::install`], for a program that fills a terminal's screen:
     /// it has to tidy up before it ends or stops, and to know the size.
-    pub fn install_for_screen() -> io::Result<Signals> {
+    pub(crate) fn install_for_screen() -> io::Result<Signals> {
         Signals::install_for(&[
             libc::SIGTERM,
             libc::SIGINT,
@@ -98,7 +98,7 @@ impl Signals {
     /// in its own process group: [`Signals::take_passed`]. A signal that a
     /// terminal sends reaches the child by itself and is not noted here; one that
     /// is ignored stays so, here and in the child. SIGCHLD wakes, too.
-    pub fn install_to_pass_on() -> io::Result<Signals> {
+    pub(crate) fn install_to_pass_on() -> io::Result<Signals> {
         let signals = Signals::install_for(&[libc::SIGCHLD])?;
         for signal in PASSED {
             if !is_ignored(signal)? {
@@ -131,12 +131,12 @@ impl Signals {
 
     /// Stops this process as SIGTSTP does by default; gives control back when
     /// it goes on.
-    pub fn stop(&self) -> io::Result<()> {
+    pub(crate) fn stop(&self) -> io::Result<()> {
         self.stop_by(libc::SIGTSTP)
     }
 
     /// The same by any of the signals that can be handled and stop a process.
-    pub fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
+    pub(crate) fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
         let before = action_of(signal)?;
         if before.sa_sigaction != libc::SIG_IGN {
             set_action(signal, libc::SIG_DFL)?;
@@ -150,7 +150,7 @@ impl Signals {
 
     /// Lets SIGCHLD wake us even if whoever started us has blocked it. For when
     /// the child is there, which keeps what was blocked.
-    pub fn unblock_child(&self) -> io::Result<()> {
+    pub(crate) fn unblock_child(&self) -> io::Result<()> {
         let child = one_signal(libc::SIGCHLD)?;
         // SAFETY: the pointer is to a set that outlives the call; the old one is
         // not asked for.
@@ -161,14 +161,14 @@ impl Signals {
     }
 
     /// The signals to be passed on that came since the last call.
-    pub fn take_passed(&self) -> impl Iterator<Item = libc::c_int> {
+    pub(crate) fn take_passed(&self) -> impl Iterator<Item = libc::c_int> {
         let bits = self.take_bits();
         let came = move |signal: &libc::c_int| bits & (1 << signal) != 0;
         PASSED.into_iter().filter(came)
     }
 
     /// The signals that came since the last call.
-    pub fn take(&self) -> Pending {
+    pub(crate) fn take(&self) -> Pending {
         let bits = self.take_bits();
         let came = |signal: libc::c_int| bits & (1 << signal) != 0;
         Pending {
@@ -200,7 +200,7 @@ impl AsFd for Signals {
 
 /// Makes up for what the starter of a daemon did with signals: none is blocked,
 /// and the end of a child is told to who waits for it.
-pub fn reset_inherited() -> io::Result<()> {
+pub(crate) fn reset_inherited() -> io::Result<()> {
     set_action(libc::SIGCHLD, libc::SIG_DFL)?;
     let mut none = mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is to memory for a set, borrowed for the call.
@@ -216,7 +216,7 @@ pub fn reset_inherited() -> io::Result<()> {
 }
 
 /// Sends a signal to a process.
-pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
+pub(crate) fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: no pointers.
     cerr(unsafe { libc::kill(pid, signal) })?;
@@ -225,7 +225,7 @@ pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
 
 /// Ends this process by a signal, as far as that is possible, without leaving an
 /// image of its memory.
-pub fn die_of(signal: libc::c_int) -> io::Result<()> {
+pub(crate) fn die_of(signal: libc::c_int) -> io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,

@@ -27,7 +27,7 @@ const MAX_WORD_BYTES: u64 = 200;
 
 /// The copy, as its parent sees it.
 #[derive(Debug)]
-pub struct Offshoot {
+pub(crate) struct Offshoot {
     /// Its number; `None` once it was waited for.
     pid: Option<libc::pid_t>,
     /// Readable when it is done.
@@ -39,7 +39,7 @@ impl Offshoot {
     ///
     /// # Errors
     /// fork(2)'s, or that there are other threads.
-    pub fn begin(
+    pub(crate) fn begin(
         keep: &[BorrowedFd<'_>],
         work: impl FnOnce() -> Result<(), String>,
     ) -> io::Result<Offshoot> {
@@ -85,7 +85,7 @@ impl Offshoot {
 
     /// Waits for its end, which is near once it is readable, and tells how it
     /// went.
-    pub fn end(mut self) -> Result<(), String> {
+    pub(crate) fn end(mut self) -> Result<(), String> {
         let mut word = Vec::new();
         let _ = (&self.word).take(MAX_WORD_BYTES).read_to_end(&mut word);
         match self.pid.take().and_then(wait) {

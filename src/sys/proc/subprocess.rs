@@ -24,7 +24,7 @@ use crate::sys::proc::snapshot_child::wait;
 
 /// A program that prints, or has printed, an answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Its number.
     pid: libc::pid_t,
     /// What it prints.
@@ -34,7 +34,7 @@ pub struct Answer {
 impl Answer {
     /// Starts the program that $PATH finds for the first of `words`, its name, with
     /// all of them as arguments.
-    pub fn of<const N: usize>(words: [&CStr; N]) -> io::Result<Answer> {
+    pub(crate) fn of<const N: usize>(words: [&CStr; N]) -> io::Result<Answer> {
         let (ours, its) = pipe()?;
         let mut memory = MaybeUninit::uninit();
         let mut actions = Actions::new(&mut memory)?;

@@ -10,7 +10,7 @@ use crate::sys::cerr;
 
 /// What a process used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Processor time in user mode, in microseconds.
     pub user_cpu_usecs: u64,
     /// Processor time in the kernel, in microseconds.
@@ -31,7 +31,7 @@ pub struct Usage {
 
 impl Usage {
     /// What this process, without its children, used so far.
-    pub fn of_this_process() -> io::Result<Usage> {
+    pub(crate) fn of_this_process() -> io::Result<Usage> {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the pointer is to memory for a rusage, borrowed for the call.
         cerr(unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) })?;
