@@ -32,7 +32,7 @@ use crate::daemon::input::fifo::FifoInput;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::lock::{lock_directory, DirLock};
-use crate::sys::fs::way::is_refused;
+use crate::sys::fs::trust::is_refused;
 use crate::sys::proc::snapshot_child::Offshoot;
 use crate::sys::proc::user::effective_uid;
 use crate::sys::reason;

@@ -19,10 +19,11 @@ use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
 use crate::daemon::start::sd_notify::Gift;
 use crate::daemon::start::startup::{find_gid, find_user};
-use crate::sys::fd::passed::{covers, Passed};
+use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
-use crate::sys::fs::place::{look, Access, Inode, Place, PlaceError};
+use crate::sys::fs::lookup::{look, Inode};
+use crate::sys::fs::passed::{covers, Passed};
 use crate::sys::fs::socket::{bind_tcp, bind_unix};
 use crate::sys::reason;
 use std::fs;
@@ -133,7 +134,7 @@ pub fn open_listeners(
             None => {
                 let access = access(KIND, listener)?;
                 let name = name_of(KIND, &path);
-                let fifo = look_for_reader(&name, &path, &settings.base_dir, log)
+                let fifo = look_for_reader(&name, (&path, owner), &settings.base_dir, log)
                     .and_then(|()| Fifo::create(&path, owner, access))
                     .map_err(occupied(name))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
@@ -193,7 +194,7 @@ fn open_unix(
 fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
     let inode = look(path).ok()??.inode;
     let (path, owner) = (path.to_owned(), None);
-    let place = Place { path, owner, inode };
+    let place = CreatedFile { path, owner, inode };
     Some(ListenerFile::new(kind, end, place, None))
 }
 
@@ -299,14 +300,14 @@ fn name_of(kind: &str, path: &Path) -> String {
 }
 
 /// For `map_err`: why a place cannot be taken.
-fn occupied(name: String) -> impl FnOnce(PlaceError) -> Fatal {
+fn occupied(name: String) -> impl FnOnce(CreateError) -> Fatal {
     move |error| match error {
-        PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
-        PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {
+        CreateError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
+        CreateError::WrongKind(_) | CreateError::Foreign { .. } => {
             Fatal::Permission(format!("{name}: {error}; not touched"))
         }
-        PlaceError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
-        PlaceError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
+        CreateError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
+        CreateError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
     }
 }
 

@@ -7,8 +7,9 @@
 //! that a killed daemon left is replaced.
 
 use crate::daemon::fatal::Fatal;
+use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::{Dir, Owner};
-use crate::sys::fs::place::{Found, Place};
+use crate::sys::fs::lookup::Found;
 use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +17,7 @@ use std::path::Path;
 
 /// The pidfile, removed when dropped.
 #[derive(Debug)]
-pub struct PidFile(Place);
+pub struct PidFile(CreatedFile);
 
 impl PidFile {
     /// Writes it.
@@ -34,7 +35,7 @@ impl PidFile {
             .replace(&name, &format!(".{name}.new"), 0o644, fill)
             .and_then(|file| file.metadata())
             .map_err(failed())?;
-        Ok(PidFile(Place {
+        Ok(PidFile(CreatedFile {
             path: path.to_owned(),
             owner,
             inode: Found::from(&written).inode,

@@ -12,7 +12,7 @@
 
 use crate::daemon::log::Log;
 use crate::sys::fd::notify::{monotonic_usecs, Notify};
-use crate::sys::fd::passed::{take_descriptors, Passed};
+use crate::sys::fs::passed::{take_descriptors, Passed};
 use std::env;
 use std::ffi::OsString;
 use std::io;

@@ -22,8 +22,8 @@ use crate::daemon::start::pidfile::PidFile;
 use crate::daemon::start::preflight;
 use crate::daemon::start::sd_notify::Manager;
 use crate::store::Limits;
+use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::{Dir, Owner};
-use crate::sys::fs::place::Place;
 use crate::sys::mem::reserve;
 use crate::sys::mem::resident::forget_code;
 use crate::sys::proc::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
@@ -32,6 +32,7 @@ use crate::sys::proc::signal::{reset_inherited, Signals};
 use crate::sys::proc::user::{drop_privileges, effective_uid, find_group, User};
 use crate::sys::reason;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// For the starter's standard error, where the log is lost.
@@ -199,7 +200,7 @@ pub fn serve(mut options: Options) -> Result<(), Fatal> {
 /// else is, as standard error is gone when the daemon is in the background, and
 /// with its FIFOs and sockets taken away. Nothing is saved: what a bug left of
 /// the statistics is not to be trusted.
-fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<Place>) {
+fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<CreatedFile>) {
     std::panic::set_hook(Box::new(move |info| {
         for place in &places {
             // The next start finds what stays dead and takes it over.
@@ -316,7 +317,8 @@ fn become_user(identity: &Identity, settings: &Settings) -> Result<(), Fatal> {
     if identity.user.uid != 0 {
         empty_bounding_set();
     }
-    drop_privileges(&identity.user, identity.gid, root.as_ref()).map_err(Fatal::io("give up root"))
+    drop_privileges(&identity.user, identity.gid, root.as_ref().map(AsFd::as_fd))
+        .map_err(Fatal::io("give up root"))
 }
 
 /// Logs what the user that the daemon has become may not do, but the settings ask for.
@@ -366,8 +368,8 @@ fn give_up_privileges(log: &mut Log) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::rerun;
 
     #[test]

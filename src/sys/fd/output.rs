@@ -67,8 +67,8 @@ pub(crate) fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::io::{Read, Seek};
     use std::os::fd::AsFd;

@@ -20,8 +20,7 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::cerr;
-use crate::sys::fs::place::{look, Found, Inode, Kind};
-use crate::sys::fs::way::{check, refused, walk, Last};
+use crate::sys::fs::lookup::{FileKind, Found, Inode};
 use crate::sys::proc::user::effective_uid;
 
 /// The user and group that a daemon of root's becomes; none: it is another user's.
@@ -31,13 +30,13 @@ pub(crate) type Owner = Option<(u32, u32)>;
 #[derive(Debug)]
 pub(crate) struct Dir {
     /// Open for reading, else O_PATH.
-    pub(crate) file: File,
+    pub(super) file: File,
     /// Where it was found, without the slash behind.
-    pub(crate) path: String,
+    pub(super) path: String,
     /// Root alone can put another in its place.
-    pub(crate) is_fixed: bool,
+    pub(super) is_fixed: bool,
     /// Whose files are trusted in it.
-    pub(crate) trusted: [u32; 2],
+    pub(super) trusted: [u32; 2],
 }
 
 impl AsFd for Dir {
@@ -47,7 +46,7 @@ impl AsFd for Dir {
 }
 
 /// openat(2).
-pub(crate) fn open_in(
+pub(super) fn open_in(
     dir: Option<&Dir>,
     path: &str,
     flags: libc::c_int,
@@ -63,7 +62,7 @@ pub(crate) fn open_in(
 }
 
 /// A name in a directory, as libc takes it.
-pub(crate) fn c_name(name: &str) -> io::Result<CString> {
+pub(super) fn c_name(name: &str) -> io::Result<CString> {
     match name {
         "" | "." | ".." => Err(io::ErrorKind::InvalidInput.into()),
         name if name.contains('/') => Err(io::ErrorKind::InvalidInput.into()),
@@ -89,66 +88,17 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 impl Dir {
-    /// Opens the directory at `path`.
-    pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
-        Ok(walk(path, owner, Last::Directory)?.0)
-    }
-
-    /// The same; makes it if it is not there.
-    pub(crate) fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
-        match Dir::open(path, owner) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (parent, name) = Dir::of(path, owner)?;
-                parent.make(&name, mode, owner)
-            }
-            result => result,
-        }
-    }
-
-    /// Opens the directory that a file is in; with the file's name there.
-    pub(crate) fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
-        walk(path, owner, Last::File)
-    }
-
-    /// The same of what a path leads to where that is a symlink.
-    pub(crate) fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
-        walk(path, owner, Last::FileOrLink)
-    }
-
-    /// Finds it, by whatever symlinks. An empty path is that of `/`.
-    pub(crate) fn at(path: &str) -> io::Result<Dir> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
-        Ok(Dir {
-            file: open_in(None, &format!("{path}/"), flags, 0)?,
-            path: path.to_owned(),
-            is_fixed: true,
-            trusted: [effective_uid(); 2],
-        })
-    }
-
-    /// Open for reading, if that is permitted: what has O_PATH can neither be
-    /// synchronized nor locked.
-    pub(crate) fn readable(mut self) -> io::Result<Dir> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        match open_in(Some(&self), ".", flags, 0) {
-            Ok(file) => self.file = file,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
-        }
-        Ok(self)
-    }
-
-    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
     /// Whether it is one of those where the kernel shows processes.
-    pub(crate) fn is_proc(&self) -> bool {
+    pub(super) fn is_proc(&self) -> bool {
         self.path.starts_with("/proc/")
     }
 
     /// A path to something in it, for calls that take no descriptor.
-    pub(crate) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
+    pub(super) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
         let path = format!("{}/{name}", self.path);
         match self.is_fixed && path.len() <= max_bytes {
             true => path.into(),
@@ -162,18 +112,8 @@ impl Dir {
         Ok(Found::from(&std::fs::metadata(path)?).inode == self.inode()?)
     }
 
-    fn inode(&self) -> io::Result<Inode> {
+    pub(super) fn inode(&self) -> io::Result<Inode> {
         Ok(Found::from(&self.metadata()?).inode)
-    }
-
-    /// Fails unless `path` itself, not a symlink there, is this directory, and it belongs
-    /// to this process' user or to root, and only its owner can write to it.
-    pub(crate) fn check_private(&self, path: &Path) -> io::Result<()> {
-        if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
-            return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
-        }
-        let trusted = [0, effective_uid()];
-        check(&path.to_string_lossy(), &self.metadata()?, trusted, false)
     }
 
     /// Makes the directory `name`, where nothing is yet, with this mode whatever
@@ -310,7 +250,7 @@ impl Dir {
     /// Fails where a name is that of something else than a regular file or a symlink.
     pub(crate) fn check_replaceable(&self, name: &str) -> io::Result<()> {
         match self.look(name)?.map(|found| found.kind) {
-            None | Some(Kind::File | Kind::Symlink) => Ok(()),
+            None | Some(FileKind::File | FileKind::Symlink) => Ok(()),
             Some(_) => Err(io::Error::other(format!("{name} is not a regular file"))),
         }
     }
@@ -327,7 +267,7 @@ impl Dir {
     }
 
     /// Gives a file another name, which nothing has yet.
-    pub(crate) fn link(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(super) fn link(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (c_name(from)?, c_name(to)?);
         let fd = self.file.as_raw_fd();
         // SAFETY: the names are NUL-terminated strings that outlive the call.
@@ -337,7 +277,7 @@ impl Dir {
 
     /// Removes a file if it is the one of `inode`; false when it is gone or another is
     /// there, which stays.
-    pub(crate) fn remove_inode(&self, name: &str, inode: Inode) -> io::Result<bool> {
+    pub(super) fn remove_inode(&self, name: &str, inode: Inode) -> io::Result<bool> {
         let is_there = self.look(name)?.is_some_and(|found| found.inode == inode);
         if is_there {
             self.remove(name)?;
@@ -357,8 +297,8 @@ impl Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::{is_root, Scratch};
     use std::fs;
     use std::io::{Read, Write};

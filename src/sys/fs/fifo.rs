@@ -20,8 +20,9 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::sys::cerr;
+use crate::sys::fs::created::{check_takeover, Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::{c_name, Dir, Owner};
-use crate::sys::fs::place::{Access, Found, Kind, Place, PlaceError};
+use crate::sys::fs::lookup::{FileKind, Found};
 
 /// A FIFO of ours, open for reading.
 #[derive(Debug)]
@@ -32,15 +33,15 @@ pub(crate) struct Fifo {
     /// can write as well, or the end is wanted.
     writer: Option<File>,
     /// Where it lies, for its removal; none where that is another's business.
-    place: Option<Place>,
+    place: Option<CreatedFile>,
 }
 
 impl Fifo {
     /// Creates the FIFO at `path`, or takes over one of ours with its inode, so that
     /// writers which have it open go on. Whether it has a reader does not matter: that
     /// may be any process of a user whom its mode lets read.
-    pub(crate) fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
-        let during = || PlaceError::during("create FIFO");
+    pub(crate) fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, CreateError> {
+        let during = || CreateError::during("create FIFO");
         let (dir, name) = Dir::of(path, owner).map_err(during())?;
         let is_new = match make_fifo(&dir, &name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -52,22 +53,13 @@ impl Fifo {
         let found = dir
             .look(&name)
             .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .map_err(PlaceError::during("look at FIFO"))?;
-        if found.kind != Kind::Fifo {
-            return Err(PlaceError::WrongKind(found.kind));
-        }
-        // "Permission denied" would tell less.
-        if !access.is_ours(found.uid) {
-            return Err(PlaceError::Foreign {
-                kind: found.kind,
-                uid: found.uid,
-            });
-        }
+            .map_err(CreateError::during("look at FIFO"))?;
+        check_takeover(&found, FileKind::Fifo, access, || Ok(false))?;
         let fifo = match Fifo::open(&dir, &name, found) {
-            Err(PlaceError::Io { error, .. })
+            Err(CreateError::Io { error, .. })
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
-                let_owner_in(&dir, &name, access.mode).map_err(PlaceError::during("open FIFO"))?;
+                let_owner_in(&dir, &name, access.mode).map_err(CreateError::during("open FIFO"))?;
                 Fifo::open(&dir, &name, found)
             }
             result => result,
@@ -75,7 +67,7 @@ impl Fifo {
         let fifo = fifo.and_then(|mut fifo| {
             fifo.mend(access)?;
             let (path, inode) = (path.to_owned(), found.inode);
-            fifo.place = Some(Place { path, owner, inode });
+            fifo.place = Some(CreatedFile { path, owner, inode });
             Ok(fifo)
         });
         if fifo.is_err() && is_new {
@@ -85,7 +77,7 @@ impl Fifo {
     }
 
     /// Opens both ends of what was found.
-    fn open(dir: &Dir, name: &str, found: Found) -> Result<Fifo, PlaceError> {
+    fn open(dir: &Dir, name: &str, found: Found) -> Result<Fifo, CreateError> {
         // The reader first: without one, a writer cannot be opened.
         let reader = open_end(dir, name, libc::O_RDONLY, found)?;
         let writer = open_end(dir, name, libc::O_WRONLY, found)?;
@@ -127,20 +119,20 @@ impl Fifo {
     ///
     /// One that has another name may be there for another purpose: who may write
     /// in the directory could have root give it away.
-    fn mend(&self, access: Access) -> Result<(), PlaceError> {
+    fn mend(&self, access: Access) -> Result<(), CreateError> {
         let found = self.reader.metadata();
-        let found = found.map_err(PlaceError::during("look at FIFO"))?;
+        let found = found.map_err(CreateError::during("look at FIFO"))?;
         if found.nlink() != 1 {
             let error = io::Error::other("it has another name, too");
-            return Err(PlaceError::during("take over FIFO")(error));
+            return Err(CreateError::during("take over FIFO")(error));
         }
         if access.has_owner() {
             fchown(&self.reader, access.uid, access.gid)
-                .map_err(PlaceError::during("set owner"))?;
+                .map_err(CreateError::during("set owner"))?;
         }
         self.reader
             .set_permissions(Permissions::from_mode(access.mode))
-            .map_err(PlaceError::during("set mode"))
+            .map_err(CreateError::during("set mode"))
     }
 
     /// Has [`Fifo::read`] come to the end of the file once no other process can write.
@@ -164,7 +156,7 @@ impl Fifo {
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was
     /// passed to us.
-    pub(crate) fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&CreatedFile> {
         self.place.as_ref()
     }
 }
@@ -183,14 +175,11 @@ fn make_fifo(dir: &Dir, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process has the FIFO at `path` open for reading, as far as opening it for
-/// writing tells: that fails without a reader.
-pub(crate) fn is_read(path: &Path) -> bool {
-    let mut options = File::options();
-    let options = options
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
-    options.open(path).is_ok()
+/// Whether a process has the FIFO open for reading, as far as opening it for writing
+/// shows: that fails without a reader.
+pub(crate) fn is_read(dir: &Dir, name: &str) -> bool {
+    let flags = libc::O_WRONLY | libc::O_NONBLOCK;
+    dir.open_at(name, flags, 0).is_ok()
 }
 
 /// Lets the owner of a FIFO open both ends, for now: its mode may be for
@@ -207,8 +196,8 @@ fn let_owner_in(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.
-fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, PlaceError> {
-    let during = || PlaceError::during("open FIFO");
+fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, CreateError> {
+    let during = || CreateError::during("open FIFO");
     let end = dir.open_at(name, flags | libc::O_NONBLOCK, 0);
     let end = end.map_err(during())?;
     let opened = Found::from(&end.metadata().map_err(during())?);
@@ -247,7 +236,7 @@ fn enlarge(_pipe: BorrowedFd<'_>) {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fs::place::look;
+    use crate::sys::fs::lookup::look;
     use crate::sys::proc::process::set_umask;
     use crate::sys::proc::user::{drop_privileges, User};
     use crate::sys::scratch::{alone, is_root, Scratch};
@@ -269,6 +258,11 @@ mod tests {
     fn mkfifo(path: &Path) -> io::Result<()> {
         let (dir, name) = Dir::of(path, None)?;
         make_fifo(&dir, &name)
+    }
+
+    fn is_fifo_read(path: &Path) -> bool {
+        let (dir, name) = Dir::of(path, None).unwrap();
+        is_read(&dir, &name)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -347,9 +341,9 @@ mod tests {
     fn one_that_is_there_is_reused_whoever_holds_it() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
-        assert!(!is_read(&path));
+        assert!(!is_fifo_read(&path));
         let first = Fifo::create(&path, None, PRIVATE).unwrap();
-        assert!(is_read(&path));
+        assert!(is_fifo_read(&path));
         let inode = first.place().unwrap().inode;
         let writer = open_writer(&path).unwrap();
         for first in [Some(first), None] {
@@ -363,7 +357,7 @@ mod tests {
             (&writer).write_all(b"x").unwrap();
             assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
             drop((first, second));
-            assert!(!is_read(&path));
+            assert!(!is_fifo_read(&path));
         }
     }
 
@@ -415,13 +409,13 @@ mod tests {
         std::os::unix::fs::symlink(&other, dir.join("link")).unwrap();
         std::os::unix::fs::symlink("missing", dir.join("dangling")).unwrap();
         for (name, kind) in [
-            ("file", Kind::File),
-            ("directory", Kind::Directory),
-            ("link", Kind::Symlink),
-            ("dangling", Kind::Symlink),
+            ("file", FileKind::File),
+            ("directory", FileKind::Directory),
+            ("link", FileKind::Symlink),
+            ("dangling", FileKind::Symlink),
         ] {
             match Fifo::create(&dir.join(name), None, PRIVATE) {
-                Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
+                Err(CreateError::WrongKind(found)) => assert_eq!(found, kind),
                 result => panic!("{name}: {result:?}"),
             }
             assert_eq!(look(&dir.join(name)).unwrap().unwrap().kind, kind);
@@ -430,7 +424,7 @@ mod tests {
         assert!(!dir.join("missing").exists());
         assert!(matches!(
             Fifo::create(&dir.join("nowhere/fifo"), None, PRIVATE),
-            Err(PlaceError::Io {
+            Err(CreateError::Io {
                 step: "create FIFO",
                 ..
             })
@@ -454,8 +448,8 @@ mod tests {
         assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
         assert!(matches!(
             Fifo::create(&path, None, PRIVATE),
-            Err(PlaceError::Foreign {
-                kind: Kind::Fifo,
+            Err(CreateError::Foreign {
+                kind: FileKind::Fifo,
                 uid: 12345
             })
         ));

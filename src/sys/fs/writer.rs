@@ -4,7 +4,7 @@
 //! meanwhile; opening never waits.
 
 use crate::sys::cerr;
-use crate::sys::fs::place::c_path;
+use crate::sys::fs::lookup::c_path;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -54,8 +54,8 @@ fn check(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::fs;
     use std::os::unix::fs::{symlink, MetadataExt};

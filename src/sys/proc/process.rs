@@ -16,8 +16,7 @@ use std::os::fd::{AsRawFd, RawFd};
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{self, ExitStatus};
+use std::process;
 
 use crate::sys::cerr;
 
@@ -114,13 +113,18 @@ fn await_word(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
     if waiting.read_exact(&mut word).is_ok() {
         return word[0].into();
     }
+    wait(child).unwrap_or(EX_SOFTWARE)
+}
+
+/// waitpid(2): the exit code of a child, if it has one.
+pub(crate) fn wait(pid: libc::pid_t) -> Option<libc::c_int> {
     let mut status = 0;
     loop {
         // SAFETY: the pointer is to `status`, borrowed for the call.
-        match cerr(unsafe { libc::waitpid(child, &mut status, 0) }) {
-            Ok(_) => return ExitStatus::from_raw(status).code().unwrap_or(EX_SOFTWARE),
+        match cerr(unsafe { libc::waitpid(pid, &mut status, 0) }) {
+            Ok(_) => return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return EX_SOFTWARE,
+            Err(_) => return None,
         }
     }
 }

@@ -17,9 +17,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crate::sys::cerr;
-use crate::sys::fd::passed::close_all_but;
+use crate::sys::fd::inherited::close_all_but;
 use crate::sys::proc::child;
-use crate::sys::proc::process::be_alone;
+use crate::sys::proc::process::{be_alone, wait};
 use crate::sys::proc::signal;
 
 /// The longest word of how it went.
@@ -92,19 +92,6 @@ impl Offshoot {
             Some(0) => Ok(()),
             _ if word.is_empty() => Err("ended by a signal".to_owned()),
             _ => Err(String::from_utf8_lossy(&word).into_owned()),
-        }
-    }
-}
-
-/// waitpid(2): the exit code of a child, if it has one.
-pub(crate) fn wait(pid: libc::pid_t) -> Option<libc::c_int> {
-    let mut status = 0;
-    loop {
-        // SAFETY: the pointer is to `status`, borrowed for the call.
-        match cerr(unsafe { libc::waitpid(pid, &mut status, 0) }) {
-            Ok(_) => return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
         }
     }
 }

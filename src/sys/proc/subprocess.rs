@@ -19,8 +19,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use crate::sys::cerr;
+use crate::sys::proc::process::wait;
 use crate::sys::proc::signal::one_signal;
-use crate::sys::proc::snapshot_child::wait;
 
 /// A program that prints, or has printed, an answer.
 #[derive(Debug)]

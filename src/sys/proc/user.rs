@@ -14,13 +14,12 @@ use std::ffi::{CStr, CString};
 use std::fs::Metadata;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::SystemTime;
 
 use crate::sys::cerr;
-use crate::sys::fs::dir::Dir;
 use crate::sys::local_time::LocalTime;
 
 /// A user, as far as running as one goes.
@@ -167,10 +166,10 @@ pub(crate) fn real_uid() -> u32 {
 
 /// Makes `dir` the root directory, and the current one. Reads the time zone
 /// first, whose files are out of reach afterwards.
-fn chroot(dir: &Dir) -> io::Result<()> {
+fn chroot(dir: BorrowedFd<'_>) -> io::Result<()> {
     LocalTime::at(SystemTime::now());
     // SAFETY: no pointers; the descriptor is borrowed for the call.
-    cerr(unsafe { libc::fchdir(dir.as_fd().as_raw_fd()) })?;
+    cerr(unsafe { libc::fchdir(dir.as_raw_fd()) })?;
     std::os::unix::fs::chroot(".")
 }
 
@@ -180,7 +179,11 @@ fn chroot(dir: &Dir) -> io::Result<()> {
 /// without a name. To be called as root.
 ///
 /// After an error the process may be anything in between and should end.
-pub(crate) fn drop_privileges(user: &User, gid: u32, root: Option<&Dir>) -> io::Result<()> {
+pub(crate) fn drop_privileges(
+    user: &User,
+    gid: u32,
+    root: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     // Before the database is out of reach.
     set_groups(user.name.as_deref(), gid)?;
     if let Some(root) = root {
@@ -305,6 +308,7 @@ fn lookup<T, R>(
 mod tests {
     use super::*;
     use crate::sys::scratch::{alone, is_root};
+    use std::os::fd::AsFd;
     use std::path::Path;
 
     #[test]
@@ -422,7 +426,7 @@ mod tests {
             return;
         }
         alone(module_path!(), "the_root_directory_changes", || {
-            chroot(&Dir::open(Path::new("/dev"), None).unwrap()).unwrap();
+            chroot(std::fs::File::open("/dev").unwrap().as_fd()).unwrap();
             assert!(Path::new("/null").exists());
             assert!(Path::new("null").exists());
             assert!(!Path::new("/dev").exists());

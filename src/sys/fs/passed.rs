@@ -1,28 +1,21 @@
-//! Descriptors that the process was started with.
+//! What a service manager passed: FIFOs and listening sockets.
 //!
-//! Owns: the way from numbers of descriptors to owned files, what they are, and
-//! the closing of those that nobody asked for.
+//! Owns: what inherited descriptors are, and the closing of those that were not passed.
 //!
-//! Invariants: what is handed out is close-on-exec and nonblocking. Only descriptors
-//! that came through execve(2) are handed out or closed, each once: they alone are not
-//! close-on-exec, which all are that this process opened, by std or by this room, and
-//! those that were handed out.
+//! Invariants: what is given out is close-on-exec and nonblocking.
 //!
 //! Must not: read the environment.
 
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use crate::sys::cerr;
+use crate::sys::fd::inherited::{last_descriptor, take, FIRST};
 use crate::sys::fs::fifo::Fifo;
-use crate::sys::fs::place::{Found, Inode, Kind};
-
-/// The number of the first descriptor that a service manager passes
-/// (sd_listen_fds(3)).
-const FIRST: RawFd = 3;
+use crate::sys::fs::lookup::{FileKind, Found, Inode};
 
 /// What somebody opened for us.
 #[derive(Debug)]
@@ -47,26 +40,12 @@ pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
     taken
 }
 
-/// A descriptor that came through execve(2).
-fn take(number: RawFd) -> io::Result<File> {
-    // SAFETY: no pointers; an error when there is no such descriptor.
-    let flags = cerr(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
-    if flags & libc::FD_CLOEXEC != 0 {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    // SAFETY: no pointers.
-    cerr(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the descriptor is open, and was not close-on-exec: nothing in this process
-    // opened it or took it before.
-    Ok(unsafe { File::from_raw_fd(number) })
-}
-
 /// What was passed as a file.
 fn passed(file: File) -> io::Result<Passed> {
     let found = Found::from(&file.metadata()?);
     match found.kind {
-        Kind::Fifo => Ok(Passed::Fifo(Fifo::adopt(file)?, found.inode)),
-        Kind::Socket => take_socket(file.into()),
+        FileKind::Fifo => Ok(Passed::Fifo(Fifo::adopt(file)?, found.inode)),
+        FileKind::Socket => take_socket(file.into()),
         kind => Err(io::Error::other(format!("a {kind}"))),
     }
 }
@@ -113,63 +92,6 @@ fn option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::R
     // SAFETY: the pointers are to `value` and its length, borrowed for the call.
     cerr(unsafe { libc::getsockopt(fd, level, name, pointer, &mut len_bytes) })?;
     Ok(value)
-}
-
-/// Closes all descriptors in a copy of this process but the standard ones and
-/// those to keep.
-///
-/// # Safety
-/// What owns them there is never used or dropped; for the child of fork(2) that ends
-/// with _exit(2).
-pub(crate) unsafe fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut first = FIRST;
-    let numbers = || keep.iter().map(AsRawFd::as_raw_fd);
-    while let Some(number) = numbers().filter(|&number| number >= first).min() {
-        if first < number {
-            // SAFETY: the caller's promise.
-            unsafe { close_range(first, number - 1) };
-        }
-        first = number + 1;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { close_range(first, RawFd::MAX) };
-}
-
-/// Closes all descriptors within a range.
-///
-/// # Safety
-/// What owns them is never used or dropped.
-#[cfg(target_os = "linux")]
-unsafe fn close_range(first: RawFd, last: RawFd) {
-    // SAFETY: no pointers; the caller's promise.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == -1 {
-        // A kernel before 5.9, or a filter of system calls.
-        // SAFETY: the caller's promise.
-        unsafe { close_each(first, last) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-use close_each as close_range;
-
-/// Closes the descriptors of a range one by one, as many as there may be.
-///
-/// # Safety
-/// As of `close_range`.
-unsafe fn close_each(first: RawFd, last: RawFd) {
-    for number in first..=last.min(last_descriptor()) {
-        // SAFETY: no pointers; the caller's promise.
-        unsafe { libc::close(number) };
-    }
-}
-
-/// The highest number that a descriptor may have.
-fn last_descriptor() -> RawFd {
-    // SAFETY: no pointers.
-    let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    // Where the limit is that high, nobody has opened so many.
-    RawFd::try_from(most).map_or(65536, |most| most.clamp(FIRST, 65536))
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ fn is_pending(signal: libc::c_int) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::{alone, Scratch};
 
     fn set_action(signal: libc::c_int, action: libc::sighandler_t) {
