@@ -105,7 +105,7 @@ impl ListenerFile {
             End::Fifo(index) => {
                 look_for_reader(&self.name, (&self.place.path, None), base_dir, log)?;
                 let fifo = Fifo::create(&self.place.path, None, access)?;
-                if let Some(place) = fifo.place() {
+                if let Some(place) = fifo.file() {
                     self.place = place.clone();
                 }
                 let retired = fifos[index].replace(fifo);

@@ -2,7 +2,7 @@
 //!
 //! It is written when the daemon ends, and every `stats_state_interval` after
 //! something changed, so an idle daemon sleeps on. While the daemon serves, a
-//! copy of the process writes it ([`Offshoot`]): the copy has everything as it
+//! copy of the process writes it ([`SnapshotChild`]): the copy has everything as it
 //! was at one instant, sums and what they are made of, and however slow the disk
 //! is, nobody waits for it. It costs the pages that change meanwhile.
 //!
@@ -33,7 +33,7 @@ use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::lock::{lock_directory, DirLock};
 use crate::sys::fs::trust::is_refused;
-use crate::sys::proc::snapshot_child::Offshoot;
+use crate::sys::proc::snapshot_child::SnapshotChild;
 use crate::sys::proc::user::effective_uid;
 use crate::sys::reason;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
@@ -74,7 +74,7 @@ pub struct State {
     /// When it is to be written next, if there is anything new.
     due: Option<Instant>,
     /// Who is writing it.
-    writer: Option<Offshoot>,
+    writer: Option<SnapshotChild>,
     /// Whether the last write failed, which is told once.
     is_failing: bool,
 }
@@ -259,7 +259,7 @@ impl State {
 
     /// Readable when a writer is done.
     pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        self.writer.as_ref().map(Offshoot::as_fd)
+        self.writer.as_ref().map(SnapshotChild::as_fd)
     }
 
     /// The directory to write to: the one at the path, if there is one.
@@ -285,7 +285,7 @@ impl State {
         }
         self.due = None;
         let begun = self.dir().and_then(|dir| {
-            Offshoot::begin(&[dir.as_fd()], || {
+            SnapshotChild::begin(&[dir.as_fd()], || {
                 write(dir, store, now, &[]).map_err(|error| reason(&error))
             })
         });

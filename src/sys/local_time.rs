@@ -40,7 +40,6 @@ impl LocalTime {
         second: 0,
     };
 
-    /// Converts an instant.
     pub(crate) fn at(instant: SystemTime) -> LocalTime {
         let secs = instant
             .duration_since(UNIX_EPOCH)

@@ -66,7 +66,7 @@ impl Syslog {
         })
     }
 
-    /// Sends a line, or drops and counts it; so one that no datagram holds
+    /// Sends a line, or drops and counts it; so one that fits into no datagram
     /// (Linux: some 200 KB).
     pub(crate) fn send(&mut self, severity: Severity, now: SystemTime, message: &str) {
         self.line.clear();

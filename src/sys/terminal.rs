@@ -54,7 +54,6 @@ pub(crate) struct Terminal {
     output: File,
 }
 
-/// Rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     /// The number of rows.
@@ -161,7 +160,7 @@ impl Drop for Terminal {
 
 /// Gives the terminal back, if it is taken.
 pub(crate) fn leave() {
-    // A panic may come while the lock is held: then nothing has been taken, or
+    // A panic may come while the lock is taken: then nothing has been taken, or
     // everything that matters has been given back.
     let taken = match TAKEN.try_lock() {
         Ok(mut taken) => taken.take(),
@@ -175,14 +174,14 @@ pub(crate) fn leave() {
     }
 }
 
-/// Makes a panic give the terminal back before it says why.
+/// Makes a panic give the terminal back before the message.
 fn restore_in_panic() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
-        let told = panic::take_hook();
+        let report = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             leave();
-            told(info);
+            report(info);
         }));
     });
 }
@@ -236,7 +235,7 @@ mod tests {
         // SAFETY: the first two point to integers borrowed for the call, the
         // others may be null.
         cerr(unsafe { libc::openpty(&mut near, &mut far, name, settings, size) }).unwrap();
-        // SAFETY: the descriptor is new and owned by nobody else.
+        // SAFETY: the descriptor is new and owned by nothing else.
         let near = unsafe { File::from_raw_fd(near) };
         // SAFETY: as above.
         let far = unsafe { File::from_raw_fd(far) };
@@ -300,7 +299,7 @@ mod tests {
     #[test]
     fn the_size_is_asked_for() {
         let (near, terminal) = pair();
-        assert_eq!(terminal.size(), None, "nobody has told it");
+        assert_eq!(terminal.size(), None, "no program has set it");
         let size = libc::winsize {
             ws_row: 24,
             ws_col: 80,

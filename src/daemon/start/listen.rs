@@ -23,7 +23,7 @@ use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
 use crate::sys::fs::lookup::{look, Inode};
-use crate::sys::fs::passed::{covers, Passed};
+use crate::sys::fs::passed::{covers, PassedFd};
 use crate::sys::fs::socket::{bind_tcp, bind_unix};
 use crate::sys::reason;
 use std::fs;
@@ -69,9 +69,9 @@ impl Unserved {
                 ))
             })?;
             match what {
-                Passed::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
-                Passed::Unix(socket) => all.unix.push((name, socket)),
-                Passed::Tcp(socket) => all.tcp.push((name, socket)),
+                PassedFd::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
+                PassedFd::Unix(socket) => all.unix.push((name, socket)),
+                PassedFd::Tcp(socket) => all.tcp.push((name, socket)),
             }
         }
         Ok(all)
@@ -138,7 +138,7 @@ pub fn open_listeners(
                     .and_then(|()| Fifo::create(&path, owner, access))
                     .map_err(occupied(name))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
-                opened.files.extend(fifo.place().cloned().map(file));
+                opened.files.extend(fifo.file().cloned().map(file));
                 (fifo, None)
             }
         };

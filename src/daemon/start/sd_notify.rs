@@ -12,7 +12,7 @@
 
 use crate::daemon::log::Log;
 use crate::sys::fd::notify::{monotonic_usecs, Notify};
-use crate::sys::fs::passed::{take_descriptors, Passed};
+use crate::sys::fs::passed::{take_descriptors, PassedFd};
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -28,7 +28,7 @@ pub struct Gift {
     /// What the manager calls it.
     pub name: String,
     /// What it is, or what is wrong with it.
-    pub what: io::Result<Passed>,
+    pub what: io::Result<PassedFd>,
 }
 
 /// Who started us and looks after us, if anybody.

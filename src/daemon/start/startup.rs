@@ -383,7 +383,7 @@ mod tests {
                 gid: None,
             };
             let fifo = Fifo::create(&path, None, access).unwrap();
-            tidy_up_panics(LogPath::Stderr, None, vec![fifo.place().unwrap().clone()]);
+            tidy_up_panics(LogPath::Stderr, None, vec![fifo.file().unwrap().clone()]);
             panic!("as a test");
         };
         assert_eq!(output.status.code(), Some(EX_SOFTWARE));

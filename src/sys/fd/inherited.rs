@@ -84,6 +84,6 @@ unsafe fn close_each(first: RawFd, last: RawFd) {
 pub(in crate::sys) fn last_descriptor() -> RawFd {
     // SAFETY: no pointers.
     let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    // Where the limit is that high, nobody has opened so many.
+    // Where the limit is that high, no program has opened so many.
     RawFd::try_from(most).map_or(65536, |most| most.clamp(FIRST, 65536))
 }

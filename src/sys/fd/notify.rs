@@ -1,4 +1,4 @@
-//! Telling the service manager, systemd or one that speaks its protocol.
+//! Messages to the service manager, systemd or one that speaks its protocol.
 //!
 //! Owns: a datagram socket connected to the address that the manager gave, and
 //! the clock that it compares with. Connected once, it works from inside a
@@ -7,7 +7,7 @@
 //! Invariants: sending never blocks; a manager that does not read loses the
 //! message.
 //!
-//! Must not: know what there is to tell.
+//! Must not: choose the messages.
 
 use std::ffi::OsStr;
 use std::io;
@@ -106,7 +106,7 @@ mod tests {
         while notify.send("WATCHDOG=1").is_ok() {
             sent += 1;
         }
-        assert!(sent > 0, "the queue filled up and nobody waited");
+        assert!(sent > 0, "the queue filled up without a wait");
         assert_eq!(receive(&manager), "WATCHDOG=1");
     }
 

@@ -1,7 +1,7 @@
 //! A line to a terminal, pipe or file that never blocks.
 //!
 //! Owns: the way to write to a descriptor that others share, such as standard
-//! error, without waiting for whoever reads it.
+//! error, without waiting for its reader.
 //!
 //! Invariants: the descriptor's own mode is not changed, for it belongs to
 //! other processes, too. A line goes out in one write, whole or, to a terminal
@@ -23,7 +23,7 @@ pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
 /// Another descriptor of the same pipe or terminal, nonblocking without the
 /// others who have it open noticing. Where that cannot be had (a socket, a
-/// file, somebody else's terminal, no /proc), a plain copy of `fd`.
+/// file, another user's terminal, no /proc), a plain copy of `fd`.
 pub(crate) fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let copy = File::from(fd.try_clone_to_owned()?);
     let kind = copy.metadata()?.file_type();

@@ -29,12 +29,10 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    /// Reading only.
     pub(crate) const READ: Interest = Interest {
         read: true,
         write: false,
     };
-    /// Writing only.
     pub(crate) const WRITE: Interest = Interest {
         read: false,
         write: true,
@@ -59,7 +57,6 @@ pub(crate) struct PollSet {
 }
 
 impl PollSet {
-    /// An empty set.
     pub(crate) fn new() -> PollSet {
         PollSet::default()
     }

@@ -34,8 +34,8 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Whether it is to be anybody's in particular. If not, nothing is changed:
-    /// even that is forbidden where a service may not give files away.
+    /// Whether an owner or group is configured. If not, nothing is changed: even that is
+    /// forbidden where a service may not give files away.
     pub(crate) fn has_owner(&self) -> bool {
         self.uid.is_some() || self.gid.is_some()
     }
@@ -47,7 +47,7 @@ impl Access {
     }
 }
 
-/// Why a place cannot be taken. Displayed without its path, which the caller
+/// Why a FIFO or socket cannot be created. Displayed without its path, which the caller
 /// puts in front.
 #[derive(Debug)]
 pub(crate) enum CreateError {
@@ -55,14 +55,9 @@ pub(crate) enum CreateError {
     InUse,
     /// Something of another kind lies there. It was not touched.
     WrongKind(FileKind),
-    /// What lies there belongs to somebody else. It was not touched.
-    Foreign {
-        /// What it is.
-        kind: FileKind,
-        /// Whose it is.
-        uid: u32,
-    },
-    /// A socket address does not hold the path.
+    /// What lies there belongs to another user. It was not touched.
+    Foreign { kind: FileKind, uid: u32 },
+    /// The path does not fit into a socket address.
     TooLong {
         /// The length of the path.
         len_bytes: usize,
@@ -73,7 +68,6 @@ pub(crate) enum CreateError {
     Io {
         /// What was being done, as in "set mode".
         step: &'static str,
-        /// Why it failed.
         error: io::Error,
     },
 }
@@ -86,7 +80,7 @@ impl CreateError {
 }
 
 /// Fails unless `found` is a `wanted` of this process' user or of the configured owner,
-/// and `is_in_use` says no.
+/// and not in use.
 pub(super) fn check_takeover(
     found: &Found,
     wanted: FileKind,
@@ -99,7 +93,7 @@ pub(super) fn check_takeover(
     }
     match is_in_use() {
         Ok(true) => Err(CreateError::InUse),
-        // "Permission denied" would say less.
+        // "Permission denied" would explain less.
         _ if !access.is_ours(uid) => Err(CreateError::Foreign { kind, uid }),
         result => result
             .map(drop)
@@ -138,19 +132,17 @@ impl std::error::Error for CreateError {
     }
 }
 
-/// A path where something of ours was put.
+/// A FIFO, socket or file that this program created.
 #[derive(Clone, Debug)]
 pub(crate) struct CreatedFile {
-    /// Where it is.
     pub path: PathBuf,
-    /// Whom root trusts on the way there.
+    /// User and group that root trusts on the way there.
     pub owner: Owner,
-    /// What was put there.
     pub inode: Inode,
 }
 
 impl CreatedFile {
-    /// Removes what was put there; false when it is gone or something else
+    /// Removes it; false when it is gone or something else
     /// lies there by now, which stays.
     pub(crate) fn remove(&self) -> io::Result<bool> {
         let (dir, name) = Dir::of(&self.path, self.owner)?;
@@ -173,19 +165,19 @@ mod tests {
         let dir = Scratch::new("place-remove");
         let path = dir.join("here");
         fs::write(&path, "").unwrap();
-        let place = CreatedFile {
+        let file = CreatedFile {
             path: path.clone(),
             owner: None,
             inode: look(&path).unwrap().unwrap().inode,
         };
         // Renamed, not removed: a freed inode number may come right back.
         fs::rename(&path, dir.join("away")).unwrap();
-        assert!(!place.remove().unwrap());
+        assert!(!file.remove().unwrap());
         fs::write(&path, "another").unwrap();
-        assert!(!place.remove().unwrap());
+        assert!(!file.remove().unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"another");
         fs::rename(dir.join("away"), &path).unwrap();
-        assert!(place.remove().unwrap());
+        assert!(file.remove().unwrap());
         assert_eq!(look(&path).unwrap(), None);
     }
 

@@ -26,7 +26,6 @@ use crate::sys::proc::user::effective_uid;
 /// The user and group that a daemon of root's becomes; none: it is another user's.
 pub(crate) type Owner = Option<(u32, u32)>;
 
-/// A directory.
 #[derive(Debug)]
 pub(crate) struct Dir {
     /// Open for reading, else O_PATH.
@@ -57,7 +56,7 @@ pub(super) fn open_in(
     let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: the path is a NUL-terminated string that outlives the call.
     let file = cerr(unsafe { libc::openat(fd, path.as_ptr(), flags, mode as libc::c_uint) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { File::from_raw_fd(file) })
 }
 
@@ -182,8 +181,8 @@ impl Dir {
     }
 
     /// Opens a file for appending, or makes it, and returns whether it was made. A FIFO
-    /// that nobody reads is an error, not waited for, and one that is full later makes
-    /// nobody wait either.
+    /// without a reader is an error, not waited for, and writing to one that is full later
+    /// does not wait either.
     ///
     /// Root follows no symlink, and where others can put files it appends neither to
     /// one of a third user's nor to one that has another name.
@@ -285,7 +284,6 @@ impl Dir {
         Ok(is_there)
     }
 
-    /// Removes a file.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         let name = c_name(name)?;
         // SAFETY: the name is a NUL-terminated string that outlives the call.

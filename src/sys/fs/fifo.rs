@@ -1,6 +1,6 @@
 //! A FIFO that is read and never at its end.
 //!
-//! Owns: the read end, a write end of its own, and the place of the FIFO. The
+//! Owns: the read end, a write end of its own, and the path of the FIFO. The
 //! write end is never written to; as long as it is open, the last writer
 //! leaving is no end of file, and poll(2) does not report a hangup for ever. Only a
 //! FIFO that another has replaced is read to its end ([`Fifo::close_writer`]).
@@ -10,7 +10,7 @@
 //! as large as the system lets it be, because every writer that finds it full
 //! loses a record or blocks a mail process.
 //!
-//! Must not: interpret bytes. A FIFO that is reused may still hold what its
+//! Must not: interpret bytes. A FIFO that is reused may still contain what its
 //! writers wrote for a reader that died: its first line can be a part of one.
 
 use std::fs::{self, File, Permissions};
@@ -33,7 +33,7 @@ pub(crate) struct Fifo {
     /// can write as well, or the end is wanted.
     writer: Option<File>,
     /// Where it lies, for its removal; none where that is another's business.
-    place: Option<CreatedFile>,
+    file: Option<CreatedFile>,
 }
 
 impl Fifo {
@@ -67,7 +67,7 @@ impl Fifo {
         let fifo = fifo.and_then(|mut fifo| {
             fifo.mend(access)?;
             let (path, inode) = (path.to_owned(), found.inode);
-            fifo.place = Some(CreatedFile { path, owner, inode });
+            fifo.file = Some(CreatedFile { path, owner, inode });
             Ok(fifo)
         });
         if fifo.is_err() && is_new {
@@ -85,11 +85,11 @@ impl Fifo {
         Ok(Fifo {
             reader,
             writer: Some(writer),
-            place: None,
+            file: None,
         })
     }
 
-    /// Takes over one that somebody else opened, keeps and removes.
+    /// Takes over one that another process opened, keeps and removes.
     pub(crate) fn adopt(reader: File) -> io::Result<Fifo> {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         let flags = cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_GETFL) })?;
@@ -110,7 +110,7 @@ impl Fifo {
         Ok(Fifo {
             reader,
             writer,
-            place: None,
+            file: None,
         })
     }
 
@@ -146,7 +146,7 @@ impl Fifo {
         (&self.reader).read(buffer)
     }
 
-    /// How much the pipe holds before writers block, in bytes.
+    /// How much fits into the pipe before writers block, in bytes.
     #[cfg(all(test, target_os = "linux"))]
     pub(crate) fn capacity_bytes(&self) -> usize {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
@@ -156,8 +156,8 @@ impl Fifo {
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was
     /// passed to us.
-    pub(crate) fn place(&self) -> Option<&CreatedFile> {
-        self.place.as_ref()
+    pub(crate) fn file(&self) -> Option<&CreatedFile> {
+        self.file.as_ref()
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
             fifo.read(&mut buffer).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert!(fifo.place().unwrap().remove().unwrap());
+        assert!(fifo.file().unwrap().remove().unwrap());
         assert!(!path.exists());
     }
 
@@ -309,7 +309,7 @@ mod tests {
             assert_eq!(fifo.read(&mut buffer).unwrap(), 5);
             let error = fifo.read(&mut buffer).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "not at its end");
-            assert!(fifo.place().is_none());
+            assert!(fifo.file().is_none());
         }
         let _reader = File::options()
             .read(true)
@@ -338,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_there_is_reused_whoever_holds_it() {
+    fn one_that_is_there_is_reused_whatever_process_has_it_open() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
         assert!(!is_fifo_read(&path));
         let first = Fifo::create(&path, None, PRIVATE).unwrap();
         assert!(is_fifo_read(&path));
-        let inode = first.place().unwrap().inode;
+        let inode = first.file().unwrap().inode;
         let writer = open_writer(&path).unwrap();
         for first in [Some(first), None] {
             let access = Access {
@@ -352,7 +352,7 @@ mod tests {
                 ..PRIVATE
             };
             let second = Fifo::create(&path, None, access).unwrap();
-            assert_eq!(second.place().unwrap().inode, inode);
+            assert_eq!(second.file().unwrap().inode, inode);
             assert_eq!(mode(&path), 0o620);
             (&writer).write_all(b"x").unwrap();
             assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
@@ -386,7 +386,7 @@ mod tests {
                     };
                     let fifo = Fifo::create(&path, None, access).unwrap();
                     assert_eq!(mode(&path), after, "after {before:o}");
-                    let reused = inode.replace(fifo.place().unwrap().inode);
+                    let reused = inode.replace(fifo.file().unwrap().inode);
                     assert!(reused.is_none_or(|reused| inode == Some(reused)));
                     let denied = File::options().read(true).open(&path).unwrap_err();
                     assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
@@ -485,7 +485,7 @@ mod tests {
                     )
                     .unwrap();
                     assert_eq!(mode(&dir.join("fifo")), wanted, "umask {umask:o}");
-                    fifo.place().unwrap().remove().unwrap();
+                    fifo.file().unwrap().remove().unwrap();
                 }
             }
         });

@@ -15,15 +15,11 @@ use std::path::Path;
 /// The kinds of things that lie at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// A named pipe.
     Fifo,
-    /// A UNIX socket.
     Socket,
-    /// A directory.
     Directory,
     /// A symlink, wherever it points.
     Symlink,
-    /// A regular file.
     File,
     /// A device, or what a system has beyond these.
     Other,
@@ -72,11 +68,8 @@ pub struct Inode {
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Its kind.
     pub kind: FileKind,
-    /// Its identity.
     pub inode: Inode,
-    /// Its owner.
     pub uid: u32,
 }
 
@@ -114,7 +107,7 @@ mod tests {
     use crate::sys::scratch::Scratch;
 
     #[test]
-    fn every_kind_is_told_apart() {
+    fn every_kind_is_recognized() {
         let dir = Scratch::new("place-kinds");
         let kind = |path: &Path| look(path).unwrap().map(|found| found.kind);
         fs::write(dir.join("file"), "").unwrap();

@@ -17,9 +17,9 @@ use crate::sys::fd::inherited::{last_descriptor, take, FIRST};
 use crate::sys::fs::fifo::Fifo;
 use crate::sys::fs::lookup::{FileKind, Found, Inode};
 
-/// What somebody opened for us.
+/// A passed descriptor, by what it is.
 #[derive(Debug)]
-pub(crate) enum Passed {
+pub(crate) enum PassedFd {
     /// A FIFO and its identity.
     Fifo(Fifo, Inode),
     /// A UNIX socket that listens.
@@ -28,9 +28,9 @@ pub(crate) enum Passed {
     Tcp(TcpListener),
 }
 
-/// Takes over the descriptors that the manager passed, closes the others that the
-/// process was started with, but the three standard ones, and tells what they are.
-pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
+/// Takes over and returns the descriptors that the manager passed; closes the others
+/// that the process was started with, but the three standard ones.
+pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<PassedFd>> {
     let end = FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
     let taken = (FIRST..end).map(|number| take(number).and_then(passed));
     let taken = taken.collect();
@@ -41,17 +41,17 @@ pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
 }
 
 /// What was passed as a file.
-fn passed(file: File) -> io::Result<Passed> {
+fn passed(file: File) -> io::Result<PassedFd> {
     let found = Found::from(&file.metadata()?);
     match found.kind {
-        FileKind::Fifo => Ok(Passed::Fifo(Fifo::adopt(file)?, found.inode)),
+        FileKind::Fifo => Ok(PassedFd::Fifo(Fifo::adopt(file)?, found.inode)),
         FileKind::Socket => take_socket(file.into()),
         kind => Err(io::Error::other(format!("a {kind}"))),
     }
 }
 
 /// A socket, which must be a listening stream.
-fn take_socket(fd: OwnedFd) -> io::Result<Passed> {
+fn take_socket(fd: OwnedFd) -> io::Result<PassedFd> {
     let is_stream = option(&fd, libc::SOL_SOCKET, libc::SO_TYPE)? == libc::SOCK_STREAM;
     if !is_stream || option(&fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == 0 {
         return Err(io::Error::other("a socket that is no listening stream"));
@@ -59,19 +59,19 @@ fn take_socket(fd: OwnedFd) -> io::Result<Passed> {
     let unix = UnixListener::from(fd);
     if unix.local_addr().is_ok() {
         unix.set_nonblocking(true)?;
-        return Ok(Passed::Unix(unix));
+        return Ok(PassedFd::Unix(unix));
     }
     let tcp = TcpListener::from(OwnedFd::from(unix));
     tcp.local_addr()?;
     tcp.set_nonblocking(true)?;
-    Ok(Passed::Tcp(tcp))
+    Ok(PassedFd::Tcp(tcp))
 }
 
 /// Whether a TCP listener takes the connections that one at `wanted` would.
 pub(crate) fn covers(listener: &TcpListener, wanted: SocketAddr) -> bool {
     match listener.local_addr() {
         Ok(address) if address == wanted => true,
-        // One at [::] takes those of IPv4 as well unless told otherwise.
+        // One at [::] takes those of IPv4 as well unless IPV6_V6ONLY is set.
         Ok(SocketAddr::V6(all)) if all.ip().is_unspecified() && all.port() == wanted.port() => {
             wanted.is_ipv6()
                 || option(listener, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)
@@ -117,8 +117,9 @@ mod tests {
             inherited(&null, 100);
             let count = 101 - FIRST as usize;
             for expected in [vec![100], vec![]] {
-                let is_device =
-                    |taken: io::Result<Passed>| taken.unwrap_err().to_string().contains("a device");
+                let is_device = |taken: io::Result<PassedFd>| {
+                    taken.unwrap_err().to_string().contains("a device")
+                };
                 let taken = (FIRST..).zip(take_descriptors(count));
                 let taken = taken.filter_map(|(n, taken)| is_device(taken).then_some(n));
                 assert_eq!(taken.collect::<Vec<_>>(), expected);

@@ -32,7 +32,7 @@ use crate::sys::proc::user::effective_uid;
 /// system's own limit (Linux: net.core.somaxconn).
 const BACKLOG: libc::c_int = 1024;
 
-/// How long the path of a UNIX socket may be: what a socket address holds
+/// How long the path of a UNIX socket may be: what fits into a socket address
 /// (Linux: 108 bytes) without its final NUL and the dot of the name beside.
 pub(crate) const MAX_PATH_BYTES: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 2;
@@ -61,7 +61,7 @@ pub(crate) fn bind_unix(
         .and_then(|address| bind_to(&socket, &address))
         .map_err(during())?;
     let result = publish(&socket, &dir, &beside, &name, access);
-    // Whether that worked or not, the name beside has had its day.
+    // Whether that worked or not, the name beside is no longer needed.
     let _ = dir.remove(&beside);
     let path = path.to_owned();
     let place = result.map(|inode| CreatedFile { path, owner, inode })?;
@@ -82,10 +82,10 @@ fn publish(
     name: &str,
     access: Access,
 ) -> Result<Inode, CreateError> {
-    let inode = give(dir, beside, access)?;
+    let inode = set_access(dir, beside, access)?;
     listen(socket).map_err(CreateError::during("listen"))?;
     dir.link(beside, name).map_err(|error| match error.kind() {
-        // It was not there a moment ago: somebody else is starting.
+        // It was not there a moment ago: another daemon is starting.
         io::ErrorKind::AlreadyExists => CreateError::InUse,
         _ => CreateError::Io {
             step: "link socket",
@@ -106,7 +106,7 @@ fn publish(
 /// Root makes sockets in directories that are the service user's, who could put
 /// something else in place meanwhile. So it is opened first, without using it,
 /// and only what is a socket, ours, and has no other name is changed.
-fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, CreateError> {
+fn set_access(dir: &Dir, name: &str, access: Access) -> Result<Inode, CreateError> {
     let look = || CreateError::during("look at socket");
     let file = dir.open_at(name, libc::O_PATH, 0).map_err(look())?;
     let metadata = file.metadata().map_err(look())?;
@@ -134,7 +134,7 @@ fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, CreateError> {
     let itself = format!("/proc/self/fd/{fd}");
     let mode = fs::Permissions::from_mode(access.mode);
     match fs::set_permissions(itself, mode.clone()) {
-        // No /proc here. Nobody leads an ordinary user astray.
+        // No /proc here. An ordinary user cannot be led to give away what is root's.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
                 && (effective_uid() != 0 || !cfg!(target_os = "linux")) =>
@@ -217,7 +217,7 @@ fn open_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers.
     let fd = cerr(unsafe { libc::socket(domain, kind, 0) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -244,7 +244,7 @@ fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
 }
 
 /// Begins to connect to a TCP address, without waiting. Once the socket is
-/// writable, `take_error` tells whether it is connected.
+/// writable, `take_error` returns whether it is connected.
 pub(crate) fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
     let (socket, result) = match to {
         SocketAddr::V4(to) => {

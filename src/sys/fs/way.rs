@@ -37,11 +37,10 @@ const MAX_TARGET_BYTES: usize = 4096;
 /// What the last name of a path is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
-    /// A directory.
     Directory,
     /// Something in a directory.
     File,
-    /// The same; a symlink to it is followed, too.
+    /// As `File`; a symlink there is followed, too.
     FileOrLink,
 }
 
@@ -123,8 +122,7 @@ fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
     Ok((dir.readable()?, name))
 }
 
-/// The same, by so many symlinks at most; what the directory is to be itself is not
-/// checked yet.
+/// As [`walk`], by so many symlinks at most; the directory itself is not checked yet.
 fn find(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Result<(Dir, String)> {
     let path = path.trim_end_matches('/');
     let is_root = effective_uid() == 0;
@@ -201,7 +199,6 @@ mod tests {
 
     /// The user that root becomes.
     const USER: u32 = 12345;
-    /// Another one.
     const OTHER: u32 = 12347;
 
     fn open(path: &Path) -> Result<String, String> {
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_roots_or_its_users_and_for_nobody_else_to_write() {
+    fn directories_are_roots_or_its_users_and_for_no_other_to_write() {
         if !is_root() {
             return;
         }
@@ -260,7 +257,7 @@ mod tests {
             assert_eq!(file.is_ok(), way, "{uid} {mode:o}: a file in it");
             fs::remove_dir_all(&dir).unwrap();
         }
-        // Who becomes nobody else trusts root alone.
+        // Without a user to become, root trusts itself alone.
         make(&scratch.join("d"), USER, 0o755);
         let error = walk(&scratch.join("d"), None, Last::Directory).unwrap_err();
         assert!(is_refused(&error), "{error}");

@@ -39,7 +39,7 @@ fn look(path: &Path) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: the path is a NUL-terminated string that outlives the call.
     let fd = cerr(unsafe { libc::open(path.as_ptr(), flags) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 

@@ -47,7 +47,6 @@ pub(crate) struct InUse {
     pub address_space: u64,
     /// What counts for RLIMIT_DATA.
     pub data: u64,
-    /// What is resident.
     pub resident: u64,
 }
 

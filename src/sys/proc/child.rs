@@ -1,8 +1,8 @@
-//! Children: what became of them, and ties beyond those that std knows.
+//! Children: how they ended, and ties beyond those that std knows.
 //!
 //! Owns: waitid(2) and wait4(2) for all children alike, the adoption of orphans,
 //! and the tie that ends a child with its parent. Starting a program is std's, or
-//! that of [`answer`](crate::sys::proc::subprocess).
+//! that of [`crate::sys::proc::subprocess`].
 //!
 //! Invariants: nothing here waits. A child that was only looked at stays to be
 //! taken; its files in /proc stay as long.
@@ -18,8 +18,8 @@ use std::process::{Command, ExitStatus};
 use crate::sys::cerr;
 use crate::sys::proc::usage::Usage;
 
-/// A child of which something is to be told, left as it is; `None` when there is
-/// none, or no child at all.
+/// A child that ended or stopped, not reaped yet; `None` when there is none, or no
+/// child at all.
 pub(crate) fn look() -> io::Result<Option<u32>> {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -36,7 +36,7 @@ pub(crate) fn look() -> io::Result<Option<u32>> {
     Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
 }
 
-/// Takes the news of a child: that it ended, with what it and the children that
+/// Reaps a child, or reports its stop: how it ended, with what it and the children that
 /// it waited for used, or that it was stopped. `None` when there is none.
 pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(news(), pid);
             let (status, _) = take(pid).unwrap().unwrap();
             assert_eq!(status.stopped_signal(), Some(libc::SIGSTOP));
-            assert!(take(pid).unwrap().is_none(), "told once");
+            assert!(take(pid).unwrap().is_none(), "reported once");
             send(pid, libc::SIGCONT).unwrap();
             drop(sleeper.stdin.take());
             assert_eq!((news(), news()), (pid, pid), "looking takes nothing");

@@ -3,8 +3,8 @@
 //! Owns: the way into the background, the limit of descriptors, the umask, the
 //! host name, the kernel's tick.
 //!
-//! Invariants: whoever starts a daemon gets its exit code once it is known
-//! that the daemon serves or does not; until then its standard error is the
+//! Invariants: the starter of a daemon gets its exit code once it is known
+//! whether the daemon serves; until then its standard error is the
 //! starter's, so that reasons are seen.
 //!
 //! Must not: fork while other threads run ([`daemonize`]).
@@ -23,8 +23,8 @@ use crate::sys::cerr;
 /// sysexits(3): internal software error; for a daemon that a signal ended.
 const EX_SOFTWARE: i32 = 70;
 
-/// What a daemon owes the process that started it: a word whether it serves.
-/// If the daemon ends without, its exit code is the word.
+/// The pipe on which a daemon reports to its starter whether it serves. If the daemon
+/// ends without a report, its exit code is the report.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     /// The starter waits at the other end.
@@ -34,8 +34,8 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// Makes the starter exit with `code`. With 0 the daemon lets go of
-    /// standard output and error, too.
+    /// Makes the starter exit with `code`. With 0 the daemon replaces its
+    /// standard output and error by /dev/null, too.
     pub(crate) fn report(mut self, code: u8) -> io::Result<()> {
         if code == 0 {
             replace(libc::STDOUT_FILENO, &self.null)?;
@@ -63,7 +63,7 @@ pub(crate) fn daemonize() -> io::Result<Readiness> {
     unsafe { into_background() }
 }
 
-/// The same.
+/// As [`daemonize`], without looking for other threads.
 ///
 /// # Safety
 /// No other thread is in the middle of something.
@@ -76,7 +76,7 @@ unsafe fn into_background() -> io::Result<Readiness> {
     let child = cerr(unsafe { libc::fork() })?;
     if child != 0 {
         drop(channel);
-        process::exit(await_word(waiting, child));
+        process::exit(await_report(waiting, child));
     }
     drop(waiting);
     // SAFETY: no pointers.
@@ -108,10 +108,10 @@ pub(crate) fn be_alone() -> io::Result<()> {
 }
 
 /// The exit code of the starter.
-fn await_word(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
-    let mut word = [0];
-    if waiting.read_exact(&mut word).is_ok() {
-        return word[0].into();
+fn await_report(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
+    let mut code = [0];
+    if waiting.read_exact(&mut code).is_ok() {
+        return code[0].into();
     }
     wait(child).unwrap_or(EX_SOFTWARE)
 }
@@ -132,7 +132,7 @@ pub(crate) fn wait(pid: libc::pid_t) -> Option<libc::c_int> {
 /// dup2(2): makes the descriptor `number` another name of `file`.
 fn replace(number: RawFd, file: &File) -> io::Result<()> {
     // SAFETY: no pointers; std does not own the standard descriptors, so
-    // nobody's descriptor is closed.
+    // no owned descriptor is closed.
     cerr(unsafe { libc::dup2(file.as_raw_fd(), number) })?;
     Ok(())
 }

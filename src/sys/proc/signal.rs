@@ -10,9 +10,8 @@
 //! or in that of a later one; however often it came, once. The set is kept
 //! beside the pair, not in it, so that a flood of one signal never crowds out
 //! another. A broken pipe and a file grown too large are errors of write(2), not
-//! signals. Installed
-//! once per process and for its whole life, because a handler reaches nothing
-//! but statics.
+//! signals. Installed once per process and for its whole life, because a handler reaches
+//! nothing but statics.
 //!
 //! Must not: act on a signal that came.
 
@@ -35,13 +34,9 @@ static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 /// The signals that came since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// SIGTERM.
     pub term: bool,
-    /// SIGINT.
     pub int: bool,
-    /// SIGHUP.
     pub hup: bool,
-    /// SIGUSR1.
     pub usr1: bool,
     /// SIGQUIT; to a screen only, as all below.
     pub quit: bool,
@@ -66,7 +61,6 @@ const PASSED: [libc::c_int; 9] = [
     libc::SIGCONT,
 ];
 
-/// The installed handlers.
 #[derive(Debug)]
 pub(crate) struct Signals {
     /// Readable while signals are pending.
@@ -135,7 +129,7 @@ impl Signals {
         self.stop_by(libc::SIGTSTP)
     }
 
-    /// The same by any of the signals that can be handled and stop a process.
+    /// As [`Signals::stop`], by any of the signals that can be handled and stop a process.
     pub(crate) fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
         let before = action_of(signal)?;
         if before.sa_sigaction != libc::SIG_IGN {
@@ -148,7 +142,7 @@ impl Signals {
         Ok(())
     }
 
-    /// Lets SIGCHLD wake us even if whoever started us has blocked it. For when
+    /// Lets SIGCHLD wake us even if the process that started us has blocked it. For when
     /// the child is there, which keeps what was blocked.
     pub(crate) fn unblock_child(&self) -> io::Result<()> {
         let child = one_signal(libc::SIGCHLD)?;
@@ -183,7 +177,7 @@ impl Signals {
         }
     }
 
-    /// The same as a set.
+    /// As [`Signals::take`], bit N for signal N.
     fn take_bits(&self) -> u32 {
         // Emptied first: what comes in between is taken now and wakes the loop
         // once for nothing, instead of being pending without waking it.
@@ -199,7 +193,7 @@ impl AsFd for Signals {
 }
 
 /// Makes up for what the starter of a daemon did with signals: none is blocked,
-/// and the end of a child is told to who waits for it.
+/// and a child that ended stays to be reaped.
 pub(crate) fn reset_inherited() -> io::Result<()> {
     set_action(libc::SIGCHLD, libc::SIG_DFL)?;
     let mut none = mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -238,7 +232,6 @@ pub(crate) fn die_of(signal: libc::c_int) -> io::Result<()> {
     raise(signal)
 }
 
-/// raise(3).
 fn raise(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers.
     cerr(unsafe { libc::raise(signal) })?;
@@ -309,14 +302,14 @@ extern "C" fn note(signal: libc::c_int) {
     let byte = [0u8];
     let fd = WAKE_FD.load(Ordering::SeqCst);
     // SAFETY: pointer and length are those of `byte`; the descriptor is
-    // never closed. A failed write has nobody to be told to.
+    // never closed. A failed write cannot be reported.
     let _ = unsafe { libc::write(fd, byte.as_ptr().cast(), byte.len()) };
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
 
 /// Makes the child of a fork(2) end by TERM and INT and ignore the others: what
-/// its handlers would tell is for the parent.
+/// its handlers would note is for the parent.
 pub(crate) fn forget() {
     for (signal, action) in [
         (libc::SIGTERM, libc::SIG_DFL),
@@ -391,7 +384,7 @@ mod tests {
             assert!(!is_readable(&signals));
             assert_eq!(signals.take(), Pending::default());
 
-            // More than a socket holds: none gets lost for that.
+            // More than fits into a socket: none gets lost for that.
             for _ in 0..300_000 {
                 raise(libc::SIGHUP);
             }
@@ -435,7 +428,7 @@ mod tests {
     fn what_processes_send_is_passed_on() {
         let name = "what_processes_send_is_passed_on";
         alone(module_path!(), name, || {
-            // Whoever started the tests may ignore some, as a shell's background does.
+            // The starter of the tests may ignore some, as a shell's background does.
             for signal in PASSED {
                 set_action(signal, libc::SIG_DFL).unwrap();
             }

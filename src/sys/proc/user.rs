@@ -27,7 +27,6 @@ use crate::sys::local_time::LocalTime;
 pub(crate) struct User {
     /// The login name; `None` for a numeric id the database does not know.
     pub name: Option<String>,
-    /// The user id.
     pub uid: u32,
     /// The primary group; `None` for a numeric id the database does not know.
     pub gid: Option<u32>,
@@ -120,7 +119,7 @@ pub(crate) fn shown_user(uid: u32) -> String {
     name.unwrap_or_else(|| uid.to_string())
 }
 
-/// The same of a group.
+/// A group for a person: by name, by number where the database has none.
 pub(crate) fn shown_group(gid: u32) -> String {
     let name = group_name(gid).ok().flatten();
     name.unwrap_or_else(|| gid.to_string())
@@ -294,7 +293,7 @@ fn lookup<T, R>(
                 let record = unsafe { record.assume_init_ref() };
                 return Ok(Some(convert(record)));
             }
-            // How some systems say that there is no such entry, or no
+            // How some systems report that there is no such entry, or no
             // database.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             libc::EINTR => {}

@@ -278,13 +278,13 @@ fn only_a_socket_of_ours_under_one_name_is_given_away() {
     };
     let mode = |name| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777;
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-    give(&in_it, "socket", access).unwrap();
+    set_access(&in_it, "socket", access).unwrap();
     assert_eq!(mode("socket"), 0o640);
     fs::write(dir.join("file"), "").unwrap();
     let before = mode("file");
     std::os::unix::fs::symlink("socket", dir.join("link")).unwrap();
     for name in ["file", "link"] {
-        let error = give(&in_it, name, access).unwrap_err();
+        let error = set_access(&in_it, name, access).unwrap_err();
         assert!(
             matches!(error, CreateError::WrongKind(_)),
             "{name}: {error}"
@@ -292,12 +292,12 @@ fn only_a_socket_of_ours_under_one_name_is_given_away() {
     }
     assert_eq!(mode("file"), before);
     fs::hard_link(dir.join("socket"), dir.join("other")).unwrap();
-    let error = give(&in_it, "other", access).unwrap_err();
+    let error = set_access(&in_it, "other", access).unwrap_err();
     assert!(matches!(error, CreateError::Foreign { .. }), "{error}");
-    assert!(give(&in_it, "missing", access).is_err());
+    assert!(set_access(&in_it, "missing", access).is_err());
 }
 
-/// How many connections a listener's queue holds.
+/// How many connections fit into a listener's queue.
 #[cfg(target_os = "linux")]
 fn backlog(listener: &TcpListener) -> u32 {
     // SAFETY: plain integers, for which zero is a value.
