@@ -101,7 +101,7 @@ impl LocalTime {
         if result.is_null() {
             return None;
         }
-        // SAFETY: a result that is not null says that it was filled in.
+        // SAFETY: a result that is not null means that it was filled in.
         let parts = unsafe { parts.assume_init() };
         Some(LocalTime {
             year: parts.tm_year.checked_add(1900)?,

@@ -84,7 +84,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
 }
 
 /// The bridge from libc's -1 to [`io::Error`]: `result` itself unless it is
-/// -1, else what errno says.
+/// -1, else the error of errno.
 pub(crate) fn cerr<T: From<i8> + PartialEq>(result: T) -> io::Result<T> {
     if result == T::from(-1) {
         Err(io::Error::last_os_error())

@@ -34,7 +34,7 @@ impl NotSpawning {
 }
 
 impl Scratch {
-    /// Creates it; `name` tells the tests of one process apart.
+    /// Creates it; `name` is unique among the tests of one process.
     pub(crate) fn new(name: &str) -> Scratch {
         let path =
             std::env::temp_dir().join(format!("dovestat-test-{}-{name}", std::process::id()));

@@ -27,9 +27,9 @@ use crate::sys::proc::user::effective_uid;
 pub(crate) struct Access {
     /// The permission bits, exactly, whatever the umask.
     pub mode: u32,
-    /// The owner; `None` leaves it to who creates it.
+    /// The owner; `None`: that of the creator.
     pub uid: Option<u32>,
-    /// The group; `None` leaves it to who creates it.
+    /// The group; `None`: that of the creator.
     pub gid: Option<u32>,
 }
 

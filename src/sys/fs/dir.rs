@@ -1,8 +1,9 @@
 //! A directory that was opened, and files in it by name.
 //!
-//! Owns: the descriptor of a directory. What is done through it is done in the
-//! directory that was found, whatever takes its name meanwhile, and works when the
-//! path to it is out of reach, as it is from inside a chroot.
+//! Owns: the descriptor of a directory, opened by [`crate::sys::fs::way`]. What is done
+//! through it is done in the directory that was found, whatever takes its name
+//! meanwhile, and works when the path to it is out of reach, as it is from inside a
+//! chroot.
 //!
 //! Invariants: names are of files in the directory itself; root follows no symlink
 //! there. What is neither a regular file nor a symlink, a FIFO or a device, is
@@ -126,7 +127,7 @@ impl Dir {
         cerr(unsafe { libc::mkdirat(fd, c_name.as_ptr(), MADE_MODE as libc::mode_t) })?;
         let file = self.open_at(name, libc::O_DIRECTORY, 0)?;
         let made = file.metadata()?;
-        // Who may write above it could have put something else in its place.
+        // A user who may write above it could have put something else in its place.
         if made.uid() != effective_uid() || made.mode() & 0o777 & !MADE_MODE != 0 {
             return Err(io::Error::other("replaced while being made"));
         }
@@ -433,7 +434,7 @@ mod tests {
         for (name, may) in [("third", true), ("hardlink", true), ("symlink", false)] {
             assert_eq!(dir.append(name, 0o640).is_ok(), may, "{name}");
         }
-        // That is followed by who finds the directory.
+        // That is followed where the directory is opened by its path.
         let (dir, name) = Dir::of_target(&roots.join("symlink"), None).unwrap();
         assert_eq!((Path::new(&dir.path), &*name), (scratch.path(), "secret"));
     }

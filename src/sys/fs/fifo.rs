@@ -117,7 +117,7 @@ impl Fifo {
     /// Sets owner and mode, in this order: a change of owner may drop bits of
     /// the mode.
     ///
-    /// One that has another name may be there for another purpose: who may write
+    /// One that has another name may be there for another purpose: a user who may write
     /// in the directory could have root give it away.
     fn mend(&self, access: Access) -> Result<(), CreateError> {
         let found = self.reader.metadata();

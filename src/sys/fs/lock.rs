@@ -25,7 +25,7 @@ pub(crate) struct DirLock(#[allow(dead_code)] OwnedFd);
 
 /// Locks the directory by the file `name` in it; `None` when another process, or
 /// another `DirLock` of this one, has it. A file that is made for that is for
-/// the user and group `owner`, else for who makes it.
+/// the user and group `owner`, else for the user that makes it.
 pub(crate) fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
     let locked: OwnedFd = match open_file(dir, name, owner) {
         Ok(file) => file.into(),

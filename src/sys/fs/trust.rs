@@ -2,8 +2,8 @@
 //!
 //! Owns: two rules. [`check`], that of sshd's StrictModes, is for directories that this
 //! process writes to: each belongs to one of the trusted users, and only its owner may
-//! write to it; a sticky directory of root's (/tmp) is good enough where the caller says
-//! so. [`only_these_can_replace`] is for names: who can put something else in the place
+//! write to it; a sticky directory of root's (/tmp) is good enough where the caller
+//! allows it. [`only_these_can_replace`] is for names: who can put something else in the place
 //! of a file. A client follows the second rule alone: root may have given the daemon's
 //! directory to a user whom the client does not know.
 //!
@@ -65,7 +65,7 @@ pub(crate) fn refused(path: &str, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
-/// Whether an error says that the way to a directory is not to be trusted.
+/// Whether an error is one of [`check`] or [`refused`].
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }

@@ -5,8 +5,8 @@
 //! once. A [`Page`] is a frame in use: it holds plain elements of one type, all of
 //! them values from the beginning.
 //!
-//! Must not: be made without its bytes being charged somewhere; that is for who
-//! makes it.
+//! Must not: be made without its bytes being charged somewhere; that is for its
+//! maker.
 
 use std::io;
 use std::marker::PhantomData;

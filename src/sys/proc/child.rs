@@ -16,7 +16,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
 use crate::sys::cerr;
-use crate::sys::proc::usage::Usage;
+use crate::sys::proc::usage::ProcessUsage;
 
 /// A child that ended or stopped, not reaped yet; `None` when there is none, or no
 /// child at all.
@@ -38,7 +38,7 @@ pub(crate) fn look() -> io::Result<Option<u32>> {
 
 /// Reaps a child, or reports its stop: how it ended, with what it and the children that
 /// it waited for used, or that it was stopped. `None` when there is none.
-pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
+pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, ProcessUsage)>> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let options = libc::WNOHANG | libc::WUNTRACED;
     let mut status = 0;
@@ -48,7 +48,7 @@ pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
     let taken = cerr(unsafe { wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
     // SAFETY: integers only, for which zero is a value.
     let usage = unsafe { usage.assume_init() };
-    Ok((taken == pid).then(|| (ExitStatus::from_raw(status), Usage::from(&usage))))
+    Ok((taken == pid).then(|| (ExitStatus::from_raw(status), ProcessUsage::from(&usage))))
 }
 
 #[cfg(not(all(target_env = "musl", any(target_arch = "x86", target_arch = "arm"))))]

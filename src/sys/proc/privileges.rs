@@ -23,7 +23,7 @@ const ZERO: libc::c_ulong = 0;
 const ONE: libc::c_ulong = 1;
 
 /// Forbids this process and its children to gain privileges by executing a
-/// program, whatever its mode says.
+/// program, even a set-user-ID one.
 #[cfg(target_os = "linux")]
 pub(crate) fn forbid_new() -> io::Result<()> {
     // SAFETY: no pointers.

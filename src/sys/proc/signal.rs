@@ -33,7 +33,7 @@ static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals that came since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pending {
+pub(crate) struct PendingSignals {
     pub term: bool,
     pub int: bool,
     pub hup: bool,
@@ -162,10 +162,10 @@ impl Signals {
     }
 
     /// The signals that came since the last call.
-    pub(crate) fn take(&self) -> Pending {
+    pub(crate) fn take(&self) -> PendingSignals {
         let bits = self.take_bits();
         let came = |signal: libc::c_int| bits & (1 << signal) != 0;
-        Pending {
+        PendingSignals {
             term: came(libc::SIGTERM),
             int: came(libc::SIGINT),
             hup: came(libc::SIGHUP),
@@ -382,7 +382,7 @@ mod tests {
                 io::ErrorKind::AlreadyExists
             );
             assert!(!is_readable(&signals));
-            assert_eq!(signals.take(), Pending::default());
+            assert_eq!(signals.take(), PendingSignals::default());
 
             // More than fits into a socket: none gets lost for that.
             for _ in 0..300_000 {
@@ -392,14 +392,14 @@ mod tests {
             assert!(is_readable(&signals));
             assert_eq!(
                 signals.take(),
-                Pending {
+                PendingSignals {
                     term: true,
                     hup: true,
-                    ..Pending::default()
+                    ..PendingSignals::default()
                 }
             );
             assert!(!is_readable(&signals));
-            assert_eq!(signals.take(), Pending::default());
+            assert_eq!(signals.take(), PendingSignals::default());
 
             raise(libc::SIGINT);
             raise(libc::SIGUSR1);
@@ -407,10 +407,10 @@ mod tests {
             assert!(is_readable(&signals));
             assert_eq!(
                 signals.take(),
-                Pending {
+                PendingSignals {
                     int: true,
                     usr1: true,
-                    ..Pending::default()
+                    ..PendingSignals::default()
                 }
             );
 

@@ -68,7 +68,7 @@ impl SnapshotChild {
         }
         signal::forget();
         if child::die_with(original).is_err() {
-            // Who comes after the original may be writing by now.
+            // The next daemon may be writing by now.
             exit_with_status(&status_writer, Err("the original is gone".to_owned()));
         }
         let keep = [keep, &[status_writer.as_fd()]].concat();

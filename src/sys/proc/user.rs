@@ -157,7 +157,7 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The user who started us.
+/// The user that started us.
 pub(crate) fn real_uid() -> u32 {
     // SAFETY: no pointers; never fails.
     unsafe { libc::getuid() }
@@ -288,7 +288,7 @@ fn lookup<T, R>(
         ) {
             0 if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: a result that is not null says that the record was
+                // SAFETY: a result that is not null means that the record was
                 // filled in.
                 let record = unsafe { record.assume_init_ref() };
                 return Ok(Some(convert(record)));
