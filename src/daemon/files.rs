@@ -18,10 +18,11 @@ use super::log::Log;
 use crate::config::own_files::LOCK;
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::serve::listener::{Listener, Socket};
+use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::fifo::{is_read, Fifo};
 use crate::sys::fs::lock::{is_held, lock_directory, DirLock};
-use crate::sys::fs::place::{look, Access, Found, Kind, Place, PlaceError};
+use crate::sys::fs::lookup::{look, FileKind, Found};
 use crate::sys::fs::socket::bind_unix;
 use crate::sys::reason;
 use std::io;
@@ -44,7 +45,7 @@ pub(super) struct ListenerFile {
     /// Its section of the settings and its path, for the log.
     name: String,
     end: End,
-    place: Place,
+    place: CreatedFile,
     /// Its access; `None`: the service manager made it.
     access: Option<Access>,
     /// It was gone when it was looked at last, and could not be made anew.
@@ -53,7 +54,12 @@ pub(super) struct ListenerFile {
 
 impl ListenerFile {
     /// `access` is `None` if the service manager made it.
-    pub(super) fn new(kind: &str, end: End, place: Place, access: Option<Access>) -> ListenerFile {
+    pub(super) fn new(
+        kind: &str,
+        end: End,
+        place: CreatedFile,
+        access: Option<Access>,
+    ) -> ListenerFile {
         ListenerFile {
             name: format!("{kind} {}", place.path.display()),
             end,
@@ -64,7 +70,7 @@ impl ListenerFile {
     }
 
     /// Where it is, if the daemon made it.
-    pub(super) fn made(&self) -> Option<&Place> {
+    pub(super) fn made(&self) -> Option<&CreatedFile> {
         self.access.and(Some(&self.place))
     }
 
@@ -74,7 +80,9 @@ impl ListenerFile {
             Ok(Some(found)) if found.inode == self.place.inode => None,
             Ok(Some(Found { kind, .. })) => {
                 let article = match (self.end, kind) {
-                    (End::Fifo(_), Kind::Fifo) | (End::Listener(_), Kind::Socket) => "another",
+                    (End::Fifo(_), FileKind::Fifo) | (End::Listener(_), FileKind::Socket) => {
+                        "another"
+                    }
                     _ => "a",
                 };
                 Some(format!("was replaced by {article} {kind}"))
@@ -91,12 +99,12 @@ impl ListenerFile {
         (base_dir, log): (&Path, &mut Log),
         fifos: &mut Vec<FifoInput>,
         listeners: &mut [Listener],
-    ) -> Result<(), PlaceError> {
+    ) -> Result<(), CreateError> {
         match self.end {
             End::Fifo(index) => {
-                look_for_reader(&self.name, &self.place.path, base_dir, log)?;
+                look_for_reader(&self.name, (&self.place.path, None), base_dir, log)?;
                 let fifo = Fifo::create(&self.place.path, None, access)?;
-                if let Some(place) = fifo.place() {
+                if let Some(place) = fifo.file() {
                     self.place = place.clone();
                 }
                 let retired = fifos[index].replace(fifo);
@@ -125,22 +133,22 @@ impl Drop for ListenerFile {
 /// Looks for another reader of the FIFO at `path`, which is logged.
 ///
 /// # Errors
-/// [`PlaceError::InUse`] when another daemon holds the directory that the FIFO is in.
+/// [`CreateError::InUse`] when another daemon holds the directory that the FIFO is in.
 /// Any other reader is no error: otherwise each user whom the FIFO's mode lets read
 /// could keep the daemon from serving.
 #[cold]
 pub(super) fn look_for_reader(
     name: &str,
-    path: &Path,
+    (path, owner): (&Path, Owner),
     base_dir: &Path,
     log: &mut Log,
-) -> Result<(), PlaceError> {
-    if !is_read(path) {
+) -> Result<(), CreateError> {
+    if !Dir::of(path, owner).is_ok_and(|(dir, name)| is_read(&dir, &name)) {
         return Ok(());
     }
     let dir = path.parent().and_then(|dir| Dir::open(dir, None).ok());
     if dir.is_some_and(|dir| matches!(dir.is_at(base_dir), Ok(false)) && is_held(&dir, LOCK)) {
-        return Err(PlaceError::InUse);
+        return Err(CreateError::InUse);
     }
     const READ: &str = " is read by another process, which takes records away: by Dovecot's own \
                         service, unless its FIFO has mode = 0, or by a user whom the mode lets \

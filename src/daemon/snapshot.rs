@@ -2,7 +2,7 @@
 //!
 //! It is written when the daemon ends, and every `stats_state_interval` after
 //! something changed, so an idle daemon sleeps on. While the daemon serves, a
-//! child process writes it ([`Offshoot`]): the child has all sums and entries as they were
+//! child process writes it ([`SnapshotChild`]): the child has all sums and entries as they were
 //! at one instant, and the loop does not wait for the disk. The cost is a copy of each
 //! page that changes meanwhile.
 //!
@@ -31,8 +31,8 @@ use crate::daemon::input::fifo::FifoInput;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::lock::{lock_directory, DirLock};
-use crate::sys::fs::way::is_refused;
-use crate::sys::proc::snapshot_child::Offshoot;
+use crate::sys::fs::trust::is_refused;
+use crate::sys::proc::snapshot_child::SnapshotChild;
 use crate::sys::proc::user::effective_uid;
 use crate::sys::reason;
 use crate::wire::{PartialLine, StateError, StateItem, StateReader, StateWriter};
@@ -70,7 +70,7 @@ pub(super) struct State {
     /// When it is to be written next, if there is anything new.
     due: Option<Instant>,
     /// The child process that is writing it.
-    writer: Option<Offshoot>,
+    writer: Option<SnapshotChild>,
     /// The last write failed, which is logged once.
     is_failing: bool,
 }
@@ -259,7 +259,7 @@ impl State {
 
     /// Readable when a writer is done.
     pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        self.writer.as_ref().map(Offshoot::as_fd)
+        self.writer.as_ref().map(SnapshotChild::as_fd)
     }
 
     /// The directory to write to: the one at the path, if there is one.
@@ -285,7 +285,7 @@ impl State {
         }
         self.due = None;
         let begun = self.dir().and_then(|dir| {
-            Offshoot::begin(&[dir.as_fd()], || {
+            SnapshotChild::begin(&[dir.as_fd()], || {
                 write(dir, store, now, &[]).map_err(|error| reason(&error))
             })
         });

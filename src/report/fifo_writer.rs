@@ -9,8 +9,8 @@
 //!
 //! Must not: keep records, or know what is in them.
 
-use crate::sys::fd::sigpipe::without_sigpipe;
 use crate::sys::fs::writer;
+use crate::sys::proc::sigpipe::without_sigpipe;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -161,8 +161,8 @@ impl OpenFifo<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
 
     const ACCESS: Access = Access {

@@ -2,7 +2,7 @@
 
 use super::proc_files::{Io, ProcIo};
 use crate::stats::{place, Stats};
-use crate::sys::proc::usage::Usage;
+use crate::sys::proc::usage::ProcessUsage;
 use std::time::{Duration, Instant};
 
 /// Counts what this process uses from a moment on.
@@ -54,7 +54,7 @@ impl Meter {
     /// What was used since the process began.
     fn used(&mut self) -> Stats {
         let mut stats = Stats::default();
-        if let Ok(usage) = Usage::of_this_process() {
+        if let Ok(usage) = ProcessUsage::of_this_process() {
             add_usage(&mut stats, &usage);
         }
         if let Some(io) = self.io.read() {
@@ -67,7 +67,7 @@ impl Meter {
 /// Bytes of a block as getrusage(2) counts them (Linux: `ru_inblock`).
 const BLOCK_BYTES: u64 = 512;
 
-pub(super) fn add_usage(stats: &mut Stats, usage: &Usage) {
+pub(super) fn add_usage(stats: &mut Stats, usage: &ProcessUsage) {
     for (place, value) in [
         (place::user_cpu, usage.user_cpu_usecs),
         (place::sys_cpu, usage.sys_cpu_usecs),

@@ -296,8 +296,8 @@ fn write(opened: &mut OpenFifo<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> 
 mod tests {
     use super::*;
     use crate::stats::place;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::path::Path;
 

@@ -10,7 +10,7 @@ thread_local! {
 
 /// What this thread allocated and did not free; less than nothing if it freed
 /// what others allocated.
-pub fn live_bytes() -> isize {
+pub(crate) fn live_bytes() -> isize {
     LIVE_BYTES.get()
 }
 

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Date and time of day where we are. Displayed `2026-01-02 03:04:05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalTime {
+pub(crate) struct LocalTime {
     /// The year, as in 2026.
     pub year: i32,
     /// The month, 1 to 12.
@@ -40,8 +40,7 @@ impl LocalTime {
         second: 0,
     };
 
-    /// Converts an instant.
-    pub fn at(instant: SystemTime) -> LocalTime {
+    pub(crate) fn at(instant: SystemTime) -> LocalTime {
         let secs = instant
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -49,7 +48,7 @@ impl LocalTime {
     }
 
     /// The beginning of a day, or of one so many days before it.
-    pub fn midnight(year: i32, month: u8, day: u8, days_before: u32) -> Option<LocalTime> {
+    pub(crate) fn midnight(year: i32, month: u8, day: u8, days_before: u32) -> Option<LocalTime> {
         // Noon is on the same day whatever the clocks are set by.
         let noon = LocalTime {
             year,
@@ -72,7 +71,7 @@ impl LocalTime {
 
     /// mktime(3): seconds since 1970. `None` for a day that does not exist, and for
     /// one before 1970.
-    pub fn to_secs(self) -> Option<u64> {
+    pub(crate) fn to_secs(self) -> Option<u64> {
         // SAFETY: integers and, on some systems, a pointer that may be null; for
         // all of them zero is a value.
         let mut parts: libc::tm = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -102,7 +101,7 @@ impl LocalTime {
         if result.is_null() {
             return None;
         }
-        // SAFETY: a result that is not null says that it was filled in.
+        // SAFETY: a result that is not null means that it was filled in.
         let parts = unsafe { parts.assume_init() };
         Some(LocalTime {
             year: parts.tm_year.checked_add(1900)?,

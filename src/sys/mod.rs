@@ -13,48 +13,61 @@
 //! [`proc::signal`], because a handler can reach nothing but statics, [`terminal`],
 //! because a panic can, and [`mem::reserve`], because the allocator can.
 //!
-//! The map:
+//! The folders, lowest first; each imports only those above it in this table:
 //!
-//! | module         | noun                                                   |
-//! |----------------|--------------------------------------------------------|
-//! | [`fd::poll`]       | the poll set, rebuilt every turn of the loop           |
-//! | [`fs::place`]      | what lies at a path, and whether it may be taken       |
-//! | [`fs::fifo`]       | a FIFO that is read and never at its end               |
-//! | [`fs::writer`]     | the write end of a FIFO that another process reads        |
-//! | [`fs::socket`]     | listeners: UNIX and TCP; connecting without waiting    |
-//! | [`fs::dir`]        | a directory, and files in it replaced as a whole       |
-//! | [`fs::way`]        | the way to a directory, walked once                    |
-//! | [`fs::lock`]       | a directory held by one process                        |
-//! | [`proc::signal`]     | signals as something poll(2) can wait for              |
-//! | [`fd::sigpipe`]    | writing without being ended by it                      |
-//! | [`fd::notify`]     | messages to the service manager                        |
-//! | [`fd::passed`]    | descriptors that the process was started with          |
-//! | [`proc::user`]       | users, groups, giving up root                          |
-//! | [`proc::privileges`] | capabilities given up                                  |
-//! | [`proc::child`]      | children: what became of them                          |
-//! | [`proc::subprocess`]     | what another program prints                            |
-//! | [`proc::snapshot_child`]   | a copy of this process that does one thing             |
-//! | [`proc::usage`]      | what the kernel counted of a process                   |
-//! | [`proc::process`]    | daemonizing, limits, host name                         |
-//! | [`local_time`] | a wall clock instant in local time                     |
-//! | [`syslog`]     | a log socket that never blocks                         |
-//! | [`mem::bytes`]      | looking for a byte                                     |
-//! | [`mem::page`]       | memory straight from the kernel                        |
-//! | [`mem::limits`]     | how much memory the process may have                   |
-//! | [`mem::reserve`]    | memory for when there is none left                     |
-//! | [`mem::resident`]   | memory that was needed to start only                    |
-//! | [`terminal`]   | a terminal as a screen, always given back as it was    |
-//! | [`fd::output`]     | a line to a terminal, pipe or file that never blocks   |
+//! | folder | what it is about |
+//! |--------|------------------|
+//! | `fd`   | open descriptors, whatever they lead to |
+//! | `proc` | this process, its user, its children, signals |
+//! | `fs`   | what has a name: files, directories, FIFOs, sockets |
+//! | `mem`  | memory and its limits; imports none of them |
+//!
+//! The files:
+//!
+//! | module                   | what it is                                           |
+//! |--------------------------|------------------------------------------------------|
+//! | [`fd::poll`]             | the poll set, rebuilt every turn of the loop         |
+//! | [`fd::output`]           | a line to a terminal, pipe or file that never blocks |
+//! | [`fd::notify`]           | messages to the service manager                      |
+//! | [`fd::inherited`]        | descriptors that the process was started with        |
+//! | [`proc::signal`]         | signals as something poll(2) can wait for            |
+//! | [`proc::sigpipe`]        | writing to a pipe without SIGPIPE ending the process |
+//! | [`proc::user`]           | users, groups, giving up root                        |
+//! | [`proc::privileges`]     | capabilities given up                                |
+//! | [`proc::process`]        | daemonizing, limits, host name                       |
+//! | [`proc::child`]          | children: how they ended                             |
+//! | [`proc::subprocess`]     | what another program prints                          |
+//! | [`proc::snapshot_child`] | a copy of this process that does one thing           |
+//! | [`proc::usage`]          | what the kernel counted of a process                 |
+//! | [`fs::lookup`]           | what lies at a path: kind, inode, owner              |
+//! | [`fs::dir`]              | a directory, and files in it replaced as a whole     |
+//! | [`fs::trust`]            | which directories are trusted, by owner and mode     |
+//! | [`fs::way`]              | the way to a directory, walked once                  |
+//! | [`fs::lock`]             | a directory locked by one process                    |
+//! | [`fs::created`]          | files of FIFOs and sockets: taken over, removed      |
+//! | [`fs::fifo`]             | a FIFO that is read and never at its end             |
+//! | [`fs::socket`]           | listeners: UNIX and TCP; connecting without waiting  |
+//! | [`fs::passed`]           | FIFOs and listeners that a service manager passed    |
+//! | [`fs::writer`]           | the write end of a FIFO that another process reads   |
+//! | [`mem::bytes`]           | byte search; prefetch                                |
+//! | [`mem::vector`]          | base64 by vector instructions                        |
+//! | [`mem::page`]            | memory straight from the kernel                      |
+//! | [`mem::limits`]          | how much memory the process may have                 |
+//! | [`mem::reserve`]         | memory for when there is none left                   |
+//! | [`mem::resident`]        | giving back memory that only the start needed        |
+//! | [`local_time`]           | a wall clock instant in local time                   |
+//! | [`syslog`]               | a log socket that never blocks                       |
+//! | [`terminal`]             | a terminal as a screen, always given back as it was  |
 
 use std::io;
 
 pub(crate) mod fd;
 pub(crate) mod fs;
-pub mod local_time;
+pub(crate) mod local_time;
 pub(crate) mod mem;
 pub(crate) mod proc;
-pub mod syslog;
-pub mod terminal;
+pub(crate) mod syslog;
+pub(crate) mod terminal;
 
 #[cfg(test)]
 pub(crate) mod counting;
@@ -62,7 +75,7 @@ pub(crate) mod counting;
 pub(crate) mod scratch;
 
 /// The text of an error for a person: without the number that std puts behind it.
-pub fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let mut text = error.to_string();
     if error.raw_os_error().is_some() {
         text.truncate(text.rfind(" (os error ").unwrap_or(text.len()));
@@ -71,7 +84,7 @@ pub fn reason(error: &io::Error) -> String {
 }
 
 /// The bridge from libc's -1 to [`io::Error`]: `result` itself unless it is
-/// -1, else what errno says.
+/// -1, else the error of errno.
 pub(crate) fn cerr<T: From<i8> + PartialEq>(result: T) -> io::Result<T> {
     if result == T::from(-1) {
         Err(io::Error::last_os_error())

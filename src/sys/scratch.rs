@@ -5,21 +5,20 @@
 //! that runs this one test only.
 //!
 //! A child that is being spawned has a copy of every descriptor until it
-//! executes its program, so what a test closed in that moment still lives. Who
-//! has a [`Scratch`] or a [`NotSpawning`] is safe from that: [`spawn`] waits
-//! until nobody has, and must not be called by somebody who has.
+//! executes its program, so what a test closed in that moment still lives. A
+//! [`Scratch`] or a [`NotSpawning`] keeps a test safe from that: [`spawn`] waits
+//! until no test has one, and must not be called by a test that has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-/// Held shared by every [`NotSpawning`], alone while a child is being spawned.
+/// Locked shared by every [`NotSpawning`], alone while a child is being spawned.
 static SPAWNING: RwLock<()> = RwLock::new(());
 
 /// A directory that is removed with its content when dropped.
 pub(crate) struct Scratch {
-    /// Where it is.
     path: PathBuf,
     /// Keeps children from being spawned meanwhile.
     _not_spawning: NotSpawning,
@@ -35,7 +34,7 @@ impl NotSpawning {
 }
 
 impl Scratch {
-    /// Creates it; `name` tells the tests of one process apart.
+    /// Creates it; `name` is unique among the tests of one process.
     pub(crate) fn new(name: &str) -> Scratch {
         let path =
             std::env::temp_dir().join(format!("dovestat-test-{}-{name}", std::process::id()));
@@ -106,7 +105,7 @@ pub(crate) fn alone(module: &str, name: &str, body: impl FnOnce()) {
     }
 }
 
-/// Whether we are root; says so when not, for tests that need it.
+/// Whether we are root; prints it when not, for tests that need it.
 pub(crate) fn is_root() -> bool {
     let root = crate::sys::proc::user::effective_uid() == 0;
     if !root {

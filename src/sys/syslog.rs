@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use super::local_time::LocalTime;
 
 /// Where the system's logger listens.
-pub const LOG_PATH: &str = "/dev/log";
+pub(crate) const LOG_PATH: &str = "/dev/log";
 
 /// RFC 3164: the mail system.
 const FACILITY_MAIL: u8 = 2 << 3;
@@ -29,7 +29,7 @@ const TAG: &str = "dovestatd";
 
 /// How grave a line is, with the numbers of RFC 3164.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Something does not work.
     Error = 3,
     /// Something may not work as intended.
@@ -40,7 +40,7 @@ pub enum Severity {
 
 /// The connection to the logger.
 #[derive(Debug)]
-pub struct Syslog {
+pub(crate) struct Syslog {
     /// Nonblocking; connected while the logger lives.
     socket: UnixDatagram,
     /// Where the logger listens.
@@ -54,7 +54,7 @@ pub struct Syslog {
 impl Syslog {
     /// Connects to the logger at `path`, [`LOG_PATH`] but in tests. A logger
     /// that is not there yet is no error.
-    pub fn open(path: &Path) -> io::Result<Syslog> {
+    pub(crate) fn open(path: &Path) -> io::Result<Syslog> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         let _ = socket.connect(path);
@@ -66,9 +66,9 @@ impl Syslog {
         })
     }
 
-    /// Sends a line, or drops and counts it; so one that no datagram holds
+    /// Sends a line, or drops and counts it; so one that fits into no datagram
     /// (Linux: some 200 KB).
-    pub fn send(&mut self, severity: Severity, now: SystemTime, message: &str) {
+    pub(crate) fn send(&mut self, severity: Severity, now: SystemTime, message: &str) {
         self.line.clear();
         let priority = FACILITY_MAIL | severity as u8;
         let (stamp, pid) = (stamp(LocalTime::at(now)), std::process::id());
@@ -80,12 +80,12 @@ impl Syslog {
     }
 
     /// Whether the logger was there when it was last looked for.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.socket.peer_addr().is_ok()
     }
 
     /// How many lines were dropped so far.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 

@@ -47,16 +47,15 @@ struct Taken {
 
 /// A terminal's two directions.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Where keys come from.
     input: File,
     /// Where the screen is drawn; nonblocking where the system can do that.
     output: File,
 }
 
-/// Rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(crate) struct Size {
     /// The number of rows.
     pub rows: usize,
     /// The number of columns.
@@ -67,7 +66,7 @@ impl Terminal {
     /// The terminal at standard output, with keys from standard input or, when
     /// that is something else, from the controlling terminal. Nothing is
     /// changed yet.
-    pub fn open() -> io::Result<Terminal> {
+    pub(crate) fn open() -> io::Result<Terminal> {
         let input = if io::stdin().is_terminal() {
             io::stdin().as_fd().try_clone_to_owned()?
         } else {
@@ -81,7 +80,7 @@ impl Terminal {
 
     /// Takes the terminal for the screen. Done again, as after having been
     /// stopped, it sets everything anew.
-    pub fn enter(&self) -> io::Result<()> {
+    pub(crate) fn enter(&self) -> io::Result<()> {
         restore_in_panic();
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = match &*taken {
@@ -105,7 +104,7 @@ impl Terminal {
     }
 
     /// How large the screen is; `None` when the terminal does not know.
-    pub fn size(&self) -> Option<Size> {
+    pub(crate) fn size(&self) -> Option<Size> {
         let mut size = MaybeUninit::<libc::winsize>::zeroed();
         // SAFETY: TIOCGWINSZ stores a winsize; the pointer is to memory for
         // one, borrowed for the call.
@@ -121,7 +120,7 @@ impl Terminal {
 
     /// Whether the terminal is ours to draw on: not when the shell has put us
     /// into the background.
-    pub fn is_foreground(&self) -> bool {
+    pub(crate) fn is_foreground(&self) -> bool {
         // SAFETY: no pointers.
         match cerr(unsafe { libc::tcgetpgrp(self.input.as_raw_fd()) }) {
             // SAFETY: no arguments, cannot fail.
@@ -133,22 +132,22 @@ impl Terminal {
 
     /// Reads what was typed; for when the input is ready. 0: the terminal is
     /// gone.
-    pub fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         (&self.input).read(bytes)
     }
 
     /// Writes as much as there is room for.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         (&self.output).write(bytes)
     }
 
     /// The descriptor to wait for keys on.
-    pub fn input(&self) -> BorrowedFd<'_> {
+    pub(crate) fn input(&self) -> BorrowedFd<'_> {
         self.input.as_fd()
     }
 
     /// The descriptor to wait for room on.
-    pub fn output(&self) -> BorrowedFd<'_> {
+    pub(crate) fn output(&self) -> BorrowedFd<'_> {
         self.output.as_fd()
     }
 }
@@ -160,8 +159,8 @@ impl Drop for Terminal {
 }
 
 /// Gives the terminal back, if it is taken.
-pub fn leave() {
-    // A panic may come while the lock is held: then nothing has been taken, or
+pub(crate) fn leave() {
+    // A panic may come while the lock is taken: then nothing has been taken, or
     // everything that matters has been given back.
     let taken = match TAKEN.try_lock() {
         Ok(mut taken) => taken.take(),
@@ -175,14 +174,14 @@ pub fn leave() {
     }
 }
 
-/// Makes a panic give the terminal back before it says why.
+/// Makes a panic give the terminal back before the message.
 fn restore_in_panic() {
     static HOOKED: Once = Once::new();
     HOOKED.call_once(|| {
-        let told = panic::take_hook();
+        let report = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             leave();
-            told(info);
+            report(info);
         }));
     });
 }
@@ -236,7 +235,7 @@ mod tests {
         // SAFETY: the first two point to integers borrowed for the call, the
         // others may be null.
         cerr(unsafe { libc::openpty(&mut near, &mut far, name, settings, size) }).unwrap();
-        // SAFETY: the descriptor is new and owned by nobody else.
+        // SAFETY: the descriptor is new and owned by nothing else.
         let near = unsafe { File::from_raw_fd(near) };
         // SAFETY: as above.
         let far = unsafe { File::from_raw_fd(far) };
@@ -300,7 +299,7 @@ mod tests {
     #[test]
     fn the_size_is_asked_for() {
         let (near, terminal) = pair();
-        assert_eq!(terminal.size(), None, "nobody has told it");
+        assert_eq!(terminal.size(), None, "no program has set it");
         let size = libc::winsize {
             ws_row: 24,
             ws_col: 80,

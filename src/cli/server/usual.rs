@@ -2,11 +2,14 @@
 //!
 //! The user's own may lie in /tmp, where anyone can put a directory of that name and
 //! listen there. So each use of a path in them is preceded by [`believe`]: what passes
-//! once stays as it is, because no other user can replace it.
+//! once stays as it is, because no other user can replace it. The owner of the directory
+//! does not matter, as it does to the daemon ([`crate::sys::fs::trust`]): root may have
+//! given it to any user.
 
 use crate::config::{table, Defaults};
+use crate::sys::fs::trust::{is_sticky, only_these_can_replace, others_can_write};
 use crate::sys::proc::user::{access, effective_uid};
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,30 +37,21 @@ pub(crate) fn believe(file: &Path) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("/"));
     let above = dir.parent().unwrap_or(Path::new("/"));
     let (found, above) = (fs::symlink_metadata(dir)?, fs::metadata(above)?);
+    let trusted = [0, effective_uid()];
     let why = if !found.is_dir() {
         "it is no directory"
-    } else if is_open(&found) {
+    } else if others_can_write(&found) {
         "others may write in it"
-    } else if is_open(&above) && above.mode() & 0o1000 == 0 || !is_ours(&above) {
-        "others can put another in its place"
-    } else if is_open(&above) && !is_ours(&found) {
+    } else if only_these_can_replace(trusted, &above, &found) {
+        return Ok(());
+    } else if is_sticky(&above) && trusted.contains(&above.uid()) {
         "another user has made it"
     } else {
-        return Ok(());
+        "others can put another in its place"
     };
     Err(io::Error::other(format!(
         "not used: {} ({}): {why}; remove it, or name the path if you trust it",
         dir.display(),
         access(&found)
     )))
-}
-
-/// Whether others than its owner may write in a directory.
-fn is_open(dir: &Metadata) -> bool {
-    dir.mode() & 0o022 != 0
-}
-
-/// Whether it is this user's, or root's.
-fn is_ours(dir: &Metadata) -> bool {
-    [0, effective_uid()].contains(&dir.uid())
 }

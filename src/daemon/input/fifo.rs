@@ -4,7 +4,7 @@
 
 use crate::store::PREFETCH_BATCH;
 use crate::sys::fs::fifo::Fifo;
-use crate::sys::fs::place::Inode;
+use crate::sys::fs::lookup::Inode;
 use crate::wire::{LineBuffer, LineReader, PartialLine};
 use std::cell::Cell;
 use std::io;

@@ -9,9 +9,9 @@
 //! Numeric addresses need none of this. Where getent is missing, as in most
 //! chroots, only they can be used.
 //!
-//! Must not: leave a child behind; see [`Answer`].
+//! Must not: leave a child behind; see [`Subprocess`].
 
-use crate::sys::proc::subprocess::Answer;
+use crate::sys::proc::subprocess::Subprocess;
 use crate::sys::reason;
 use crate::wire::parse_addresses;
 use std::ffi::CString;
@@ -35,7 +35,7 @@ pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
 /// A lookup on its way.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    answer: Answer,
+    subprocess: Subprocess,
     text: Vec<u8>,
 }
 
@@ -45,11 +45,12 @@ impl Lookup {
     /// # Errors
     /// When getent cannot be run.
     pub(crate) fn start(host: &str) -> io::Result<Lookup> {
-        let answer = Answer::of([c"getent", c"ahosts", &CString::new(host)?]).map_err(|error| {
-            io::Error::new(error.kind(), format!("run getent: {}", reason(&error)))
-        })?;
+        let subprocess =
+            Subprocess::of([c"getent", c"ahosts", &CString::new(host)?]).map_err(|error| {
+                io::Error::new(error.kind(), format!("run getent: {}", reason(&error)))
+            })?;
         let text = Vec::new();
-        Ok(Lookup { answer, text })
+        Ok(Lookup { subprocess, text })
     }
 
     /// Reads once, when there is something to read. Returns the addresses, maybe none, when
@@ -57,7 +58,7 @@ impl Lookup {
     pub(crate) fn read(&mut self) -> Option<Vec<IpAddr>> {
         let mut bytes = [0; MAX_ANSWER_BYTES];
         let room = MAX_ANSWER_BYTES - self.text.len();
-        match self.answer.read(&mut bytes[..room]) {
+        match self.subprocess.read(&mut bytes[..room]) {
             Ok(0) => {}
             Ok(count) => {
                 self.text.extend_from_slice(&bytes[..count]);
@@ -72,7 +73,7 @@ impl Lookup {
 
 impl AsFd for Lookup {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.answer.as_fd()
+        self.subprocess.as_fd()
     }
 }
 

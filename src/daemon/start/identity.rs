@@ -10,6 +10,7 @@ use crate::sys::proc::privileges::{drop_capabilities, empty_bounding_set, forbid
 use crate::sys::proc::user::{drop_privileges, effective_uid, find_group, User};
 use crate::sys::reason;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// The user and group that root becomes.
@@ -69,7 +70,8 @@ impl Identity {
         if self.user.uid != 0 {
             empty_bounding_set();
         }
-        drop_privileges(&self.user, self.gid, root.as_ref()).map_err(Fatal::io("give up root"))
+        drop_privileges(&self.user, self.gid, root.as_ref().map(AsFd::as_fd))
+            .map_err(Fatal::io("give up root"))
     }
 
     /// Logs what the user may not do, but the settings ask for. To be called when root is

@@ -17,11 +17,12 @@ use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
 use crate::daemon::start::identity::{find_gid, find_user};
-use crate::daemon::start::sd_notify::PassedFd;
-use crate::sys::fd::passed::{covers, Passed};
+use crate::daemon::start::sd_notify::NamedFd;
+use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
-use crate::sys::fs::place::{look, Access, Inode, Place, PlaceError};
+use crate::sys::fs::lookup::{look, Inode};
+use crate::sys::fs::passed::{covers, PassedFd};
 use crate::sys::fs::socket::{bind_tcp, bind_unix};
 use crate::sys::reason;
 use std::fs;
@@ -52,9 +53,9 @@ struct Unserved {
 
 impl Unserved {
     /// All that was passed.
-    fn new(passed: Vec<PassedFd>) -> Result<Unserved, Fatal> {
+    fn new(passed: Vec<NamedFd>) -> Result<Unserved, Fatal> {
         let mut all = Unserved::default();
-        for PassedFd { name, what } in passed {
+        for NamedFd { name, what } in passed {
             let what = what.map_err(|error| {
                 Fatal::Setting(format!(
                     "descriptor {name:?} passed by the service manager: {}; \
@@ -63,9 +64,9 @@ impl Unserved {
                 ))
             })?;
             match what {
-                Passed::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
-                Passed::Unix(socket) => all.unix.push((name, socket)),
-                Passed::Tcp(socket) => all.tcp.push((name, socket)),
+                PassedFd::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
+                PassedFd::Unix(socket) => all.unix.push((name, socket)),
+                PassedFd::Tcp(socket) => all.tcp.push((name, socket)),
             }
         }
         Ok(all)
@@ -111,7 +112,7 @@ impl Unserved {
 pub(crate) fn open_listeners(
     settings: &Settings,
     owner: Owner,
-    passed: Vec<PassedFd>,
+    passed: Vec<NamedFd>,
     log: &mut Log,
 ) -> Result<Opened, Fatal> {
     let mut unserved = Unserved::new(passed)?;
@@ -128,11 +129,11 @@ pub(crate) fn open_listeners(
             None => {
                 let access = access(KIND, listener)?;
                 let name = name_of(KIND, &path);
-                let fifo = look_for_reader(&name, &path, &settings.base_dir, log)
+                let fifo = look_for_reader(&name, (&path, owner), &settings.base_dir, log)
                     .and_then(|()| Fifo::create(&path, owner, access))
                     .map_err(occupied(name))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
-                opened.files.extend(fifo.place().cloned().map(file));
+                opened.files.extend(fifo.file().cloned().map(file));
                 (fifo, None)
             }
         };
@@ -187,7 +188,7 @@ fn open_unix(
 fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
     let inode = look(path).ok()??.inode;
     let (path, owner) = (path.to_owned(), None);
-    let place = Place { path, owner, inode };
+    let place = CreatedFile { path, owner, inode };
     Some(ListenerFile::new(kind, end, place, None))
 }
 
@@ -245,7 +246,7 @@ fn open_inet(
 /// What the manager passed and no section names.
 fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
     for (name, fifo, inode) in unserved.fifos {
-        PassedFd::log_unnamed(&name, "a FIFO", log);
+        NamedFd::log_unnamed(&name, "a FIFO", log);
         opened.fifos.push(FifoInput::new(fifo, &name, Some(inode)));
     }
     let unix = unserved.unix.into_iter().map(|(name, socket)| {
@@ -257,7 +258,7 @@ fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
         (name, "a TCP socket", Socket::Tcp(socket), options)
     });
     for (name, what, socket, options) in unix.chain(tcp) {
-        PassedFd::log_unnamed(&name, what, log);
+        NamedFd::log_unnamed(&name, what, log);
         let listener = Listener::new(socket, Section::Unnamed, &options, &name);
         opened.listeners.push(listener);
     }
@@ -292,14 +293,14 @@ fn name_of(kind: &str, path: &Path) -> String {
 }
 
 /// For `map_err`: why a place cannot be taken.
-fn occupied(name: String) -> impl FnOnce(PlaceError) -> Fatal {
+fn occupied(name: String) -> impl FnOnce(CreateError) -> Fatal {
     move |error| match error {
-        PlaceError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
-        PlaceError::WrongKind(_) | PlaceError::Foreign { .. } => {
+        CreateError::InUse => Fatal::Unavailable(format!("{name}: {error}")),
+        CreateError::WrongKind(_) | CreateError::Foreign { .. } => {
             Fatal::Permission(format!("{name}: {error}; not touched"))
         }
-        PlaceError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
-        PlaceError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
+        CreateError::TooLong { .. } => Fatal::Setting(format!("{name}: {error}")),
+        CreateError::Io { step, error } => Fatal::Io(format!("{name}: {step}"), error),
     }
 }
 

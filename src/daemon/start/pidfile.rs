@@ -5,8 +5,9 @@
 //! root may not remove it. One that a killed daemon left is replaced.
 
 use crate::config::Fatal;
+use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::{Dir, Owner};
-use crate::sys::fs::place::{Found, Place};
+use crate::sys::fs::lookup::Found;
 use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,7 @@ use std::path::Path;
 
 /// The pidfile, removed when dropped.
 #[derive(Debug)]
-pub(crate) struct PidFile(Place);
+pub(crate) struct PidFile(CreatedFile);
 
 impl PidFile {
     /// Writes it.
@@ -32,7 +33,7 @@ impl PidFile {
             .replace(&name, &format!(".{name}.new"), 0o644, fill)
             .and_then(|file| file.metadata())
             .map_err(failed())?;
-        Ok(PidFile(Place {
+        Ok(PidFile(CreatedFile {
             path: path.to_owned(),
             owner,
             inode: Found::from(&written).inode,

@@ -11,7 +11,7 @@
 
 use crate::daemon::log::Log;
 use crate::sys::fd::notify::{monotonic_usecs, Notify};
-use crate::sys::fd::passed::{take_descriptors, Passed};
+use crate::sys::fs::passed::{take_descriptors, PassedFd};
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -23,11 +23,11 @@ const MAX_PASSED: usize = 1000;
 
 /// A descriptor that the manager passed.
 #[derive(Debug)]
-pub(crate) struct PassedFd {
+pub(crate) struct NamedFd {
     /// Its name in LISTEN_FDNAMES.
     pub name: String,
     /// The error of one that cannot be served.
-    pub what: io::Result<Passed>,
+    pub what: io::Result<PassedFd>,
 }
 
 /// The service manager, if there is one.
@@ -56,7 +56,7 @@ fn take_number(name: &str) -> Option<u64> {
 impl Manager {
     /// Reads and removes the variables. To be called before anything is opened: every
     /// descriptor that was not passed is closed.
-    pub(crate) fn from_env() -> (Manager, Vec<PassedFd>) {
+    pub(crate) fn from_env() -> (Manager, Vec<NamedFd>) {
         let own = u64::from(std::process::id());
         let is_meant = take_number("LISTEN_PID") == Some(own);
         let count = take_number("LISTEN_FDS").filter(|_| is_meant);
@@ -64,7 +64,7 @@ impl Manager {
         let names = names.to_string_lossy();
         let mut names = names.split(':');
         let count = count.map_or(0, |count| count.min(MAX_PASSED as u64) as usize);
-        let passed = take_descriptors(count).into_iter().map(|what| PassedFd {
+        let passed = take_descriptors(count).into_iter().map(|what| NamedFd {
             name: names.next().unwrap_or_default().to_owned(),
             what,
         });
@@ -125,7 +125,7 @@ impl Manager {
     }
 }
 
-impl PassedFd {
+impl NamedFd {
     /// Logs one that no setting names.
     pub(crate) fn log_unnamed(name: &str, what: &str, log: &mut Log) {
         log.info(&format!(

@@ -21,8 +21,8 @@ use crate::daemon::start::pidfile::PidFile;
 use crate::daemon::start::preflight;
 use crate::daemon::start::sd_notify::Manager;
 use crate::store::Limits;
+use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::Owner;
-use crate::sys::fs::place::Place;
 use crate::sys::mem::reserve;
 use crate::sys::mem::resident::forget_code;
 use crate::sys::proc::process::{daemonize, set_umask, Readiness};
@@ -184,7 +184,7 @@ fn open_log(settings: &Settings, owner: Owner) -> Result<Log, Fatal> {
 /// Has a panic log its message, as standard error is gone in the background, and remove
 /// the FIFOs and sockets. Nothing is saved: after a bug the statistics are not to be
 /// trusted.
-fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<Place>) {
+fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<CreatedFile>) {
     std::panic::set_hook(Box::new(move |info| {
         for place in &places {
             // The next start finds what stays dead and takes it over.
@@ -201,8 +201,8 @@ fn tidy_up_panics(path: LogPath, owner: Owner, places: Vec<Place>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::rerun;
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
                 gid: None,
             };
             let fifo = Fifo::create(&path, None, access).unwrap();
-            tidy_up_panics(LogPath::Stderr, None, vec![fifo.place().unwrap().clone()]);
+            tidy_up_panics(LogPath::Stderr, None, vec![fifo.file().unwrap().clone()]);
             panic!("as a test");
         };
         assert_eq!(output.status.code(), Some(EX_SOFTWARE));

@@ -1,5 +1,4 @@
+pub(crate) mod inherited;
 pub(crate) mod notify;
 pub(crate) mod output;
-pub(crate) mod passed;
 pub(crate) mod poll;
-pub(crate) mod sigpipe;

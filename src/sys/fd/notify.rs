@@ -1,4 +1,4 @@
-//! Telling the service manager, systemd or one that speaks its protocol.
+//! Messages to the service manager, systemd or one that speaks its protocol.
 //!
 //! Owns: a datagram socket connected to the address that the manager gave, and
 //! the clock that it compares with. Connected once, it works from inside a
@@ -7,7 +7,7 @@
 //! Invariants: sending never blocks; a manager that does not read loses the
 //! message.
 //!
-//! Must not: know what there is to tell.
+//! Must not: choose the messages.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,7 +20,7 @@ use crate::sys::cerr;
 
 /// The way to the manager.
 #[derive(Debug)]
-pub struct Notify {
+pub(crate) struct Notify {
     /// Connected to the manager's.
     socket: UnixDatagram,
 }
@@ -28,7 +28,7 @@ pub struct Notify {
 impl Notify {
     /// Connects to `$NOTIFY_SOCKET`: a path, or, behind a `@`, the name of an
     /// abstract socket.
-    pub fn open(address: &OsStr) -> io::Result<Notify> {
+    pub(crate) fn open(address: &OsStr) -> io::Result<Notify> {
         let socket = UnixDatagram::unbound()?;
         match address.as_bytes() {
             [b'/', ..] => socket.connect(Path::new(address))?,
@@ -40,7 +40,7 @@ impl Notify {
     }
 
     /// Sends assignments, one a line.
-    pub fn send(&self, assignments: &str) -> io::Result<()> {
+    pub(crate) fn send(&self, assignments: &str) -> io::Result<()> {
         self.socket.send(assignments.as_bytes()).map(drop)
     }
 }
@@ -60,7 +60,7 @@ fn connect_abstract(_socket: &UnixDatagram, _name: &[u8]) -> io::Result<()> {
 }
 
 /// The clock of `MONOTONIC_USEC=`, in microseconds.
-pub fn monotonic_usecs() -> io::Result<u64> {
+pub(crate) fn monotonic_usecs() -> io::Result<u64> {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the pointer is to `time`, borrowed for the call.
     cerr(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) })?;
@@ -106,7 +106,7 @@ mod tests {
         while notify.send("WATCHDOG=1").is_ok() {
             sent += 1;
         }
-        assert!(sent > 0, "the queue filled up and nobody waited");
+        assert!(sent > 0, "the queue filled up without a wait");
         assert_eq!(receive(&manager), "WATCHDOG=1");
     }
 

@@ -1,7 +1,7 @@
 //! A line to a terminal, pipe or file that never blocks.
 //!
 //! Owns: the way to write to a descriptor that others share, such as standard
-//! error, without waiting for whoever reads it.
+//! error, without waiting for its reader.
 //!
 //! Invariants: the descriptor's own mode is not changed, for it belongs to
 //! other processes, too. A line goes out in one write, whole or, to a terminal
@@ -19,12 +19,12 @@ use crate::sys::fd::poll::is_writable;
 
 /// The longest line: what a pipe that is writable has room for (Linux:
 /// PIPE_BUF).
-pub const MAX_LINE_BYTES: usize = 4096;
+pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
 /// Another descriptor of the same pipe or terminal, nonblocking without the
 /// others who have it open noticing. Where that cannot be had (a socket, a
-/// file, somebody else's terminal, no /proc), a plain copy of `fd`.
-pub fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// file, another user's terminal, no /proc), a plain copy of `fd`.
+pub(crate) fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let copy = File::from(fd.try_clone_to_owned()?);
     let kind = copy.metadata()?.file_type();
     // A file opened anew would be written from its beginning.
@@ -44,7 +44,7 @@ pub fn nonblocking_twin(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// On a descriptor that blocks, a terminal with room for a part of the line,
 /// or another process filling the pipe at the same moment, could still make us
 /// wait: [`nonblocking_twin`] rules that out.
-pub fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool> {
+pub(crate) fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool> {
     if line.len() > MAX_LINE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -67,8 +67,8 @@ pub fn try_write_line(fd: BorrowedFd<'_>, line: &[u8]) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::io::{Read, Seek};
     use std::os::fd::AsFd;

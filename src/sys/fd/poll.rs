@@ -21,7 +21,7 @@ use crate::sys::cerr;
 /// With neither, poll(2) still reports a hangup or an error, at once and every
 /// time: a descriptor nothing is wanted of is better not pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interest {
+pub(crate) struct Interest {
     /// Wait until a read would not block.
     pub read: bool,
     /// Wait until a write would not block.
@@ -29,13 +29,11 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// Reading only.
-    pub const READ: Interest = Interest {
+    pub(crate) const READ: Interest = Interest {
         read: true,
         write: false,
     };
-    /// Writing only.
-    pub const WRITE: Interest = Interest {
+    pub(crate) const WRITE: Interest = Interest {
         read: false,
         write: true,
     };
@@ -43,7 +41,7 @@ impl Interest {
 
 /// What a wait found out about one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// A read would not block: there is input, a hangup or an error. Reported
     /// for the latter two without having been asked for.
     pub readable: bool,
@@ -53,26 +51,25 @@ pub struct Ready {
 
 /// The descriptors of one turn of the loop.
 #[derive(Default)]
-pub struct PollSet {
+pub(crate) struct PollSet {
     /// One element per slot, in the order they were pushed.
     fds: Vec<libc::pollfd>,
 }
 
 impl PollSet {
-    /// An empty set.
-    pub fn new() -> PollSet {
+    pub(crate) fn new() -> PollSet {
         PollSet::default()
     }
 
     /// Forgets all slots, keeps their memory.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.fds.clear();
     }
 
     /// Adds a descriptor and gives its slot, counted from 0. The descriptor is
     /// to stay open until the wait; one that was closed is merely reported
     /// ready.
-    pub fn push(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> usize {
+    pub(crate) fn push(&mut self, fd: BorrowedFd<'_>, interest: Interest) -> usize {
         let mut events = 0;
         if interest.read {
             events |= libc::POLLIN;
@@ -92,7 +89,7 @@ impl PollSet {
     /// ever. The timeout is rounded up to whole milliseconds, so that a
     /// deadline waited for has passed, and ends at `i32::MAX` of them. A
     /// signal ends the wait with nothing ready.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         poll(&mut self.fds, timeout_millis(timeout))
     }
 
@@ -101,7 +98,7 @@ impl PollSet {
     /// # Panics
     ///
     /// If `slot` was not given by [`PollSet::push`] since the last clear.
-    pub fn ready(&self, slot: usize) -> Ready {
+    pub(crate) fn ready(&self, slot: usize) -> Ready {
         let libc::pollfd {
             events, revents, ..
         } = self.fds[slot];

@@ -1,8 +1,9 @@
 //! A directory that was opened, and files in it by name.
 //!
-//! Owns: the descriptor of a directory. What is done through it is done in the
-//! directory that was found, whatever takes its name meanwhile, and works when the
-//! path to it is out of reach, as it is from inside a chroot.
+//! Owns: the descriptor of a directory, opened by [`crate::sys::fs::way`]. What is done
+//! through it is done in the directory that was found, whatever takes its name
+//! meanwhile, and works when the path to it is out of reach, as it is from inside a
+//! chroot.
 //!
 //! Invariants: names are of files in the directory itself; root follows no symlink
 //! there. What is neither a regular file nor a symlink, a FIFO or a device, is
@@ -20,24 +21,22 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::sys::cerr;
-use crate::sys::fs::place::{look, Found, Inode, Kind};
-use crate::sys::fs::way::{check, refused, walk, Last};
+use crate::sys::fs::lookup::{FileKind, Found, Inode};
 use crate::sys::proc::user::effective_uid;
 
 /// The user and group that a daemon of root's becomes; none: it is another user's.
-pub type Owner = Option<(u32, u32)>;
+pub(crate) type Owner = Option<(u32, u32)>;
 
-/// A directory.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     /// Open for reading, else O_PATH.
-    pub(crate) file: File,
+    pub(super) file: File,
     /// Where it was found, without the slash behind.
-    pub(crate) path: String,
+    pub(super) path: String,
     /// Root alone can put another in its place.
-    pub(crate) is_fixed: bool,
+    pub(super) is_fixed: bool,
     /// Whose files are trusted in it.
-    pub(crate) trusted: [u32; 2],
+    pub(super) trusted: [u32; 2],
 }
 
 impl AsFd for Dir {
@@ -47,7 +46,7 @@ impl AsFd for Dir {
 }
 
 /// openat(2).
-pub(crate) fn open_in(
+pub(super) fn open_in(
     dir: Option<&Dir>,
     path: &str,
     flags: libc::c_int,
@@ -58,12 +57,12 @@ pub(crate) fn open_in(
     let flags = flags | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: the path is a NUL-terminated string that outlives the call.
     let file = cerr(unsafe { libc::openat(fd, path.as_ptr(), flags, mode as libc::c_uint) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { File::from_raw_fd(file) })
 }
 
 /// A name in a directory, as libc takes it.
-pub(crate) fn c_name(name: &str) -> io::Result<CString> {
+pub(super) fn c_name(name: &str) -> io::Result<CString> {
     match name {
         "" | "." | ".." => Err(io::ErrorKind::InvalidInput.into()),
         name if name.contains('/') => Err(io::ErrorKind::InvalidInput.into()),
@@ -73,7 +72,7 @@ pub(crate) fn c_name(name: &str) -> io::Result<CString> {
 
 /// Opens a regular file for reading, by whatever symlinks. A FIFO or a device is an
 /// error, and neither waited for nor opened: to open some devices does something.
-pub fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let refused = || io::Error::other("neither a file nor a link to one");
     if !std::fs::metadata(path)?.is_file() {
         return Err(refused());
@@ -89,66 +88,17 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 impl Dir {
-    /// Opens the directory at `path`.
-    pub fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
-        Ok(walk(path, owner, Last::Directory)?.0)
-    }
-
-    /// The same; makes it if it is not there.
-    pub fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
-        match Dir::open(path, owner) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (parent, name) = Dir::of(path, owner)?;
-                parent.make(&name, mode, owner)
-            }
-            result => result,
-        }
-    }
-
-    /// Opens the directory that a file is in; with the file's name there.
-    pub fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
-        walk(path, owner, Last::File)
-    }
-
-    /// The same of what a path leads to where that is a symlink.
-    pub fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
-        walk(path, owner, Last::FileOrLink)
-    }
-
-    /// Finds it, by whatever symlinks. An empty path is that of `/`.
-    pub(crate) fn at(path: &str) -> io::Result<Dir> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
-        Ok(Dir {
-            file: open_in(None, &format!("{path}/"), flags, 0)?,
-            path: path.to_owned(),
-            is_fixed: true,
-            trusted: [effective_uid(); 2],
-        })
-    }
-
-    /// Open for reading, if that is permitted: what has O_PATH can neither be
-    /// synchronized nor locked.
-    pub(crate) fn readable(mut self) -> io::Result<Dir> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        match open_in(Some(&self), ".", flags, 0) {
-            Ok(file) => self.file = file,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            Err(error) => return Err(error),
-        }
-        Ok(self)
-    }
-
-    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
 
     /// Whether it is one of those where the kernel shows processes.
-    pub(crate) fn is_proc(&self) -> bool {
+    pub(super) fn is_proc(&self) -> bool {
         self.path.starts_with("/proc/")
     }
 
     /// A path to something in it, for calls that take no descriptor.
-    pub(crate) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
+    pub(super) fn path_to(&self, name: &str, max_bytes: usize) -> PathBuf {
         let path = format!("{}/{name}", self.path);
         match self.is_fixed && path.len() <= max_bytes {
             true => path.into(),
@@ -158,28 +108,18 @@ impl Dir {
 
     /// Whether `path` leads to this directory, by whatever symlinks, and not to another
     /// one that was made there since.
-    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
         Ok(Found::from(&std::fs::metadata(path)?).inode == self.inode()?)
     }
 
-    fn inode(&self) -> io::Result<Inode> {
+    pub(super) fn inode(&self) -> io::Result<Inode> {
         Ok(Found::from(&self.metadata()?).inode)
-    }
-
-    /// Fails unless `path` itself, not a symlink there, is this directory, and it belongs
-    /// to this process' user or to root, and only its owner can write to it.
-    pub fn check_private(&self, path: &Path) -> io::Result<()> {
-        if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
-            return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
-        }
-        let trusted = [0, effective_uid()];
-        check(&path.to_string_lossy(), &self.metadata()?, trusted, false)
     }
 
     /// Makes the directory `name`, where nothing is yet, with this mode whatever
     /// the umask, and gives it to the user and group `owner`. Those above it have to
     /// be there: a slip in a path would make a chain of them.
-    pub fn make(&self, name: &str, mode: u32, owner: Owner) -> io::Result<Dir> {
+    pub(crate) fn make(&self, name: &str, mode: u32, owner: Owner) -> io::Result<Dir> {
         const MADE_MODE: u32 = 0o700;
         let c_name = c_name(name)?;
         let fd = self.file.as_raw_fd();
@@ -187,7 +127,7 @@ impl Dir {
         cerr(unsafe { libc::mkdirat(fd, c_name.as_ptr(), MADE_MODE as libc::mode_t) })?;
         let file = self.open_at(name, libc::O_DIRECTORY, 0)?;
         let made = file.metadata()?;
-        // Who may write above it could have put something else in its place.
+        // A user who may write above it could have put something else in its place.
         if made.uid() != effective_uid() || made.mode() & 0o777 & !MADE_MODE != 0 {
             return Err(io::Error::other("replaced while being made"));
         }
@@ -204,7 +144,7 @@ impl Dir {
     }
 
     /// Whether this process may make and remove files there.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         let (fd, mode) = (self.file.as_raw_fd(), libc::W_OK | libc::X_OK);
         // SAFETY: the name is a NUL-terminated constant.
         let result = unsafe { libc::faccessat(fd, c".".as_ptr(), mode, libc::AT_EACCESS) };
@@ -233,7 +173,7 @@ impl Dir {
 
     /// Opens a file for reading. One that is no regular file is an error, not
     /// waited for.
-    pub fn read(&self, name: &str) -> io::Result<File> {
+    pub(crate) fn read(&self, name: &str) -> io::Result<File> {
         let file = self.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
         match file.metadata()?.is_file() {
             true => Ok(file),
@@ -242,12 +182,12 @@ impl Dir {
     }
 
     /// Opens a file for appending, or makes it, and returns whether it was made. A FIFO
-    /// that nobody reads is an error, not waited for, and one that is full later makes
-    /// nobody wait either.
+    /// without a reader is an error, not waited for, and writing to one that is full later
+    /// does not wait either.
     ///
     /// Root follows no symlink, and where others can put files it appends neither to
     /// one of a third user's nor to one that has another name.
-    pub fn append(&self, name: &str, mode: u32) -> io::Result<(File, bool)> {
+    pub(crate) fn append(&self, name: &str, mode: u32) -> io::Result<(File, bool)> {
         let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK;
         let follows = effective_uid() != 0 || self.is_proc();
         match self.open_at(name, flags | libc::O_CREAT | libc::O_EXCL, mode) {
@@ -286,7 +226,7 @@ impl Dir {
 
     /// Replaces the file `name` by one that `write` fills, by way of the name
     /// `temporary`, and gives it.
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         name: &str,
         temporary: &str,
@@ -308,15 +248,15 @@ impl Dir {
     }
 
     /// Fails where a name is that of something else than a regular file or a symlink.
-    pub fn check_replaceable(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn check_replaceable(&self, name: &str) -> io::Result<()> {
         match self.look(name)?.map(|found| found.kind) {
-            None | Some(Kind::File | Kind::Symlink) => Ok(()),
+            None | Some(FileKind::File | FileKind::Symlink) => Ok(()),
             Some(_) => Err(io::Error::other(format!("{name} is not a regular file"))),
         }
     }
 
     /// Renames a file within the directory, over one that has the name.
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.check_replaceable(from)?;
         self.check_replaceable(to)?;
         let (from, to) = (c_name(from)?, c_name(to)?);
@@ -327,7 +267,7 @@ impl Dir {
     }
 
     /// Gives a file another name, which nothing has yet.
-    pub(crate) fn link(&self, from: &str, to: &str) -> io::Result<()> {
+    pub(super) fn link(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (c_name(from)?, c_name(to)?);
         let fd = self.file.as_raw_fd();
         // SAFETY: the names are NUL-terminated strings that outlive the call.
@@ -337,7 +277,7 @@ impl Dir {
 
     /// Removes a file if it is the one of `inode`; false when it is gone or another is
     /// there, which stays.
-    pub(crate) fn remove_inode(&self, name: &str, inode: Inode) -> io::Result<bool> {
+    pub(super) fn remove_inode(&self, name: &str, inode: Inode) -> io::Result<bool> {
         let is_there = self.look(name)?.is_some_and(|found| found.inode == inode);
         if is_there {
             self.remove(name)?;
@@ -345,8 +285,7 @@ impl Dir {
         Ok(is_there)
     }
 
-    /// Removes a file.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         let name = c_name(name)?;
         // SAFETY: the name is a NUL-terminated string that outlives the call.
         cerr(unsafe { libc::unlinkat(self.file.as_raw_fd(), name.as_ptr(), 0) })?;
@@ -357,8 +296,8 @@ impl Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::{is_root, Scratch};
     use std::fs;
     use std::io::{Read, Write};
@@ -495,7 +434,7 @@ mod tests {
         for (name, may) in [("third", true), ("hardlink", true), ("symlink", false)] {
             assert_eq!(dir.append(name, 0o640).is_ok(), may, "{name}");
         }
-        // That is followed by who finds the directory.
+        // That is followed where the directory is opened by its path.
         let (dir, name) = Dir::of_target(&roots.join("symlink"), None).unwrap();
         assert_eq!((Path::new(&dir.path), &*name), (scratch.path(), "secret"));
     }

@@ -1,6 +1,6 @@
 //! A FIFO that is read and never at its end.
 //!
-//! Owns: the read end, a write end of its own, and the place of the FIFO. The
+//! Owns: the read end, a write end of its own, and the path of the FIFO. The
 //! write end is never written to; as long as it is open, the last writer
 //! leaving is no end of file, and poll(2) does not report a hangup for ever. Only a
 //! FIFO that another has replaced is read to its end ([`Fifo::close_writer`]).
@@ -10,7 +10,7 @@
 //! as large as the system lets it be, because every writer that finds it full
 //! loses a record or blocks a mail process.
 //!
-//! Must not: interpret bytes. A FIFO that is reused may still hold what its
+//! Must not: interpret bytes. A FIFO that is reused may still contain what its
 //! writers wrote for a reader that died: its first line can be a part of one.
 
 use std::fs::{self, File, Permissions};
@@ -20,27 +20,28 @@ use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::sys::cerr;
+use crate::sys::fs::created::{check_takeover, Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::{c_name, Dir, Owner};
-use crate::sys::fs::place::{Access, Found, Kind, Place, PlaceError};
+use crate::sys::fs::lookup::{FileKind, Found};
 
 /// A FIFO of ours, open for reading.
 #[derive(Debug)]
-pub struct Fifo {
+pub(crate) struct Fifo {
     /// What records are read from.
     reader: File,
     /// Keeps the FIFO from being at its end; see above. None where the reader
     /// can write as well, or the end is wanted.
     writer: Option<File>,
     /// Where it lies, for its removal; none where that is another's business.
-    place: Option<Place>,
+    file: Option<CreatedFile>,
 }
 
 impl Fifo {
     /// Creates the FIFO at `path`, or takes over one of ours with its inode, so that
     /// writers which have it open go on. Whether it has a reader does not matter: that
     /// may be any process of a user whom its mode lets read.
-    pub fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, PlaceError> {
-        let during = || PlaceError::during("create FIFO");
+    pub(crate) fn create(path: &Path, owner: Owner, access: Access) -> Result<Fifo, CreateError> {
+        let during = || CreateError::during("create FIFO");
         let (dir, name) = Dir::of(path, owner).map_err(during())?;
         let is_new = match make_fifo(&dir, &name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -52,22 +53,13 @@ impl Fifo {
         let found = dir
             .look(&name)
             .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
-            .map_err(PlaceError::during("look at FIFO"))?;
-        if found.kind != Kind::Fifo {
-            return Err(PlaceError::WrongKind(found.kind));
-        }
-        // "Permission denied" would tell less.
-        if !access.is_ours(found.uid) {
-            return Err(PlaceError::Foreign {
-                kind: found.kind,
-                uid: found.uid,
-            });
-        }
+            .map_err(CreateError::during("look at FIFO"))?;
+        check_takeover(&found, FileKind::Fifo, access, || Ok(false))?;
         let fifo = match Fifo::open(&dir, &name, found) {
-            Err(PlaceError::Io { error, .. })
+            Err(CreateError::Io { error, .. })
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
-                let_owner_in(&dir, &name, access.mode).map_err(PlaceError::during("open FIFO"))?;
+                let_owner_in(&dir, &name, access.mode).map_err(CreateError::during("open FIFO"))?;
                 Fifo::open(&dir, &name, found)
             }
             result => result,
@@ -75,7 +67,7 @@ impl Fifo {
         let fifo = fifo.and_then(|mut fifo| {
             fifo.mend(access)?;
             let (path, inode) = (path.to_owned(), found.inode);
-            fifo.place = Some(Place { path, owner, inode });
+            fifo.file = Some(CreatedFile { path, owner, inode });
             Ok(fifo)
         });
         if fifo.is_err() && is_new {
@@ -85,7 +77,7 @@ impl Fifo {
     }
 
     /// Opens both ends of what was found.
-    fn open(dir: &Dir, name: &str, found: Found) -> Result<Fifo, PlaceError> {
+    fn open(dir: &Dir, name: &str, found: Found) -> Result<Fifo, CreateError> {
         // The reader first: without one, a writer cannot be opened.
         let reader = open_end(dir, name, libc::O_RDONLY, found)?;
         let writer = open_end(dir, name, libc::O_WRONLY, found)?;
@@ -93,11 +85,11 @@ impl Fifo {
         Ok(Fifo {
             reader,
             writer: Some(writer),
-            place: None,
+            file: None,
         })
     }
 
-    /// Takes over one that somebody else opened, keeps and removes.
+    /// Takes over one that another process opened, keeps and removes.
     pub(crate) fn adopt(reader: File) -> io::Result<Fifo> {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         let flags = cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_GETFL) })?;
@@ -118,45 +110,45 @@ impl Fifo {
         Ok(Fifo {
             reader,
             writer,
-            place: None,
+            file: None,
         })
     }
 
     /// Sets owner and mode, in this order: a change of owner may drop bits of
     /// the mode.
     ///
-    /// One that has another name may be there for another purpose: who may write
+    /// One that has another name may be there for another purpose: a user who may write
     /// in the directory could have root give it away.
-    fn mend(&self, access: Access) -> Result<(), PlaceError> {
+    fn mend(&self, access: Access) -> Result<(), CreateError> {
         let found = self.reader.metadata();
-        let found = found.map_err(PlaceError::during("look at FIFO"))?;
+        let found = found.map_err(CreateError::during("look at FIFO"))?;
         if found.nlink() != 1 {
             let error = io::Error::other("it has another name, too");
-            return Err(PlaceError::during("take over FIFO")(error));
+            return Err(CreateError::during("take over FIFO")(error));
         }
         if access.has_owner() {
             fchown(&self.reader, access.uid, access.gid)
-                .map_err(PlaceError::during("set owner"))?;
+                .map_err(CreateError::during("set owner"))?;
         }
         self.reader
             .set_permissions(Permissions::from_mode(access.mode))
-            .map_err(PlaceError::during("set mode"))
+            .map_err(CreateError::during("set mode"))
     }
 
     /// Has [`Fifo::read`] come to the end of the file once no other process can write.
-    pub fn close_writer(&mut self) {
+    pub(crate) fn close_writer(&mut self) {
         self.writer = None;
     }
 
     /// Reads what is there; `WouldBlock` when nothing is. No end of file unless
     /// [`Fifo::close_writer`] was called.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.reader).read(buffer)
     }
 
-    /// How much the pipe holds before writers block, in bytes.
+    /// How much fits into the pipe before writers block, in bytes.
     #[cfg(all(test, target_os = "linux"))]
-    pub fn capacity_bytes(&self) -> usize {
+    pub(crate) fn capacity_bytes(&self) -> usize {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         let size = cerr(unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_GETPIPE_SZ) });
         size.unwrap().unsigned_abs() as usize
@@ -164,8 +156,8 @@ impl Fifo {
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was
     /// passed to us.
-    pub fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+    pub(crate) fn file(&self) -> Option<&CreatedFile> {
+        self.file.as_ref()
     }
 }
 
@@ -183,14 +175,11 @@ fn make_fifo(dir: &Dir, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a process has the FIFO at `path` open for reading, as far as opening it for
-/// writing tells: that fails without a reader.
-pub fn is_read(path: &Path) -> bool {
-    let mut options = File::options();
-    let options = options
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
-    options.open(path).is_ok()
+/// Whether a process has the FIFO open for reading, as far as opening it for writing
+/// shows: that fails without a reader.
+pub(crate) fn is_read(dir: &Dir, name: &str) -> bool {
+    let flags = libc::O_WRONLY | libc::O_NONBLOCK;
+    dir.open_at(name, flags, 0).is_ok()
 }
 
 /// Lets the owner of a FIFO open both ends, for now: its mode may be for
@@ -207,8 +196,8 @@ fn let_owner_in(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
 }
 
 /// Opens one end and makes sure that it is the FIFO that was found.
-fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, PlaceError> {
-    let during = || PlaceError::during("open FIFO");
+fn open_end(dir: &Dir, name: &str, flags: i32, found: Found) -> Result<File, CreateError> {
+    let during = || CreateError::during("open FIFO");
     let end = dir.open_at(name, flags | libc::O_NONBLOCK, 0);
     let end = end.map_err(during())?;
     let opened = Found::from(&end.metadata().map_err(during())?);
@@ -247,7 +236,7 @@ fn enlarge(_pipe: BorrowedFd<'_>) {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fs::place::look;
+    use crate::sys::fs::lookup::look;
     use crate::sys::proc::process::set_umask;
     use crate::sys::proc::user::{drop_privileges, User};
     use crate::sys::scratch::{alone, is_root, Scratch};
@@ -269,6 +258,11 @@ mod tests {
     fn mkfifo(path: &Path) -> io::Result<()> {
         let (dir, name) = Dir::of(path, None)?;
         make_fifo(&dir, &name)
+    }
+
+    fn is_fifo_read(path: &Path) -> bool {
+        let (dir, name) = Dir::of(path, None).unwrap();
+        is_read(&dir, &name)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -294,7 +288,7 @@ mod tests {
             fifo.read(&mut buffer).unwrap_err().kind(),
             io::ErrorKind::WouldBlock
         );
-        assert!(fifo.place().unwrap().remove().unwrap());
+        assert!(fifo.file().unwrap().remove().unwrap());
         assert!(!path.exists());
     }
 
@@ -315,7 +309,7 @@ mod tests {
             assert_eq!(fifo.read(&mut buffer).unwrap(), 5);
             let error = fifo.read(&mut buffer).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "not at its end");
-            assert!(fifo.place().is_none());
+            assert!(fifo.file().is_none());
         }
         let _reader = File::options()
             .read(true)
@@ -344,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_there_is_reused_whoever_holds_it() {
+    fn one_that_is_there_is_reused_whatever_process_has_it_open() {
         let dir = Scratch::new("fifo-alive");
         let path = dir.join("fifo");
-        assert!(!is_read(&path));
+        assert!(!is_fifo_read(&path));
         let first = Fifo::create(&path, None, PRIVATE).unwrap();
-        assert!(is_read(&path));
-        let inode = first.place().unwrap().inode;
+        assert!(is_fifo_read(&path));
+        let inode = first.file().unwrap().inode;
         let writer = open_writer(&path).unwrap();
         for first in [Some(first), None] {
             let access = Access {
@@ -358,12 +352,12 @@ mod tests {
                 ..PRIVATE
             };
             let second = Fifo::create(&path, None, access).unwrap();
-            assert_eq!(second.place().unwrap().inode, inode);
+            assert_eq!(second.file().unwrap().inode, inode);
             assert_eq!(mode(&path), 0o620);
             (&writer).write_all(b"x").unwrap();
             assert_eq!(second.read(&mut [0; 2]).unwrap(), 1);
             drop((first, second));
-            assert!(!is_read(&path));
+            assert!(!is_fifo_read(&path));
         }
     }
 
@@ -392,7 +386,7 @@ mod tests {
                     };
                     let fifo = Fifo::create(&path, None, access).unwrap();
                     assert_eq!(mode(&path), after, "after {before:o}");
-                    let reused = inode.replace(fifo.place().unwrap().inode);
+                    let reused = inode.replace(fifo.file().unwrap().inode);
                     assert!(reused.is_none_or(|reused| inode == Some(reused)));
                     let denied = File::options().read(true).open(&path).unwrap_err();
                     assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
@@ -415,13 +409,13 @@ mod tests {
         std::os::unix::fs::symlink(&other, dir.join("link")).unwrap();
         std::os::unix::fs::symlink("missing", dir.join("dangling")).unwrap();
         for (name, kind) in [
-            ("file", Kind::File),
-            ("directory", Kind::Directory),
-            ("link", Kind::Symlink),
-            ("dangling", Kind::Symlink),
+            ("file", FileKind::File),
+            ("directory", FileKind::Directory),
+            ("link", FileKind::Symlink),
+            ("dangling", FileKind::Symlink),
         ] {
             match Fifo::create(&dir.join(name), None, PRIVATE) {
-                Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
+                Err(CreateError::WrongKind(found)) => assert_eq!(found, kind),
                 result => panic!("{name}: {result:?}"),
             }
             assert_eq!(look(&dir.join(name)).unwrap().unwrap().kind, kind);
@@ -430,7 +424,7 @@ mod tests {
         assert!(!dir.join("missing").exists());
         assert!(matches!(
             Fifo::create(&dir.join("nowhere/fifo"), None, PRIVATE),
-            Err(PlaceError::Io {
+            Err(CreateError::Io {
                 step: "create FIFO",
                 ..
             })
@@ -454,8 +448,8 @@ mod tests {
         assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
         assert!(matches!(
             Fifo::create(&path, None, PRIVATE),
-            Err(PlaceError::Foreign {
-                kind: Kind::Fifo,
+            Err(CreateError::Foreign {
+                kind: FileKind::Fifo,
                 uid: 12345
             })
         ));
@@ -491,7 +485,7 @@ mod tests {
                     )
                     .unwrap();
                     assert_eq!(mode(&dir.join("fifo")), wanted, "umask {umask:o}");
-                    fifo.place().unwrap().remove().unwrap();
+                    fifo.file().unwrap().remove().unwrap();
                 }
             }
         });

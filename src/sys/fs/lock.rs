@@ -1,15 +1,15 @@
-//! A directory held by one process.
+//! A directory locked by one process.
 //!
 //! Owns: a file in the directory that only its owner can open, with flock(2) on
-//! it. Nobody else can hold it, as anybody who may read the directory could hold
-//! the directory itself. That is locked only where no file can be made in it.
+//! it. Of the directory itself, every user who may read it could take the lock; so that is
+//! locked only where no file can be made in it.
 //!
 //! Invariants: the lock ends with the last copy of the descriptor, so nothing
-//! that its holder left behind when it was killed is in the way; the file stays.
+//! that its owner left behind when it was killed is in the way; the file stays.
 //! The lock survives fork(2), which shares it, and is not inherited over
 //! execve(2).
 //!
-//! Must not: wait for another holder.
+//! Must not: wait for another process.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -19,15 +19,15 @@ use std::os::unix::fs::{fchown, PermissionsExt};
 use crate::sys::cerr;
 use crate::sys::fs::dir::{Dir, Owner};
 
-/// Holds a directory until dropped.
+/// A directory is locked until this is dropped.
 #[derive(Debug)]
-pub struct DirLock(#[allow(dead_code)] OwnedFd);
+pub(crate) struct DirLock(#[allow(dead_code)] OwnedFd);
 
-/// Takes the directory by the file `name` in it; `None` when another process, or
-/// another `DirLock` of this one, holds it. A file that is made for that is for
-/// the user and group `owner`, else for who makes it.
-pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
-    let held: OwnedFd = match open_file(dir, name, owner) {
+/// Locks the directory by the file `name` in it; `None` when another process, or
+/// another `DirLock` of this one, has it. A file that is made for that is for
+/// the user and group `owner`, else for the user that makes it.
+pub(crate) fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<DirLock>> {
+    let locked: OwnedFd = match open_file(dir, name, owner) {
         Ok(file) => file.into(),
         Err(error) => match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -37,16 +37,16 @@ pub fn lock_directory(dir: &Dir, name: &str, owner: Owner) -> io::Result<Option<
         },
     };
     // SAFETY: no pointers; the descriptor is borrowed for the call.
-    match cerr(unsafe { libc::flock(held.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
-        Ok(_) => Ok(Some(DirLock(held))),
+    match cerr(unsafe { libc::flock(locked.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(Some(DirLock(locked))),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether another process holds the directory by the file `name`, or another
+/// Whether another process has locked the directory by the file `name`, or another
 /// `DirLock` of this one.
-pub fn is_held(dir: &Dir, name: &str) -> bool {
+pub(crate) fn is_held(dir: &Dir, name: &str) -> bool {
     let file = dir.open_at(name, libc::O_RDONLY | libc::O_NONBLOCK, 0);
     file.is_ok_and(|file| {
         let operation = libc::LOCK_SH | libc::LOCK_NB;
@@ -83,7 +83,7 @@ mod tests {
 
     const NAME: &str = ".lock";
 
-    fn hold(dir: &Scratch) -> io::Result<Option<DirLock>> {
+    fn lock(dir: &Scratch) -> io::Result<Option<DirLock>> {
         lock_directory(&Dir::open(dir.path(), None)?, NAME, None)
     }
 
@@ -92,28 +92,28 @@ mod tests {
         let dir = Scratch::new("lock");
         let opened = Dir::open(dir.path(), None).unwrap();
         assert!(!is_held(&opened, NAME));
-        let first = hold(&dir).unwrap();
+        let first = lock(&dir).unwrap();
         assert!(first.is_some());
-        assert!(hold(&dir).unwrap().is_none());
+        assert!(lock(&dir).unwrap().is_none());
         assert!(is_held(&opened, NAME));
         drop(first);
         assert!(!is_held(&opened, NAME));
-        assert!(hold(&dir).unwrap().is_some());
+        assert!(lock(&dir).unwrap().is_some());
     }
 
     #[test]
     fn nobody_else_can_hold_it() {
         let dir = Scratch::new("lock-private");
-        // What anybody can do who may read the directory.
+        // What every user can do who may read the directory.
         let stranger = File::open(dir.path()).unwrap();
         // SAFETY: no pointers; the descriptor is owned by `stranger`.
         cerr(unsafe { libc::flock(stranger.as_raw_fd(), libc::LOCK_EX) }).unwrap();
-        assert!(hold(&dir).unwrap().is_some());
+        assert!(lock(&dir).unwrap().is_some());
         let metadata = fs::metadata(dir.join(NAME)).unwrap();
         assert_eq!(metadata.mode() & 0o7777, 0o600);
         std::os::unix::fs::symlink("elsewhere", dir.join("link")).unwrap();
         fs::rename(dir.join("link"), dir.join(NAME)).unwrap();
-        assert!(hold(&dir).is_err());
+        assert!(lock(&dir).is_err());
         assert!(!dir.join("elsewhere").exists());
     }
 
@@ -134,9 +134,9 @@ mod tests {
                 gid: None,
             };
             drop_privileges(&user, 12345, None).unwrap();
-            let first = hold(&dir).unwrap();
+            let first = lock(&dir).unwrap();
             assert!(first.is_some());
-            assert!(hold(&dir).unwrap().is_none());
+            assert!(lock(&dir).unwrap().is_none());
             assert!(!dir.join(NAME).exists());
         });
     }

@@ -1,7 +1,10 @@
+pub(crate) mod created;
 pub(crate) mod dir;
 pub(crate) mod fifo;
 pub(crate) mod lock;
-pub(crate) mod place;
+pub(crate) mod lookup;
+pub(crate) mod passed;
 pub(crate) mod socket;
+pub(crate) mod trust;
 pub(crate) mod way;
 pub(crate) mod writer;

@@ -23,34 +23,35 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use crate::sys::cerr;
+use crate::sys::fs::created::{check_takeover, Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::{Dir, Owner};
-use crate::sys::fs::place::{c_path, Access, Found, Inode, Kind, Place, PlaceError};
+use crate::sys::fs::lookup::{c_path, FileKind, Found, Inode};
 use crate::sys::proc::user::effective_uid;
 
 /// Connections the kernel keeps for us until they are accepted; cut to the
 /// system's own limit (Linux: net.core.somaxconn).
 const BACKLOG: libc::c_int = 1024;
 
-/// How long the path of a UNIX socket may be: what a socket address holds
+/// How long the path of a UNIX socket may be: what fits into a socket address
 /// (Linux: 108 bytes) without its final NUL and the dot of the name beside.
-pub const MAX_PATH_BYTES: usize =
+pub(crate) const MAX_PATH_BYTES: usize =
     mem::size_of::<libc::sockaddr_un>() - mem::offset_of!(libc::sockaddr_un, sun_path) - 2;
 
 /// Listens at `path`; the place is for removing the socket on a clean
 /// shutdown.
-pub fn bind_unix(
+pub(crate) fn bind_unix(
     path: &Path,
     owner: Owner,
     access: Access,
-) -> Result<(UnixListener, Place), PlaceError> {
+) -> Result<(UnixListener, CreatedFile), CreateError> {
     let len_bytes = path.as_os_str().len();
     if len_bytes > MAX_PATH_BYTES {
-        return Err(PlaceError::TooLong {
+        return Err(CreateError::TooLong {
             len_bytes,
             max_bytes: MAX_PATH_BYTES,
         });
     }
-    let during = || PlaceError::during("create socket");
+    let during = || CreateError::during("create socket");
     let (dir, name) = Dir::of(path, owner).map_err(during())?;
     clear(&dir, &name, access)?;
     let beside = format!(".{name}");
@@ -60,10 +61,10 @@ pub fn bind_unix(
         .and_then(|address| bind_to(&socket, &address))
         .map_err(during())?;
     let result = publish(&socket, &dir, &beside, &name, access);
-    // Whether that worked or not, the name beside has had its day.
+    // Whether that worked or not, the name beside is no longer needed.
     let _ = dir.remove(&beside);
     let path = path.to_owned();
-    let place = result.map(|inode| Place { path, owner, inode })?;
+    let place = result.map(|inode| CreatedFile { path, owner, inode })?;
     Ok((UnixListener::from(socket), place))
 }
 
@@ -80,20 +81,20 @@ fn publish(
     beside: &str,
     name: &str,
     access: Access,
-) -> Result<Inode, PlaceError> {
-    let inode = give(dir, beside, access)?;
-    listen(socket).map_err(PlaceError::during("listen"))?;
+) -> Result<Inode, CreateError> {
+    let inode = set_access(dir, beside, access)?;
+    listen(socket).map_err(CreateError::during("listen"))?;
     dir.link(beside, name).map_err(|error| match error.kind() {
-        // It was not there a moment ago: somebody else is starting.
-        io::ErrorKind::AlreadyExists => PlaceError::InUse,
-        _ => PlaceError::Io {
+        // It was not there a moment ago: another daemon is starting.
+        io::ErrorKind::AlreadyExists => CreateError::InUse,
+        _ => CreateError::Io {
             step: "link socket",
             error,
         },
     })?;
     match dir.look(name) {
         Ok(Some(found)) if found.inode == inode => Ok(inode),
-        found => Err(PlaceError::Io {
+        found => Err(CreateError::Io {
             step: "look at socket",
             error: found.err().unwrap_or(io::ErrorKind::NotFound.into()),
         }),
@@ -105,19 +106,20 @@ fn publish(
 /// Root makes sockets in directories that are the service user's, who could put
 /// something else in place meanwhile. So it is opened first, without using it,
 /// and only what is a socket, ours, and has no other name is changed.
-fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, PlaceError> {
-    let look = || PlaceError::during("look at socket");
+fn set_access(dir: &Dir, name: &str, access: Access) -> Result<Inode, CreateError> {
+    let look = || CreateError::during("look at socket");
     let file = dir.open_at(name, libc::O_PATH, 0).map_err(look())?;
     let metadata = file.metadata().map_err(look())?;
     let found = Found::from(&metadata);
-    if found.kind != Kind::Socket {
-        return Err(PlaceError::WrongKind(found.kind));
-    }
-    if found.uid != effective_uid() || metadata.nlink() != 1 {
-        return Err(PlaceError::Foreign {
-            kind: found.kind,
-            uid: found.uid,
-        });
+    // It was just made, so it is this process' user's.
+    let as_made = Access {
+        uid: None,
+        ..access
+    };
+    check_takeover(&found, FileKind::Socket, as_made, || Ok(false))?;
+    if metadata.nlink() != 1 {
+        let (kind, uid) = (found.kind, found.uid);
+        return Err(CreateError::Foreign { kind, uid });
     }
     let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
     let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
@@ -126,13 +128,13 @@ fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, PlaceError> {
         // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
         // owned by `file`.
         cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
-            .map_err(PlaceError::during("set owner"))?;
+            .map_err(CreateError::during("set owner"))?;
     }
     // The only way to a descriptor that is not open for anything.
     let itself = format!("/proc/self/fd/{fd}");
     let mode = fs::Permissions::from_mode(access.mode);
     match fs::set_permissions(itself, mode.clone()) {
-        // No /proc here. Nobody leads an ordinary user astray.
+        // No /proc here. An ordinary user cannot be led to give away what is root's.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
                 && (effective_uid() != 0 || !cfg!(target_os = "linux")) =>
@@ -141,38 +143,22 @@ fn give(dir: &Dir, name: &str, access: Access) -> Result<Inode, PlaceError> {
         }
         result => result,
     }
-    .map_err(PlaceError::during("set mode by /proc"))?;
+    .map_err(CreateError::during("set mode by /proc"))?;
     Ok(found.inode)
 }
 
 /// Removes a dead socket of ours, or returns what is in the way.
-fn clear(dir: &Dir, name: &str, access: Access) -> Result<(), PlaceError> {
-    let found = dir.look(name).map_err(PlaceError::during("look at socket"));
+fn clear(dir: &Dir, name: &str, access: Access) -> Result<(), CreateError> {
+    let found = dir
+        .look(name)
+        .map_err(CreateError::during("look at socket"));
     let Some(found) = found? else {
         return Ok(());
     };
-    if found.kind != Kind::Socket {
-        return Err(PlaceError::WrongKind(found.kind));
-    }
-    match is_alive(&path_to(dir, name)) {
-        Ok(true) => return Err(PlaceError::InUse),
-        // Of another user's, "permission denied" would tell less.
-        _ if !access.is_ours(found.uid) => {
-            return Err(PlaceError::Foreign {
-                kind: found.kind,
-                uid: found.uid,
-            })
-        }
-        Ok(false) => {}
-        Err(error) => {
-            return Err(PlaceError::Io {
-                step: "probe socket",
-                error,
-            })
-        }
-    }
+    let is_in_use = || is_alive(&path_to(dir, name));
+    check_takeover(&found, FileKind::Socket, access, is_in_use)?;
     dir.remove_inode(name, found.inode)
-        .map_err(PlaceError::during("remove dead socket"))?;
+        .map_err(CreateError::during("remove dead socket"))?;
     Ok(())
 }
 
@@ -194,7 +180,7 @@ fn is_alive(path: &Path) -> io::Result<bool> {
 
 /// Listens at a TCP address. One of IPv6 is for IPv6 alone, so that
 /// `0.0.0.0` and `::` can both be bound.
-pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(address) => {
             let socket = open_socket(libc::AF_INET)?;
@@ -216,7 +202,7 @@ pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Connects to the UNIX socket at `path` without waiting: `WouldBlock` when the
 /// listener's queue is full. The stream is nonblocking.
-pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     if path.as_os_str().len() > MAX_PATH_BYTES + 1 {
         let text = "path of the socket is too long";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -231,7 +217,7 @@ fn open_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers.
     let fd = cerr(unsafe { libc::socket(domain, kind, 0) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -258,8 +244,8 @@ fn unix_address(path: &Path) -> io::Result<libc::sockaddr_un> {
 }
 
 /// Begins to connect to a TCP address, without waiting. Once the socket is
-/// writable, `take_error` tells whether it is connected.
-pub fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
+/// writable, `take_error` returns whether it is connected.
+pub(crate) fn start_connect(to: SocketAddr) -> io::Result<TcpStream> {
     let (socket, result) = match to {
         SocketAddr::V4(to) => {
             let socket = open_socket(libc::AF_INET)?;

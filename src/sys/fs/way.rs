@@ -1,9 +1,9 @@
 //! The way to a directory, walked once.
 //!
-//! Owns: the rule whose directories root trusts, that of sshd's StrictModes: each
-//! belongs to root or to the user that root becomes, and only its owner may write
-//! to it. A sticky directory of root's (/tmp) may have files in it and be on the way,
-//! where only directories of the two are in it, but is not to be theirs.
+//! Owns: how a [`Dir`] is opened by its path. Root goes only where
+//! [`check`] lets it, and trusts itself and the user that
+//! it becomes. A sticky directory of root's (/tmp) may be on the way, but is not to be
+//! the [`Dir`] itself.
 //!
 //! Invariants: as root, each directory is opened in the one before it, from `/` on,
 //! and checked by its descriptor; the kernel follows no symlink. One is followed
@@ -13,7 +13,7 @@
 //! An ordinary user cannot be led to give away what is root's: the kernel finds its
 //! way.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +21,12 @@ use std::path::Path;
 
 use crate::sys::cerr;
 use crate::sys::fs::dir::{open_in, Dir, Owner};
-use crate::sys::proc::user::{effective_uid, shown_user};
+use crate::sys::fs::lookup::look;
+use crate::sys::fs::trust::{check, only_these_can_replace, refused};
+use crate::sys::proc::user::effective_uid;
+
+/// Root alone, as trusted users.
+const ROOT: [u32; 2] = [0; 2];
 
 /// The most symlinks of one way (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -31,18 +36,78 @@ const MAX_TARGET_BYTES: usize = 4096;
 
 /// What the last name of a path is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Last {
-    /// A directory.
+enum Last {
     Directory,
     /// Something in a directory.
     File,
-    /// The same; a symlink to it is followed, too.
+    /// As `File`; a symlink there is followed, too.
     FileOrLink,
+}
+
+impl Dir {
+    /// Opens the directory at `path`.
+    pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Dir> {
+        Ok(walk(path, owner, Last::Directory)?.0)
+    }
+
+    /// Opens the directory at `path`, or makes it with this mode for `owner`.
+    pub(crate) fn open_or_make(path: &Path, mode: u32, owner: Owner) -> io::Result<Dir> {
+        match Dir::open(path, owner) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (parent, name) = Dir::of(path, owner)?;
+                parent.make(&name, mode, owner)
+            }
+            result => result,
+        }
+    }
+
+    /// Opens the directory that a file is in; with the file's name there.
+    pub(crate) fn of(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+        walk(path, owner, Last::File)
+    }
+
+    /// As [`Dir::of`], of what `path` leads to where that is a symlink.
+    pub(crate) fn of_target(path: &Path, owner: Owner) -> io::Result<(Dir, String)> {
+        walk(path, owner, Last::FileOrLink)
+    }
+
+    /// Fails unless `path` itself, not a symlink there, is this directory, and it belongs
+    /// to this process' user or to root, and only its owner can write to it.
+    pub(crate) fn check_private(&self, path: &Path) -> io::Result<()> {
+        if look(path)?.map(|found| found.inode) != Some(self.inode()?) {
+            return Err(refused(&path.to_string_lossy(), "is a symlink; remove it"));
+        }
+        let trusted = [0, effective_uid()];
+        check(&path.to_string_lossy(), &self.metadata()?, trusted, false)
+    }
+
+    /// Finds it, by whatever symlinks. An empty path is that of `/`.
+    fn at(path: &str) -> io::Result<Dir> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        Ok(Dir {
+            file: open_in(None, &format!("{path}/"), flags, 0)?,
+            path: path.to_owned(),
+            is_fixed: true,
+            trusted: [effective_uid(); 2],
+        })
+    }
+
+    /// Open for reading, if that is permitted: what has O_PATH can neither be
+    /// synchronized nor locked.
+    fn readable(mut self) -> io::Result<Dir> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        match open_in(Some(&self), ".", flags, 0) {
+            Ok(file) => self.file = file,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self)
+    }
 }
 
 /// Opens the directory of a path; what the last name is called there, unless that
 /// is the directory itself.
-pub(crate) fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
+fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, String)> {
     let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     let trusted = [0, owner.map_or(0, |(uid, _)| uid)];
     let (dir, name) = find(path, trusted, last, MAX_SYMLINKS)?;
@@ -57,8 +122,7 @@ pub(crate) fn walk(path: &Path, owner: Owner, last: Last) -> io::Result<(Dir, St
     Ok((dir.readable()?, name))
 }
 
-/// The same, by so many symlinks at most; what the directory is to be itself is not
-/// checked yet.
+/// As [`walk`], by so many symlinks at most; the directory itself is not checked yet.
 fn find(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Result<(Dir, String)> {
     let path = path.trim_end_matches('/');
     let is_root = effective_uid() == 0;
@@ -95,7 +159,7 @@ fn find(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Resul
     let path = format!("{}/{name}", at.path);
     check(&path, &metadata, trusted, true)?;
     let dir = Dir {
-        is_fixed: at.is_fixed && is_fixed(&at, &metadata)?,
+        is_fixed: at.is_fixed && only_these_can_replace(ROOT, &at.metadata()?, &metadata),
         file: found,
         path,
         trusted,
@@ -106,7 +170,7 @@ fn find(path: &str, trusted: [u32; 2], last: Last, symlinks: usize) -> io::Resul
 /// Where a symlink leads; with how many more there may be.
 fn target(at: &Dir, name: &str, symlink: &File, symlinks: usize) -> io::Result<(String, usize)> {
     let metadata = symlink.metadata()?;
-    if metadata.uid() != 0 || !is_fixed(at, &metadata)? {
+    if metadata.uid() != 0 || !only_these_can_replace(ROOT, &at.metadata()?, &metadata) {
         let why = "is a symlink that others can change; remove it";
         return Err(refused(&format!("{}/{name}", at.path), why));
     }
@@ -125,63 +189,16 @@ fn target(at: &Dir, name: &str, symlink: &File, symlinks: usize) -> io::Result<(
     }
 }
 
-/// Whether root alone can put something else in the place of what was found in a
-/// directory.
-fn is_fixed(dir: &Dir, found: &Metadata) -> io::Result<bool> {
-    let dir = dir.metadata()?;
-    let is_sticky = dir.mode() & libc::S_ISVTX != 0;
-    Ok(dir.uid() == 0 && (dir.mode() & 0o022 == 0 || is_sticky && found.uid() == 0))
-}
-
-/// Fails unless a directory belongs to one of the users and only its owner can write
-/// to it, or, where that is enough, it is a sticky one of root's.
-pub(crate) fn check(
-    path: &str,
-    dir: &Metadata,
-    trusted: [u32; 2],
-    may_be_sticky: bool,
-) -> io::Result<()> {
-    let (uid, mode) = (dir.uid(), dir.mode() & 0o7777);
-    if !trusted.contains(&uid) {
-        let [first, second] = trusted.map(shown_user);
-        let or = match first == second {
-            true => String::new(),
-            false => format!(" or {second}"),
-        };
-        let whose = shown_user(uid);
-        let why = format!("belongs to user {whose} (uid {uid}), not to {first}{or}; chown it");
-        return Err(refused(path, &why));
-    }
-    let is_sticky = uid == 0 && mode & libc::S_ISVTX != 0;
-    if mode & 0o022 != 0 && !(may_be_sticky && is_sticky) {
-        let why = format!("can be changed by others (mode {mode:04o}); chmod go-w it");
-        return Err(refused(path, &why));
-    }
-    Ok(())
-}
-
-/// What is not to be trusted, and what to do.
-#[cold]
-pub(crate) fn refused(path: &str, why: &str) -> io::Error {
-    let text = format!("{path} {why} or set another path");
-    io::Error::new(io::ErrorKind::PermissionDenied, text)
-}
-
-/// Whether an error says that the way to a directory is not to be trusted.
-pub fn is_refused(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::trust::is_refused;
     use crate::sys::scratch::{is_root, Scratch};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{chown, lchown, symlink, PermissionsExt};
 
     /// The user that root becomes.
     const USER: u32 = 12345;
-    /// Another one.
     const OTHER: u32 = 12347;
 
     fn open(path: &Path) -> Result<String, String> {
@@ -198,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_roots_or_its_users_and_for_nobody_else_to_write() {
+    fn directories_are_roots_or_its_users_and_for_no_other_to_write() {
         if !is_root() {
             return;
         }
@@ -240,7 +257,7 @@ mod tests {
             assert_eq!(file.is_ok(), way, "{uid} {mode:o}: a file in it");
             fs::remove_dir_all(&dir).unwrap();
         }
-        // Who becomes nobody else trusts root alone.
+        // Without a user to become, root trusts itself alone.
         make(&scratch.join("d"), USER, 0o755);
         let error = walk(&scratch.join("d"), None, Last::Directory).unwrap_err();
         assert!(is_refused(&error), "{error}");

@@ -4,7 +4,7 @@
 //! meanwhile; opening never waits.
 
 use crate::sys::cerr;
-use crate::sys::fs::place::c_path;
+use crate::sys::fs::lookup::c_path;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -15,7 +15,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// `InvalidInput` for what is no FIFO, ENXIO for one that no process reads.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let found = look(path)?;
     check(&found)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -39,7 +39,7 @@ fn look(path: &Path) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: the path is a NUL-terminated string that outlives the call.
     let fd = cerr(unsafe { libc::open(path.as_ptr(), flags) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
@@ -54,8 +54,8 @@ fn check(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::Scratch;
     use std::fs;
     use std::os::unix::fs::{symlink, MetadataExt};

@@ -10,11 +10,11 @@ use crate::sys::cerr;
 use crate::sys::mem::page::system_page_bytes;
 
 /// Where Linux shows control groups.
-pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 /// A resource limit of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResourceLimit {
+pub(crate) enum ResourceLimit {
     /// RLIMIT_AS: all that is mapped.
     AddressSpace,
     /// RLIMIT_DATA: what is mapped and private to the process.
@@ -23,7 +23,7 @@ pub enum ResourceLimit {
 
 impl ResourceLimit {
     /// The limit in bytes; `None`: there is none.
-    pub fn bytes(self) -> io::Result<Option<u64>> {
+    pub(crate) fn bytes(self) -> io::Result<Option<u64>> {
         let resource = match self {
             ResourceLimit::AddressSpace => libc::RLIMIT_AS,
             ResourceLimit::Data => libc::RLIMIT_DATA,
@@ -42,17 +42,16 @@ impl ResourceLimit {
 
 /// What this process has of memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InUse {
+pub(crate) struct InUse {
     /// What counts for RLIMIT_AS.
     pub address_space: u64,
     /// What counts for RLIMIT_DATA.
     pub data: u64,
-    /// What is resident.
     pub resident: u64,
 }
 
 /// What this process has now; 0 where the system does not report it.
-pub fn in_use() -> InUse {
+pub(crate) fn in_use() -> InUse {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: Vec<u64> = text
         .split_whitespace()
@@ -70,7 +69,7 @@ pub fn in_use() -> InUse {
 }
 
 /// The memory of the machine in bytes; `None` where the system does not report it.
-pub fn machine_bytes() -> Option<u64> {
+pub(crate) fn machine_bytes() -> Option<u64> {
     // SAFETY: no pointers.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
     let pages = u64::try_from(pages).ok().filter(|&pages| pages > 0)?;
@@ -79,7 +78,7 @@ pub fn machine_bytes() -> Option<u64> {
 
 /// The smallest limit of the control groups that this process is in, and the file
 /// that sets it; `None`: there is none.
-pub fn cgroup_limit() -> Option<(u64, PathBuf)> {
+pub(crate) fn cgroup_limit() -> Option<(u64, PathBuf)> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     smallest_limit(&groups, Path::new(CGROUP_ROOT))
 }

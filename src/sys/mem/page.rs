@@ -2,11 +2,12 @@
 //!
 //! A [`Frame`] is a mapping of its own, so its size is exactly what is resident of
 //! it, whatever else the process allocates; dropped, it is the kernel's again at
-//! once. A [`Page`] is a frame in use: it holds plain elements of one type, all of
-//! them values from the beginning.
+//! once. A [`Page`] is a frame in use: it contains plain elements of one type, all of
+//! them values from the beginning. Bytes that may be padding are never read: a frame
+//! that had elements with padding is zeroed before it becomes a page of bytes.
 //!
-//! Must not: be made without its bytes being charged somewhere; that is for who
-//! makes it.
+//! Must not: be made without its bytes being charged somewhere; that is for its
+//! maker.
 
 use std::io;
 use std::marker::PhantomData;
@@ -17,12 +18,11 @@ use std::ptr::{self, NonNull};
 
 /// A mapping whose bytes mean nothing yet.
 #[derive(Debug)]
-pub struct Frame {
-    /// Its first byte.
+pub(crate) struct Frame {
     start: NonNull<u8>,
-    /// Its size.
     bytes: usize,
-    /// Each byte was written: by the kernel, or as an element without padding.
+    /// Each byte has a value: it was zeroed by the kernel, or written as an element
+    /// without padding.
     is_written: bool,
 }
 
@@ -31,7 +31,7 @@ impl Frame {
     ///
     /// # Errors
     /// When the kernel has no memory left, or no room for another mapping.
-    pub fn map(bytes: NonZeroUsize) -> io::Result<Frame> {
+    pub(crate) fn map(bytes: NonZeroUsize) -> io::Result<Frame> {
         let bytes = bytes.get();
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -73,12 +73,11 @@ impl Frame {
     }
 
     /// Whether [`Page::of_bytes`] need not write to it.
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         self.is_written
     }
 
-    /// Its size in bytes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
@@ -86,7 +85,7 @@ impl Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         let start = self.start.as_ptr().cast();
-        // SAFETY: start and length are those of the mapping, which nobody
+        // SAFETY: start and length are those of the mapping, which nothing
         // borrows any more.
         let result = unsafe { libc::munmap(start, self.bytes) };
         if result == -1 {
@@ -98,21 +97,17 @@ impl Drop for Frame {
     }
 }
 
-/// Elements in a frame of their own, all of them written: where elements with padding were
-/// before, that is never read as bytes.
+/// Elements in a frame of their own, all of them written.
 #[derive(Debug)]
-pub struct Page<T: Copy> {
-    /// Where they are.
+pub(crate) struct Page<T: Copy> {
     frame: Frame,
-    /// How many they are.
     len: usize,
-    /// What they are.
     elements: PhantomData<T>,
 }
 
 impl<const N: usize> Page<[u8; N]> {
     /// As many elements as fit into a frame, with the bytes that are there.
-    pub fn of_bytes(mut frame: Frame) -> Page<[u8; N]> {
+    pub(crate) fn of_bytes(mut frame: Frame) -> Page<[u8; N]> {
         if !frame.is_written {
             // SAFETY: start and length are those of the mapping.
             unsafe { frame.start.write_bytes(0, frame.bytes) };
@@ -137,23 +132,22 @@ impl<T: Copy> Page<T> {
     }
 
     /// Fills a frame with as many copies of `blank` as fit.
-    pub fn filled(frame: Frame, blank: T) -> Page<T> {
+    pub(crate) fn filled(frame: Frame, blank: T) -> Page<T> {
         let mut page = Page::new(frame);
         // The elements may have padding.
         page.frame.is_written = false;
         // SAFETY: at least one element fits into the mapping, which is aligned for them
-        // and owned by nobody else yet.
+        // and owned by nothing else yet.
         unsafe { page.start().write(blank) };
         page.frame.repeat(size_of::<T>(), page.len);
         page
     }
 
     /// The frame, once the elements are no longer needed.
-    pub fn into_frame(self) -> Frame {
+    pub(crate) fn into_frame(self) -> Frame {
         self.frame
     }
 
-    /// The first element.
     #[inline(always)]
     fn start(&self) -> NonNull<T> {
         self.frame.start.cast()
@@ -174,13 +168,13 @@ impl<T: Copy> Deref for Page<T> {
 impl<T: Copy> DerefMut for Page<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as above; the page is borrowed mutably, so nobody else has it.
+        // SAFETY: as above; the page is borrowed mutably, so nothing else has it.
         unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len) }
     }
 }
 
 /// The size of the system's pages in bytes; sizes of pages are multiples.
-pub fn system_page_bytes() -> usize {
+pub(crate) fn system_page_bytes() -> usize {
     // SAFETY: no pointers.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).unwrap_or(4096)
@@ -191,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_holds_what_is_written_to_it() {
+    fn a_page_contains_what_is_written_to_it() {
         let bytes = NonZeroUsize::new(2 * system_page_bytes()).unwrap();
         let mut page = Page::filled(Frame::map(bytes).unwrap(), [7u32; 3]);
         assert_eq!(page.len, bytes.get() / 12);

@@ -15,7 +15,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-/// The block.
 const BLOCK: Layout = match Layout::from_size_align(1 << 20, 16) {
     Ok(layout) => layout,
     Err(_) => panic!("16 is a power of two"),
@@ -28,7 +27,7 @@ static RESERVE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static WAS_USED: AtomicBool = AtomicBool::new(false);
 
 /// Allocates the reserve if it is not there. Whether it is there now.
-pub fn fill() -> bool {
+pub(crate) fn fill() -> bool {
     if RESERVE.load(Ordering::Relaxed).is_null() {
         // SAFETY: the size of the layout is not zero.
         let block = unsafe { System.alloc(BLOCK) };
@@ -38,7 +37,7 @@ pub fn fill() -> bool {
 }
 
 /// Whether the reserve was used since this was last asked.
-pub fn was_used() -> bool {
+pub(crate) fn was_used() -> bool {
     WAS_USED.swap(false, Ordering::Relaxed)
 }
 

@@ -1,8 +1,8 @@
-//! Children: what became of them, and ties beyond those that std knows.
+//! Children: how they ended, and ties beyond those that std knows.
 //!
 //! Owns: waitid(2) and wait4(2) for all children alike, the adoption of orphans,
 //! and the tie that ends a child with its parent. Starting a program is std's, or
-//! that of [`answer`](crate::sys::proc::subprocess).
+//! that of [`crate::sys::proc::subprocess`].
 //!
 //! Invariants: nothing here waits. A child that was only looked at stays to be
 //! taken; its files in /proc stay as long.
@@ -16,11 +16,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
 use crate::sys::cerr;
-use crate::sys::proc::usage::Usage;
+use crate::sys::proc::usage::ProcessUsage;
 
-/// A child of which something is to be told, left as it is; `None` when there is
-/// none, or no child at all.
-pub fn look() -> io::Result<Option<u32>> {
+/// A child that ended or stopped, not reaped yet; `None` when there is none, or no
+/// child at all.
+pub(crate) fn look() -> io::Result<Option<u32>> {
     let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the pointer is to memory for a siginfo_t, borrowed for the call.
@@ -36,9 +36,9 @@ pub fn look() -> io::Result<Option<u32>> {
     Ok(u32::try_from(pid).ok().filter(|&pid| pid != 0))
 }
 
-/// Takes the news of a child: that it ended, with what it and the children that
+/// Reaps a child, or reports its stop: how it ended, with what it and the children that
 /// it waited for used, or that it was stopped. `None` when there is none.
-pub fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
+pub(crate) fn take(pid: u32) -> io::Result<Option<(ExitStatus, ProcessUsage)>> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let options = libc::WNOHANG | libc::WUNTRACED;
     let mut status = 0;
@@ -48,7 +48,7 @@ pub fn take(pid: u32) -> io::Result<Option<(ExitStatus, Usage)>> {
     let taken = cerr(unsafe { wait4(pid, &mut status, options, usage.as_mut_ptr()) })?;
     // SAFETY: integers only, for which zero is a value.
     let usage = unsafe { usage.assume_init() };
-    Ok((taken == pid).then(|| (ExitStatus::from_raw(status), Usage::from(&usage))))
+    Ok((taken == pid).then(|| (ExitStatus::from_raw(status), ProcessUsage::from(&usage))))
 }
 
 #[cfg(not(all(target_env = "musl", any(target_arch = "x86", target_arch = "arm"))))]
@@ -76,7 +76,7 @@ unsafe fn wait4(
 
 /// Makes this process the parent of all its descendants whose own parent ends.
 /// Elsewhere than on Linux nothing changes.
-pub fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn adopt_orphans() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) })?;
@@ -85,7 +85,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 
 /// Has the program that `command` starts killed when this process ends, or rather
 /// the thread that starts it; unless it becomes another user, or this is not Linux.
-pub fn tie(command: &mut Command) -> &mut Command {
+pub(crate) fn tie(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
     // SAFETY: beside the fork(2) that it follows, it makes two system calls, and
     // allocates nothing.
@@ -94,7 +94,7 @@ pub fn tie(command: &mut Command) -> &mut Command {
 
 /// Has this process killed when its parent ends, if that is still `parent`; an
 /// error if not.
-pub fn die_with(parent: u32) -> io::Result<()> {
+pub(crate) fn die_with(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) })?;
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(news(), pid);
             let (status, _) = take(pid).unwrap().unwrap();
             assert_eq!(status.stopped_signal(), Some(libc::SIGSTOP));
-            assert!(take(pid).unwrap().is_none(), "told once");
+            assert!(take(pid).unwrap().is_none(), "reported once");
             send(pid, libc::SIGCONT).unwrap();
             drop(sleeper.stdin.take());
             assert_eq!((news(), news()), (pid, pid), "looking takes nothing");

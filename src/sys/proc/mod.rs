@@ -2,6 +2,7 @@ pub(crate) mod child;
 pub(crate) mod privileges;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod sigpipe;
 pub(crate) mod snapshot_child;
 pub(crate) mod subprocess;
 pub(crate) mod usage;

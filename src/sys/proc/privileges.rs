@@ -23,9 +23,9 @@ const ZERO: libc::c_ulong = 0;
 const ONE: libc::c_ulong = 1;
 
 /// Forbids this process and its children to gain privileges by executing a
-/// program, whatever its mode says.
+/// program, even a set-user-ID one.
 #[cfg(target_os = "linux")]
-pub fn forbid_new() -> io::Result<()> {
+pub(crate) fn forbid_new() -> io::Result<()> {
     // SAFETY: no pointers.
     cerr(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ONE, ZERO, ZERO, ZERO) })?;
     Ok(())
@@ -34,7 +34,7 @@ pub fn forbid_new() -> io::Result<()> {
 /// Empties the set of capabilities that can ever be had, as far as this process
 /// may: root in a container may have lost the right to, and then less is left.
 #[cfg(target_os = "linux")]
-pub fn empty_bounding_set() {
+pub(crate) fn empty_bounding_set() {
     // An unknown capability ends the list.
     for capability in ZERO.. {
         // SAFETY: no pointers.
@@ -48,7 +48,7 @@ pub fn empty_bounding_set() {
 /// the ambient ones. Where there are none, nothing is asked of the kernel that a
 /// filter of system calls could forbid.
 #[cfg(target_os = "linux")]
-pub fn drop_capabilities() -> io::Result<()> {
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     // Version, and our own process.
     let header = [CAPABILITY_VERSION_3, 0];
     let none = [0u32; 6];
@@ -68,17 +68,17 @@ pub fn drop_capabilities() -> io::Result<()> {
 
 /// Nothing to do here.
 #[cfg(not(target_os = "linux"))]
-pub fn forbid_new() -> io::Result<()> {
+pub(crate) fn forbid_new() -> io::Result<()> {
     Ok(())
 }
 
 /// Nothing to do here.
 #[cfg(not(target_os = "linux"))]
-pub fn empty_bounding_set() {}
+pub(crate) fn empty_bounding_set() {}
 
 /// Nothing to do here.
 #[cfg(not(target_os = "linux"))]
-pub fn drop_capabilities() -> io::Result<()> {
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 //! Owns: the way into the background, the limit of descriptors, the umask, the
 //! host name, the kernel's tick.
 //!
-//! Invariants: whoever starts a daemon gets its exit code once it is known
-//! that the daemon serves or does not; until then its standard error is the
+//! Invariants: the starter of a daemon gets its exit code once it is known
+//! whether the daemon serves; until then its standard error is the
 //! starter's, so that reasons are seen.
 //!
 //! Must not: fork while other threads run ([`daemonize`]).
@@ -16,18 +16,17 @@ use std::os::fd::{AsRawFd, RawFd};
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{self, ExitStatus};
+use std::process;
 
 use crate::sys::cerr;
 
 /// sysexits(3): internal software error; for a daemon that a signal ended.
 const EX_SOFTWARE: i32 = 70;
 
-/// What a daemon owes the process that started it: a word whether it serves.
-/// If the daemon ends without, its exit code is the word.
+/// The pipe on which a daemon reports to its starter whether it serves. If the daemon
+/// ends without a report, its exit code is the report.
 #[derive(Debug)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// The starter waits at the other end.
     channel: UnixStream,
     /// /dev/null, opened while it can be.
@@ -35,9 +34,9 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Makes the starter exit with `code`. With 0 the daemon lets go of
-    /// standard output and error, too.
-    pub fn report(mut self, code: u8) -> io::Result<()> {
+    /// Makes the starter exit with `code`. With 0 the daemon replaces its
+    /// standard output and error by /dev/null, too.
+    pub(crate) fn report(mut self, code: u8) -> io::Result<()> {
         if code == 0 {
             replace(libc::STDOUT_FILENO, &self.null)?;
             replace(libc::STDERR_FILENO, &self.null)?;
@@ -58,13 +57,13 @@ impl Readiness {
 ///
 /// # Errors
 /// fork(2)'s, or that there are other threads.
-pub fn daemonize() -> io::Result<Readiness> {
+pub(crate) fn daemonize() -> io::Result<Readiness> {
     be_alone()?;
     // SAFETY: there is one thread.
     unsafe { into_background() }
 }
 
-/// The same.
+/// As [`daemonize`], without looking for other threads.
 ///
 /// # Safety
 /// No other thread is in the middle of something.
@@ -77,7 +76,7 @@ unsafe fn into_background() -> io::Result<Readiness> {
     let child = cerr(unsafe { libc::fork() })?;
     if child != 0 {
         drop(channel);
-        process::exit(await_word(waiting, child));
+        process::exit(await_report(waiting, child));
     }
     drop(waiting);
     // SAFETY: no pointers.
@@ -109,18 +108,23 @@ pub(crate) fn be_alone() -> io::Result<()> {
 }
 
 /// The exit code of the starter.
-fn await_word(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
-    let mut word = [0];
-    if waiting.read_exact(&mut word).is_ok() {
-        return word[0].into();
+fn await_report(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
+    let mut code = [0];
+    if waiting.read_exact(&mut code).is_ok() {
+        return code[0].into();
     }
+    wait(child).unwrap_or(EX_SOFTWARE)
+}
+
+/// waitpid(2): the exit code of a child, if it has one.
+pub(crate) fn wait(pid: libc::pid_t) -> Option<libc::c_int> {
     let mut status = 0;
     loop {
         // SAFETY: the pointer is to `status`, borrowed for the call.
-        match cerr(unsafe { libc::waitpid(child, &mut status, 0) }) {
-            Ok(_) => return ExitStatus::from_raw(status).code().unwrap_or(EX_SOFTWARE),
+        match cerr(unsafe { libc::waitpid(pid, &mut status, 0) }) {
+            Ok(_) => return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return EX_SOFTWARE,
+            Err(_) => return None,
         }
     }
 }
@@ -128,13 +132,13 @@ fn await_word(mut waiting: UnixStream, child: libc::pid_t) -> i32 {
 /// dup2(2): makes the descriptor `number` another name of `file`.
 fn replace(number: RawFd, file: &File) -> io::Result<()> {
     // SAFETY: no pointers; std does not own the standard descriptors, so
-    // nobody's descriptor is closed.
+    // no owned descriptor is closed.
     cerr(unsafe { libc::dup2(file.as_raw_fd(), number) })?;
     Ok(())
 }
 
 /// Sets the umask of the process and gives the one before.
-pub fn set_umask(mask: u32) -> u32 {
+pub(crate) fn set_umask(mask: u32) -> u32 {
     // SAFETY: no pointers; never fails.
     (unsafe { libc::umask(mask as libc::mode_t) }) as u32
 }
@@ -142,7 +146,7 @@ pub fn set_umask(mask: u32) -> u32 {
 /// Raises the limit of open descriptors to `wanted`, or as near as it may be,
 /// and gives the limit then. Never lowers it. The hard limit is raised if need
 /// be and permitted.
-pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -169,7 +173,7 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
 
 /// The name of this host as the kernel has it; without its domain or with, as
 /// the administrator set it.
-pub fn host_name() -> io::Result<String> {
+pub(crate) fn host_name() -> io::Result<String> {
     // POSIX: at most 255 bytes and a NUL.
     let mut name = [0u8; 256];
     // SAFETY: pointer and length are those of `name`, the last byte left out,
@@ -180,7 +184,7 @@ pub fn host_name() -> io::Result<String> {
 }
 
 /// How many ticks of the kernel, in which /proc counts time, are in a second.
-pub fn ticks_per_sec() -> u64 {
+pub(crate) fn ticks_per_sec() -> u64 {
     // SAFETY: no pointers.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     // What every Linux has; POSIX lets the call fail.

@@ -10,9 +10,8 @@
 //! or in that of a later one; however often it came, once. The set is kept
 //! beside the pair, not in it, so that a flood of one signal never crowds out
 //! another. A broken pipe and a file grown too large are errors of write(2), not
-//! signals. Installed
-//! once per process and for its whole life, because a handler reaches nothing
-//! but statics.
+//! signals. Installed once per process and for its whole life, because a handler reaches
+//! nothing but statics.
 //!
 //! Must not: act on a signal that came.
 
@@ -34,14 +33,10 @@ static WAKE_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals that came since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    /// SIGTERM.
+pub(crate) struct PendingSignals {
     pub term: bool,
-    /// SIGINT.
     pub int: bool,
-    /// SIGHUP.
     pub hup: bool,
-    /// SIGUSR1.
     pub usr1: bool,
     /// SIGQUIT; to a screen only, as all below.
     pub quit: bool,
@@ -66,9 +61,8 @@ const PASSED: [libc::c_int; 9] = [
     libc::SIGCONT,
 ];
 
-/// The installed handlers.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     /// Readable while signals are pending.
     wake: UnixStream,
 }
@@ -76,13 +70,13 @@ pub struct Signals {
 impl Signals {
     /// Installs the handlers and ignores SIGPIPE and SIGXFSZ. An error when that was done
     /// in this process before.
-    pub fn install() -> io::Result<Signals> {
+    pub(crate) fn install() -> io::Result<Signals> {
         Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
     }
 
     /// As [`Signals::install`], for a program that fills a terminal's screen:
     /// it has to tidy up before it ends or stops, and to know the size.
-    pub fn install_for_screen() -> io::Result<Signals> {
+    pub(crate) fn install_for_screen() -> io::Result<Signals> {
         Signals::install_for(&[
             libc::SIGTERM,
             libc::SIGINT,
@@ -98,7 +92,7 @@ impl Signals {
     /// in its own process group: [`Signals::take_passed`]. A signal that a
     /// terminal sends reaches the child by itself and is not noted here; one that
     /// is ignored stays so, here and in the child. SIGCHLD wakes, too.
-    pub fn install_to_pass_on() -> io::Result<Signals> {
+    pub(crate) fn install_to_pass_on() -> io::Result<Signals> {
         let signals = Signals::install_for(&[libc::SIGCHLD])?;
         for signal in PASSED {
             if !is_ignored(signal)? {
@@ -131,12 +125,12 @@ impl Signals {
 
     /// Stops this process as SIGTSTP does by default; gives control back when
     /// it goes on.
-    pub fn stop(&self) -> io::Result<()> {
+    pub(crate) fn stop(&self) -> io::Result<()> {
         self.stop_by(libc::SIGTSTP)
     }
 
-    /// The same by any of the signals that can be handled and stop a process.
-    pub fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
+    /// As [`Signals::stop`], by any of the signals that can be handled and stop a process.
+    pub(crate) fn stop_by(&self, signal: libc::c_int) -> io::Result<()> {
         let before = action_of(signal)?;
         if before.sa_sigaction != libc::SIG_IGN {
             set_action(signal, libc::SIG_DFL)?;
@@ -148,9 +142,9 @@ impl Signals {
         Ok(())
     }
 
-    /// Lets SIGCHLD wake us even if whoever started us has blocked it. For when
+    /// Lets SIGCHLD wake us even if the process that started us has blocked it. For when
     /// the child is there, which keeps what was blocked.
-    pub fn unblock_child(&self) -> io::Result<()> {
+    pub(crate) fn unblock_child(&self) -> io::Result<()> {
         let child = one_signal(libc::SIGCHLD)?;
         // SAFETY: the pointer is to a set that outlives the call; the old one is
         // not asked for.
@@ -161,17 +155,17 @@ impl Signals {
     }
 
     /// The signals to be passed on that came since the last call.
-    pub fn take_passed(&self) -> impl Iterator<Item = libc::c_int> {
+    pub(crate) fn take_passed(&self) -> impl Iterator<Item = libc::c_int> {
         let bits = self.take_bits();
         let came = move |signal: &libc::c_int| bits & (1 << signal) != 0;
         PASSED.into_iter().filter(came)
     }
 
     /// The signals that came since the last call.
-    pub fn take(&self) -> Pending {
+    pub(crate) fn take(&self) -> PendingSignals {
         let bits = self.take_bits();
         let came = |signal: libc::c_int| bits & (1 << signal) != 0;
-        Pending {
+        PendingSignals {
             term: came(libc::SIGTERM),
             int: came(libc::SIGINT),
             hup: came(libc::SIGHUP),
@@ -183,7 +177,7 @@ impl Signals {
         }
     }
 
-    /// The same as a set.
+    /// As [`Signals::take`], bit N for signal N.
     fn take_bits(&self) -> u32 {
         // Emptied first: what comes in between is taken now and wakes the loop
         // once for nothing, instead of being pending without waking it.
@@ -199,8 +193,8 @@ impl AsFd for Signals {
 }
 
 /// Makes up for what the starter of a daemon did with signals: none is blocked,
-/// and the end of a child is told to who waits for it.
-pub fn reset_inherited() -> io::Result<()> {
+/// and a child that ended stays to be reaped.
+pub(crate) fn reset_inherited() -> io::Result<()> {
     set_action(libc::SIGCHLD, libc::SIG_DFL)?;
     let mut none = mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is to memory for a set, borrowed for the call.
@@ -216,7 +210,7 @@ pub fn reset_inherited() -> io::Result<()> {
 }
 
 /// Sends a signal to a process.
-pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
+pub(crate) fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: no pointers.
     cerr(unsafe { libc::kill(pid, signal) })?;
@@ -225,7 +219,7 @@ pub fn send(pid: u32, signal: libc::c_int) -> io::Result<()> {
 
 /// Ends this process by a signal, as far as that is possible, without leaving an
 /// image of its memory.
-pub fn die_of(signal: libc::c_int) -> io::Result<()> {
+pub(crate) fn die_of(signal: libc::c_int) -> io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -238,7 +232,6 @@ pub fn die_of(signal: libc::c_int) -> io::Result<()> {
     raise(signal)
 }
 
-/// raise(3).
 fn raise(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers.
     cerr(unsafe { libc::raise(signal) })?;
@@ -309,14 +302,14 @@ extern "C" fn note(signal: libc::c_int) {
     let byte = [0u8];
     let fd = WAKE_FD.load(Ordering::SeqCst);
     // SAFETY: pointer and length are those of `byte`; the descriptor is
-    // never closed. A failed write has nobody to be told to.
+    // never closed. A failed write cannot be reported.
     let _ = unsafe { libc::write(fd, byte.as_ptr().cast(), byte.len()) };
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
 
 /// Makes the child of a fork(2) end by TERM and INT and ignore the others: what
-/// its handlers would tell is for the parent.
+/// its handlers would note is for the parent.
 pub(crate) fn forget() {
     for (signal, action) in [
         (libc::SIGTERM, libc::SIG_DFL),
@@ -389,9 +382,9 @@ mod tests {
                 io::ErrorKind::AlreadyExists
             );
             assert!(!is_readable(&signals));
-            assert_eq!(signals.take(), Pending::default());
+            assert_eq!(signals.take(), PendingSignals::default());
 
-            // More than a socket holds: none gets lost for that.
+            // More than fits into a socket: none gets lost for that.
             for _ in 0..300_000 {
                 raise(libc::SIGHUP);
             }
@@ -399,14 +392,14 @@ mod tests {
             assert!(is_readable(&signals));
             assert_eq!(
                 signals.take(),
-                Pending {
+                PendingSignals {
                     term: true,
                     hup: true,
-                    ..Pending::default()
+                    ..PendingSignals::default()
                 }
             );
             assert!(!is_readable(&signals));
-            assert_eq!(signals.take(), Pending::default());
+            assert_eq!(signals.take(), PendingSignals::default());
 
             raise(libc::SIGINT);
             raise(libc::SIGUSR1);
@@ -414,10 +407,10 @@ mod tests {
             assert!(is_readable(&signals));
             assert_eq!(
                 signals.take(),
-                Pending {
+                PendingSignals {
                     int: true,
                     usr1: true,
-                    ..Pending::default()
+                    ..PendingSignals::default()
                 }
             );
 
@@ -435,7 +428,7 @@ mod tests {
     fn what_processes_send_is_passed_on() {
         let name = "what_processes_send_is_passed_on";
         alone(module_path!(), name, || {
-            // Whoever started the tests may ignore some, as a shell's background does.
+            // The starter of the tests may ignore some, as a shell's background does.
             for signal in PASSED {
                 set_action(signal, libc::SIG_DFL).unwrap();
             }

@@ -1,14 +1,14 @@
-//! The answer of another program: what it prints, as something poll(2) waits for.
+//! A program started for its output, which poll(2) can wait for.
 //!
-//! Owns: a child that was started for it, and the pipe that it prints to. The
-//! child has /dev/null as its other standard streams, of our environment only PATH,
-//! and SIGPIPE as programs expect it.
+//! Owns: the child process, and the pipe that it prints to. The child has /dev/null as
+//! its other standard streams, of our environment only PATH, and the default action
+//! for SIGPIPE.
 //!
-//! Invariants: nothing here waits for the program. One that is dropped is killed,
-//! and none is left a zombie.
+//! Invariants: reading does not wait for the program's end. A [`Subprocess`] that is
+//! dropped is killed and reaped.
 //!
-//! It is posix_spawn(3), which copies none of our memory; std has the same in a
-//! type that can do much more.
+//! It uses posix_spawn(3), which copies none of our memory. std uses it too, in a
+//! type that can do much more and costs more code.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -19,22 +19,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use crate::sys::cerr;
+use crate::sys::proc::process::wait;
 use crate::sys::proc::signal::one_signal;
-use crate::sys::proc::snapshot_child::wait;
 
-/// A program that prints, or has printed, an answer.
+/// A program that runs, or has ended, and what it printed.
 #[derive(Debug)]
-pub struct Answer {
-    /// Its number.
+pub(crate) struct Subprocess {
     pid: libc::pid_t,
-    /// What it prints.
     pipe: File,
 }
 
-impl Answer {
+impl Subprocess {
     /// Starts the program that $PATH finds for the first of `words`, its name, with
     /// all of them as arguments.
-    pub fn of<const N: usize>(words: [&CStr; N]) -> io::Result<Answer> {
+    pub(crate) fn of<const N: usize>(words: [&CStr; N]) -> io::Result<Subprocess> {
         let (ours, its) = pipe()?;
         let mut memory = MaybeUninit::uninit();
         let mut actions = Actions::new(&mut memory)?;
@@ -64,23 +62,23 @@ impl Answer {
             )
         })?;
         let pipe = File::from(ours);
-        Ok(Answer { pid, pipe })
+        Ok(Subprocess { pid, pipe })
     }
 }
 
-impl Read for Answer {
+impl Read for Subprocess {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.pipe.read(bytes)
     }
 }
 
-impl AsFd for Answer {
+impl AsFd for Subprocess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
 }
 
-impl Drop for Answer {
+impl Drop for Subprocess {
     fn drop(&mut self) {
         // It is ending by itself or not wanted any more; once killed it takes no
         // time to wait for.
@@ -102,7 +100,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: the pointer is to two ints, borrowed for the call.
     cerr(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and owned by nothing else.
     let own = |end| unsafe { OwnedFd::from_raw_fd(end) };
     Ok((own(ends[0]), own(ends[1])))
 }
@@ -119,7 +117,6 @@ fn done(code: libc::c_int) -> io::Result<()> {
 struct Actions<'a>(&'a mut libc::posix_spawn_file_actions_t);
 
 impl Actions<'_> {
-    /// None by now.
     fn new(memory: &mut MaybeUninit<libc::posix_spawn_file_actions_t>) -> io::Result<Actions<'_>> {
         // SAFETY: the pointer is to memory for the object.
         done(unsafe { libc::posix_spawn_file_actions_init(memory.as_mut_ptr()) })?;
@@ -152,7 +149,6 @@ impl Drop for Actions<'_> {
 struct Attributes<'a>(&'a mut libc::posix_spawnattr_t);
 
 impl Attributes<'_> {
-    /// Nothing by now.
     fn new(memory: &mut MaybeUninit<libc::posix_spawnattr_t>) -> io::Result<Attributes<'_>> {
         // SAFETY: the pointer is to memory for the object.
         done(unsafe { libc::posix_spawnattr_init(memory.as_mut_ptr()) })?;
@@ -189,11 +185,11 @@ mod tests {
             std::env::set_var("DOVESTAT_WORD", "told");
             let script =
                 c"echo ${DOVESTAT_WORD-not} $1; echo noise >&2; cat; trap - PIPE; kill -PIPE $$; echo no";
-            let mut answer = Answer::of([c"sh", c"-c", script, c"sh", c"said"]).unwrap();
+            let mut subprocess = Subprocess::of([c"sh", c"-c", script, c"sh", c"said"]).unwrap();
             let mut text = String::new();
-            answer.read_to_string(&mut text).unwrap();
+            subprocess.read_to_string(&mut text).unwrap();
             assert_eq!(text, "not said\n");
-            let error = Answer::of([c"/nowhere/at all"]).unwrap_err();
+            let error = Subprocess::of([c"/nowhere/at all"]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         });
     }
@@ -201,9 +197,9 @@ mod tests {
     #[test]
     fn nobody_is_left() {
         alone(module_path!(), "nobody_is_left", || {
-            let answer = Answer::of([c"sleep", c"1000"]).unwrap();
-            let pid = answer.pid;
-            drop(answer);
+            let subprocess = Subprocess::of([c"sleep", c"1000"]).unwrap();
+            let pid = subprocess.pid;
+            drop(subprocess);
             // SAFETY: no pointers; the status is not asked for.
             let error = cerr(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) });
             assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::ECHILD));

@@ -10,7 +10,7 @@ use crate::sys::cerr;
 
 /// What a process used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(crate) struct ProcessUsage {
     /// Processor time in user mode, in microseconds.
     pub user_cpu_usecs: u64,
     /// Processor time in the kernel, in microseconds.
@@ -29,20 +29,20 @@ pub struct Usage {
     pub blocks_out: u64,
 }
 
-impl Usage {
+impl ProcessUsage {
     /// What this process, without its children, used so far.
-    pub fn of_this_process() -> io::Result<Usage> {
+    pub(crate) fn of_this_process() -> io::Result<ProcessUsage> {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the pointer is to memory for a rusage, borrowed for the call.
         cerr(unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) })?;
         // SAFETY: integers only, for which zero is a value.
-        Ok(Usage::from(&unsafe { usage.assume_init() }))
+        Ok(ProcessUsage::from(&unsafe { usage.assume_init() }))
     }
 }
 
-impl From<&libc::rusage> for Usage {
-    fn from(usage: &libc::rusage) -> Usage {
-        Usage {
+impl From<&libc::rusage> for ProcessUsage {
+    fn from(usage: &libc::rusage) -> ProcessUsage {
+        ProcessUsage {
             user_cpu_usecs: usecs(usage.ru_utime),
             sys_cpu_usecs: usecs(usage.ru_stime),
             min_faults: count(usage.ru_minflt),
@@ -73,12 +73,12 @@ mod tests {
 
     #[test]
     fn usage_grows() {
-        let before = Usage::of_this_process().unwrap();
+        let before = ProcessUsage::of_this_process().unwrap();
         // So large that it is not memory that was in use before.
         let mut touched = vec![0u8; 64 << 20];
         touched.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
         std::hint::black_box(&touched);
-        let after = Usage::of_this_process().unwrap();
+        let after = ProcessUsage::of_this_process().unwrap();
         assert!(after.min_faults > before.min_faults);
         assert!(after.user_cpu_usecs >= before.user_cpu_usecs);
     }

@@ -14,21 +14,19 @@ use std::ffi::{CStr, CString};
 use std::fs::Metadata;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::SystemTime;
 
 use crate::sys::cerr;
-use crate::sys::fs::dir::Dir;
 use crate::sys::local_time::LocalTime;
 
 /// A user, as far as running as one goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The login name; `None` for a numeric id the database does not know.
     pub name: Option<String>,
-    /// The user id.
     pub uid: u32,
     /// The primary group; `None` for a numeric id the database does not know.
     pub gid: Option<u32>,
@@ -37,7 +35,7 @@ pub struct User {
 impl User {
     /// Finds a user by name, or else by number. `None` when the name is
     /// unknown; a number need not be known.
-    pub fn find(name_or_uid: &str) -> io::Result<Option<User>> {
+    pub(crate) fn find(name_or_uid: &str) -> io::Result<Option<User>> {
         let name = CString::new(name_or_uid)?;
         let by_name = lookup(
             |record, text, len_bytes, found| {
@@ -70,7 +68,7 @@ impl User {
 
 /// Finds the id of a group by name, or else takes it as a number. `None` when
 /// the name is unknown.
-pub fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
+pub(crate) fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name_or_gid)?;
     let by_name = lookup(
         |record, text, len_bytes, found| {
@@ -88,7 +86,7 @@ const MAX_GROUPS: usize = 1 << 16;
 
 /// The groups of a user in the database, the primary one included; only that one of a
 /// user without a name.
-pub fn groups(user: &User) -> io::Result<Vec<u32>> {
+pub(crate) fn groups(user: &User) -> io::Result<Vec<u32>> {
     let (Some(name), Some(gid)) = (&user.name, user.gid) else {
         return Ok(user.gid.into_iter().collect());
     };
@@ -115,20 +113,20 @@ pub fn groups(user: &User) -> io::Result<Vec<u32>> {
 }
 
 /// A user for a person: by name, by number where the database has none.
-pub fn shown_user(uid: u32) -> String {
+pub(crate) fn shown_user(uid: u32) -> String {
     let user = User::find(&uid.to_string()).ok().flatten();
     let name = user.and_then(|user| user.name);
     name.unwrap_or_else(|| uid.to_string())
 }
 
-/// The same of a group.
-pub fn shown_group(gid: u32) -> String {
+/// A group for a person: by name, by number where the database has none.
+pub(crate) fn shown_group(gid: u32) -> String {
     let name = group_name(gid).ok().flatten();
     name.unwrap_or_else(|| gid.to_string())
 }
 
 /// Owner, group and mode of a file for a person.
-pub fn access(file: &Metadata) -> String {
+pub(crate) fn access(file: &Metadata) -> String {
     format!(
         "owner {}, group {}, mode {:04o}",
         shown_user(file.uid()),
@@ -154,23 +152,23 @@ fn group_name(gid: u32) -> io::Result<Option<String>> {
 }
 
 /// The user we act as.
-pub fn effective_uid() -> u32 {
+pub(crate) fn effective_uid() -> u32 {
     // SAFETY: no pointers; never fails.
     unsafe { libc::geteuid() }
 }
 
-/// The user who started us.
-pub fn real_uid() -> u32 {
+/// The user that started us.
+pub(crate) fn real_uid() -> u32 {
     // SAFETY: no pointers; never fails.
     unsafe { libc::getuid() }
 }
 
 /// Makes `dir` the root directory, and the current one. Reads the time zone
 /// first, whose files are out of reach afterwards.
-fn chroot(dir: &Dir) -> io::Result<()> {
+fn chroot(dir: BorrowedFd<'_>) -> io::Result<()> {
     LocalTime::at(SystemTime::now());
     // SAFETY: no pointers; the descriptor is borrowed for the call.
-    cerr(unsafe { libc::fchdir(dir.as_fd().as_raw_fd()) })?;
+    cerr(unsafe { libc::fchdir(dir.as_raw_fd()) })?;
     std::os::unix::fs::chroot(".")
 }
 
@@ -180,7 +178,11 @@ fn chroot(dir: &Dir) -> io::Result<()> {
 /// without a name. To be called as root.
 ///
 /// After an error the process may be anything in between and should end.
-pub fn drop_privileges(user: &User, gid: u32, root: Option<&Dir>) -> io::Result<()> {
+pub(crate) fn drop_privileges(
+    user: &User,
+    gid: u32,
+    root: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     // Before the database is out of reach.
     set_groups(user.name.as_deref(), gid)?;
     if let Some(root) = root {
@@ -286,12 +288,12 @@ fn lookup<T, R>(
         ) {
             0 if found.is_null() => return Ok(None),
             0 => {
-                // SAFETY: a result that is not null says that the record was
+                // SAFETY: a result that is not null means that the record was
                 // filled in.
                 let record = unsafe { record.assume_init_ref() };
                 return Ok(Some(convert(record)));
             }
-            // How some systems say that there is no such entry, or no
+            // How some systems report that there is no such entry, or no
             // database.
             libc::ENOENT | libc::ESRCH => return Ok(None),
             libc::EINTR => {}
@@ -305,6 +307,7 @@ fn lookup<T, R>(
 mod tests {
     use super::*;
     use crate::sys::scratch::{alone, is_root};
+    use std::os::fd::AsFd;
     use std::path::Path;
 
     #[test]
@@ -422,7 +425,7 @@ mod tests {
             return;
         }
         alone(module_path!(), "the_root_directory_changes", || {
-            chroot(&Dir::open(Path::new("/dev"), None).unwrap()).unwrap();
+            chroot(std::fs::File::open("/dev").unwrap().as_fd()).unwrap();
             assert!(Path::new("/null").exists());
             assert!(Path::new("null").exists());
             assert!(!Path::new("/dev").exists());

@@ -18,7 +18,7 @@
 
 use super::field::{names, push_item, push_text, Field, Fields, Format, Version};
 use crate::store::{Basis, Kept, Listing, Origin, Saved, WallTime};
-use crate::sys::fs::place::Inode;
+use crate::sys::fs::lookup::Inode;
 
 /// A line of a FIFO whose LF is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

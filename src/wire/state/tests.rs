@@ -3,7 +3,7 @@
 use super::*;
 use crate::stats::FIELD_COUNT;
 use crate::store::{Basis, Counters, Kept, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES};
-use crate::sys::fs::place::Inode;
+use crate::sys::fs::lookup::Inode;
 
 const BASIS: Basis = Basis {
     age_secs: u32::MAX,

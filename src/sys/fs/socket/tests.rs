@@ -1,5 +1,5 @@
 use super::*;
-use crate::sys::fs::place::look;
+use crate::sys::fs::lookup::look;
 use crate::sys::proc::process::set_umask;
 use crate::sys::scratch::{alone, is_root, Scratch};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -64,7 +64,7 @@ fn a_living_one_is_refused_and_a_dead_one_replaced() {
     let (first, place) = bind_unix(&path, None, PRIVATE).unwrap();
     assert!(matches!(
         bind_unix(&path, None, PRIVATE),
-        Err(PlaceError::InUse)
+        Err(CreateError::InUse)
     ));
     assert_eq!(
         first.accept().unwrap_err().kind(),
@@ -88,7 +88,7 @@ fn a_full_or_other_kind_of_living_socket_is_in_use() {
     let socket = open_socket(libc::AF_UNIX).unwrap();
     bind_to(&socket, &unix_address(&full).unwrap()).unwrap();
     assert!(
-        matches!(bind_unix(&full, None, PRIVATE), Err(PlaceError::InUse)),
+        matches!(bind_unix(&full, None, PRIVATE), Err(CreateError::InUse)),
         "not listening yet"
     );
     // SAFETY: no pointers; the descriptor is owned by `socket`.
@@ -96,14 +96,14 @@ fn a_full_or_other_kind_of_living_socket_is_in_use() {
     let _client = UnixStream::connect(&full).unwrap();
     assert!(matches!(
         bind_unix(&full, None, PRIVATE),
-        Err(PlaceError::InUse)
+        Err(CreateError::InUse)
     ));
 
     let datagram = dir.join("datagram");
     let socket = UnixDatagram::bind(&datagram).unwrap();
     assert!(matches!(
         bind_unix(&datagram, None, PRIVATE),
-        Err(PlaceError::InUse)
+        Err(CreateError::InUse)
     ));
     drop(socket);
     bind_unix(&datagram, None, PRIVATE).unwrap();
@@ -145,7 +145,7 @@ fn a_dead_name_beside_is_no_obstacle() {
     fs::write(dir.join(".other"), "content").unwrap();
     assert!(matches!(
         bind_unix(&dir.join("other"), None, PRIVATE),
-        Err(PlaceError::WrongKind(Kind::File))
+        Err(CreateError::WrongKind(FileKind::File))
     ));
     assert_eq!(fs::read(dir.join(".other")).unwrap(), b"content");
 }
@@ -157,12 +157,12 @@ fn what_else_lies_there_stays() {
     fs::create_dir(dir.join("directory")).unwrap();
     std::os::unix::fs::symlink("file", dir.join("link")).unwrap();
     for (name, kind) in [
-        ("file", Kind::File),
-        ("directory", Kind::Directory),
-        ("link", Kind::Symlink),
+        ("file", FileKind::File),
+        ("directory", FileKind::Directory),
+        ("link", FileKind::Symlink),
     ] {
         match bind_unix(&dir.join(name), None, PRIVATE) {
-            Err(PlaceError::WrongKind(found)) => assert_eq!(found, kind),
+            Err(CreateError::WrongKind(found)) => assert_eq!(found, kind),
             result => panic!("{name}: {result:?}"),
         }
         assert_eq!(look(&dir.join(name)).unwrap().unwrap().kind, kind);
@@ -186,7 +186,7 @@ fn what_appears_meanwhile_stays() {
             "stats",
             PRIVATE
         ),
-        Err(PlaceError::InUse)
+        Err(CreateError::InUse)
     ));
     assert_eq!(fs::read(&path).unwrap(), b"content");
 }
@@ -199,7 +199,7 @@ fn the_longest_path_is_known() {
         bind_unix(&dir.join(&"x".repeat(len)), None, PRIVATE).unwrap();
     }
     match bind_unix(&dir.join(&"x".repeat(room + 1)), None, PRIVATE) {
-        Err(PlaceError::TooLong {
+        Err(CreateError::TooLong {
             len_bytes,
             max_bytes,
         }) => {
@@ -209,11 +209,11 @@ fn the_longest_path_is_known() {
     }
     assert!(matches!(
         bind_unix(Path::new("/"), None, PRIVATE),
-        Err(PlaceError::Io { .. })
+        Err(CreateError::Io { .. })
     ));
     assert!(matches!(
         bind_unix(Path::new(""), None, PRIVATE),
-        Err(PlaceError::Io { .. })
+        Err(CreateError::Io { .. })
     ));
 }
 
@@ -234,8 +234,8 @@ fn owners_are_set_and_told_apart() {
     assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346));
     assert!(matches!(
         bind_unix(&path, None, PRIVATE),
-        Err(PlaceError::Foreign {
-            kind: Kind::Socket,
+        Err(CreateError::Foreign {
+            kind: FileKind::Socket,
             uid: 12345
         })
     ));
@@ -278,23 +278,26 @@ fn only_a_socket_of_ours_under_one_name_is_given_away() {
     };
     let mode = |name| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777;
     let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
-    give(&in_it, "socket", access).unwrap();
+    set_access(&in_it, "socket", access).unwrap();
     assert_eq!(mode("socket"), 0o640);
     fs::write(dir.join("file"), "").unwrap();
     let before = mode("file");
     std::os::unix::fs::symlink("socket", dir.join("link")).unwrap();
     for name in ["file", "link"] {
-        let error = give(&in_it, name, access).unwrap_err();
-        assert!(matches!(error, PlaceError::WrongKind(_)), "{name}: {error}");
+        let error = set_access(&in_it, name, access).unwrap_err();
+        assert!(
+            matches!(error, CreateError::WrongKind(_)),
+            "{name}: {error}"
+        );
     }
     assert_eq!(mode("file"), before);
     fs::hard_link(dir.join("socket"), dir.join("other")).unwrap();
-    let error = give(&in_it, "other", access).unwrap_err();
-    assert!(matches!(error, PlaceError::Foreign { .. }), "{error}");
-    assert!(give(&in_it, "missing", access).is_err());
+    let error = set_access(&in_it, "other", access).unwrap_err();
+    assert!(matches!(error, CreateError::Foreign { .. }), "{error}");
+    assert!(set_access(&in_it, "missing", access).is_err());
 }
 
-/// How many connections a listener's queue holds.
+/// How many connections fit into a listener's queue.
 #[cfg(target_os = "linux")]
 fn backlog(listener: &TcpListener) -> u32 {
     // SAFETY: plain integers, for which zero is a value.

@@ -1,4 +1,4 @@
-//! Writing to a pipe that nobody may read, in a process that is not ours to
+//! Writing to a pipe that may have no reader, in a process that is not ours to
 //! change: SIGPIPE would end it, unless it ignores the signal or handles it.
 //!
 //! Invariants: what the process does about SIGPIPE, which signals its threads
@@ -10,9 +10,9 @@ use std::ptr;
 use crate::sys::cerr;
 use crate::sys::proc::signal::{is_ignored, one_signal};
 
-/// Runs `write`, which may write to a pipe that nobody reads, in this thread
+/// Runs `write`, which may write to a pipe without a reader, in this thread
 /// without SIGPIPE ending the process, whatever the process does about it.
-pub fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn without_sigpipe<T>(write: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if is_ignored(libc::SIGPIPE)? {
         return write();
     }
@@ -56,8 +56,8 @@ fn is_pending(signal: libc::c_int) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fs::created::Access;
     use crate::sys::fs::fifo::Fifo;
-    use crate::sys::fs::place::Access;
     use crate::sys::scratch::{alone, Scratch};
 
     fn set_action(signal: libc::c_int, action: libc::sighandler_t) {
@@ -76,7 +76,7 @@ mod tests {
                 gid: None,
             };
             let reader = Fifo::create(&dir.join("pipe"), None, access).unwrap();
-            let path = reader.place().expect("a FIFO of ours").path.clone();
+            let path = reader.file().expect("a FIFO of ours").path.clone();
             let mut writer = std::fs::File::options().write(true).open(path).unwrap();
             drop(reader);
             let mut write = || io::Write::write(&mut writer, b"x");
