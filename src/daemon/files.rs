@@ -102,8 +102,8 @@ impl ListenerFile {
     ) -> Result<(), CreateError> {
         match self.end {
             End::Fifo(index) => {
-                look_for_reader(&self.name, (&self.place.path, None), base_dir, log)?;
-                let fifo = Fifo::create(&self.place.path, None, access)?;
+                let path = (&*self.place.path, None);
+                let fifo = make_fifo(&self.name, path, access, (base_dir, log))?;
                 if let Some(place) = fifo.file() {
                     self.place = place.clone();
                 }
@@ -137,7 +137,7 @@ impl Drop for ListenerFile {
 /// Any other reader is no error: otherwise each user whom the FIFO's mode lets read
 /// could keep the daemon from serving.
 #[cold]
-pub(super) fn look_for_reader(
+fn look_for_reader(
     name: &str,
     (path, owner): (&Path, Owner),
     base_dir: &Path,
@@ -155,6 +155,17 @@ pub(super) fn look_for_reader(
                         read";
     log.warning(&[name, READ].concat());
     Ok(())
+}
+
+/// Makes the FIFO `name` at a path, unless another daemon reads one there.
+pub(super) fn make_fifo(
+    name: &str,
+    (path, owner): (&Path, Owner),
+    access: Access,
+    (base_dir, log): (&Path, &mut Log),
+) -> Result<Fifo, CreateError> {
+    look_for_reader(name, (path, owner), base_dir, log)?;
+    Fifo::create(path, owner, access)
 }
 
 /// The directory of the daemon, held against other daemons.

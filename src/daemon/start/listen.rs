@@ -12,7 +12,7 @@
 //! those of passed descriptors are not.
 
 use crate::config::{Address, Fatal, FileListener, ListenerOptions, Settings};
-use crate::daemon::files::{look_for_reader, End, ListenerFile};
+use crate::daemon::files::{make_fifo, End, ListenerFile};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
@@ -129,8 +129,7 @@ pub(crate) fn open_listeners(
             None => {
                 let access = access(KIND, listener)?;
                 let name = name_of(KIND, &path);
-                let fifo = look_for_reader(&name, (&path, owner), &settings.base_dir, log)
-                    .and_then(|()| Fifo::create(&path, owner, access))
+                let fifo = make_fifo(&name, (&path, owner), access, (&settings.base_dir, log))
                     .map_err(occupied(name))?;
                 let file = |place| ListenerFile::new(KIND, end, place, Some(access));
                 opened.files.extend(fifo.file().cloned().map(file));
