@@ -1,14 +1,12 @@
 //! The files of the daemon's FIFOs and sockets: made anew when they vanish.
 //!
-//! A file that was removed or replaced leaves the daemon listening where no
-//! writer and no client can come from. So each file, and base_dir, is looked at
-//! every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
-//! daemon has by then; where they do not suffice, that is logged once with what to do,
-//! and it is tried again. Files that the service manager made are only
+//! Where a file was removed or replaced, no writer and no client finds the daemon. So
+//! each file, and base_dir, is looked at every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
+//! daemon has by then. Where they do not suffice, the remedy is logged once, and each
+//! look tries again. Files that the service manager made are only
 //! looked at.
 //!
-//! Writers that opened a FIFO before it vanished are read on, as long as there are
-//! any.
+//! A FIFO that vanished is read on until its last writer closes it.
 //!
 //! In a chroot the files are out of reach and not looked at.
 //!
@@ -36,31 +34,32 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// What listens at a file, by its index in the daemon.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
-    /// A FIFO.
+pub(super) enum End {
     Fifo(usize),
-    /// A socket.
     Listener(usize),
 }
 
 /// The file of a FIFO or socket, removed when dropped if the daemon made it.
 #[derive(Debug)]
-pub struct ListenerFile {
+pub(super) struct ListenerFile {
     /// Its section of the settings and its path, for the log.
     name: String,
-    /// What listens there.
     end: End,
-    /// The file.
     place: CreatedFile,
-    /// Who may use it; `None`: the service manager made it.
+    /// Its access; `None`: the service manager made it.
     access: Option<Access>,
     /// It was gone when it was looked at last, and could not be made anew.
     is_missing: bool,
 }
 
 impl ListenerFile {
-    /// One that the daemon made, with this access, or else the service manager.
-    pub fn new(kind: &str, end: End, place: CreatedFile, access: Option<Access>) -> ListenerFile {
+    /// `access` is `None` if the service manager made it.
+    pub(super) fn new(
+        kind: &str,
+        end: End,
+        place: CreatedFile,
+        access: Option<Access>,
+    ) -> ListenerFile {
         ListenerFile {
             name: format!("{kind} {}", place.path.display()),
             end,
@@ -71,11 +70,11 @@ impl ListenerFile {
     }
 
     /// Where it is, if the daemon made it.
-    pub fn made(&self) -> Option<&CreatedFile> {
+    pub(super) fn made(&self) -> Option<&CreatedFile> {
         self.access.and(Some(&self.place))
     }
 
-    /// What became of it; `None`: it is where it was.
+    /// How it changed; `None`: it did not.
     fn change(&self) -> Option<String> {
         match look(&self.place.path) {
             Ok(Some(found)) if found.inode == self.place.inode => None,
@@ -124,8 +123,8 @@ impl ListenerFile {
 impl Drop for ListenerFile {
     fn drop(&mut self) {
         if let Some(place) = self.made() {
-            // In a directory that is no longer ours to change it stays; the next
-            // start finds it dead and takes it over.
+            // It stays in a directory that the daemon may no longer change; the next
+            // start replaces it.
             let _ = place.remove();
         }
     }
@@ -135,10 +134,10 @@ impl Drop for ListenerFile {
 ///
 /// # Errors
 /// [`CreateError::InUse`] when another daemon holds the directory that the FIFO is in.
-/// Any other reader is no reason not to serve: it may be one whom the FIFO's mode lets
-/// read, and who would keep the daemon out.
+/// Any other reader is no error: otherwise each user whom the FIFO's mode lets read
+/// could keep the daemon from serving.
 #[cold]
-pub fn look_for_reader(
+pub(super) fn look_for_reader(
     name: &str,
     (path, owner): (&Path, Owner),
     base_dir: &Path,
@@ -160,8 +159,7 @@ pub fn look_for_reader(
 
 /// The directory of the daemon, held against other daemons.
 #[derive(Debug)]
-pub struct BaseDir {
-    /// Where it is.
+pub(super) struct BaseDir {
     path: PathBuf,
     /// It must be for the daemon's user alone.
     is_private: bool,
@@ -177,7 +175,7 @@ pub struct BaseDir {
 impl BaseDir {
     /// Makes it for the user and group `owner` if it is not there, and locks it; `None`:
     /// another daemon holds it. A private one lies where others may write too.
-    pub fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
+    pub(super) fn open(path: &Path, is_private: bool, owner: Owner) -> io::Result<Option<BaseDir>> {
         let mode = if is_private { 0o700 } else { 0o755 };
         let dir = Dir::open_or_make(path, mode, owner)?;
         if is_private {
@@ -217,10 +215,8 @@ impl BaseDir {
     }
 }
 
-/// All of them.
 #[derive(Debug)]
-pub struct Files {
-    /// The directory.
+pub(super) struct Files {
     base_dir: BaseDir,
     /// The files of FIFOs and sockets.
     all: Vec<ListenerFile>,
@@ -230,8 +226,8 @@ pub struct Files {
 
 impl Files {
     /// Looked at from now on, unless they are out of reach in a chroot.
-    pub fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
-        // Who took over the daemon could leave the chroot by it.
+    pub(super) fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
+        // An open directory outside of it is a way out of a chroot.
         base_dir.dir.take_if(|_| in_chroot);
         Files {
             base_dir,
@@ -241,17 +237,17 @@ impl Files {
     }
 
     /// When they are to be looked at.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.due
     }
 
     /// Has them looked at in this turn.
-    pub fn look_soon(&mut self, instant: Instant) {
+    pub(super) fn look_soon(&mut self, instant: Instant) {
         self.due = self.due.map(|_| instant);
     }
 
     /// Looks at them if it is time, and makes anew what is gone.
-    pub fn serve(
+    pub(super) fn serve(
         &mut self,
         instant: Instant,
         fifos: &mut Vec<FifoInput>,
@@ -298,7 +294,7 @@ impl Files {
     }
 
     /// Removes the files that the daemon made.
-    pub fn remove(&mut self) {
+    pub(super) fn remove(&mut self) {
         self.all.clear();
     }
 }

@@ -1,8 +1,8 @@
 //! The log: lines to syslog, standard error or a file.
 //!
-//! Writing a line never blocks the daemon: what would have to wait is dropped
-//! and counted, and the count is told by the next line that goes through.
-//! Everything a peer sent is passed through [`visible`] before it gets here.
+//! Writing a line never blocks the daemon: a line that would have to wait is dropped, and
+//! the next one that is written contains the number of dropped lines. Bytes of peers pass
+//! through [`visible`] before they get here.
 //!
 //! The directory of a file is opened once, so that the file can be opened anew
 //! from inside a chroot.
@@ -19,7 +19,7 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub(crate) use crate::sys::syslog::Severity;
+pub(super) use crate::sys::syslog::Severity;
 
 /// The mode of a log file.
 const LOG_MODE: u32 = 0o640;
@@ -27,27 +27,20 @@ const LOG_MODE: u32 = 0o640;
 /// The most bytes of something a peer sent that are logged.
 const MAX_VISIBLE_BYTES: usize = 200;
 
-/// Where lines go.
 #[derive(Debug)]
 enum Target {
-    /// The system's log.
     Syslog(Syslog),
-    /// Standard error.
     Stderr(OwnedFd),
-    /// A file.
     File(LogFile),
 }
 
 /// A log file, and what it takes to open it anew.
 #[derive(Debug)]
 struct LogFile {
-    /// Its directory.
     dir: Dir,
-    /// Its name there.
     name: String,
     /// Its path, for messages.
     path: PathBuf,
-    /// The file.
     file: File,
 }
 
@@ -56,8 +49,8 @@ impl LogFile {
     fn open(path: &Path, owner: Owner) -> io::Result<LogFile> {
         let (dir, name) = Dir::of_target(path, owner)?;
         let (file, is_new) = dir.append(&name, LOG_MODE)?;
-        // The daemon's user opens it anew after a rotation. One that was there may be
-        // somebody else's business, too.
+        // The daemon's user opens it anew after a rotation. The owner of an existing
+        // file stays.
         if let (true, Some((uid, gid))) = (is_new, owner) {
             fchown(&file, Some(uid), Some(gid))?;
         }
@@ -70,10 +63,8 @@ impl LogFile {
     }
 }
 
-/// The log.
 #[derive(Debug)]
-pub struct Log {
-    /// Where lines go.
+pub(super) struct Log {
     target: Target,
     /// Lines dropped since the last one that went through.
     dropped: u64,
@@ -84,7 +75,7 @@ impl Log {
     ///
     /// # Errors
     /// A file that cannot be appended to.
-    pub fn open(path: &LogPath, owner: Owner) -> io::Result<Log> {
+    pub(super) fn open(path: &LogPath, owner: Owner) -> io::Result<Log> {
         let target = match path {
             LogPath::Syslog => Target::Syslog(Syslog::open(Path::new(LOG_PATH))?),
             LogPath::Stderr => Target::Stderr(nonblocking_twin(io::stderr().as_fd())?),
@@ -98,7 +89,7 @@ impl Log {
     ///
     /// # Errors
     /// The path that cannot be opened, and why.
-    pub fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
+    pub(super) fn reopen(&mut self) -> Result<(), (PathBuf, io::Error)> {
         if let Target::File(log) = &mut self.target {
             let opened = log.dir.append(&log.name, LOG_MODE);
             (log.file, _) = opened.map_err(|error| (log.path.clone(), error))?;
@@ -108,38 +99,35 @@ impl Log {
 
     /// Whether a file of the log can be made anew with the rights that the daemon has
     /// now.
-    pub fn can_be_rotated(&self) -> bool {
+    pub(super) fn can_be_rotated(&self) -> bool {
         match &self.target {
             Target::File(log) => log.dir.is_writable(),
             Target::Syslog(_) | Target::Stderr(_) => true,
         }
     }
 
-    /// Whether lines get anywhere: not so while there is no system log.
-    pub fn is_heard(&self) -> bool {
+    /// Whether lines are logged: not while there is no system log.
+    pub(super) fn is_connected(&self) -> bool {
         match &self.target {
             Target::Syslog(syslog) => syslog.is_connected(),
             Target::Stderr(_) | Target::File(_) => true,
         }
     }
 
-    /// What is worth knowing.
-    pub fn info(&mut self, message: &str) {
+    pub(super) fn info(&mut self, message: &str) {
         self.write(Severity::Info, message);
     }
 
-    /// What may be wrong.
-    pub fn warning(&mut self, message: &str) {
+    pub(super) fn warning(&mut self, message: &str) {
         self.write(Severity::Warning, message);
     }
 
-    /// What is wrong.
-    pub fn error(&mut self, message: &str) {
+    pub(super) fn error(&mut self, message: &str) {
         self.write(Severity::Error, message);
     }
 
     /// Writes a line of any severity.
-    pub fn write(&mut self, severity: Severity, message: &str) {
+    pub(super) fn write(&mut self, severity: Severity, message: &str) {
         let dropped = match self.dropped {
             0 => String::new(),
             count => format!(" ({count} lines before this one could not be logged)"),
@@ -184,16 +172,25 @@ fn write_line(fd: std::os::fd::BorrowedFd, mut line: String) -> bool {
     matches!(try_write_line(fd, line.as_bytes()), Ok(true))
 }
 
+/// The value of log_path, for messages.
+pub(crate) fn shown(path: &LogPath) -> String {
+    match path {
+        LogPath::Syslog => "syslog".to_owned(),
+        LogPath::Stderr => "stderr".to_owned(),
+        LogPath::File(path) => path.display().to_string(),
+    }
+}
+
 /// Bytes that a peer sent, in a form that is safe to show: printable ASCII, the
 /// rest escaped, cut where it gets long.
-pub fn visible(bytes: &[u8]) -> String {
+pub(super) fn visible(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MAX_VISIBLE_BYTES)];
     let more = if shown.len() < bytes.len() { "..." } else { "" };
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
 /// A number with its digits in groups of three: `12,431`.
-pub fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
         .as_bytes()
@@ -205,7 +202,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// A size as a person reads it: `16 M`, `773 K`.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut unit = ("B", 1);
     for larger in [
         ("K", 1 << 10),

@@ -1,41 +1,37 @@
 //! The daemon: one thread, one poll(2) loop, and what it takes to get there.
 //!
-//! | module | what it is |
+//! | file | what it is |
 //! |---|---|
 //! | `options` | the command line |
-//! | `fatal` | what ends the program, as one line and an exit code |
-//! | `log` | lines to syslog, standard error or a file, never blocking |
-//! | `faults` | what peers do wrong: counted by kind, logged at a limited rate |
-//! | `preflight` | users, groups and directories that the settings name and that are missing |
-//! | `listing` | the listeners as the log lists them |
-//! | `startup` | from settings to open listeners and dropped privileges |
-//! | `manager` | what systemd gave and wants to hear |
-//! | `memory` | whether the memory limit fits what the system allows |
-//! | `opening`, `listener` | FIFOs and sockets opened or taken over; one that clients connect to |
-//! | `files` | their files, made anew when they vanish |
-//! | `fifo_input`, `records` | bytes of a FIFO to lines, lines to the store |
-//! | `context` | what serving a peer needs of the rest |
-//! | `client` | a connection: bytes in and out, in bounded memory |
-//! | `clients` | all connections: which are kept, which may use memory |
-//! | `conversation` | what a protocol makes of them |
-//! | `export` | the statistics protocol |
-//! | `status` | the reply to STATUS in that protocol |
-//! | `http`, `scrape`, `health` | HTTP for Prometheus, the metrics it is given, those about the daemon |
-//! | `carbon`, `batch`, `resolve` | reports to a carbon receiver, their bytes, its addresses |
-//! | `pidfile` | the number of the process |
-//! | `state` | statistics that outlive the daemon |
-//! | `waiting` | what is logged while no record comes |
-//! | `turn`, `reload` | the loop; settings read again |
+//! | `start/` | from settings to a daemon that serves |
+//! | `start/startup` | the steps, in their order |
+//! | `start/preflight` | users, groups and directories that the settings name and that are missing |
+//! | `start/listen`, `listing` | FIFOs and sockets opened or taken over from the service manager; their lines in the log |
+//! | `start/limits` | whether the memory limit fits what the system allows |
+//! | `start/identity`, `pidfile`, `sd_notify` | the user that root becomes; the number of the process; the service manager |
+//! | `server`, `clocks`, `reload` | the loop; its time; the settings read again |
+//! | `input/` | records: `fifo` cuts bytes to lines, `records` applies lines to the store, `waiting` warns when none comes |
+//! | `serve/` | clients |
+//! | `serve/listener`, `client`, `clients` | what clients connect to; a connection, in bounded memory; which are kept |
+//! | `serve/protocol`, `context` | the interface of a protocol to its connection; to the rest of the daemon |
+//! | `serve/export`, `status` | the statistics protocol; its reply to STATUS |
+//! | `serve/http`, `scrape`, `health` | HTTP for Prometheus; the metrics; those about the daemon |
+//! | `push/` | reports to a receiver of `carbon`: their bytes (`batch`), its addresses (`resolve`) |
+//! | `level_walk` | the rows of levels in slices, for `export`, `scrape` and `batch` |
+//! | `files` | files of FIFOs and sockets, made anew when they vanish |
+//! | `snapshot` | statistics saved for the next start |
+//! | `faults`, `log` | what peers do wrong, counted and logged at a limited rate; lines to syslog, standard error or a file |
 //!
-//! Must not: end, stall or spin whatever its peers send. Input is theirs;
-//! assertions are for bugs of our own.
+//! Must not: end, stall or spin, whatever its peers send. Assertions are for bugs, never
+//! for input.
 
 #![forbid(unsafe_code)]
 
-mod fatal;
+mod clocks;
 mod faults;
 mod files;
 mod input;
+mod level_walk;
 mod log;
 mod options;
 mod push;
@@ -45,8 +41,7 @@ mod server;
 mod snapshot;
 mod start;
 
-use crate::config::Defaults;
-use fatal::Fatal;
+use crate::config::{Defaults, Fatal};
 use options::{Command, Options};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -65,7 +60,7 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     }
 }
 
-/// Does what the arguments say.
+/// Runs the command of the arguments.
 fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Result<(), Fatal> {
     let (command, options) = Options::parse(args)?;
     match command {

@@ -2,9 +2,8 @@
 //!
 //! [`TABLE`] is the one table of options; parser and help are made from it.
 
-use super::fatal::Fatal;
 use crate::config::{
-    self, Configuration, Defaults, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
+    self, Configuration, Defaults, Fatal, LogPath, Mistakes, Shown, Source, DEFAULT_USER, OUR_FILE,
 };
 use crate::daemon::start::preflight;
 use crate::sys::proc::user::{effective_uid, User};
@@ -12,19 +11,16 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// One option.
 struct OptionRow {
     /// Its letter, or nothing.
     short: &'static str,
     /// Its long name, or nothing.
     long: &'static str,
-    /// What its argument is called; empty when it has none.
+    /// The name of its argument; empty when it has none.
     argument: &'static str,
-    /// What it does.
     help: &'static str,
 }
 
-/// All options.
 const TABLE: [OptionRow; 8] = [
     OptionRow {
         short: "c",
@@ -76,25 +72,19 @@ const TABLE: [OptionRow; 8] = [
     },
 ];
 
-/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Print the help.
+pub(super) enum Command {
     Help,
-    /// Print the version.
     Version,
     /// Look for mistakes in the configuration.
     Check,
-    /// Print settings.
     Print(Shown),
-    /// Be the daemon.
     Serve,
 }
 
-/// What the command line says beyond that.
+/// The options beside the command.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// The configuration file.
+pub(super) struct Options {
     pub source: Source,
     /// `NAME=VALUE` of every `-o`.
     pub overrides: Vec<String>,
@@ -107,7 +97,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Usage`] for what is not in the table.
-    pub fn parse(args: impl Iterator<Item = OsString>) -> Result<(Command, Options), Fatal> {
+    pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<(Command, Options), Fatal> {
         let usage = |text: String| Fatal::Usage(format!("{text}; see dovestatd --help"));
         let mut parser = getopts::Options::new();
         for row in &TABLE {
@@ -145,12 +135,12 @@ impl Options {
         Ok((command, options))
     }
 
-    /// The same, whatever the current directory and the root directory will be: a
-    /// configuration that is there now must be there when it is read again.
+    /// These options for any current directory and root directory: a configuration that is
+    /// there now must be there when it is read again.
     ///
     /// # Errors
     /// When there is no current directory.
-    pub fn anchored(&self) -> Result<Options, Fatal> {
+    pub(super) fn anchored(&self) -> Result<Options, Fatal> {
         let mut options = self.clone();
         options.source = match &self.source {
             Source::Default(path) if !path.exists() => Source::Default(path.clone()),
@@ -165,7 +155,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn load(&self) -> Result<Configuration, Fatal> {
+    pub(super) fn load(&self) -> Result<Configuration, Fatal> {
         config::read(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
@@ -175,7 +165,7 @@ impl Options {
     /// # Errors
     /// As [`Options::load`].
     #[cold]
-    pub fn load_to_serve(&self) -> Result<Configuration, Fatal> {
+    pub(super) fn load_to_serve(&self) -> Result<Configuration, Fatal> {
         let mut configuration = self.load()?;
         if self.foreground {
             configuration.settings.log_path = LogPath::Stderr;
@@ -183,12 +173,11 @@ impl Options {
         Ok(configuration)
     }
 
-    /// Sets what holds for root who tries the daemon out, by `-F` and nothing else,
-    /// without a configuration and on a system without the user of a service: root
-    /// serves itself, as any user is served, and leaves nothing to a service of later.
-    /// Returns whether it is so.
+    /// Sets the overrides of a trial: root with `-F` and nothing else, without a
+    /// configuration, on a system without the user of the service. It serves root alone,
+    /// and leaves nothing to a later service. Returns whether it is one.
     #[cold]
-    pub fn try_out(&mut self) -> bool {
+    pub(super) fn try_out(&mut self) -> bool {
         let is_trial = self.foreground
             && self.overrides.is_empty()
             && effective_uid() == 0
@@ -211,7 +200,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
-    pub fn check(&self) -> Result<(), Fatal> {
+    pub(super) fn check(&self) -> Result<(), Fatal> {
         let (configuration, mut mistakes) =
             config::examine(&self.source, &self.overrides, &Defaults::ours());
         for notice in &configuration.notices {
@@ -235,7 +224,7 @@ impl Options {
 }
 
 /// The text of `--help`.
-pub fn help() -> String {
+pub(super) fn help() -> String {
     let mut text = String::from(
         "usage: dovestatd [-F] [-c FILE] [-o NAME=VALUE]...\n\
          \x20      dovestatd -t | -n | -a [-c FILE] [-o NAME=VALUE]...\n\
@@ -254,12 +243,12 @@ pub fn help() -> String {
 }
 
 /// The text of `--version`.
-pub fn version() -> String {
+pub(super) fn version() -> String {
     format!("dovestatd {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Prints to standard output. Whoever closed it has seen enough.
-pub fn print(text: &str) -> Result<(), Fatal> {
+/// Prints to standard output. That it is closed is no error.
+pub(super) fn print(text: &str) -> Result<(), Fatal> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Fatal::Io("standard output".to_owned(), error))

@@ -2,8 +2,8 @@
 //!
 //! What can change while the daemon serves does at once: the times entries are
 //! kept, carbon, the client limit, the state's interval, and how a listener's
-//! next clients are served. Of the rest the log says what differs; it holds from
-//! the next start on, and loses nothing then as long as there is a state. A
+//! next clients are served. Differences of other settings are logged; they take effect at
+//! the next start, which loses nothing as long as there is a state. A
 //! configuration with mistakes changes nothing.
 
 use crate::config::{
@@ -131,7 +131,7 @@ fn in_force(old: &Settings, new: Settings) -> Settings {
 }
 
 impl Daemon {
-    /// Does what HUP asks for.
+    /// Handles HUP.
     pub(super) fn reload(&mut self, instant: Instant) {
         if let Err((path, error)) = self.log.reopen() {
             let path = path.display();

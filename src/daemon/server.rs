@@ -1,19 +1,19 @@
 //! The loop: one turn after the other, until a signal ends it.
 //!
-//! A turn rebuilds the poll set from what there is, waits until something is
-//! ready or due, reads the clocks once, and then works in one fixed order:
-//! signals, sessions that fell silent, FIFOs, carbon, clients, new connections, the
-//! state, files that vanished, memory that ran out. Work in
-//! a turn is bounded for everyone ([`READ_BYTES`](crate::daemon::input::fifo) a FIFO,
-//! as many steps for all clients together, [`ACCEPTS_A_TURN`] a listener), so
-//! nobody starves the others; who is not finished is polled without waiting.
+//! A turn rebuilds the poll set, waits until something is ready or due, reads the clocks
+//! once, and then works in one fixed order: signals, the watchdog, sessions that fell
+//! silent, FIFOs, carbon, clients, new connections, the state, files that vanished, memory
+//! that ran out. Work in a turn is bounded: one read(2) of each FIFO, so many steps for
+//! all clients together ([`Clients`]) and for carbon, [`ACCEPTS_A_TURN`] for each listener,
+//! [`SILENCES_A_TURN`]. So none starves the others; if work is left, the next turn does
+//! not wait.
 
-use super::fatal::Fatal;
+use super::clocks::Clocks;
 use super::faults::{Fault, Faults};
 use super::files::{BaseDir, Files};
 use super::log::{size, visible, Log};
 use super::options::Options;
-use crate::config::{Service, Settings};
+use crate::config::{Fatal, Service, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::input::records::Records;
 use crate::daemon::input::waiting::Waiting;
@@ -25,7 +25,7 @@ use crate::daemon::serve::listener::Listener;
 use crate::daemon::snapshot::{Mark, State};
 use crate::daemon::start::listen::Opened;
 use crate::daemon::start::sd_notify::Manager;
-use crate::store::{Limits, Now, Store, WallTime};
+use crate::store::{Limits, Now, Store};
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::mem::reserve;
 use crate::sys::proc::process::raise_descriptor_limit;
@@ -34,7 +34,7 @@ use crate::sys::reason;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Connections that a listener may accept in one turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -42,66 +42,25 @@ const ACCEPTS_A_TURN: usize = 16;
 /// Sessions that may be found silent in one turn.
 const SILENCES_A_TURN: usize = 256;
 
-/// How often a FIFO is read at the end while there is something in it: more
-/// than any pipe holds, and an end for writers that never stop.
+/// Reads of a FIFO at the end while there is something in it: more than any pipe holds,
+/// but bounded for writers that never stop.
 const LAST_READS: usize = 64;
-
-/// The second at which the daemon starts by its monotonic clock: what it
-/// restores is older, by 34 years at most.
-const START_SECS: u32 = 1 << 30;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// How long a listener rests after accept(2) failed, as it does while there are
-/// no descriptors left, and everything after poll(2) did.
-const REST: Duration = Duration::from_millis(200);
+/// How long a listener is not polled after accept(2) failed, as it does while there are
+/// no descriptors left, and how long the loop sleeps after poll(2) failed.
+const BACKOFF: Duration = Duration::from_millis(200);
 
-/// Both clocks.
-#[derive(Debug)]
-struct Clocks {
-    /// When the daemon started.
-    started: Instant,
-}
-
-impl Clocks {
-    /// Reads them.
-    fn read(&self) -> (Instant, Now) {
-        let instant = Instant::now();
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now = Now {
-            uptime_secs: START_SECS + (instant - self.started).as_secs() as u32,
-            wall: WallTime {
-                secs: u32::try_from(wall.as_secs()).unwrap_or(u32::MAX),
-                usecs: wall.subsec_micros(),
-            },
-        };
-        (instant, now)
-    }
-
-    /// The instant of a second by [`Now::uptime_secs`]; that of the start for
-    /// those before.
-    fn instant(&self, uptime_secs: u32) -> Instant {
-        self.started + Duration::from_secs(uptime_secs.saturating_sub(START_SECS).into())
-    }
-}
-
-/// Where the poll set has what.
+/// Slots of the poll set. FIFOs, clients and listeners keep theirs in themselves.
 struct Slots {
-    /// The connection to carbon.
     carbon: Option<usize>,
-    /// The writer of the state.
     state: Option<usize>,
-    /// The first FIFO.
-    fifos: usize,
-    /// The first client; listeners that do not rest follow.
-    clients: usize,
 }
 
-/// What the store is to keep to.
-pub fn store_limits(settings: &Settings) -> Limits {
+/// The limits of the store.
+pub(super) fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
         command_min_time_secs: settings.stats_command_min_time_secs,
@@ -112,9 +71,9 @@ pub fn store_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Sees to it that there are descriptors for as many clients as there may be, as
-/// far as the system lets us.
-pub fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
+/// Raises the limit of descriptors to what the clients may need, as far as the system
+/// allows.
+pub(super) fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log) {
     let client_limit = service.client_limit;
     let wanted = most_clients(client_limit, listeners) + SPARE_DESCRIPTORS;
     match raise_descriptor_limit(wanted) {
@@ -127,7 +86,7 @@ pub fn make_room_for_clients(service: &Service, listeners: usize, log: &mut Log)
     }
 }
 
-/// What the service manager shows: numbers of entries.
+/// The status for the service manager.
 fn short_status(store: &Store) -> String {
     let [_, sessions, users, domains, ips] = store.usage().entries;
     let connected = store.totals_of_everything().connected;
@@ -137,48 +96,36 @@ fn short_status(store: &Store) -> String {
     )
 }
 
-/// The running daemon.
-pub struct Daemon {
+pub(super) struct Daemon {
     /// The command line, for reading the settings again.
     pub(super) options: Options,
     /// The settings in force.
     pub(super) settings: Settings,
-    /// The statistics.
     pub(super) store: Store,
-    /// The log.
     pub(super) log: Log,
-    /// What peers did wrong.
     faults: Faults,
-    /// Where records come from.
     fifos: Vec<FifoInput>,
-    /// Where clients come from.
     pub(super) listeners: Vec<Listener>,
-    /// The files of both.
+    /// The files of FIFOs and listeners.
     files: Files,
-    /// Who is connected.
     clients: Clients,
-    /// Reports to carbon.
     pub(super) carbon: Carbon,
-    /// The signals.
     signals: Signals,
-    /// Who looks after us.
+    /// Does nothing without NOTIFY_SOCKET.
     manager: Manager,
-    /// What outlives us.
+    /// `None` without a usable state_dir.
     pub(super) state: Option<State>,
-    /// The clocks.
     clocks: Clocks,
-    /// Until a record comes.
+    /// The warning that no record came.
     waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
     start_secs: u32,
 }
 
 impl Daemon {
-    /// A daemon that has everything it needs.
-    ///
     /// # Errors
     /// When the memory limit does not hold an empty store.
-    pub fn new(
+    pub(super) fn new(
         options: &Options,
         (settings, limits): (Settings, Limits),
         mut log: Log,
@@ -187,9 +134,7 @@ impl Daemon {
         manager: Manager,
         mut state: Option<State>,
     ) -> Result<Daemon, Fatal> {
-        let clocks = Clocks {
-            started: Instant::now(),
-        };
+        let clocks = Clocks::start();
         let (_, now) = clocks.read();
         if let Some(state) = &mut state {
             state.probe(&mut log);
@@ -203,7 +148,7 @@ impl Daemon {
                 Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
             })?,
         };
-        let carbon = Carbon::new(&settings, clocks.started);
+        let carbon = Carbon::new(&settings, clocks.started());
         let in_chroot = settings.service.chroot_in(&settings.base_dir).is_some();
         let mut daemon = Daemon {
             options: options.clone(),
@@ -236,7 +181,7 @@ impl Daemon {
         current.map(FifoInput::line_count).sum()
     }
 
-    /// What tells whether there is something to save.
+    /// Differs from the last one when there is something to save.
     fn mark(&self) -> Mark {
         let totals = self.store.totals_of_everything();
         Mark {
@@ -251,7 +196,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When poll(2) fails for another reason than a signal.
-    pub fn run(&mut self) -> Result<(), Fatal> {
+    pub(super) fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
         loop {
             let slots = self.fill_poll_set(&mut poll);
@@ -260,12 +205,12 @@ impl Daemon {
             let (instant, now) = self.clocks.read();
             match waited {
                 Ok(()) => {}
-                // The system is short of memory, not we of a reason to go on.
+                // The system is short of memory: that passes.
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                     let report = || reason(&error);
                     self.faults
                         .report(&mut self.log, Fault::PollFailed, now.uptime_secs, report);
-                    std::thread::sleep(REST);
+                    std::thread::sleep(BACKOFF);
                 }
                 Err(error) => return Err(Fatal::Io("poll".to_owned(), error)),
             }
@@ -279,28 +224,21 @@ impl Daemon {
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
             for index in 0..self.fifos.len() {
-                if poll.ready(slots.fifos + index).readable {
+                if is_ready(self.fifos[index].slot) {
                     self.read_fifo(index, now);
                 }
             }
             let lines = self.line_count();
             self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
-            let mut slot = slots.clients + self.clients.len();
             let (mut context, clients, _) = self.parts(now);
-            clients.serve(&mut context, |index| is_ready(Some(slots.clients + index)));
+            clients.serve(&mut context, is_ready);
             for index in 0..self.listeners.len() {
                 let listener = &mut self.listeners[index];
-                if let Some(until) = listener.rests_until {
-                    if until <= instant {
-                        listener.rests_until = None;
-                    }
-                    continue;
-                }
-                if poll.ready(slot).readable {
+                listener.retry_at.take_if(|retry_at| *retry_at <= instant);
+                if is_ready(listener.slot) {
                     self.accept(index, instant, now);
                 }
-                slot += 1;
             }
             self.serve_state(instant, now, is_ready(slots.state));
             self.fifos.retain(|input| !input.has_ended());
@@ -339,30 +277,29 @@ impl Daemon {
         }
     }
 
-    /// Logs what it waits for if no record comes to these FIFOs for long.
-    pub fn wait_for_records(&mut self, fifos: Vec<String>) {
+    /// Has a warning logged if no record comes to these FIFOs for long.
+    pub(super) fn wait_for_records(&mut self, fifos: Vec<String>) {
         self.waiting = Waiting::new(self.clocks.read().1.uptime_secs, fifos);
     }
 
-    /// Logs what is worth knowing about the start.
-    pub fn log_info(&mut self, message: &str) {
+    pub(super) fn log_info(&mut self, message: &str) {
         self.log.info(message);
     }
 
-    /// Tells the service manager that clients and writers are served.
-    pub fn announce(&mut self) {
+    /// Reports to the service manager that clients and writers are served.
+    pub(super) fn announce(&mut self) {
         self.manager.ready(&short_status(&self.store));
     }
 
-    /// Ends: nobody finds the FIFOs and sockets any more, what is still in the
-    /// FIFOs counts, and all is saved.
-    pub fn finish(&mut self, result: &Result<(), Fatal>) {
+    /// Ends: removes the FIFOs and sockets, applies what is still in the FIFOs, and saves
+    /// everything.
+    pub(super) fn finish(&mut self, result: &Result<(), Fatal>) {
         self.manager.stopping("ending");
         self.files.remove();
         let (_, now) = self.clocks.read();
         for index in 0..self.fifos.len() {
-            // What is left in one that is held is for the next daemon.
-            let mut reads = if self.fifos[index].is_held() {
+            // What is left in one that the service manager keeps is for the next daemon.
+            let mut reads = if self.fifos[index].is_kept() {
                 0
             } else {
                 LAST_READS
@@ -380,34 +317,28 @@ impl Daemon {
         self.log_status("shutting down");
     }
 
-    /// Everything that is waited for: signals, carbon, FIFOs, clients, and the listeners
-    /// that do not rest.
-    fn fill_poll_set(&self, poll: &mut PollSet) -> Slots {
+    /// Rebuilds the poll set, and keeps each slot beside what was pushed.
+    fn fill_poll_set(&mut self, poll: &mut PollSet) -> Slots {
         poll.clear();
         poll.push(self.signals.as_fd(), Interest::READ);
         let carbon = self.carbon.waits_for();
         let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
         let state = self.state.as_ref().and_then(State::waits_for);
         let state = state.map(|fd| poll.push(fd, Interest::READ));
-        let fifos = 1 + usize::from(carbon.is_some()) + usize::from(state.is_some());
-        for input in &self.fifos {
-            poll.push(input.fifo.as_fd(), Interest::READ);
+        for input in &mut self.fifos {
+            input.slot = Some(poll.push(input.fifo.as_fd(), Interest::READ));
         }
         self.clients.fill_poll_set(poll);
-        for listener in &self.listeners {
-            if listener.rests_until.is_none() {
-                poll.push(listener.as_fd(), Interest::READ);
-            }
+        for listener in &mut self.listeners {
+            listener.slot = match listener.retry_at {
+                None => Some(poll.push(listener.as_fd(), Interest::READ)),
+                Some(_) => None,
+            };
         }
-        Slots {
-            carbon,
-            state,
-            fifos,
-            clients: fifos + self.fifos.len(),
-        }
+        Slots { carbon, state }
     }
 
-    /// How long nothing has to be done by itself.
+    /// The time until something is due; `None`: nothing is.
     fn timeout(&self) -> Option<Duration> {
         let clients = self.clients.timeout();
         if self.carbon.can_go_on() || clients == Some(Duration::ZERO) {
@@ -422,7 +353,7 @@ impl Daemon {
         let wakes = self
             .listeners
             .iter()
-            .filter_map(|listener| listener.rests_until)
+            .filter_map(|listener| listener.retry_at)
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
             .chain(self.files.wakes_at())
@@ -431,7 +362,7 @@ impl Daemon {
         wakes.chain(silence).chain(clients).min()
     }
 
-    /// Does what signals ask for. False when that is to end.
+    /// Handles signals. Returns whether the daemon goes on.
     fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
         if pending.hup {
@@ -486,8 +417,7 @@ impl Daemon {
         }
     }
 
-    /// Reads a FIFO once, applies the records, and tells how many bytes there
-    /// were.
+    /// Reads a FIFO once and applies the records. Returns the number of bytes.
     fn read_fifo(&mut self, index: usize, now: Now) -> usize {
         let Daemon {
             fifos,
@@ -506,7 +436,7 @@ impl Daemon {
         })
     }
 
-    /// What serving peers takes, beside those who are served.
+    /// Splits the daemon into what serving needs and what is served.
     fn parts(&mut self, now: Now) -> (Context<'_>, &mut Clients, &mut Carbon) {
         let context = Context {
             store: &mut self.store,
@@ -552,7 +482,7 @@ impl Daemon {
                             now.uptime_secs,
                             report,
                         );
-                        self.listeners[index].rests_until = Some(instant + REST);
+                        self.listeners[index].retry_at = Some(instant + BACKOFF);
                         return;
                     }
                 },

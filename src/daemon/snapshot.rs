@@ -1,33 +1,32 @@
-//! Statistics that outlive the daemon: the file `state` in `state_dir`.
+//! Statistics saved for the next start: the file `state` in `state_dir`.
 //!
 //! It is written when the daemon ends, and every `stats_state_interval` after
 //! something changed, so an idle daemon sleeps on. While the daemon serves, a
-//! copy of the process writes it ([`SnapshotChild`]): the copy has everything as it
-//! was at one instant, sums and what they are made of, and however slow the disk
-//! is, nobody waits for it. It costs the pages that change meanwhile.
+//! child process writes it ([`SnapshotChild`]): the child has all sums and entries as they were
+//! at one instant, and the loop does not wait for the disk. The cost is a copy of each
+//! page that changes meanwhile.
 //!
 //! The file is replaced as a whole; when it cannot be written the old one stays.
 //! Whether that works is tried at the start. One that cannot be read is set aside as
 //! `state.bad`, and the daemon starts with nothing.
 //!
-//! A FIFO that somebody else holds open keeps what writers put in it while no
-//! daemon runs. Of a line that was read in part, the part is saved too, at the
-//! end; in the middle of things it would be in the way of what was read since.
+//! A FIFO that the service manager keeps open keeps its bytes while no daemon runs. When
+//! the daemon ends, the part of a line that was read of it is saved, too. It is not saved
+//! earlier: after a crash, the lines that were read since would not follow it.
 //!
 //! Invariants: the directory was opened before root and the root directory were
 //! given up, and is opened anew only where another one has taken its path, as where
-//! base_dir vanished and was made anew; the state is the business of one daemon at a time, whatever their
-//! base_dirs are: a lock of its own sees to that.
+//! base_dir vanished and was made anew; the state has one daemon at a time, whatever their base_dirs
+//! are, by a lock of its own.
 //!
 //! Must not: end the daemon, whatever happens to the file.
 
-use super::fatal::Fatal;
 use super::log::{grouped, Log, Severity};
 use crate::config::own_files::{
     STATE as NAME, STATE_LOCK as LOCK, STATE_PROBE as PROBE, STATE_SET_ASIDE as SET_ASIDE,
     STATE_TEMPORARY as TEMPORARY,
 };
-use crate::config::Settings;
+use crate::config::{Fatal, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::store::{Kept, Limits, Now, Restoring, Store, WallTime};
 use crate::sys::fs::dir::{Dir, Owner};
@@ -43,12 +42,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What tells that something changed.
+/// Changes when there is something new to save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// Lines read so far.
     pub lines: u64,
-    /// Sessions connected.
     pub connected: u64,
     /// When the totals were cleared.
     pub reset_secs: u32,
@@ -58,24 +56,22 @@ pub struct Mark {
 
 /// The state of a daemon and the writing of it.
 #[derive(Debug)]
-pub struct State {
-    /// Where it is.
+pub(super) struct State {
     dir: Dir,
     /// Keeps other daemons out.
     _lock: DirLock,
-    /// Where it is.
     path: PathBuf,
     /// The path is out of reach.
     in_chroot: bool,
     /// The time between two writes; `None`: at the end only.
     every: Option<Duration>,
-    /// What the file has.
+    /// The mark of what the file contains.
     written: Mark,
     /// When it is to be written next, if there is anything new.
     due: Option<Instant>,
-    /// Who is writing it.
+    /// The child process that is writing it.
     writer: Option<SnapshotChild>,
-    /// Whether the last write failed, which is told once.
+    /// The last write failed, which is logged once.
     is_failing: bool,
 }
 
@@ -87,7 +83,7 @@ fn interval(settings: &Settings) -> Option<Duration> {
     }
 }
 
-/// What the log has of a directory without a state, and what to do.
+/// The warning about a directory where no state can be kept, and the remedy.
 fn loss(path: &Path, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -113,8 +109,8 @@ fn lock(dir: Dir, owner: Owner) -> io::Result<(Dir, DirLock)> {
     Ok((dir, lock.ok_or_else(taken)?))
 }
 
-/// Writes everything. What FIFOs begin comes first, so that a reader that has no room
-/// for all entries has it.
+/// Writes everything. Partial lines come first, so that a reader without room for all
+/// entries has them.
 fn write(dir: &Dir, store: &Store, now: Now, partials: &[PartialLine]) -> io::Result<()> {
     let fill = |file: &File| {
         let mut writer = StateWriter::new(file)?;
@@ -133,7 +129,11 @@ impl State {
     ///
     /// # Errors
     /// A directory that root does not trust.
-    pub fn open(settings: &Settings, owner: Owner, log: &mut Log) -> Result<Option<State>, Fatal> {
+    pub(super) fn open(
+        settings: &Settings,
+        owner: Owner,
+        log: &mut Log,
+    ) -> Result<Option<State>, Fatal> {
         let Some(path) = settings.state_path() else {
             log.info("state_dir is empty: a restart will lose the statistics");
             return Ok(None);
@@ -160,8 +160,8 @@ impl State {
         }
     }
 
-    /// Tries whether a state can be written, as who is to write it, and logs if not.
-    pub fn probe(&mut self, log: &mut Log) {
+    /// Tries whether the daemon's user can write a state, and logs if not.
+    pub(super) fn probe(&mut self, log: &mut Log) {
         let dir = &self.dir;
         let fill = |mut file: &File| file.write_all(b"written to see whether that works\n");
         let tried = dir
@@ -175,7 +175,7 @@ impl State {
     }
 
     /// The store that was saved, and, in its FIFOs, what was read in part.
-    pub fn restore(
+    pub(super) fn restore(
         &mut self,
         limits: &Limits,
         now: Now,
@@ -228,23 +228,23 @@ impl State {
         Some(store)
     }
 
-    /// What is in the file from now on.
-    pub fn begin(&mut self, mark: Mark) {
+    /// Sets the mark of what the file contains.
+    pub(super) fn begin(&mut self, mark: Mark) {
         self.written = mark;
     }
 
     /// Takes over what can change.
-    pub fn set(&mut self, settings: &Settings) {
+    pub(super) fn set(&mut self, settings: &Settings) {
         let every = interval(settings);
-        // One that goes on is not put off by being read again.
+        // A reload that does not change it does not delay the next write.
         if every != self.every {
             self.every = every;
             self.due = None;
         }
     }
 
-    /// Notes whether there is anything to write.
-    pub fn note(&mut self, mark: Mark, instant: Instant) {
+    /// Sets when to write, if there is something new.
+    pub(super) fn note(&mut self, mark: Mark, instant: Instant) {
         if let (None, Some(every)) = (self.due, self.every) {
             if mark != self.written {
                 self.due = Some(instant + every);
@@ -253,12 +253,12 @@ impl State {
     }
 
     /// When [`State::serve`] has something to do by itself.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.due.filter(|_| self.writer.is_none())
     }
 
     /// Readable when a writer is done.
-    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn waits_for(&self) -> Option<BorrowedFd<'_>> {
         self.writer.as_ref().map(SnapshotChild::as_fd)
     }
 
@@ -270,15 +270,15 @@ impl State {
         Ok(&self.dir)
     }
 
-    /// Hears from the writer if it is done, and begins to write if it is time.
-    pub fn serve(
+    /// Takes the result of a writer that is done, and begins to write if it is time.
+    pub(super) fn serve(
         &mut self,
         (store, mark, log): (&Store, Mark, &mut Log),
         (instant, now): (Instant, Now),
         is_done: bool,
     ) {
         if let Some(writer) = self.writer.take_if(|_| is_done) {
-            self.told(writer.end(), log);
+            self.log_result(writer.end(), log);
         }
         if self.wakes_at().is_none_or(|due| due > instant) {
             return;
@@ -294,26 +294,26 @@ impl State {
                 self.writer = Some(writer);
                 self.written = mark;
             }
-            Err(error) => self.told(Err(reason(&error)), log),
+            Err(error) => self.log_result(Err(reason(&error)), log),
         }
     }
 
-    /// Writes at the end, with what FIFOs that are held by somebody else have
-    /// begun to say.
-    pub fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
-        // It would be overtaken anyway.
+    /// Writes at the end, with the partial lines of FIFOs that the service manager keeps
+    /// open.
+    pub(super) fn finish(&mut self, store: &Store, now: Now, fifos: &[FifoInput], log: &mut Log) {
+        // Its file would be replaced anyway.
         self.writer = None;
         let partials: Vec<_> = fifos.iter().filter_map(FifoInput::partial).collect();
         let result = self.dir().and_then(|dir| write(dir, store, now, &partials));
-        self.told(result.map_err(|error| reason(&error)), log);
+        self.log_result(result.map_err(|error| reason(&error)), log);
     }
 
-    /// Logs how a write went, if that is news.
-    fn told(&mut self, result: Result<(), String>, log: &mut Log) {
+    /// Logs the result of a write, if it is not that of the last.
+    fn log_result(&mut self, result: Result<(), String>, log: &mut Log) {
         let path = self.path.join(NAME);
         match &result {
             Err(why) => {
-                // What was to be written still is.
+                // It is still to be written.
                 self.written = Mark::default();
                 if !self.is_failing {
                     let path = path.display();

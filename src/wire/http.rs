@@ -1,18 +1,19 @@
 //! Heads of HTTP/1.0 and 1.1, as much of it as answering GET takes (RFC 9110,
 //! RFC 9112).
 //!
-//! A request is read from whatever has come of it: line by line, and what is
-//! wrong first is refused first, as soon as it is seen. So the result does not
-//! depend on how the bytes arrive, a client that never ends its head is bounded
-//! by [`MAX_HEAD_BYTES`], and one that speaks TLS is refused by its first bytes.
+//! A [`HeadReader`] reads a head line by line as its bytes arrive, and refuses it at the
+//! first mistake, as soon as that has arrived. So the result does not depend on how the
+//! bytes arrive, a client that never ends its head is bounded by [`MAX_HEAD_BYTES`], and
+//! one that speaks TLS is refused by its first bytes.
 //!
-//! Strict where requests could be misunderstood (blanks, control characters,
-//! lengths that contradict each other), tolerant where nothing depends on it: LF
-//! ends a line as CR LF does, empty lines before a request are skipped, Host may be
-//! missing. Browsers always send it, and whom they mean by it is checked: [`is_meant`].
+//! Strict where requests could be misunderstood (blanks, control characters, lengths that
+//! contradict each other), tolerant where nothing depends on it: LF ends a line as CR LF
+//! does, empty lines before a request are skipped, Host may be missing. Browsers always
+//! send Host; [`is_meant`] checks it.
 
 use crate::sys::mem::bytes::find;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 /// The longest request line, without its end.
 pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
@@ -20,28 +21,25 @@ pub const MAX_REQUEST_LINE_BYTES: usize = 4096;
 /// The longest head: all that comes before the empty line at its end.
 pub const MAX_HEAD_BYTES: usize = 8192;
 
-/// What carries metrics as text for Prometheus since its beginnings.
+/// The content type of Prometheus' own text format.
 pub const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What carries them as OpenMetrics.
+/// The content type of OpenMetrics.
 pub const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a response says of its request.
+/// The status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Done.
     Ok = 200,
-    /// Not a request.
     BadRequest = 400,
-    /// Nothing is there.
     NotFound = 404,
-    /// Something is there that only GET and HEAD do something with.
+    /// Only GET and HEAD are allowed there.
     MethodNotAllowed = 405,
     /// The request has content.
     ContentTooLarge = 413,
     /// Its first line is longer than [`MAX_REQUEST_LINE_BYTES`].
     UriTooLong = 414,
-    /// It is for another server.
+    /// The request is for another server.
     Misdirected = 421,
     /// Its head is longer than [`MAX_HEAD_BYTES`].
     HeadTooLarge = 431,
@@ -66,18 +64,16 @@ impl Status {
     }
 }
 
-/// What a request wants done.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// A response.
     Get,
     /// The head of it.
     Head,
-    /// Something else.
     Other,
 }
 
-/// What the peer understands.
+/// The version of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0: knows no chunks.
@@ -86,29 +82,25 @@ pub enum Version {
     V1_1,
 }
 
-/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpRequest<'a> {
-    /// What is to be done.
     pub method: Method,
-    /// With what: the target's path without its query.
+    /// The target's path without its query.
     pub path: &'a [u8],
-    /// What the peer understands.
     pub version: Version,
     /// Whether the connection is to stay open.
     pub keep_alive: bool,
     /// Whether content follows the head.
     pub has_content: bool,
-    /// Whether OpenMetrics is liked at least as much as plain text.
+    /// Whether OpenMetrics is preferred at least as much as plain text.
     pub wants_openmetrics: bool,
-    /// Whom the peer means, perhaps with a port.
+    /// The value of Host: the server that is meant, perhaps with a port.
     pub host: Option<&'a [u8]>,
 }
 
-/// Whether a request for `host` is for a server that has these names, with blanks in
-/// between: it gives one of them, an address, or localhost. A page that has its own name lead to the server
-/// (DNS rebinding), to have a browser read it that can reach it, cannot choose what
-/// the browser gives: its name.
+/// Whether `host` names this server: by one of `names`, which blanks divide, by an
+/// address, or as localhost. This is against DNS rebinding: a page whose own name leads
+/// to this server makes a browser send that name, and cannot choose another.
 pub fn is_meant(host: &[u8], names: &str) -> bool {
     // An IPv6 address: no name begins so.
     if host.is_empty() || host.starts_with(b"[") {
@@ -125,85 +117,108 @@ pub fn is_meant(host: &[u8], names: &str) -> bool {
         || std::str::from_utf8(name).is_ok_and(is_address)
 }
 
-/// What the bytes from a client come to.
+/// The result of reading a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head<'a> {
-    /// More have to come.
+    /// More bytes have to come.
     Partial,
-    /// A request, of so many bytes.
+    /// A request, and the bytes of its head.
     Whole(HttpRequest<'a>, usize),
-    /// Nothing that can be answered, nor can what follows.
+    /// No request that can be answered; what follows cannot be read.
     Refused(Status),
 }
 
-/// Reads the first head of `input`.
-pub fn parse_head(input: &[u8]) -> Head<'_> {
-    match read_lines(input) {
-        Ok(Some((request, length))) => Head::Whole(request, length),
-        Ok(None) => Head::Partial,
-        Err(status) => Head::Refused(status),
+/// Reads the first head of an input that grows. Each byte is looked at once.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    /// Where the first line that is not whole begins.
+    line_begin: usize,
+    /// The bytes of that line that were checked.
+    checked: usize,
+    /// The whole lines; `None` before the request line.
+    draft: Option<Draft>,
+    /// The length of the whole head, or why it is refused.
+    end: Option<Result<usize, Status>>,
+}
+
+impl HeadReader {
+    /// Reads on. `input` begins with the bytes of the calls before.
+    pub fn read<'a>(&mut self, input: &'a [u8]) -> Head<'a> {
+        if self.end.is_none() {
+            self.end = self.read_lines(input).transpose();
+        }
+        match (self.end, &self.draft) {
+            (Some(Err(status)), _) => Head::Refused(status),
+            (Some(Ok(length)), Some(draft)) => Head::Whole(draft.request(input), length),
+            _ => Head::Partial,
+        }
+    }
+
+    /// Reads the lines that became whole. Returns the length of the head at its end.
+    fn read_lines(&mut self, input: &[u8]) -> Result<Option<usize>, Status> {
+        loop {
+            let begin = self.line_begin;
+            let room = MAX_HEAD_BYTES.checked_sub(begin);
+            let room = room.ok_or(Status::HeadTooLarge)?;
+            let (most, too_long) = match self.draft {
+                None => (room.min(MAX_REQUEST_LINE_BYTES), Status::UriTooLong),
+                Some(_) => (room, Status::HeadTooLarge),
+            };
+            let rest = &input[begin..];
+            let end = find(b'\n', &rest[self.checked..]).map(|at| self.checked + at);
+            let line = &rest[..end.unwrap_or(rest.len())];
+            // The CR of a line whose LF is still to come may be the last byte.
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_control = |&byte: &u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
+            let mut unchecked = line.iter().take(most).skip(self.checked);
+            if unchecked.any(is_control) {
+                return Err(Status::BadRequest);
+            }
+            if line.len() > most {
+                return Err(too_long);
+            }
+            let Some(end) = end else {
+                self.checked = line.len();
+                return Ok(None);
+            };
+            (self.line_begin, self.checked) = (begin + end + 1, 0);
+            match &mut self.draft {
+                None if line.is_empty() => {}
+                None => self.draft = Some(Draft::of(line, begin)?),
+                Some(_) if line.is_empty() => return Ok(Some(self.line_begin)),
+                Some(draft) => draft.add(input, begin..begin + line.len())?,
+            }
+        }
     }
 }
 
-/// The request at the beginning of `input` and its length, if it is whole.
-fn read_lines(input: &[u8]) -> Result<Option<(HttpRequest<'_>, usize)>, Status> {
-    let mut at = 0;
-    let mut draft: Option<Draft> = None;
-    loop {
-        let room = MAX_HEAD_BYTES.checked_sub(at).ok_or(Status::HeadTooLarge)?;
-        let (most, too_long) = match draft {
-            None => (room.min(MAX_REQUEST_LINE_BYTES), Status::UriTooLong),
-            Some(_) => (room, Status::HeadTooLarge),
-        };
-        let rest = &input[at..];
-        let end = find(b'\n', rest);
-        let line = &rest[..end.unwrap_or(rest.len())];
-        // The CR of a line whose LF is still to come may be the last byte.
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let is_control = |&byte: &u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
-        if line.iter().take(most).any(is_control) {
-            return Err(Status::BadRequest);
-        }
-        if line.len() > most {
-            return Err(too_long);
-        }
-        let Some(end) = end else {
-            return Ok(None);
-        };
-        at += end + 1;
-        match &mut draft {
-            None if line.is_empty() => {}
-            None => draft = Some(Draft::of(line)?),
-            Some(draft) if line.is_empty() => return Ok(Some((draft.finish(), at))),
-            Some(draft) => draft.add(line)?,
-        }
-    }
-}
-
-/// A request whose head is being read.
-struct Draft<'a> {
-    /// What the first line said.
-    request: HttpRequest<'a>,
+/// A request whose head is being read. Ranges are those of the input.
+#[derive(Debug)]
+struct Draft {
+    method: Method,
+    path: Range<usize>,
+    version: Version,
     /// Connection has close.
     close: bool,
     /// Connection has keep-alive.
     keep_alive: bool,
-    /// What Content-Length is.
-    length: Option<&'a [u8]>,
-    /// What is liked how much.
+    /// The value of Content-Length.
+    length: Option<Range<usize>>,
+    has_content: bool,
     accept: Accept,
+    host: Option<Range<usize>>,
 }
 
-impl<'a> Draft<'a> {
-    /// By the first line.
-    fn of(line: &'a [u8]) -> Result<Draft<'a>, Status> {
+impl Draft {
+    /// By the request line, which begins at `begin`.
+    fn of(line: &[u8], begin: usize) -> Result<Draft, Status> {
         let mut words = line.split(|&byte| byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
+        let (Some(word), Some(target), Some(version), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Status::BadRequest);
         };
-        let method = match method {
+        let method = match word {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             other if is_token(other) => Method::Other,
@@ -217,27 +232,30 @@ impl<'a> Draft<'a> {
             }
             _ => return Err(Status::BadRequest),
         };
+        let path = path(target).ok_or(Status::BadRequest)?;
+        let target_begin = begin + word.len() + 1;
         Ok(Draft {
-            request: HttpRequest {
-                method,
-                path: path(target).ok_or(Status::BadRequest)?,
-                version,
-                keep_alive: false,
-                has_content: false,
-                wants_openmetrics: false,
-                host: None,
-            },
+            method,
+            path: target_begin + path.start..target_begin + path.end,
+            version,
             close: false,
             keep_alive: false,
             length: None,
+            has_content: false,
             accept: Accept::default(),
+            host: None,
         })
     }
 
     /// Takes a further line.
-    fn add(&mut self, line: &'a [u8]) -> Result<(), Status> {
-        let colon = find(b':', line).ok_or(Status::BadRequest)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    fn add(&mut self, input: &[u8], line: Range<usize>) -> Result<(), Status> {
+        let colon = find(b':', &input[line.clone()]).ok_or(Status::BadRequest)?;
+        let colon = line.start + colon;
+        let name = &input[line.start..colon];
+        let value = input[colon + 1..line.end].trim_ascii_start();
+        let begin = line.end - value.len();
+        let value = value.trim_ascii_end();
+        let range = begin..begin + value.len();
         if !is_token(name) {
             return Err(Status::BadRequest);
         }
@@ -247,15 +265,15 @@ impl<'a> Draft<'a> {
             self.keep_alive |= has_item(value, "keep-alive");
         } else if is("content-length") {
             let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            if !is_number || self.length.is_some_and(|length| length != value) {
+            let before = self.length.replace(range);
+            if !is_number || before.is_some_and(|before| input[before] != *value) {
                 return Err(Status::BadRequest);
             }
-            self.length = Some(value);
-            self.request.has_content |= value.iter().any(|&digit| digit != b'0');
+            self.has_content |= value.iter().any(|&digit| digit != b'0');
         } else if is("transfer-encoding") {
-            self.request.has_content = true;
+            self.has_content = true;
         } else if is("host") {
-            if self.request.host.replace(value).is_some() {
+            if self.host.replace(range).is_some() {
                 return Err(Status::BadRequest);
             }
         } else if is("accept") {
@@ -264,40 +282,45 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// What it came to.
-    fn finish(&self) -> HttpRequest<'a> {
+    /// The request of a whole head in `input`.
+    fn request<'a>(&self, input: &'a [u8]) -> HttpRequest<'a> {
         HttpRequest {
-            keep_alive: !self.close && (self.keep_alive || self.request.version == Version::V1_1),
+            method: self.method,
+            path: &input[self.path.clone()],
+            version: self.version,
+            keep_alive: !self.close && (self.keep_alive || self.version == Version::V1_1),
+            has_content: self.has_content,
             wants_openmetrics: self.accept.wants_openmetrics(),
-            ..self.request
+            host: self.host.clone().map(|host| &input[host]),
         }
     }
 }
 
-/// The path of a target: of `/path?query` or `http://host/path?query`.
-fn path(target: &[u8]) -> Option<&[u8]> {
-    let path = match find(b':', target) {
-        _ if target.starts_with(b"/") => target,
+/// Where the path of a target is: of `/path?query` or `http://host/path?query`.
+fn path(target: &[u8]) -> Option<Range<usize>> {
+    let begin = match find(b':', target) {
+        _ if target.starts_with(b"/") => 0,
         Some(colon) => {
             let scheme = &target[..colon];
             let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
-            let behind = target[colon..].strip_prefix(b"://")?;
-            if behind.is_empty() || !(is("http") || is("https")) {
+            let authority = target[colon..].strip_prefix(b"://")?;
+            if authority.is_empty() || !(is("http") || is("https")) {
                 return None;
             }
-            let begin = behind.iter().position(|byte| b"/?#".contains(byte));
-            match &behind[begin.unwrap_or(behind.len())..] {
-                path if path.starts_with(b"/") => path,
-                _ => b"/",
+            match authority.iter().position(|byte| b"/?#".contains(byte)) {
+                Some(end) if authority[end] == b'/' => colon + 3 + end,
+                // No path means `/`, as the last byte of `://` is.
+                _ => return Some(colon + 2..colon + 3),
             }
         }
-        // What OPTIONS asks a whole server.
-        None if target == b"*" => target,
+        // OPTIONS of a whole server.
+        None if target == b"*" => 0,
         None => return None,
     };
+    let path = &target[begin..];
     let end = path.iter().position(|byte| b"?#".contains(byte));
     let path = &path[..end.unwrap_or(path.len())];
-    (!path.contains(&b'\t')).then_some(path)
+    (!path.contains(&b'\t')).then_some(begin..begin + path.len())
 }
 
 /// Whether it is a word as methods and names are.
@@ -312,17 +335,16 @@ fn has_item(list: &[u8], item: &str) -> bool {
         .any(|word| word.trim_ascii().eq_ignore_ascii_case(item.as_bytes()))
 }
 
-/// How much is liked what, by the fields named Accept; in thousandths.
-#[derive(Default)]
+/// The weights of content types by the fields named Accept, in thousandths.
+#[derive(Debug, Default)]
 struct Accept {
     /// OpenMetrics 1.0.
     openmetrics: u16,
-    /// Plain text.
     text: u16,
 }
 
 impl Accept {
-    /// Takes a field's value. What cannot be read asks for nothing.
+    /// Adds a field's value. What cannot be read has no weight.
     fn add(&mut self, value: &[u8]) {
         for range in value.split(|&byte| byte == b',') {
             let mut parts = range.split(|&byte| byte == b';').map(|part| {
@@ -338,16 +360,15 @@ impl Accept {
                     _ => {}
                 }
             }
-            let liked = match (kind.as_str(), version.as_deref()) {
+            let best = match (kind.as_str(), version.as_deref()) {
                 ("application/openmetrics-text", None | Some("1.0.0")) => &mut self.openmetrics,
                 ("text/plain", None | Some("0.0.4")) => &mut self.text,
                 _ => continue,
             };
-            *liked = weight.unwrap_or(0).max(*liked);
+            *best = weight.unwrap_or(0).max(*best);
         }
     }
 
-    /// Which of the two it is to be.
     fn wants_openmetrics(&self) -> bool {
         self.openmetrics > 0 && self.openmetrics >= self.text
     }
@@ -368,7 +389,7 @@ fn thousandths(text: &str) -> Option<u16> {
 /// How a client finds the end of a response's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none, and its length is not told.
+    /// There is no content, and no field with its length.
     None,
     /// By its length in bytes.
     Length(usize),
@@ -381,19 +402,14 @@ pub enum Framing {
 /// The head of a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Response {
-    /// How the request went.
     pub status: Status,
-    /// What the content is.
     pub content_type: &'static str,
-    /// Where it ends.
     pub framing: Framing,
-    /// What the peer understands.
     pub version: Version,
     /// Whether the connection stays open.
     pub keep_alive: bool,
 }
 
-/// Appends a head.
 pub fn write_head(out: &mut Vec<u8>, response: &Response, unix_secs: u32) {
     let mut line = |name: &str, value: &str| {
         out.extend_from_slice([name, value, "\r\n"].concat().as_bytes());
@@ -422,10 +438,10 @@ pub fn write_chunk_size(out: &mut Vec<u8>, bytes: usize) {
     out.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
 }
 
-/// What comes behind a chunk.
+/// The end of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// What comes behind all chunks.
+/// The end of all chunks.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// A moment as HTTP has it: `Sun, 06 Nov 1994 08:49:37 GMT`.

@@ -1,6 +1,6 @@
 //! A FIFO, and its bytes cut into lines.
 //!
-//! One call reads once, at most what a [`LineBuffer`] has room for.
+//! One call reads once, at most [`READ_BYTES`].
 
 use crate::store::PREFETCH_BATCH;
 use crate::sys::fs::fifo::Fifo;
@@ -16,41 +16,39 @@ const READ_BYTES: usize = 65536;
 
 /// A FIFO and the line that is not complete yet.
 #[derive(Debug)]
-pub struct FifoInput {
-    /// What is read.
+pub(crate) struct FifoInput {
     pub fifo: Fifo,
+    /// Its slot in the poll set.
+    pub slot: Option<usize>,
     /// The listener's name, for the log and metrics.
     name: Rc<str>,
-    /// Its identity, when somebody else keeps it over our restarts.
-    held: Option<Inode>,
-    /// What came from it.
+    /// Its identity, when the service manager keeps it over restarts of the daemon.
+    kept: Option<Inode>,
     counts: Rc<Counts>,
-    /// The lines read.
     lines: LineBuffer,
-    /// Another FIFO has taken its path; it is read for those who have it open.
+    /// Another FIFO has its path now; it is read for writers that have it open.
     is_retired: bool,
     /// All of those have closed it.
     has_ended: bool,
 }
 
-/// What came from the FIFOs at a path, one after the other.
+/// Counts of the FIFOs at a path, one after the other.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines.
     lines: Cell<u64>,
-    /// Bytes.
     bytes: Cell<u64>,
     /// When a line last came, in seconds since 1970; 0: never.
     last_secs: Cell<u32>,
 }
 
 impl FifoInput {
-    /// Of a FIFO just made, or held by somebody else.
-    pub fn new(fifo: Fifo, name: &str, held: Option<Inode>) -> FifoInput {
+    /// `kept` is the identity of a FIFO that the service manager passed.
+    pub(crate) fn new(fifo: Fifo, name: &str, kept: Option<Inode>) -> FifoInput {
         FifoInput {
             fifo,
+            slot: None,
             name: name.into(),
-            held,
+            kept,
             counts: Rc::default(),
             lines: LineBuffer::new(READ_BYTES),
             is_retired: false,
@@ -58,9 +56,9 @@ impl FifoInput {
         }
     }
 
-    /// Puts `fifo` in the place of the one that was read, which is given back to be
-    /// read until its last writer has closed it.
-    pub fn replace(&mut self, fifo: Fifo) -> FifoInput {
+    /// Replaces the FIFO by `fifo`. Returns the old one, to be read until its last writer
+    /// closes it.
+    pub(crate) fn replace(&mut self, fifo: Fifo) -> FifoInput {
         let new = FifoInput {
             counts: Rc::clone(&self.counts),
             ..FifoInput::new(fifo, &self.name, None)
@@ -72,47 +70,46 @@ impl FifoInput {
     }
 
     /// Whether it is the one at its path, not an earlier one.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         !self.is_retired
     }
 
     /// Whether nothing can come from it any more.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// Whether somebody else keeps it, and what is in it, over our restarts.
-    pub fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// Whether the service manager keeps it, with its bytes, over restarts of the daemon.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some()
     }
 
-    /// The listener's name.
-    pub fn name(&self) -> &Rc<str> {
+    pub(crate) fn name(&self) -> &Rc<str> {
         &self.name
     }
 
     /// The lines that came from it and those before it.
-    pub fn line_count(&self) -> u64 {
+    pub(crate) fn line_count(&self) -> u64 {
         self.counts.lines.get()
     }
 
     /// When a line last came from it or those before it, in seconds since 1970; 0:
     /// never.
-    pub fn last_secs(&self) -> u32 {
+    pub(crate) fn last_secs(&self) -> u32 {
         self.counts.last_secs.get()
     }
 
     /// The bytes that came from it and those before it.
-    pub fn read_bytes(&self) -> u64 {
+    pub(crate) fn read_bytes(&self) -> u64 {
         self.counts.bytes.get()
     }
 
-    /// Reads once, hands out the lines that are complete, and tells how many bytes
-    /// there were; `now_secs` is the time since 1970.
+    /// Reads once and hands out the lines that are complete. `now_secs` is the time since
+    /// 1970. Returns the number of bytes.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         reader: &mut impl LineReader<PREFETCH_BATCH>,
         now_secs: u32,
@@ -134,21 +131,20 @@ impl FifoInput {
         }
     }
 
-    /// The line that is not complete yet, if its end will be there after a
-    /// restart.
-    pub fn partial(&self) -> Option<PartialLine<'_>> {
+    /// The line that is not complete yet, if a restart does not lose its end.
+    pub(crate) fn partial(&self) -> Option<PartialLine<'_>> {
         let (bytes, is_too_long) = self.lines.partial();
         let partial = PartialLine {
-            fifo: self.held?,
+            fifo: self.kept?,
             bytes,
             is_too_long,
         };
         (!partial.bytes.is_empty() || partial.is_too_long).then_some(partial)
     }
 
-    /// Goes on with what [`FifoInput::partial`] gave, if it is of this FIFO.
-    pub fn resume(&mut self, partial: &PartialLine) {
-        if self.held == Some(partial.fifo) {
+    /// Goes on with a line of [`FifoInput::partial`], if it is of this FIFO.
+    pub(crate) fn resume(&mut self, partial: &PartialLine) {
+        if self.kept == Some(partial.fifo) {
             self.lines.resume(partial.bytes, partial.is_too_long);
         }
     }

@@ -1,7 +1,7 @@
 //! From lines to statistics: each line of a FIFO is read as a record and applied, or
 //! logged when it is none.
 //!
-//! Must not: read bytes; that is for [`fifo_input`](crate::daemon::input::fifo).
+//! Must not: read bytes; that is for [`fifo`](crate::daemon::input::fifo).
 
 use crate::config::show_size;
 use crate::daemon::faults::{Fault, Faults};
@@ -12,41 +12,35 @@ use crate::store::{
 };
 use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
 
-// So the store need not look for longer ones.
+// A line has no longer text than the store takes.
 const _: () = assert!(
     MAX_LINE_BYTES <= MAX_TEXT_BYTES,
     "texts of a line have room"
 );
 
 /// The lines of a FIFO on their way to the store.
-pub struct Records<'a> {
-    /// Where they are applied.
+pub(crate) struct Records<'a> {
     store: &'a mut Store,
-    /// When they are applied.
     now: Now,
-    /// Where what is wrong with them is logged.
     complaints: Complaints<'a>,
     /// Where their stats fields are decoded.
     room: StatsRoom,
-    /// What their stats fields say.
+    /// Their decoded stats fields.
     reports: [Report; PREFETCH_BATCH],
 }
 
 /// What is wrong with the lines of a FIFO.
 struct Complaints<'a> {
-    /// The FIFO's name.
     name: &'a str,
-    /// Where it is logged.
     log: &'a mut Log,
-    /// What was logged before.
     faults: &'a mut Faults,
-    /// The instant of the lines, [`Now::uptime_secs`].
+    /// [`Now::uptime_secs`] of the lines.
     now_secs: u32,
 }
 
 impl<'a> Records<'a> {
     /// Those of the FIFO `name`.
-    pub fn new(
+    pub(crate) fn new(
         name: &'a str,
         store: &'a mut Store,
         (log, faults): (&'a mut Log, &'a mut Faults),
@@ -95,8 +89,8 @@ impl Complaints<'_> {
     }
 }
 
-/// The session of a line and its user, as far as they are known, or the user that an
-/// ADD-USER names; and why its stats field is refused.
+/// The session of a line and its user, as far as it is known, or the user of an ADD-USER;
+/// and why its stats field is refused.
 fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
     let mut fields = line.split(|&byte| byte == b'\t');
     let (kind, subject) = (fields.next(), fields.next().unwrap_or_default());

@@ -8,7 +8,7 @@ const PATIENCE_SECS: u32 = 300;
 
 /// Waiting for the first record.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// When to log it, as [`Now::uptime_secs`](crate::store::Now::uptime_secs); none: a
     /// record came, or it is logged.
     due_secs: Option<u32>,
@@ -18,7 +18,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// From now on, if there are any FIFOs.
-    pub fn new(uptime_secs: u32, fifos: Vec<String>) -> Waiting {
+    pub(crate) fn new(uptime_secs: u32, fifos: Vec<String>) -> Waiting {
         Waiting {
             due_secs: (!fifos.is_empty()).then_some(uptime_secs + PATIENCE_SECS),
             fifos,
@@ -26,12 +26,12 @@ impl Waiting {
     }
 
     /// When [`Waiting::serve`] has something to do by itself.
-    pub fn wakes_at_secs(&self) -> Option<u32> {
+    pub(crate) fn wakes_at_secs(&self) -> Option<u32> {
         self.due_secs
     }
 
     /// Takes the number of lines so far, and logs if it is time and there are none.
-    pub fn serve(&mut self, lines: u64, uptime_secs: u32, log: &mut Log) {
+    pub(crate) fn serve(&mut self, lines: u64, uptime_secs: u32, log: &mut Log) {
         match self.due_secs {
             Some(_) if lines > 0 => self.due_secs = None,
             Some(due) if due <= uptime_secs => {

@@ -1,8 +1,8 @@
 //! Statistics sent to a carbon receiver, every interval.
 //!
 //! A report is: look the host up if it has a name, connect, write the batch in
-//! slices, close our side, wait for the receiver to close its own, which says
-//! that it has read everything. Each step is one wait of the poll loop for one
+//! slices, shut down writing, wait for the receiver to close, which means that it has
+//! read everything. Each step is one wait of the poll loop for one
 //! descriptor. The whole report may take an interval, at most
 //! [`PATIENCE`], so there are never two at once.
 //!
@@ -15,8 +15,8 @@
 
 use crate::config::{HostPort, Level, Settings};
 use crate::daemon::faults::Fault;
+use crate::daemon::push::batch::Batch;
 use crate::daemon::push::resolve::{numeric, Lookup};
-use crate::daemon::serve::batch::Batch;
 use crate::daemon::serve::context::Context;
 use crate::store::Store;
 use crate::sys::fd::poll::Interest;
@@ -28,6 +28,7 @@ use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The longest that a report may take.
@@ -36,26 +37,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that a receiver may send, in bytes. Carbon's receivers send nothing.
 const MAX_RECEIVED_BYTES: usize = 4096;
 
-/// Steps of the store's cursors in one turn.
-const STEPS_A_TURN: usize = 512;
-
-/// What the settings say about carbon.
+/// The settings of carbon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plan {
-    /// Who receives it.
     server: HostPort,
     /// What paths begin with: `dovecot.NAME`.
     prefix: String,
     /// The time from one report to the next.
     interval: Duration,
-    /// What is sent.
     levels: Vec<Level>,
     /// Most entries of a level.
     limit: u32,
 }
 
 impl Plan {
-    /// Of the settings; none when nothing is to be sent.
+    /// `None` without a carbon_server.
     fn of(settings: &Settings) -> Option<Plan> {
         let name = match settings.carbon_name.as_str() {
             "" => {
@@ -76,7 +72,7 @@ impl Plan {
 
 /// How far a report is.
 #[derive(Debug)]
-enum State {
+enum Step {
     /// None is under way.
     Idle,
     /// The host's name is looked up.
@@ -89,17 +85,16 @@ enum State {
     Closing(TcpStream, usize),
 }
 
-/// The sender.
 #[derive(Debug)]
-pub struct Carbon {
+pub(crate) struct Carbon {
     /// What is sent; none: off.
-    plan: Option<Plan>,
+    plan: Option<Rc<Plan>>,
     /// When the next report begins.
     due: Instant,
     /// When the one under way has to be done.
     deadline: Instant,
     /// How far that is.
-    state: State,
+    step: Step,
     /// Further addresses to try, the last one first.
     addresses: Vec<SocketAddr>,
     /// Bytes of it that were written.
@@ -107,58 +102,57 @@ pub struct Carbon {
 }
 
 impl Carbon {
-    /// As the settings say; the first report comes after an interval.
-    pub fn new(settings: &Settings, now: Instant) -> Carbon {
-        let plan = Plan::of(settings);
+    /// The first report comes after an interval.
+    pub(crate) fn new(settings: &Settings, now: Instant) -> Carbon {
+        let plan = Plan::of(settings).map(Rc::new);
         Carbon {
             due: now + plan.as_ref().map_or(PATIENCE, |plan| plan.interval),
             plan,
             deadline: now,
-            state: State::Idle,
+            step: Step::Idle,
             addresses: Vec::new(),
             sent_bytes: 0,
         }
     }
 
     /// Takes over new settings. If they differ, a report under way is given up.
-    pub fn set(&mut self, settings: &Settings, now: Instant, store: &mut Store) {
-        if Plan::of(settings) != self.plan {
+    pub(crate) fn set(&mut self, settings: &Settings, now: Instant, store: &mut Store) {
+        if Plan::of(settings).as_ref() != self.plan.as_deref() {
             self.stop(store);
             *self = Carbon::new(settings, now);
         }
     }
 
-    /// The descriptor that is waited for, and for what.
-    pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
-        match &self.state {
-            State::Idle => None,
-            State::LookingUp(lookup) => Some((lookup.as_fd(), Interest::READ)),
-            State::Connecting(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
-            State::Sending(_, batch) if batch.output.is_empty() => None,
-            State::Sending(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
-            State::Closing(stream, _) => Some((stream.as_fd(), Interest::READ)),
+    pub(crate) fn waits_for(&self) -> Option<(BorrowedFd<'_>, Interest)> {
+        match &self.step {
+            Step::Idle => None,
+            Step::LookingUp(lookup) => Some((lookup.as_fd(), Interest::READ)),
+            Step::Connecting(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
+            Step::Sending(_, batch) if batch.output.is_empty() => None,
+            Step::Sending(stream, _) => Some((stream.as_fd(), Interest::WRITE)),
+            Step::Closing(stream, _) => Some((stream.as_fd(), Interest::READ)),
         }
     }
 
-    /// When something is to be done by itself.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    /// When [`Carbon::serve`] has something to do by itself.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.plan.as_ref()?;
-        match &self.state {
-            State::Idle => Some(self.due),
+        match &self.step {
+            Step::Idle => Some(self.due),
             _ => Some(self.deadline),
         }
     }
 
     /// Whether there is something to do without waiting.
-    pub fn can_go_on(&self) -> bool {
-        matches!(&self.state, State::Sending(_, batch) if batch.output.is_empty())
+    pub(crate) fn can_go_on(&self) -> bool {
+        matches!(&self.step, Step::Sending(_, batch) if batch.output.is_empty())
     }
 
     /// Begins a report when it is time, and goes on with it as far as that goes
     /// without waiting.
-    pub fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
-        let is_due = match self.state {
-            State::Idle => instant >= self.due,
+    pub(crate) fn serve(&mut self, context: &mut Context, instant: Instant, is_ready: bool) {
+        let is_due = match self.step {
+            Step::Idle => instant >= self.due,
             _ => is_ready || self.can_go_on() || instant >= self.deadline,
         };
         if !is_due {
@@ -167,7 +161,7 @@ impl Carbon {
         let Some(plan) = self.plan.clone() else {
             return;
         };
-        if matches!(self.state, State::Idle) {
+        if matches!(self.step, Step::Idle) {
             self.deadline = instant + plan.interval.min(PATIENCE);
             // Not due + interval: after a long sleep one report is enough.
             self.due = instant + plan.interval;
@@ -176,11 +170,11 @@ impl Carbon {
         } else if is_ready || self.can_go_on() {
             self.go_on(&plan, context);
         } else {
-            let step = match &self.state {
-                State::LookingUp(_) => "no answer to the name's lookup",
-                State::Connecting(..) => "no answer",
-                State::Sending(..) => "the receiver does not read",
-                State::Idle | State::Closing(..) => {
+            let step = match &self.step {
+                Step::LookingUp(_) => "no answer to the name's lookup",
+                Step::Connecting(..) => "no answer",
+                Step::Sending(..) => "the receiver does not read",
+                Step::Idle | Step::Closing(..) => {
                     "written, but the receiver neither read all of it nor closed"
                 }
             };
@@ -197,7 +191,7 @@ impl Carbon {
                 self.connect(plan, context, &"no address");
             }
             None => match Lookup::start(host) {
-                Ok(lookup) => self.state = State::LookingUp(lookup),
+                Ok(lookup) => self.step = Step::LookingUp(lookup),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
@@ -209,24 +203,24 @@ impl Carbon {
             return self.fail(plan, context, last);
         };
         match start_connect(address) {
-            Ok(stream) => self.state = State::Connecting(stream, address),
+            Ok(stream) => self.step = Step::Connecting(stream, address),
             Err(error) => self.connect(plan, context, &failed_at(address, plan, &error)),
         }
     }
 
     /// Goes on with a report whose descriptor is ready.
     fn go_on(&mut self, plan: &Plan, context: &mut Context) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => {}
-            State::LookingUp(mut lookup) => match lookup.read() {
-                None => self.state = State::LookingUp(lookup),
+        match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Idle => {}
+            Step::LookingUp(mut lookup) => match lookup.read() {
+                None => self.step = Step::LookingUp(lookup),
                 Some(found) => {
                     let address = |ip| SocketAddr::new(ip, plan.server.port);
                     self.addresses = found.into_iter().rev().map(address).collect();
                     self.connect(plan, context, &"no such host");
                 }
             },
-            State::Connecting(stream, address) => match stream.take_error() {
+            Step::Connecting(stream, address) => match stream.take_error() {
                 Ok(None) => {
                     let now_secs = context.now.wall.secs;
                     let batch = Batch::new(&plan.prefix, now_secs, &plan.levels, plan.limit);
@@ -236,24 +230,24 @@ impl Carbon {
                     self.connect(plan, context, &failed_at(address, plan, &error));
                 }
             },
-            State::Sending(stream, batch) => self.send(stream, batch, plan, context),
-            State::Closing(mut stream, received) => match stream.read(&mut [0; 512]) {
+            Step::Sending(stream, batch) => self.send(stream, batch, plan, context),
+            Step::Closing(mut stream, received) => match stream.read(&mut [0; 512]) {
                 Ok(0) => {}
                 Ok(count) if received + count <= MAX_RECEIVED_BYTES => {
-                    self.state = State::Closing(stream, received + count);
+                    self.step = Step::Closing(stream, received + count);
                 }
                 Ok(_) => self.fail(
                     plan,
                     context,
                     "written, but the receiver sends data and does not close",
                 ),
-                Err(error) if goes_on(&error) => self.state = State::Closing(stream, received),
+                Err(error) if goes_on(&error) => self.step = Step::Closing(stream, received),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
         }
     }
 
-    /// Makes and writes more of a batch; closes our side behind its end.
+    /// Makes and writes more of a batch, and shuts writing down behind its end.
     fn send(
         &mut self,
         mut stream: TcpStream,
@@ -262,8 +256,7 @@ impl Carbon {
         context: &mut Context,
     ) {
         if batch.output.is_empty() {
-            let mut steps = STEPS_A_TURN;
-            batch.make(context.store, &mut steps);
+            batch.make(context.store);
         }
         let written = match batch.output.is_empty() {
             true => Ok(()),
@@ -275,18 +268,18 @@ impl Carbon {
         let is_done = batch.is_made() && batch.output.is_empty();
         match written {
             Ok(()) if is_done => match stream.shutdown(Shutdown::Write) {
-                Ok(()) => self.state = State::Closing(stream, 0),
+                Ok(()) => self.step = Step::Closing(stream, 0),
                 Err(error) => self.fail(plan, context, reason(&error)),
             },
             Err(error) if !goes_on(&error) => {
                 batch.end(context.store);
                 self.fail(plan, context, reason(&error));
             }
-            _ => self.state = State::Sending(stream, batch),
+            _ => self.step = Step::Sending(stream, batch),
         }
     }
 
-    /// Gives a report up and says why.
+    /// Gives a report up and logs why.
     fn fail(&mut self, plan: &Plan, context: &mut Context, why: impl Display) {
         self.stop(context.store);
         let (server, sent) = (&plan.server, self.sent_bytes);
@@ -295,9 +288,9 @@ impl Carbon {
         });
     }
 
-    /// Lets go of everything that a report under way holds.
+    /// Releases everything that a report under way keeps.
     fn stop(&mut self, store: &mut Store) {
-        if let State::Sending(_, batch) = std::mem::replace(&mut self.state, State::Idle) {
+        if let Step::Sending(_, batch) = std::mem::replace(&mut self.step, Step::Idle) {
             batch.end(store);
         }
         self.addresses.clear();

@@ -1,2 +1,3 @@
+pub(crate) mod batch;
 pub(crate) mod carbon;
 pub(crate) mod resolve;

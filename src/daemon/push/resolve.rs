@@ -1,11 +1,10 @@
 //! Host names to addresses, without waiting for the answer.
 //!
-//! What the system's own lookup (nsswitch, /etc/hosts, DNS) finds can only be had
-//! by a call that blocks, for as long as an unreachable name server pleases. So
-//! it is made by a child process that ends with its answer: getent(1), which is
-//! part of the C library's package on every system, and whose output is a pipe in
-//! the poll set. Instead of that, a forked copy of the daemon would hold every
-//! descriptor of it open meanwhile, and a thread would be a second one.
+//! The system's own lookup (nsswitch, /etc/hosts, DNS) is a call that blocks, for long if
+//! a name server is unreachable. So a child process makes it: getent(1), which is part of
+//! the C library's package on every system, and whose output is a pipe in the poll set. A
+//! forked copy of the daemon would keep all its descriptors open meanwhile, and the daemon
+//! has one thread.
 //!
 //! Numeric addresses need none of this. Where getent is missing, as in most
 //! chroots, only they can be used.
@@ -23,8 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// The most that is read of an answer; dozens of addresses.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// The address that `host` is without asking anybody, if it is one.
-pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+/// The address that `host` is, if it is one; no server is asked.
+pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     match host.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, port)),
         // One of IPv6 with a zone; names have no colon. No server is asked.
@@ -33,11 +32,10 @@ pub fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// A question on its way.
+/// A lookup on its way.
 #[derive(Debug)]
-pub struct Lookup {
-    subprocess: Subprocess,
-    /// What came of it by now.
+pub(crate) struct Lookup {
+    answer: Subprocess,
     text: Vec<u8>,
 }
 
@@ -46,21 +44,21 @@ impl Lookup {
     ///
     /// # Errors
     /// When getent cannot be run.
-    pub fn start(host: &str) -> io::Result<Lookup> {
-        let subprocess =
+    pub(crate) fn start(host: &str) -> io::Result<Lookup> {
+        let answer =
             Subprocess::of([c"getent", c"ahosts", &CString::new(host)?]).map_err(|error| {
                 io::Error::new(error.kind(), format!("run getent: {}", reason(&error)))
             })?;
         let text = Vec::new();
-        Ok(Lookup { subprocess, text })
+        Ok(Lookup { answer, text })
     }
 
-    /// Reads once, when there is something to read; the addresses, maybe none,
-    /// when that was all.
-    pub fn read(&mut self) -> Option<Vec<IpAddr>> {
+    /// Reads once, when there is something to read. Returns the addresses, maybe none, when
+    /// that was all.
+    pub(crate) fn read(&mut self) -> Option<Vec<IpAddr>> {
         let mut bytes = [0; MAX_ANSWER_BYTES];
         let room = MAX_ANSWER_BYTES - self.text.len();
-        match self.subprocess.read(&mut bytes[..room]) {
+        match self.answer.read(&mut bytes[..room]) {
             Ok(0) => {}
             Ok(count) => {
                 self.text.extend_from_slice(&bytes[..count]);
@@ -75,7 +73,7 @@ impl Lookup {
 
 impl AsFd for Lookup {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.subprocess.as_fd()
+        self.answer.as_fd()
     }
 }
 
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numeric_addresses_ask_nobody() {
+    fn numeric_addresses_ask_no_server() {
         assert_eq!(numeric("::1", 7).unwrap().to_string(), "[::1]:7");
         assert_eq!(numeric("10.0.0.1", 7).unwrap().to_string(), "10.0.0.1:7");
         let zoned = numeric("fe80::1%1", 7).unwrap();

@@ -2,22 +2,23 @@
 //!
 //! A client costs little whatever it does. Its input is read only when no
 //! request of it waits and nothing of a reply is queued; a reply is made in
-//! slices of about [`SLICE_BYTES`], the next when the last has been written. So
-//! who pipelines without reading, reads slowly or just sits there holds one
-//! slice and part of a request. A reply that fits a slice leaves in one write,
+//! slices of about [`SLICE_BYTES`], the next when the last has been written. So a
+//! client that pipelines without reading, reads slowly or is idle holds one slice and
+//! part of a request. A reply that fits a slice leaves in one write,
 //! its end included, even if the walk for it takes several turns.
 //!
-//! What the bytes mean is for its [`Conversation`] to know.
+//! Its [`Conversation`] knows what the bytes mean.
 //!
-//! Whoever drops a client gives back what it holds first: [`Client::end`].
+//! Must not: be dropped before [`Client::end`], which closes cursors of the store.
 
 use crate::config::Protocol;
+use crate::daemon::level_walk::SLICE_BYTES;
 use crate::daemon::serve::clients::Standing;
 use crate::daemon::serve::context::Context;
 use crate::daemon::serve::export::Export;
 use crate::daemon::serve::http::Http;
 use crate::daemon::serve::listener::Listener;
-use crate::daemon::serve::protocol::{Conversation, Exchange, SLICE_BYTES};
+use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::store::{Now, Store};
 use crate::sys::fd::poll::Interest;
 use std::io::{self, Read, Write};
@@ -29,20 +30,17 @@ use std::rc::Rc;
 /// The most that is read at once, in bytes: more than any real request has.
 const READ_BYTES: usize = 4096;
 
-/// What a request costs before its first row, in steps: where the walk begins
-/// may take looks at a thousand entries, which are cheaper than those of steps.
+/// The cost of a request before its first row, in steps: finding the beginning of a walk
+/// may look at a thousand entries, each of them cheaper than a step.
 const REQUEST_STEPS: usize = 32;
 
 /// The most input that is read and thrown away when a connection is closed, in
 /// bytes: unread input would make TCP take back replies under way.
 const DRAIN_BYTES: usize = 65536;
 
-/// A connected socket.
 #[derive(Debug)]
-pub enum Stream {
-    /// Of a UNIX socket.
+pub(crate) enum Stream {
     Unix(UnixStream),
-    /// Of a TCP port.
     Tcp(TcpStream),
 }
 
@@ -73,18 +71,13 @@ impl AsFd for Stream {
     }
 }
 
-/// A client.
-pub struct Client {
-    /// Its connection, nonblocking.
+pub(crate) struct Client {
     stream: Stream,
-    /// What was read and what is to be written.
     exchange: Exchange,
-    /// What that means.
     conversation: Box<dyn Conversation>,
-    /// Whether the input begins with a request; found out when the input changes,
-    /// not whenever it is asked for.
+    /// Whether the input begins with a request; computed when the input changes.
     has_request: bool,
-    /// How much of the output is written.
+    /// Bytes of the output that are written.
     written: usize,
     /// The peer has sent its last byte.
     at_eof: bool,
@@ -92,17 +85,19 @@ pub struct Client {
     active_secs: u32,
     /// When it last took some of a reply, in seconds of uptime.
     taken_secs: u32,
-    /// It is not read: there is no memory for a reply.
+    /// It is not read: it waits for memory.
     is_waiting: bool,
     /// The index of its listener.
     listener: usize,
     /// Its listener's name, for the log.
     listener_name: Rc<str>,
+    /// Its slot in the poll set.
+    pub(crate) slot: Option<usize>,
 }
 
 impl Client {
     /// A client just accepted by the listener with index `listener`.
-    pub fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
+    pub(crate) fn new(stream: Stream, from: &Listener, listener: usize, now: Now) -> Client {
         let (options, name) = (&from.options, &from.name);
         let conversation: Box<dyn Conversation> = match options.protocol {
             Protocol::Stats => Box::new(Export::new(options, name)),
@@ -120,22 +115,23 @@ impl Client {
             is_waiting: false,
             listener,
             listener_name: Rc::clone(name),
+            slot: None,
         }
     }
 
     /// The index of its listener.
-    pub fn listener(&self) -> usize {
+    pub(crate) fn listener(&self) -> usize {
         self.listener
     }
 
     /// Its listener's name, for the log.
-    pub fn listener_name(&self) -> Rc<str> {
+    pub(crate) fn listener_name(&self) -> Rc<str> {
         Rc::clone(&self.listener_name)
     }
 
-    /// What is waited for: room for queued output, else input. While memory is
-    /// waited for, only the peer's going away.
-    pub fn interest(&self) -> Interest {
+    /// What poll(2) waits for: room for queued output, else input; while it waits for
+    /// memory, only a hangup.
+    pub(crate) fn interest(&self) -> Interest {
         match (self.is_waiting, self.has_output()) {
             (true, _) => Interest::default(),
             (false, true) => Interest::WRITE,
@@ -144,13 +140,13 @@ impl Client {
     }
 
     /// Whether there is something to do without waiting.
-    pub fn can_go_on(&self) -> bool {
+    pub(crate) fn can_go_on(&self) -> bool {
         !self.is_waiting && !self.has_output() && (self.is_busy() || self.at_eof)
     }
 
     /// What decides whether it may be closed for another. A client that began a
     /// request and does not end it is idle.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let has_output = self.has_output();
         let is_idle = !has_output && !self.is_busy() && !self.is_waiting;
         Standing {
@@ -161,25 +157,25 @@ impl Client {
     }
 
     /// When it last sent something, in seconds of uptime.
-    pub fn active_secs(&self) -> u32 {
+    pub(crate) fn active_secs(&self) -> u32 {
         self.active_secs
     }
 
     /// Whether it waits for memory.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.is_waiting
     }
 
-    /// Has it wait if memory is short and it needs some: for input or a reply that
-    /// it has not begun. Whether it waits.
-    pub fn wait_for_memory(&mut self, is_short: bool) -> bool {
+    /// Makes it wait if memory is short and it needs some: for input or a reply that it
+    /// has not begun. Returns whether it waits.
+    pub(crate) fn wait_for_memory(&mut self, is_short: bool) -> bool {
         let is_between = !self.has_output() && !self.conversation.is_replying();
         self.is_waiting = is_short && is_between && (self.has_request || !self.at_eof);
         self.is_waiting
     }
 
     /// The bytes of its buffers, and of what the store keeps for its reply.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         // A slice that is to be made next counts already.
         let slice_bytes = match self.conversation.is_replying() {
             true => SLICE_BYTES,
@@ -190,16 +186,21 @@ impl Client {
         buffers + self.conversation.held_bytes()
     }
 
-    /// Gives back what the client holds, and closes the connection.
-    pub fn end(mut self, store: &mut Store) {
+    /// Releases what the client keeps of the store, and closes the connection.
+    pub(crate) fn end(mut self, store: &mut Store) {
         self.conversation.end(store);
-        // If it stays unread, it stays unread; no error matters any more.
-        let _ = self.stream.read(&mut vec![0; DRAIN_BYTES]);
+        let mut bytes = [0; READ_BYTES];
+        for _ in 0..DRAIN_BYTES / READ_BYTES {
+            // Less than that is all there is; an error changes nothing any more.
+            if !matches!(self.stream.read(&mut bytes), Ok(READ_BYTES)) {
+                break;
+            }
+        }
     }
 
     /// Writes, reads and answers as far as that goes without waiting and within
     /// `steps`, which are taken off. False when the client is to be ended.
-    pub fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
+    pub(crate) fn serve(&mut self, context: &mut Context, steps: &mut usize) -> bool {
         if !self.flush(context.now) {
             return false;
         }
@@ -207,7 +208,7 @@ impl Client {
             return true;
         }
         if self.exchange.output.is_empty() {
-            // From now on what is made waits for it.
+            // What is made from now on waits for the peer.
             self.taken_secs = context.now.uptime_secs;
         }
         if !self.is_busy() && !self.exchange.closing && !self.fill(context.now) {

@@ -43,13 +43,13 @@ const LEAST_BYTES: usize = 4 << 20;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The most bytes that clients may hold together beside a limit of the statistics.
-pub fn most_client_bytes(memory_limit_bytes: usize) -> usize {
+pub(crate) fn most_client_bytes(memory_limit_bytes: usize) -> usize {
     (memory_limit_bytes / 4).max(LEAST_BYTES)
 }
 
 /// The most clients that there may be at a time: beside `client_limit` of one listener
 /// those in the own slots of the others.
-pub fn most_clients(client_limit: u32, listeners: usize) -> u64 {
+pub(crate) fn most_clients(client_limit: u32, listeners: usize) -> u64 {
     let own = own_slots(client_limit as usize) as u64;
     u64::from(client_limit) + own * (listeners as u64).saturating_sub(1)
 }
@@ -62,7 +62,7 @@ fn own_slots(client_limit: usize) -> usize {
 /// What decides whether a client may be closed for another. Times are seconds of
 /// uptime.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// The index of its listener.
     pub listener: usize,
     /// Since when it has asked for nothing.
@@ -71,14 +71,13 @@ pub struct Standing {
     pub unread_since_secs: Option<u32>,
 }
 
-/// Where there is a slot for a new client.
+/// A slot for a new client.
 #[derive(Debug, PartialEq, Eq)]
 enum Slot {
-    /// Beside those that are there.
+    /// Beside the clients that are there.
     Free,
-    /// In that of the client with this index.
+    /// That of the client with this index.
     Of(usize),
-    /// Nowhere.
     None,
 }
 
@@ -117,7 +116,6 @@ fn find_slot(all: &[Standing], listener: usize, client_limit: usize, now_secs: u
 /// The bytes that clients hold.
 #[derive(Debug, Default)]
 struct Held {
-    /// All of them.
     all: usize,
     /// Those of each listener.
     by_listener: Vec<usize>,
@@ -144,24 +142,23 @@ impl Held {
     }
 }
 
-/// All clients.
-pub struct Clients {
+pub(crate) struct Clients {
     /// In no particular order.
     all: Vec<Client>,
     /// The index of the one that is served first in the next turn.
     first: usize,
-    /// The most bytes that they may hold together; see the module for what may
+    /// The most bytes that all clients may hold together; the module says what may
     /// exceed it.
     most_bytes: usize,
-    /// What they hold; counted anew in each turn.
+    /// Counted anew in each turn.
     held: Held,
     /// When to look for memory again, while a client waits for some.
     retry: Option<Duration>,
 }
 
 impl Clients {
-    /// None yet. `most_bytes` is what they may hold together.
-    pub fn new(most_bytes: usize) -> Clients {
+    /// `most_bytes` is what all clients may hold together.
+    pub(crate) fn new(most_bytes: usize) -> Clients {
         Clients {
             all: Vec::new(),
             first: 0,
@@ -171,29 +168,28 @@ impl Clients {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Adds all of them to the poll set.
-    pub fn fill_poll_set(&self, poll: &mut PollSet) {
-        for client in &self.all {
-            poll.push(client.as_fd(), client.interest());
+    pub(crate) fn fill_poll_set(&mut self, poll: &mut PollSet) {
+        for client in &mut self.all {
+            client.slot = Some(poll.push(client.as_fd(), client.interest()));
         }
     }
 
     /// How long there is nothing to do without input; `None`: for ever.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
         match self.all.iter().any(Client::can_go_on) {
             true => Some(Duration::ZERO),
             false => self.retry,
         }
     }
 
-    /// Takes in a client that was just accepted, by closing another if need be.
-    /// Closes the new one when there is no slot for it.
-    pub fn admit(&mut self, client: Client, context: &mut Context) {
+    /// Admits a client that was just accepted, by closing another if need be. Closes the
+    /// new one when there is no slot for it.
+    pub(crate) fn admit(&mut self, client: Client, context: &mut Context) {
         let limit = context.settings.service.client_limit as usize;
         let now_secs = context.now.uptime_secs;
         let mut all: Vec<Standing> = self.all.iter().map(Client::standing).collect();
@@ -224,7 +220,11 @@ impl Clients {
     /// Serves the clients that are ready or can go on by themselves, and ends
     /// those that are done. The first one that was not reached comes first in the
     /// next turn.
-    pub fn serve(&mut self, context: &mut Context, is_ready: impl Fn(usize) -> bool) {
+    pub(crate) fn serve(
+        &mut self,
+        context: &mut Context,
+        is_ready: impl Fn(Option<usize>) -> bool,
+    ) {
         let (begin, count) = (self.first, self.all.len());
         let mut steps = STEPS_A_TURN;
         let mut done = BinaryHeap::new();
@@ -232,7 +232,7 @@ impl Clients {
         for offset in 0..count {
             let index = (begin + offset) % count;
             let client = &mut self.all[index];
-            let is_ready = is_ready(index);
+            let is_ready = is_ready(client.slot);
             if client.is_waiting() {
                 // Only its peer's going away was polled for.
                 if is_ready {
@@ -264,9 +264,9 @@ impl Clients {
         self.retry = self.share_memory(context);
     }
 
-    /// Closes the client that holds most memory, as the system has none left. The name
-    /// of its listener, and what it held in bytes.
-    pub fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
+    /// Closes the client that holds most memory, as the system has none left. Returns the
+    /// name of its listener, and the bytes that it held.
+    pub(crate) fn close_largest(&mut self, store: &mut Store) -> Option<(Rc<str>, usize)> {
         let all = self.all.iter().enumerate();
         let (bytes, index) = all
             .map(|(index, client)| (client.held_bytes(), index))
@@ -278,11 +278,11 @@ impl Clients {
         Some((name, bytes))
     }
 
-    /// Has the last of those that wait for memory go on if there is some, or closes
-    /// one that holds some and has moved nothing for long. When to do so again;
-    /// `None`: none waits.
+    /// Lets the client go on that came last of those that wait for memory, if there is
+    /// some, or closes one that holds memory and has moved nothing for long. Returns when
+    /// to do so again; `None`: none waits.
     ///
-    /// The last, because those that never read have been there for longer.
+    /// The last, because clients that never read have been there for longer.
     fn share_memory(&mut self, context: &mut Context) -> Option<Duration> {
         if !self.all.iter().any(Client::is_waiting) {
             return None;

@@ -1,4 +1,4 @@
-//! What serving a peer needs of the rest of the daemon, and may change there.
+//! The parts of the daemon that serving a peer reads and changes.
 
 use crate::config::Settings;
 use crate::daemon::faults::{Fault, Faults};
@@ -7,18 +7,13 @@ use crate::daemon::log::Log;
 use crate::store::{Now, Store};
 
 /// The daemon as its clients and its sender to carbon see it, for a turn.
-pub struct Context<'a> {
-    /// The statistics.
+pub(crate) struct Context<'a> {
     pub store: &'a mut Store,
-    /// What peers do wrong.
     pub faults: &'a mut Faults,
-    /// Where it is told.
     pub log: &'a mut Log,
-    /// The settings as they are now.
+    /// The settings in force.
     pub settings: &'a Settings,
-    /// Where records come from.
     pub fifos: &'a [FifoInput],
-    /// How many clients are connected.
     pub client_count: usize,
     /// When the daemon started, in seconds since 1970.
     pub start_secs: u32,
@@ -27,9 +22,8 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Counts a fault, and logs it with what `detail` says if that is not too
-    /// much by now.
-    pub fn report(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
+    /// See [`Faults::report`].
+    pub(crate) fn report(&mut self, fault: Fault, detail: impl FnOnce() -> String) {
         self.faults
             .report(self.log, fault, self.now.uptime_secs, detail);
     }

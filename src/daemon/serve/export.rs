@@ -2,11 +2,12 @@
 
 use crate::config::{ColumnOrder as Order, ListenerOptions};
 use crate::daemon::faults::Fault;
+use crate::daemon::level_walk::{LevelWalk, Part};
 use crate::daemon::log::visible;
 use crate::daemon::serve::context::Context;
 use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::daemon::serve::status::write_status;
-use crate::store::{CursorId, Opening, Progress, Store};
+use crate::store::{Opening, Store};
 use crate::sys::mem::bytes::find;
 use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
 use std::rc::Rc;
@@ -15,22 +16,20 @@ use std::rc::Rc;
 /// names of the longest kind still fit.
 const MAX_REQUEST_BYTES: usize = 4096;
 
-/// A client that speaks it.
+/// The statistics protocol on one connection.
 #[derive(Debug)]
-pub struct Export {
-    /// How it is served.
+pub(crate) struct Export {
     options: Rc<ListenerOptions>,
     /// The listener's name, for the log.
     listener: Rc<str>,
-    /// The walk of the reply that is being made.
-    walk: Option<CursorId>,
-    /// The bytes of that walk.
+    /// The rows of the reply that is being made.
+    walk: Option<LevelWalk>,
+    /// The bytes that the store keeps for them.
     walk_bytes: usize,
 }
 
 impl Export {
-    /// With a client that has said nothing yet.
-    pub fn new(options: &Rc<ListenerOptions>, listener: &Rc<str>) -> Export {
+    pub(crate) fn new(options: &Rc<ListenerOptions>, listener: &Rc<str>) -> Export {
         Export {
             options: Rc::clone(options),
             listener: Rc::clone(listener),
@@ -52,7 +51,7 @@ impl Export {
         context.report(fault, || format!("{listener}: {}", visible(line)));
     }
 
-    /// The order of columns, in the protocol's terms.
+    /// The order of columns in the terms of `wire`.
     fn column_order(&self) -> ColumnOrder {
         match self.options.column_order {
             Order::V2_2 => ColumnOrder::V2_2,
@@ -62,7 +61,7 @@ impl Export {
 }
 
 impl Conversation for Export {
-    fn has_request(&self, input: &[u8]) -> bool {
+    fn has_request(&mut self, input: &[u8]) -> bool {
         find(b'\n', input).is_some() || input.len() > MAX_REQUEST_BYTES
     }
 
@@ -72,15 +71,14 @@ impl Conversation for Export {
         if line.len() > MAX_REQUEST_BYTES {
             return self.refuse(Fault::RequestTooLong, &line, exchange, context);
         }
-        // Its LF.
+        // The LF.
         exchange.input.drain(..1);
         let order = self.column_order();
         match parse_request(&mut line.clone()) {
             Ok(Request::Export(zoom, filter)) => match context.store.open(zoom, filter) {
                 Opening::Rows(cursor) => {
-                    write_header(&mut exchange.output, zoom, order);
                     self.walk_bytes = context.store.walk_bytes(&cursor);
-                    self.walk = Some(cursor);
+                    self.walk = Some(LevelWalk::of(zoom, cursor));
                 }
                 Opening::Nothing => {
                     if self.options.header_always {
@@ -112,21 +110,23 @@ impl Conversation for Export {
     }
 
     fn go_on(&mut self, exchange: &mut Exchange, context: &mut Context, steps: &mut usize) {
-        let Some(cursor) = self.walk.take() else {
+        let order = self.column_order();
+        let Some(walk) = &mut self.walk else {
             return;
         };
-        let order = self.column_order();
-        let progress = context.store.read(&cursor, steps, |row| {
-            write_row(&mut exchange.output, row, order);
-            !exchange.is_slice_full()
-        });
-        match progress {
-            Progress::More => self.walk = Some(cursor),
-            Progress::Done => {
-                context.store.close(cursor);
-                self.walk_bytes = 0;
-                self.end_reply(b"\n", exchange);
-            }
+        let output = &mut exchange.output;
+        walk.go_on(
+            context.store,
+            output,
+            steps,
+            &mut |output, part| match part {
+                Part::Front(zoom, _) => write_header(output, zoom, order),
+                Part::Row(row) => write_row(output, row, order),
+            },
+        );
+        if walk.is_done() {
+            self.end(context.store);
+            self.end_reply(b"\n", exchange);
         }
     }
 
@@ -135,8 +135,9 @@ impl Conversation for Export {
     }
 
     fn end(&mut self, store: &mut Store) {
-        if let Some(cursor) = self.walk.take() {
-            store.close(cursor);
+        self.walk_bytes = 0;
+        if let Some(walk) = self.walk.take() {
+            walk.end(store);
         }
     }
 }

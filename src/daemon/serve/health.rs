@@ -1,5 +1,5 @@
-//! What the daemon tells about itself, as metrics: what came in, what of it was
-//! wrong, what is kept in how much memory.
+//! Metrics about the daemon itself: what came in, what of it was wrong, what is kept in
+//! how much memory.
 //!
 //! Everything is counted since the daemon started; RESET changes nothing here.
 
@@ -8,53 +8,60 @@ use crate::daemon::serve::context::Context;
 use crate::store::Zoom;
 use crate::wire::metrics::{Family, Format, Kind};
 
-/// Appends it. Few and short lines, whatever the store holds.
-pub fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
-    let mut page = Page { output, format };
+/// Appends them: few and short lines, whatever the store keeps.
+pub(crate) fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
+    let mut metrics = Metrics { output, format };
     let usage = context.store.usage();
-    page.family("dovestat_build", "The program that serves", Kind::Info)
+    metrics
+        .family("dovestat_build", "The program that serves", Kind::Info)
         .labelled("version", [(env!("CARGO_PKG_VERSION"), 1)]);
-    page.family(
-        "process_start_time_seconds",
-        "When the daemon started, in seconds since 1970",
-        Kind::Gauge,
-    )
-    .single(context.start_secs.into());
+    metrics
+        .family(
+            "process_start_time_seconds",
+            "When the daemon started, in seconds since 1970",
+            Kind::Gauge,
+        )
+        .single(context.start_secs.into());
     let fifos = |count: fn(&FifoInput) -> u64| {
         let sample = move |fifo| (FifoInput::name(fifo), count(fifo));
         let current = context.fifos.iter().filter(|input| input.is_current());
         current.map(sample)
     };
-    page.family(
-        "dovestat_fifo_records",
-        "Lines read from FIFOs, refused ones included",
-        Kind::Counter,
-    )
-    .labelled("fifo", fifos(FifoInput::line_count));
-    page.family(
-        "dovestat_fifo_read_bytes",
-        "Bytes read from FIFOs",
-        Kind::Counter,
-    )
-    .labelled("fifo", fifos(FifoInput::read_bytes));
-    page.family(
-        "dovestat_faults",
-        "What peers did wrong or unexpectedly: records refused or corrected, requests refused",
-        Kind::Counter,
-    )
-    .labelled("reason", context.faults.counts());
+    metrics
+        .family(
+            "dovestat_fifo_records",
+            "Lines read from FIFOs, refused ones included",
+            Kind::Counter,
+        )
+        .labelled("fifo", fifos(FifoInput::line_count));
+    metrics
+        .family(
+            "dovestat_fifo_read_bytes",
+            "Bytes read from FIFOs",
+            Kind::Counter,
+        )
+        .labelled("fifo", fifos(FifoInput::read_bytes));
+    metrics
+        .family(
+            "dovestat_faults",
+            "What peers did wrong or unexpectedly: records refused or corrected, requests refused",
+            Kind::Counter,
+        )
+        .labelled("reason", context.faults.counts());
     let levels = || Zoom::ALL.map(Zoom::name).into_iter();
-    page.family("dovestat_entries", "Entries kept now", Kind::Gauge)
+    metrics
+        .family("dovestat_entries", "Entries kept now", Kind::Gauge)
         .labelled(
             "level",
             levels().zip(usage.entries.map(|count| count as u64)),
         );
-    page.family(
-        "dovestat_evictions",
-        "Entries freed to make room",
-        Kind::Counter,
-    )
-    .labelled("level", levels().zip(usage.evictions));
+    metrics
+        .family(
+            "dovestat_evictions",
+            "Entries freed to make room",
+            Kind::Counter,
+        )
+        .labelled("level", levels().zip(usage.evictions));
     for (name, about, bytes) in [
         (
             "dovestat_memory_used_bytes",
@@ -77,25 +84,26 @@ pub fn write_health(output: &mut Vec<u8>, format: Format, context: &Context) {
             usage.limit_bytes,
         ),
     ] {
-        page.family(name, about, Kind::Gauge).single(bytes as u64);
+        metrics
+            .family(name, about, Kind::Gauge)
+            .single(bytes as u64);
     }
-    page.family(
-        "dovestat_connected_clients",
-        "Clients connected now, this one included",
-        Kind::Gauge,
-    )
-    .single(context.client_count as u64);
+    metrics
+        .family(
+            "dovestat_connected_clients",
+            "Clients connected now, this one included",
+            Kind::Gauge,
+        )
+        .single(context.client_count as u64);
 }
 
-/// Where it is written to.
-struct Page<'a> {
-    /// The text so far.
+/// The output, and how it is written.
+struct Metrics<'a> {
     output: &'a mut Vec<u8>,
-    /// How it is written.
     format: Format,
 }
 
-impl<'a> Page<'a> {
+impl<'a> Metrics<'a> {
     /// Begins a family. The unit is the last word of its name.
     #[inline(never)]
     fn family(&mut self, name: &'a str, about: &'a str, kind: Kind) -> Samples<'_> {
@@ -117,14 +125,11 @@ impl<'a> Page<'a> {
 
 /// The samples of a family.
 struct Samples<'a> {
-    /// Where they are written to.
     output: &'a mut Vec<u8>,
-    /// What they belong to.
     family: Family<'a>,
 }
 
 impl Samples<'_> {
-    /// The only one.
     fn single(self, number: u64) {
         self.family.write_number(self.output, None, number);
     }

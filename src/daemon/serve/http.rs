@@ -6,9 +6,8 @@
 //! because only then it is known which of these it is; so nothing is kept beside
 //! the output of the connection.
 //!
-//! Nothing that is asked here changes anything. Requests with content are
-//! refused, since nothing takes any, and close the connection: where their
-//! content ends is not worth finding out.
+//! No request changes anything. Requests with content are refused, since nothing takes
+//! any, and close the connection, so that the end of their content need not be found.
 
 use crate::config::ListenerOptions;
 use crate::daemon::faults::Fault;
@@ -18,49 +17,47 @@ use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::daemon::serve::scrape::Scrape;
 use crate::store::Store;
 use crate::wire::http::{
-    is_meant, parse_head, write_chunk_size, write_head, Framing, Head, HttpRequest, Method,
+    is_meant, write_chunk_size, write_head, Framing, Head, HeadReader, HttpRequest, Method,
     Response, Status, Version, CHUNK_END, LAST_CHUNK, OPENMETRICS_TYPE, TEXT_TYPE,
 };
 use crate::wire::metrics::Format;
 use std::rc::Rc;
 
-/// Where metrics are.
 const METRICS_PATH: &[u8] = b"/metrics";
 
 /// What is at `/`.
 const INDEX: &str = "<!DOCTYPE html>\n<title>dovestatd</title>\n\
     <p>dovestatd: <a href=\"/metrics\">metrics</a></p>\n";
 
-/// What a client is told that means another server.
+/// The end of the reply to a client that names another server.
 const MISDIRECTED: &str = ": this server is not known by that name; ask it by address, or name it \
                            in server_names of its inet_listener";
 
-/// A client that speaks it.
+/// HTTP on one connection.
 #[derive(Debug)]
-pub struct Http {
-    /// The names of the server for its clients; `None`: they may mean any.
+pub(crate) struct Http {
+    /// The names of the server; `None`: Host is not checked.
     server_names: Option<Rc<str>>,
     /// Whether each response ends the connection.
     close_after_reply: bool,
     /// The listener's name, for the log.
     listener: Rc<str>,
+    /// Reads the head of the next request.
+    reader: HeadReader,
     /// The metrics that are being sent.
     sending: Option<Sending>,
 }
 
-/// What a client is shown.
+/// The content of a response.
 #[derive(Clone, Copy, Debug)]
 enum Page {
-    /// Metrics.
     Metrics(Format),
-    /// Where they are.
     Index,
     /// The status and nothing else.
     Refusal,
 }
 
 impl Page {
-    /// What it is.
     fn content_type(self) -> &'static str {
         match self {
             Page::Metrics(Format::OpenMetrics) => OPENMETRICS_TYPE,
@@ -71,12 +68,11 @@ impl Page {
     }
 }
 
-/// What a request comes to.
+/// The answer to a request.
 #[derive(Debug)]
 struct Answer {
-    /// What the client is shown.
     page: Page,
-    /// Whether that itself, or only the head in front of it.
+    /// Whether the content is sent, or only the head.
     has_content: bool,
     /// The head, without how its content is framed.
     response: Response,
@@ -85,19 +81,17 @@ struct Answer {
 /// Metrics on their way.
 #[derive(Debug)]
 struct Sending {
-    /// What makes them.
     scrape: Scrape,
     /// Where the slice that is being made begins in the output.
     slice_begin: Option<usize>,
-    /// The head of the response, which says how they are sent.
+    /// The head of the response, with the framing of the metrics.
     response: Response,
     /// Whether the head is in the output.
     has_head: bool,
 }
 
 impl Http {
-    /// With a client that has said nothing yet.
-    pub fn new(
+    pub(crate) fn new(
         options: &ListenerOptions,
         listener: &Rc<str>,
         server_names: &Option<Rc<str>>,
@@ -106,17 +100,17 @@ impl Http {
             server_names: server_names.clone(),
             close_after_reply: options.close_after_reply,
             listener: Rc::clone(listener),
+            reader: HeadReader::default(),
             sending: None,
         }
     }
 
-    /// Whether this server is meant by a Host.
+    /// Whether a Host names this server.
     fn is_meant(&self, host: &[u8]) -> bool {
         let names = self.server_names.as_ref();
         names.is_none_or(|names| is_meant(host, names))
     }
 
-    /// What is answered.
     fn decide(&self, request: &HttpRequest) -> Answer {
         let page = match request.path {
             METRICS_PATH if request.wants_openmetrics => Some(Page::Metrics(Format::OpenMetrics)),
@@ -178,7 +172,7 @@ impl Http {
         exchange.closing |= !response.keep_alive;
     }
 
-    /// Closes the connection for what came is no request, or none that is read.
+    /// Closes the connection: the input is no request, or one that is refused.
     #[cold]
     fn refuse(
         &mut self,
@@ -206,12 +200,12 @@ impl Http {
 }
 
 impl Conversation for Http {
-    fn has_request(&self, input: &[u8]) -> bool {
-        parse_head(input) != Head::Partial
+    fn has_request(&mut self, input: &[u8]) -> bool {
+        self.reader.read(input) != Head::Partial
     }
 
     fn answer(&mut self, exchange: &mut Exchange, context: &mut Context) {
-        match parse_head(&exchange.input) {
+        match std::mem::take(&mut self.reader).read(&exchange.input) {
             Head::Partial => {}
             Head::Refused(status) => {
                 // Further lines may have passwords.
@@ -269,7 +263,7 @@ impl Conversation for Http {
 }
 
 impl Sending {
-    /// Puts what HTTP wants around the slice that begins at `begin`.
+    /// Frames the slice that begins at `begin`.
     fn frame(&mut self, exchange: &mut Exchange, begin: usize, is_last: bool, now_secs: u32) {
         let output = &mut exchange.output;
         let length = output.len() - begin;

@@ -10,31 +10,27 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// A listening socket.
 #[derive(Debug)]
-pub enum Socket {
-    /// UNIX.
+pub(crate) enum Socket {
     Unix(UnixListener),
-    /// TCP.
     Tcp(TcpListener),
 }
 
 /// The section of the settings that a listener was opened for, by its place
 /// among those of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Section {
+pub(crate) enum Section {
     /// A `unix_listener`.
     Unix(usize),
     /// An `inet_listener`.
     Inet(usize),
-    /// None: the service manager passed it unasked.
+    /// No section names it: the service manager passed it.
     Unnamed,
 }
 
-/// What clients connect to.
+/// A listening socket and how its clients are served.
 #[derive(Debug)]
-pub struct Listener {
-    /// The socket.
+pub(crate) struct Listener {
     pub socket: Socket,
     /// Where its options come from.
     pub section: Section,
@@ -42,18 +38,25 @@ pub struct Listener {
     pub options: Rc<ListenerOptions>,
     /// Networks that clients may come from; empty: all.
     pub allow_nets: Vec<Network>,
-    /// What clients of HTTP may call the server, beside its addresses and localhost;
-    /// `None`: anything, as no browser comes by a UNIX socket.
+    /// The names of the server for clients of HTTP, beside its addresses and localhost;
+    /// `None`: any, as no browser connects to a UNIX socket.
     pub server_names: Option<Rc<str>>,
     /// Its name, for the log.
     pub name: Rc<str>,
-    /// Not polled before this instant.
-    pub rests_until: Option<Instant>,
+    /// Not polled before this instant: accept(2) failed.
+    pub retry_at: Option<Instant>,
+    /// Its slot in the poll set.
+    pub slot: Option<usize>,
 }
 
 impl Listener {
     /// One that is ready to accept.
-    pub fn new(socket: Socket, section: Section, options: &ListenerOptions, name: &str) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        section: Section,
+        options: &ListenerOptions,
+        name: &str,
+    ) -> Self {
         Listener {
             server_names: match socket {
                 Socket::Unix(_) => None,
@@ -64,11 +67,12 @@ impl Listener {
             options: Rc::new(options.clone()),
             allow_nets: Vec::new(),
             name: name.into(),
-            rests_until: None,
+            retry_at: None,
+            slot: None,
         }
     }
 
-    /// Refuses a client that may not come from where it does.
+    /// Refuses a client whose address is not allowed.
     fn admit(&self, peer: SocketAddr) -> io::Result<()> {
         let ip = peer.ip().to_canonical();
         match self.allow_nets.is_empty() || self.allow_nets.iter().any(|net| net.contains_ip(ip)) {
@@ -82,7 +86,7 @@ impl Listener {
 
     /// accept(2), nonblocking. A client that was refused is closed already, with an
     /// error of the kind `PermissionDenied`, as it is when a firewall refused it.
-    pub fn accept(&self) -> io::Result<Stream> {
+    pub(crate) fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
             Socket::Unix(socket) => {
                 let (stream, _) = socket.accept()?;
@@ -93,8 +97,8 @@ impl Listener {
                 let (stream, peer) = socket.accept()?;
                 self.admit(peer)?;
                 stream.set_nonblocking(true)?;
-                // Replies are whole writes; nothing is gained by holding back,
-                // and little is lost where that cannot be set.
+                // Replies are whole writes: Nagle's delay gains nothing. Where that
+                // cannot be set, little is lost.
                 let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }

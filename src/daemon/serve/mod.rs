@@ -1,4 +1,3 @@
-pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod context;

@@ -1,20 +1,19 @@
-//! What a protocol makes of a connection.
+//! The interface between a connection and its protocol.
 //!
-//! A [`Client`](crate::daemon::serve::client::Client) moves bytes and knows nothing about what
-//! they mean; a [`Conversation`] knows that and moves none. Between them lies
-//! an [`Exchange`]. A conversation is asked one thing at a time: whether the
-//! input begins with a request, to answer it, to go on with a reply it began.
-//! It must leave nothing behind in the store when it ends.
+//! A [`Client`](crate::daemon::serve::client::Client) moves bytes
+//! and knows nothing about their meaning; a [`Conversation`] knows that and moves none.
+//! Between them is an [`Exchange`]. A conversation does one thing at a time: it finds
+//! whether the input begins with a request, answers it, or goes on with a reply.
+//!
+//! Must not: leave a cursor in the store when it ends.
 
+use crate::daemon::level_walk::SLICE_BYTES;
 use crate::daemon::serve::context::Context;
 use crate::store::Store;
 
-/// The output at which a slice ends, in bytes; one row may pass it.
-pub const SLICE_BYTES: usize = 16384;
-
 /// The bytes of a connection between its two ends.
 #[derive(Debug, Default)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// Input that is not served yet: whole requests, then part of one.
     pub input: Vec<u8>,
     /// Output that is not written yet.
@@ -25,16 +24,17 @@ pub struct Exchange {
 
 impl Exchange {
     /// Whether no more of a reply is to be made before output is written.
-    pub fn is_slice_full(&self) -> bool {
+    pub(crate) fn is_slice_full(&self) -> bool {
         self.output.len() >= SLICE_BYTES
     }
 }
 
 /// A protocol on one connection.
-pub trait Conversation {
-    /// Whether something is to be answered without more input: a whole request,
-    /// or so much of one that it is refused. What is not that is bounded by it.
-    fn has_request(&self, input: &[u8]) -> bool;
+pub(crate) trait Conversation {
+    /// Whether `input` begins with a whole request, or with so much of one that it is
+    /// refused. It bounds what is neither. Called with what came since, too, until it is
+    /// true.
+    fn has_request(&mut self, input: &[u8]) -> bool;
 
     /// Takes the first request off the input, and answers it or begins to. Only
     /// called when there is one and nothing of a reply is to be made.
@@ -50,6 +50,6 @@ pub trait Conversation {
     /// The most bytes that the store may keep for a reply on its way.
     fn held_bytes(&self) -> usize;
 
-    /// Gives back what it holds of the store.
+    /// Closes its cursors of the store.
     fn end(&mut self, store: &mut Store);
 }

@@ -7,9 +7,9 @@ use crate::wire::push_escaped;
 /// The names of the columns.
 const HEADER: &[u8] = b"kind\tname\tvalue\tlast_update\tabout\n";
 
-/// Appends it, its empty line at the end included. Few and short lines, whatever the
-/// store holds.
-pub fn write_status(output: &mut Vec<u8>, context: &Context) {
+/// Appends the reply, with the empty line at its end: few and short lines, whatever the
+/// store keeps.
+pub(crate) fn write_status(output: &mut Vec<u8>, context: &Context) {
     output.extend_from_slice(HEADER);
     let mut row = |kind: &str, name: &str, value: &str, last_secs: u32, about: &str| {
         let last_update = last_secs.to_string();
@@ -40,7 +40,7 @@ pub fn write_status(output: &mut Vec<u8>, context: &Context) {
         let ago_secs = context.now.uptime_secs.wrapping_sub(fault.last_secs);
         let last_secs = context.now.wall.secs.saturating_sub(ago_secs);
         let count = fault.count.to_string();
-        row("fault", &fault.name, &count, last_secs, fault.about);
+        row("fault", fault.name, &count, last_secs, fault.about);
     }
     output.push(b'\n');
 }

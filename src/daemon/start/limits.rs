@@ -21,11 +21,10 @@ const CARBON_ENTRY_BYTES: u64 = 256;
 /// A limit of the system.
 #[derive(Debug)]
 struct Ceiling {
-    /// What it is called.
     name: String,
     /// Its size in bytes.
     bytes: u64,
-    /// What of it the process has used up already.
+    /// The part of it that the process uses already.
     used_bytes: u64,
 }
 
@@ -56,14 +55,14 @@ fn ceilings() -> Vec<Ceiling> {
     .collect()
 }
 
-/// What is needed beside the statistics and the clients.
+/// Memory needed beside the statistics and the clients.
 fn beside_bytes(settings: &Settings) -> u64 {
     let levels = settings.carbon_levels.iter();
     let ranked = levels.filter(|&&level| level != Level::Global).count() as u64;
     BESIDE_BYTES + ranked * u64::from(settings.carbon_limit) * CARBON_ENTRY_BYTES
 }
 
-/// What is needed with this memory limit.
+/// Memory needed in all with this memory limit.
 fn needed_bytes(limit_bytes: u64, beside_bytes: u64) -> u64 {
     let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
     limit_bytes.saturating_add(most_client_bytes(limit) as u64 + beside_bytes)
@@ -128,7 +127,7 @@ fn judge(
 
 /// The memory limit in bytes to keep to: that of the settings, or a smaller one that
 /// fits what the system allows. Logs why.
-pub fn fit_memory_limit(settings: &Settings, log: &mut Log) -> usize {
+pub(crate) fn fit_memory_limit(settings: &Settings, log: &mut Log) -> usize {
     let limit = settings.stats_memory_limit_bytes;
     let beside = beside_bytes(settings);
     let (limit, warnings) = judge(limit, beside, &ceilings(), machine_bytes());

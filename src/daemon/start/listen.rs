@@ -4,26 +4,25 @@
 //! A listener of the settings whose path or address the manager has opened
 //! already is served by that descriptor, with the options of its section; its
 //! file is the manager's, mode, owner and removal included. What the manager
-//! passed and no section names is served with the defaults of its kind: whoever
-//! wrote the socket unit wants it served. A descriptor that is neither a FIFO nor
+//! passed and no section names is served with the defaults of its kind: the socket
+//! unit was written for that. A descriptor that is neither a FIFO nor
 //! a listening stream is refused.
 //!
-//! Invariants: what was put into the file system is taken away again when
-//! [`Opened::files`] is dropped, what was passed is not.
+//! Invariants: files that the daemon made are removed when [`Opened::files`] is dropped,
+//! those of passed descriptors are not.
 
-use crate::config::{Address, FileListener, ListenerOptions, Settings};
-use crate::daemon::fatal::Fatal;
+use crate::config::{Address, Fatal, FileListener, ListenerOptions, Settings};
 use crate::daemon::files::{look_for_reader, End, ListenerFile};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
-use crate::daemon::start::sd_notify::Gift;
-use crate::daemon::start::startup::{find_gid, find_user};
+use crate::daemon::start::identity::{find_gid, find_user};
+use crate::daemon::start::sd_notify::PassedFd;
 use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
 use crate::sys::fs::lookup::{look, Inode};
-use crate::sys::fs::passed::{covers, PassedFd};
+use crate::sys::fs::passed::{covers, Passed};
 use crate::sys::fs::socket::{bind_tcp, bind_unix};
 use crate::sys::reason;
 use std::fs;
@@ -36,31 +35,27 @@ use std::rc::Rc;
 
 /// Everything the daemon listens on.
 #[derive(Debug, Default)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Where records come from.
     pub fifos: Vec<FifoInput>,
     /// Where clients come from.
     pub listeners: Vec<Listener>,
-    /// Their files.
     pub files: Vec<ListenerFile>,
 }
 
 /// What the manager passed and is not served yet, with the manager's names.
 #[derive(Default)]
 struct Unserved {
-    /// FIFOs.
     fifos: Vec<(String, Fifo, Inode)>,
-    /// UNIX sockets.
     unix: Vec<(String, UnixListener)>,
-    /// TCP sockets.
     tcp: Vec<(String, TcpListener)>,
 }
 
 impl Unserved {
     /// All that was passed.
-    fn new(gifts: Vec<Gift>) -> Result<Unserved, Fatal> {
+    fn new(passed: Vec<PassedFd>) -> Result<Unserved, Fatal> {
         let mut all = Unserved::default();
-        for Gift { name, what } in gifts {
+        for PassedFd { name, what } in passed {
             let what = what.map_err(|error| {
                 Fatal::Setting(format!(
                     "descriptor {name:?} passed by the service manager: {}; \
@@ -69,9 +64,9 @@ impl Unserved {
                 ))
             })?;
             match what {
-                PassedFd::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
-                PassedFd::Unix(socket) => all.unix.push((name, socket)),
-                PassedFd::Tcp(socket) => all.tcp.push((name, socket)),
+                Passed::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
+                Passed::Unix(socket) => all.unix.push((name, socket)),
+                Passed::Tcp(socket) => all.tcp.push((name, socket)),
             }
         }
         Ok(all)
@@ -114,13 +109,13 @@ impl Unserved {
 ///
 /// # Errors
 /// What is taken, in the way, not permitted or does not exist.
-pub fn open_listeners(
+pub(crate) fn open_listeners(
     settings: &Settings,
     owner: Owner,
-    gifts: Vec<Gift>,
+    passed: Vec<PassedFd>,
     log: &mut Log,
 ) -> Result<Opened, Fatal> {
-    let mut unserved = Unserved::new(gifts)?;
+    let mut unserved = Unserved::new(passed)?;
     let mut opened = Opened::default();
     const KIND: &str = "fifo_listener";
     for listener in settings.enabled_fifos() {
@@ -152,7 +147,6 @@ pub fn open_listeners(
     Ok(opened)
 }
 
-/// The UNIX sockets.
 fn open_unix(
     settings: &Settings,
     owner: Owner,
@@ -198,7 +192,6 @@ fn passed_file(kind: &str, end: End, path: &Path) -> Option<ListenerFile> {
     Some(ListenerFile::new(kind, end, place, None))
 }
 
-/// The TCP ports.
 fn open_inet(
     settings: &Settings,
     unserved: &mut Unserved,
@@ -216,7 +209,7 @@ fn open_inet(
                 Some(socket) => socket,
                 None => match bind_tcp(address) {
                     Ok(socket) => socket,
-                    // Nobody asked for IPv6 on a machine without it.
+                    // No address was set, and the machine has no IPv6.
                     Err(error)
                         if listener.addresses.is_empty()
                             && address.is_ipv6()
@@ -253,7 +246,7 @@ fn open_inet(
 /// What the manager passed and no section names.
 fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
     for (name, fifo, inode) in unserved.fifos {
-        Gift::log_unnamed(&name, "a FIFO", log);
+        PassedFd::log_unnamed(&name, "a FIFO", log);
         opened.fifos.push(FifoInput::new(fifo, &name, Some(inode)));
     }
     let unix = unserved.unix.into_iter().map(|(name, socket)| {
@@ -265,7 +258,7 @@ fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
         (name, "a TCP socket", Socket::Tcp(socket), options)
     });
     for (name, what, socket, options) in unix.chain(tcp) {
-        Gift::log_unnamed(&name, what, log);
+        PassedFd::log_unnamed(&name, what, log);
         let listener = Listener::new(socket, Section::Unnamed, &options, &name);
         opened.listeners.push(listener);
     }

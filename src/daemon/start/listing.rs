@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The FIFOs with owner and mode. To be called while the database of users is
 /// within reach.
-pub fn fifos(opened: &Opened, settings: &Settings) -> Vec<String> {
+pub(crate) fn fifos(opened: &Opened, settings: &Settings) -> Vec<String> {
     let path = |fifo: &FifoInput| settings.base_dir.join(&**fifo.name());
     opened
         .fifos
@@ -20,7 +20,7 @@ pub fn fifos(opened: &Opened, settings: &Settings) -> Vec<String> {
 }
 
 /// A line for each. To be called then as well.
-pub fn lines(opened: &Opened, settings: &Settings) -> Vec<String> {
+pub(crate) fn lines(opened: &Opened, settings: &Settings) -> Vec<String> {
     let fifos = fifos(opened, settings).into_iter();
     let fifos = fifos.map(|fifo| format!("records from {fifo}"));
     let clients = opened.listeners.iter().map(|listener| {

@@ -1,3 +1,4 @@
+pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod listing;

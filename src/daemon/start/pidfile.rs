@@ -1,12 +1,10 @@
-//! The pidfile: the number of the daemon's process, for those who have no other
-//! way to find it.
+//! The pidfile: the number of the daemon's process.
 //!
-//! It is written as a whole once nothing can keep the daemon from serving, by who
-//! starts it, and closed: the daemon's user cannot change what root wrote. In the end
-//! it is removed, or stays, where a daemon that gave up root may not remove it. One
-//! that a killed daemon left is replaced.
+//! It is written as a whole and closed before root is given up: the daemon's user cannot
+//! change what root wrote. In the end it is removed, or stays where a daemon that gave up
+//! root may not remove it. One that a killed daemon left is replaced.
 
-use crate::daemon::fatal::Fatal;
+use crate::config::Fatal;
 use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::fs::lookup::Found;
@@ -17,14 +15,14 @@ use std::path::Path;
 
 /// The pidfile, removed when dropped.
 #[derive(Debug)]
-pub struct PidFile(CreatedFile);
+pub(crate) struct PidFile(CreatedFile);
 
 impl PidFile {
     /// Writes it.
     ///
     /// # Errors
     /// Whatever keeps it from being written.
-    pub fn write(path: &Path, owner: Owner) -> Result<PidFile, Fatal> {
+    pub(crate) fn write(path: &Path, owner: Owner) -> Result<PidFile, Fatal> {
         let failed = || Fatal::io(format!("pidfile {}", path.display()));
         let (dir, name) = Dir::of(path, owner).map_err(failed())?;
         let fill = |mut file: &File| {
@@ -43,14 +41,14 @@ impl PidFile {
     }
 
     /// Whether it can be removed with the rights that the daemon has now.
-    pub fn is_removable(&self) -> bool {
+    pub(crate) fn is_removable(&self) -> bool {
         Dir::of(&self.0.path, None).is_ok_and(|(dir, _)| dir.is_writable())
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // There is no one left to report a failure to.
         let _ = self.0.remove();
     }
 }

@@ -1,19 +1,20 @@
-//! What the settings name and this system does not have: users, groups and
-//! directories. `-t` reports it, and the start refuses what it cannot do without.
+//! Users, groups and directories that the settings name and this system lacks. `-t`
+//! reports them, and the start refuses to go on without those that it needs.
 //!
 //! Every mistake is found in one go, each with the place of the setting. Whether a
 //! port is free, and what permissions forbid, is found by opening: that is left to
 //! the start.
 
-use crate::config::{Configuration, Defaults, FileListener, LogPath, Mistake, Scope, CHROOT_MADE};
-use crate::daemon::fatal::Fatal;
-use crate::daemon::start::startup::{find_gid, find_user};
+use crate::config::{
+    Configuration, Defaults, Fatal, FileListener, LogPath, Mistake, Scope, CHROOT_MADE,
+};
+use crate::daemon::start::identity::{find_gid, find_user};
 use crate::sys::proc::user::effective_uid;
 use std::path::Path;
 
 /// What is missing for a check: what the start refuses, and a state_dir, without
 /// which the start goes on, but a restart loses the statistics.
-pub fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
+pub(crate) fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
     let mut found = Missing::of(configuration);
     let settings = &configuration.settings;
     let state_dir = settings.state_path();
@@ -25,7 +26,7 @@ pub fn missing_for_check(configuration: &Configuration) -> Vec<Mistake> {
 }
 
 /// What is missing to start.
-pub fn missing(configuration: &Configuration) -> Vec<Mistake> {
+pub(crate) fn missing(configuration: &Configuration) -> Vec<Mistake> {
     let mut found = Missing::of(configuration);
     found.top();
     if effective_uid() == 0 {
@@ -41,16 +42,12 @@ pub fn missing(configuration: &Configuration) -> Vec<Mistake> {
     found.mistakes
 }
 
-/// What was found so far.
 struct Missing<'a> {
-    /// Where it is looked for.
     configuration: &'a Configuration,
-    /// The mistakes.
     mistakes: Vec<Mistake>,
 }
 
 impl<'a> Missing<'a> {
-    /// Nothing yet.
     fn of(configuration: &'a Configuration) -> Missing<'a> {
         Missing {
             configuration,
@@ -77,7 +74,7 @@ impl<'a> Missing<'a> {
         self.failure(scope, "user", find_user(setting, name).err());
     }
 
-    /// The same of a group.
+    /// Notes a group that is missing.
     fn group(&mut self, scope: Scope, setting: &str, name: &str) {
         self.failure(scope, "group", find_gid(setting, name).err());
     }
@@ -101,7 +98,7 @@ impl<'a> Missing<'a> {
         self.note(scope, name, format!("{setting}: {why}"));
     }
 
-    /// The same of one that is made, in a directory that has to be there.
+    /// Notes that the parent of a directory is missing, if that is to be made.
     fn directory_to_make(&mut self, name: &str, dir: &Path) {
         let setting = format!("{name} {}", dir.display());
         match (dir.exists(), dir.parent()) {
@@ -110,7 +107,7 @@ impl<'a> Missing<'a> {
         }
     }
 
-    /// The same of a file that is made.
+    /// Notes that the directory of a file is missing, which is to be made there.
     fn file(&mut self, name: &str, path: &Path) {
         let setting = format!("{name} {}", path.display());
         if path.is_dir() {
@@ -120,7 +117,6 @@ impl<'a> Missing<'a> {
         }
     }
 
-    /// Settings outside sections.
     fn top(&mut self) {
         let settings = &self.configuration.settings;
         // The default one lies where there is a directory; what else it needs to be is

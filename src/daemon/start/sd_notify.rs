@@ -1,18 +1,17 @@
-//! The service manager: what it gave us at the start, what it wants to hear.
+//! The service manager: the descriptors that it passed, and messages to it.
 //!
-//! The protocol is that of sd_notify(3), sd_watchdog_enabled(3) and
-//! sd_listen_fds(3), which systemd and others speak. Every message is sent
-//! when something happens that a message is owed for; only a watchdog, if the
-//! manager asks for one, wakes the loop by itself, at half its time.
+//! The protocol is that of sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3),
+//! which systemd and others speak. Messages are sent when something happens; only a
+//! watchdog, if the manager asks for one, wakes the loop by itself, at half its time.
 //!
-//! Invariants: the variables are taken out of the environment, so that no child
-//! of ours believes that it is meant; those of another process are not believed.
+//! Invariants: the variables are removed from the environment, so that no child process
+//! believes that they are for it; those for another process are ignored.
 //!
-//! Must not: fail. A manager that is not there is not told.
+//! Must not: fail. Without NOTIFY_SOCKET nothing is sent.
 
 use crate::daemon::log::Log;
 use crate::sys::fd::notify::{monotonic_usecs, Notify};
-use crate::sys::fs::passed::{take_descriptors, PassedFd};
+use crate::sys::fs::passed::{take_descriptors, Passed};
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -24,21 +23,21 @@ const MAX_PASSED: usize = 1000;
 
 /// A descriptor that the manager passed.
 #[derive(Debug)]
-pub struct Gift {
-    /// What the manager calls it.
+pub(crate) struct PassedFd {
+    /// Its name in LISTEN_FDNAMES.
     pub name: String,
-    /// What it is, or what is wrong with it.
-    pub what: io::Result<PassedFd>,
+    /// The error of one that cannot be served.
+    pub what: io::Result<Passed>,
 }
 
-/// Who started us and looks after us, if anybody.
+/// The service manager, if there is one.
 #[derive(Debug)]
-pub struct Manager {
-    /// The way to it.
+pub(crate) struct Manager {
+    /// `None` without NOTIFY_SOCKET.
     notify: Option<Notify>,
-    /// How often it wants to hear of us.
+    /// The time between two messages for the watchdog.
     watchdog: Option<Duration>,
-    /// When it is to hear of us next.
+    /// When the next of them is due.
     next_sign: Option<Instant>,
 }
 
@@ -55,9 +54,9 @@ fn take_number(name: &str) -> Option<u64> {
 }
 
 impl Manager {
-    /// Takes what is meant for this process. To be called before anything is
-    /// opened: every descriptor that was not passed is closed.
-    pub fn meet() -> (Manager, Vec<Gift>) {
+    /// Reads and removes the variables. To be called before anything is opened: every
+    /// descriptor that was not passed is closed.
+    pub(crate) fn from_env() -> (Manager, Vec<PassedFd>) {
         let own = u64::from(std::process::id());
         let is_meant = take_number("LISTEN_PID") == Some(own);
         let count = take_number("LISTEN_FDS").filter(|_| is_meant);
@@ -65,11 +64,11 @@ impl Manager {
         let names = names.to_string_lossy();
         let mut names = names.split(':');
         let count = count.map_or(0, |count| count.min(MAX_PASSED as u64) as usize);
-        let gifts = take_descriptors(count).into_iter().map(|what| Gift {
+        let passed = take_descriptors(count).into_iter().map(|what| PassedFd {
             name: names.next().unwrap_or_default().to_owned(),
             what,
         });
-        let gifts = gifts.collect();
+        let passed = passed.collect();
         // The descriptors first: the one of this socket is not among them.
         let notify = take("NOTIFY_SOCKET").and_then(|address| Notify::open(&address).ok());
         let is_watched = take_number("WATCHDOG_PID").is_none_or(|pid| pid == own);
@@ -81,32 +80,30 @@ impl Manager {
             watchdog,
             next_sign: watchdog.map(|_| Instant::now()),
         };
-        (manager, gifts)
+        (manager, passed)
     }
 
-    /// We serve, or serve again after a reload.
-    pub fn ready(&mut self, status: &str) {
+    /// The daemon serves, or serves again after a reload.
+    pub(crate) fn ready(&mut self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// We read the settings again; [`Manager::ready`] follows.
-    pub fn reloading(&mut self) {
+    /// The settings are read again; [`Manager::ready`] follows.
+    pub(crate) fn reloading(&mut self) {
         let usecs = monotonic_usecs().unwrap_or_default();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usecs}"));
     }
 
-    /// We are about to end.
-    pub fn stopping(&mut self, status: &str) {
+    pub(crate) fn stopping(&mut self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// Something about us changed.
-    pub fn status(&mut self, status: &str) {
+    pub(crate) fn status(&mut self, status: &str) {
         self.send(&format!("STATUS={status}"));
     }
 
-    /// Gives a sign of life if it is time, with what `status` says.
-    pub fn watch(&mut self, instant: Instant, status: impl FnOnce() -> String) {
+    /// Sends a message for the watchdog if it is time.
+    pub(crate) fn watch(&mut self, instant: Instant, status: impl FnOnce() -> String) {
         if let (Some(every), Some(at)) = (self.watchdog, self.next_sign) {
             if at <= instant {
                 self.next_sign = Some(instant + every);
@@ -115,12 +112,12 @@ impl Manager {
         }
     }
 
-    /// When [`Manager::watch`] wants to be called.
-    pub fn wakes_at(&self) -> Option<Instant> {
+    /// When [`Manager::watch`] is to be called.
+    pub(crate) fn wakes_at(&self) -> Option<Instant> {
         self.next_sign
     }
 
-    /// Sends a message. One that does not go through is outlived by the next.
+    /// Sends a message. One that does not go through is outdated by the next.
     fn send(&self, message: &str) {
         if let Some(notify) = &self.notify {
             let _ = notify.send(message);
@@ -128,9 +125,9 @@ impl Manager {
     }
 }
 
-impl Gift {
-    /// What the log is told about one that no setting names.
-    pub fn log_unnamed(name: &str, what: &str, log: &mut Log) {
+impl PassedFd {
+    /// Logs one that no setting names.
+    pub(crate) fn log_unnamed(name: &str, what: &str, log: &mut Log) {
         log.info(&format!(
             "{what} passed by the service manager as {name:?} is in no section of the settings; \
              serving it with the defaults; a section with its path or port sets its options"

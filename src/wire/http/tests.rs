@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::testing::Random;
 
-/// A request that is nothing special.
+/// A plain request.
 const PLAIN: HttpRequest = HttpRequest {
     method: Method::Get,
     path: b"/metrics",
@@ -14,7 +14,12 @@ const PLAIN: HttpRequest = HttpRequest {
     host: None,
 };
 
-/// A whole request.
+/// Reads what has come by now at once.
+fn parse_head(input: &[u8]) -> Head<'_> {
+    HeadReader::default().read(input)
+}
+
+/// Reads a whole request.
 #[track_caller]
 fn whole(head: &str) -> HttpRequest<'_> {
     match parse_head(head.as_bytes()) {
@@ -26,7 +31,7 @@ fn whole(head: &str) -> HttpRequest<'_> {
     }
 }
 
-/// The same with such a line.
+/// Reads a request with this line.
 #[track_caller]
 fn with(line: &str) -> Head<'static> {
     let head = format!("GET /metrics HTTP/1.1\r\n{line}\r\n\r\n");
@@ -315,7 +320,15 @@ fn the_way_bytes_arrive_makes_no_difference() {
             .map(|length| parse_head(&input[..length]))
             .find(|head| *head != Head::Partial)
             .unwrap_or(Head::Partial);
-        assert_eq!(first, at_once, "{:?}", String::from_utf8_lossy(&input));
+        let shown = String::from_utf8_lossy(&input);
+        assert_eq!(first, at_once, "{shown:?}");
+        let mut reader = HeadReader::default();
+        let mut length = 0;
+        while length < input.len() {
+            length += 1 + below(input.len() - length);
+            reader.read(&input[..length]);
+        }
+        assert_eq!(reader.read(&input), at_once, "in pieces: {shown:?}");
     }
 }
 

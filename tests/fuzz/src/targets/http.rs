@@ -4,7 +4,7 @@ use super::input::{at, limits};
 use dovestat::stats::Report;
 use dovestat::store::{Filter, Opening, Progress, Record, Store, Zoom};
 use dovestat::wire::http::{
-    parse_head, write_head, Framing, Head, Response, Status, Version, MAX_HEAD_BYTES,
+    write_head, Framing, Head, HeadReader, Response, Status, Version, MAX_HEAD_BYTES,
     MAX_REQUEST_LINE_BYTES, TEXT_TYPE,
 };
 use dovestat::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
@@ -16,8 +16,10 @@ const MOST_BYTES: usize = MAX_HEAD_BYTES + MAX_REQUEST_LINE_BYTES;
 fn check_pieces(input: &[u8]) {
     let stride = 1 + input.len() / 64;
     let mut decided = None;
+    let mut reader = HeadReader::default();
     for length in (0..input.len()).step_by(stride).chain([input.len()]) {
-        let head = parse_head(&input[..length]);
+        let head = HeadReader::default().read(&input[..length]);
+        assert_eq!(reader.read(&input[..length]), head, "{length} bytes");
         if let Head::Whole(_, whole) = head {
             assert!(whole > 0 && whole <= length);
         }
@@ -133,7 +135,7 @@ pub fn run(bytes: &[u8]) {
     let mut rest = bytes;
     for _ in 0..4 {
         check_pieces(rest);
-        let Head::Whole(request, length) = parse_head(rest) else {
+        let Head::Whole(request, length) = HeadReader::default().read(rest) else {
             break;
         };
         assert!(!request.path.contains(&b' '));

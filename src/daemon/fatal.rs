@@ -1,3 +1,0 @@
-//! What ends the daemon.
-
-pub(crate) use crate::config::Fatal;
