@@ -133,6 +133,8 @@ fn directories_are_made_that_others_can_pass() {
     let daemon = Daemon::spawn(dir, &setup, |_| ());
     let socket = format!("{base}/stats");
     wait_until("its socket", || Client::try_unix(&socket).is_some());
+    // It is made after the socket.
+    wait_until("its state_dir", || fs::metadata(&state).is_ok());
     let mode = |path: &str| {
         let metadata = fs::metadata(path).expect("a directory");
         metadata.permissions().mode() & 0o7777

@@ -17,12 +17,12 @@ use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::log::Log;
 use crate::daemon::serve::listener::{Listener, Section, Socket};
 use crate::daemon::start::identity::{find_gid, find_user};
-use crate::daemon::start::sd_notify::NamedFd;
+use crate::daemon::start::sd_notify::PassedFd;
 use crate::sys::fs::created::{Access, CreateError, CreatedFile};
 use crate::sys::fs::dir::Owner;
 use crate::sys::fs::fifo::Fifo;
 use crate::sys::fs::lookup::{look, Inode};
-use crate::sys::fs::passed::{covers, PassedFd};
+use crate::sys::fs::passed::{covers, Passed};
 use crate::sys::fs::socket::{bind_tcp, bind_unix};
 use crate::sys::reason;
 use std::fs;
@@ -53,9 +53,9 @@ struct Unserved {
 
 impl Unserved {
     /// All that was passed.
-    fn new(passed: Vec<NamedFd>) -> Result<Unserved, Fatal> {
+    fn new(passed: Vec<PassedFd>) -> Result<Unserved, Fatal> {
         let mut all = Unserved::default();
-        for NamedFd { name, what } in passed {
+        for PassedFd { name, what } in passed {
             let what = what.map_err(|error| {
                 Fatal::Setting(format!(
                     "descriptor {name:?} passed by the service manager: {}; \
@@ -64,9 +64,9 @@ impl Unserved {
                 ))
             })?;
             match what {
-                PassedFd::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
-                PassedFd::Unix(socket) => all.unix.push((name, socket)),
-                PassedFd::Tcp(socket) => all.tcp.push((name, socket)),
+                Passed::Fifo(fifo, inode) => all.fifos.push((name, fifo, inode)),
+                Passed::Unix(socket) => all.unix.push((name, socket)),
+                Passed::Tcp(socket) => all.tcp.push((name, socket)),
             }
         }
         Ok(all)
@@ -112,7 +112,7 @@ impl Unserved {
 pub(crate) fn open_listeners(
     settings: &Settings,
     owner: Owner,
-    passed: Vec<NamedFd>,
+    passed: Vec<PassedFd>,
     log: &mut Log,
 ) -> Result<Opened, Fatal> {
     let mut unserved = Unserved::new(passed)?;
@@ -245,7 +245,7 @@ fn open_inet(
 /// What the manager passed and no section names.
 fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
     for (name, fifo, inode) in unserved.fifos {
-        NamedFd::log_unnamed(&name, "a FIFO", log);
+        PassedFd::log_unnamed(&name, "a FIFO", log);
         opened.fifos.push(FifoInput::new(fifo, &name, Some(inode)));
     }
     let unix = unserved.unix.into_iter().map(|(name, socket)| {
@@ -257,7 +257,7 @@ fn serve_unnamed(unserved: Unserved, opened: &mut Opened, log: &mut Log) {
         (name, "a TCP socket", Socket::Tcp(socket), options)
     });
     for (name, what, socket, options) in unix.chain(tcp) {
-        NamedFd::log_unnamed(&name, what, log);
+        PassedFd::log_unnamed(&name, what, log);
         let listener = Listener::new(socket, Section::Unnamed, &options, &name);
         opened.listeners.push(listener);
     }

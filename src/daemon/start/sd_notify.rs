@@ -11,7 +11,7 @@
 
 use crate::daemon::log::Log;
 use crate::sys::fd::notify::{monotonic_usecs, Notify};
-use crate::sys::fs::passed::{take_descriptors, PassedFd};
+use crate::sys::fs::passed::{take_descriptors, Passed};
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -23,11 +23,11 @@ const MAX_PASSED: usize = 1000;
 
 /// A descriptor that the manager passed.
 #[derive(Debug)]
-pub(crate) struct NamedFd {
+pub(crate) struct PassedFd {
     /// Its name in LISTEN_FDNAMES.
     pub name: String,
     /// The error of one that cannot be served.
-    pub what: io::Result<PassedFd>,
+    pub what: io::Result<Passed>,
 }
 
 /// The service manager, if there is one.
@@ -56,7 +56,7 @@ fn take_number(name: &str) -> Option<u64> {
 impl Manager {
     /// Reads and removes the variables. To be called before anything is opened: every
     /// descriptor that was not passed is closed.
-    pub(crate) fn from_env() -> (Manager, Vec<NamedFd>) {
+    pub(crate) fn from_env() -> (Manager, Vec<PassedFd>) {
         let own = u64::from(std::process::id());
         let is_meant = take_number("LISTEN_PID") == Some(own);
         let count = take_number("LISTEN_FDS").filter(|_| is_meant);
@@ -64,7 +64,7 @@ impl Manager {
         let names = names.to_string_lossy();
         let mut names = names.split(':');
         let count = count.map_or(0, |count| count.min(MAX_PASSED as u64) as usize);
-        let passed = take_descriptors(count).into_iter().map(|what| NamedFd {
+        let passed = take_descriptors(count).into_iter().map(|what| PassedFd {
             name: names.next().unwrap_or_default().to_owned(),
             what,
         });
@@ -125,7 +125,7 @@ impl Manager {
     }
 }
 
-impl NamedFd {
+impl PassedFd {
     /// Logs one that no setting names.
     pub(crate) fn log_unnamed(name: &str, what: &str, log: &mut Log) {
         log.info(&format!(

@@ -19,7 +19,7 @@ use crate::sys::fs::lookup::{FileKind, Found, Inode};
 
 /// A passed descriptor, by what it is.
 #[derive(Debug)]
-pub(crate) enum PassedFd {
+pub(crate) enum Passed {
     /// A FIFO and its identity.
     Fifo(Fifo, Inode),
     /// A UNIX socket that listens.
@@ -30,7 +30,7 @@ pub(crate) enum PassedFd {
 
 /// Takes over and returns the descriptors that the manager passed; closes the others
 /// that the process was started with, but the three standard ones.
-pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<PassedFd>> {
+pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
     let end = FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
     let taken = (FIRST..end).map(|number| take(number).and_then(passed));
     let taken = taken.collect();
@@ -41,17 +41,17 @@ pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<PassedFd>> {
 }
 
 /// What was passed as a file.
-fn passed(file: File) -> io::Result<PassedFd> {
+fn passed(file: File) -> io::Result<Passed> {
     let found = Found::from(&file.metadata()?);
     match found.kind {
-        FileKind::Fifo => Ok(PassedFd::Fifo(Fifo::adopt(file)?, found.inode)),
+        FileKind::Fifo => Ok(Passed::Fifo(Fifo::adopt(file)?, found.inode)),
         FileKind::Socket => take_socket(file.into()),
         kind => Err(io::Error::other(format!("a {kind}"))),
     }
 }
 
 /// A socket, which must be a listening stream.
-fn take_socket(fd: OwnedFd) -> io::Result<PassedFd> {
+fn take_socket(fd: OwnedFd) -> io::Result<Passed> {
     let is_stream = option(&fd, libc::SOL_SOCKET, libc::SO_TYPE)? == libc::SOCK_STREAM;
     if !is_stream || option(&fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == 0 {
         return Err(io::Error::other("a socket that is no listening stream"));
@@ -59,12 +59,12 @@ fn take_socket(fd: OwnedFd) -> io::Result<PassedFd> {
     let unix = UnixListener::from(fd);
     if unix.local_addr().is_ok() {
         unix.set_nonblocking(true)?;
-        return Ok(PassedFd::Unix(unix));
+        return Ok(Passed::Unix(unix));
     }
     let tcp = TcpListener::from(OwnedFd::from(unix));
     tcp.local_addr()?;
     tcp.set_nonblocking(true)?;
-    Ok(PassedFd::Tcp(tcp))
+    Ok(Passed::Tcp(tcp))
 }
 
 /// Whether a TCP listener takes the connections that one at `wanted` would.
@@ -117,9 +117,8 @@ mod tests {
             inherited(&null, 100);
             let count = 101 - FIRST as usize;
             for expected in [vec![100], vec![]] {
-                let is_device = |taken: io::Result<PassedFd>| {
-                    taken.unwrap_err().to_string().contains("a device")
-                };
+                let is_device =
+                    |taken: io::Result<Passed>| taken.unwrap_err().to_string().contains("a device");
                 let taken = (FIRST..).zip(take_descriptors(count));
                 let taken = taken.filter_map(|(n, taken)| is_device(taken).then_some(n));
                 assert_eq!(taken.collect::<Vec<_>>(), expected);
