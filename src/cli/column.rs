@@ -6,7 +6,7 @@
 //! means by it, and the same as our padded `0.007442`.
 
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::wire::{write_header, ColumnOrder};
 
 /// Columns with names or other text.
@@ -97,14 +97,14 @@ pub(super) fn named(text: &str) -> String {
 }
 
 /// The level of that name, or of many of its entries, in any case.
-pub(super) fn level_named(text: &str) -> Option<Zoom> {
+pub(super) fn level_named(text: &str) -> Option<Level> {
     let name = text.to_ascii_lowercase();
     let one = name.strip_suffix('s').unwrap_or(&name);
-    Zoom::named(one.as_bytes())
+    Level::named(one.as_bytes())
 }
 
 /// The columns of a level, as our daemon has them.
-pub(super) fn names_at(level: Zoom) -> Vec<String> {
+pub(super) fn names_at(level: Level) -> Vec<String> {
     let mut line = Vec::new();
     write_header(&mut line, level, ColumnOrder::default());
     let line = String::from_utf8_lossy(&line);
@@ -191,7 +191,7 @@ pub(super) fn all_names() -> Vec<&'static str> {
 }
 
 pub(super) fn level_names() -> Vec<&'static str> {
-    Zoom::ALL.iter().map(|level| level.name()).collect()
+    Level::ALL.iter().map(|level| level.name()).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::server::{choose, foreign, Address, Event, ReplyParser, CONNECT_TIMEOUT};
 use crate::cli::warn;
 use crate::config::Fatal;
-use crate::store::Zoom;
+use crate::store::Level;
 use std::io;
 
 /// Why a server closes the connection in place of an answer.
@@ -37,7 +37,7 @@ fn reset(address: &Address) -> io::Result<()> {
         match parser.next()? {
             Some(Event::Header(names)) if names == ["OK"] => return Ok(()),
             Some(Event::Header(names)) => {
-                let why = foreign(Zoom::Global, &names);
+                let why = foreign(Level::Global, &names);
                 let why = why.unwrap_or_else(|| "statistics in answer to RESET".to_owned());
                 return Err(io::Error::other(why));
             }

@@ -39,8 +39,8 @@ pub(crate) use fatal::{line as fatal_line, Fatal};
 pub use mistake::{Location, Mistake, Mistakes};
 pub use print::Shown;
 pub use settings::{
-    Address, ColumnOrder, FileListener, HostPort, InetListener, Level, ListenerOptions, LogPath,
-    Protocol, Service, Settings, UnixListener,
+    Address, ColumnOrder, FileListener, HostPort, InetListener, ListenerOptions, LogPath, Protocol,
+    Service, Settings, UnixListener,
 };
 pub(crate) use table::{Scope, CHROOT_MADE, DEFAULT_USER, MEMORY_LIMIT_MIN_BYTES};
 pub(crate) use value::show_size;

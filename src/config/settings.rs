@@ -5,6 +5,7 @@
 //! were given, and nothing here finds out whether users, hosts or paths exist.
 
 use super::{table, Defaults};
+use crate::store::Level;
 use crate::store::Network;
 use std::fmt;
 use std::net::IpAddr;
@@ -269,15 +270,6 @@ pub enum ColumnOrder {
     V2_2,
     #[default]
     V2_3,
-}
-
-/// A level that can be shown to systems that watch many hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Global,
-    Domain,
-    User,
-    Ip,
 }
 
 /// An address to listen on.

@@ -9,8 +9,8 @@
 //! Nothing here knows which setting a value belongs to or resolves a host name.
 
 use super::mistake::quoted;
-use super::settings::{Address, ColumnOrder, HostPort, Level, LogPath, Protocol, StateDir};
-use crate::store::Network;
+use super::settings::{Address, ColumnOrder, HostPort, LogPath, Protocol, StateDir};
+use crate::store::{Level, Network};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 

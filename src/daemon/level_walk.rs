@@ -8,8 +8,7 @@
 //!
 //! Must not: be dropped before [`LevelWalk::end`], which closes the cursor.
 
-use crate::config::Level;
-use crate::store::{CursorId, Opening, Progress, Row, Store, Zoom};
+use crate::store::{CursorId, Level, Opening, Progress, Row, Store};
 
 /// The output at which a slice ends, in bytes; one row may pass it.
 pub(crate) const SLICE_BYTES: usize = 16384;
@@ -17,7 +16,7 @@ pub(crate) const SLICE_BYTES: usize = 16384;
 /// What is to be written next.
 pub(crate) enum Part<'a> {
     /// What stands in front of the rows of a level in this pass, counted from 0.
-    Front(Zoom, usize),
+    Front(Level, usize),
     Row(&'a Row<'a>),
 }
 
@@ -37,7 +36,7 @@ pub(crate) struct LevelWalk {
 #[derive(Debug)]
 struct Current {
     cursor: CursorId,
-    zoom: Zoom,
+    level: Level,
     pass: usize,
     /// What stands in front of this pass is written.
     has_front: bool,
@@ -58,15 +57,15 @@ impl LevelWalk {
         }
     }
 
-    /// One pass of a cursor over `zoom`.
-    pub(crate) fn of(zoom: Zoom, cursor: CursorId) -> LevelWalk {
+    /// One pass of a cursor over `level`.
+    pub(crate) fn of(level: Level, cursor: CursorId) -> LevelWalk {
         LevelWalk {
             levels: Vec::new(),
             limit: 0,
             passes: 1,
             current: Some(Current {
                 cursor,
-                zoom,
+                level,
                 pass: 0,
                 has_front: false,
             }),
@@ -93,11 +92,10 @@ impl LevelWalk {
                     return;
                 };
                 *steps -= 1;
-                let zoom = zoom(level);
-                if let Opening::Rows(cursor) = store.open_biggest(zoom, self.limit) {
+                if let Opening::Rows(cursor) = store.open_biggest(level, self.limit) {
                     self.current = Some(Current {
                         cursor,
-                        zoom,
+                        level,
                         pass: 0,
                         has_front: false,
                     });
@@ -105,7 +103,7 @@ impl LevelWalk {
                 continue;
             };
             if !current.has_front {
-                write(output, Part::Front(current.zoom, current.pass));
+                write(output, Part::Front(current.level, current.pass));
                 current.has_front = true;
             }
             let progress = store.read(&current.cursor, steps, |row| {
@@ -135,15 +133,5 @@ impl LevelWalk {
     /// Ends the walk, done or not.
     pub(crate) fn end(mut self, store: &mut Store) {
         self.close(store);
-    }
-}
-
-/// The level in the store's terms.
-fn zoom(level: Level) -> Zoom {
-    match level {
-        Level::Global => Zoom::Global,
-        Level::Domain => Zoom::Domain,
-        Level::User => Zoom::User,
-        Level::Ip => Zoom::Ip,
     }
 }

@@ -4,8 +4,8 @@
 //! entry several times. The programs do not call it, so they do not contain it.
 
 use crate::store::entries::entry::{with_link, Entry, Flag, Node};
-use crate::store::entries::level::{key, Level};
 use crate::store::entries::lifecycle::domain_of;
+use crate::store::entries::table::{key, Table};
 use crate::store::mem::arena::Link;
 use crate::store::mem::list::{Hook, List};
 use crate::store::query::cursor::Cursor;
@@ -188,12 +188,12 @@ impl Store {
     }
 
     /// Entries of a level that satisfy `is_indexed` are found by their keys.
-    fn check_index<T: Entry>(&self, level: &Level<T>, is_indexed: impl Fn(&T) -> bool) {
-        for link in all(level) {
-            let entry = &level.arena[link];
+    fn check_index<T: Entry>(&self, table: &Table<T>, is_indexed: impl Fn(&T) -> bool) {
+        for link in all(table) {
+            let entry = &table.arena[link];
             if is_indexed(entry) {
                 let hashed = self.memory.hashed(key(&self.memory.heap, entry));
-                assert_eq!(level.find(&self.memory, hashed), Some(link), "by its key");
+                assert_eq!(table.find(&self.memory, hashed), Some(link), "by its key");
             }
         }
     }
@@ -202,7 +202,7 @@ impl Store {
     fn check_cursor(&self, walk: &Cursor) {
         let end = walk.end.map(Node::Command);
         for node in [walk.at, end].into_iter().flatten() {
-            let exists = with_link!(node, link => self.level(link).arena.is_used(link));
+            let exists = with_link!(node, link => self.table(link).arena.is_used(link));
             assert!(exists, "a cursor stands at {node:?}");
             let stamp = with_link!(node, link => self.entry(link).common().stamp);
             assert!(stamp.has(Flag::Watched), "{node:?} knows of its cursor");
@@ -211,14 +211,14 @@ impl Store {
 }
 
 /// The entries of a list, whose links agree in both directions.
-fn list<T: Entry>(level: &Level<T>, list: List<T>, hook: impl Fn(&T) -> Hook<T>) -> Vec<Link<T>> {
+fn list<T: Entry>(table: &Table<T>, list: List<T>, hook: impl Fn(&T) -> Hook<T>) -> Vec<Link<T>> {
     let mut found = Vec::new();
     let (mut before, mut at) = (None, list.head);
     while let Some(link) = at {
-        let hook = hook(&level.arena[link]);
+        let hook = hook(&table.arena[link]);
         assert_eq!(hook.prev, before, "what is before {link:?}");
         found.push(link);
-        assert!(found.len() <= level.arena.len(), "a list ends");
+        assert!(found.len() <= table.arena.len(), "a list ends");
         (before, at) = (Some(link), hook.next);
     }
     assert_eq!(list.tail, before, "the tail of a list");
@@ -226,24 +226,24 @@ fn list<T: Entry>(level: &Level<T>, list: List<T>, hook: impl Fn(&T) -> Hook<T>)
 }
 
 /// All entries of a level.
-fn all<T: Entry>(level: &Level<T>) -> Vec<Link<T>> {
-    list(level, level.all, |entry| entry.common().in_level)
+fn all<T: Entry>(table: &Table<T>) -> Vec<Link<T>> {
+    list(table, table.all, |entry| entry.common().in_level)
 }
 
 /// The list of a level has all entries of its arena, the idle list those of them that are
 /// not pinned, longest untouched first.
-fn check_level<T: Entry>(level: &Level<T>) {
-    let all = all(level);
+fn check_level<T: Entry>(table: &Table<T>) {
+    let all = all(table);
     let mut listed = HashSet::new();
     for &link in &all {
-        assert!(level.arena.is_used(link), "{link:?} exists");
+        assert!(table.arena.is_used(link), "{link:?} exists");
         assert!(listed.insert(link.number()), "{link:?} is listed twice");
     }
-    assert_eq!(all.len(), level.arena.len(), "all entries are listed");
-    let idle = list(level, level.idle, |entry| entry.common().in_age);
+    assert_eq!(all.len(), table.arena.len(), "all entries are listed");
+    let idle = list(table, table.idle, |entry| entry.common().in_age);
     let mut last_secs = 0;
     for link in &idle {
-        let entry = &level.arena[*link];
+        let entry = &table.arena[*link];
         assert!(listed.contains(&link.number()), "{link:?} exists");
         assert!(!entry.is_pinned(), "{link:?} is idle and pinned");
         assert!(
@@ -252,7 +252,7 @@ fn check_level<T: Entry>(level: &Level<T>) {
         );
         last_secs = entry.common().touched_secs;
     }
-    let pinned = all.iter().filter(|&&link| level.arena[link].is_pinned());
+    let pinned = all.iter().filter(|&&link| table.arena[link].is_pinned());
     assert_eq!(
         pinned.count() + idle.len(),
         all.len(),

@@ -68,7 +68,7 @@ pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 
 use entries::entry::{Command, Domain, Ip, Session, User};
-use entries::level::Level;
+use entries::table::Table;
 use entries::untracked::Untracked;
 use mem::list::List;
 use mem::Memory;
@@ -77,7 +77,7 @@ use update::compact::Sweeps;
 
 /// A level of detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Zoom {
+pub enum Level {
     /// One row a command.
     Command,
     /// One row a session.
@@ -92,34 +92,34 @@ pub enum Zoom {
     Global,
 }
 
-impl Zoom {
+impl Level {
     /// From the most detailed on.
-    pub const ALL: [Zoom; 6] = [
-        Zoom::Command,
-        Zoom::Session,
-        Zoom::User,
-        Zoom::Domain,
-        Zoom::Ip,
-        Zoom::Global,
+    pub const ALL: [Level; 6] = [
+        Level::Command,
+        Level::Session,
+        Level::User,
+        Level::Domain,
+        Level::Ip,
+        Level::Global,
     ];
 
     /// The name in requests.
     pub fn name(self) -> &'static str {
         match self {
-            Zoom::Command => "command",
-            Zoom::Session => "session",
-            Zoom::User => "user",
-            Zoom::Domain => "domain",
-            Zoom::Ip => "ip",
-            Zoom::Global => "global",
+            Level::Command => "command",
+            Level::Session => "session",
+            Level::User => "user",
+            Level::Domain => "domain",
+            Level::Ip => "ip",
+            Level::Global => "global",
         }
     }
 
     /// The level of that name.
-    pub fn named(name: &[u8]) -> Option<Zoom> {
-        Zoom::ALL
+    pub fn named(name: &[u8]) -> Option<Level> {
+        Level::ALL
             .into_iter()
-            .find(|level| level.name().as_bytes() == name)
+            .find(|table| table.name().as_bytes() == name)
     }
 }
 
@@ -173,15 +173,15 @@ struct Global {
 #[derive(Debug)]
 pub struct Store {
     memory: Memory,
-    commands: Level<Command>,
-    sessions: Level<Session>,
+    commands: Table<Command>,
+    sessions: Table<Session>,
     /// The connected sessions, longest silent first.
     connected: List<Session>,
     /// The number of sessions, connected or not, that have commands.
     sessions_with_commands: usize,
-    users: Level<User>,
-    domains: Level<Domain>,
-    ips: Level<Ip>,
+    users: Table<User>,
+    domains: Table<Domain>,
+    ips: Table<Ip>,
     untracked: Untracked,
     global: Global,
     /// Something could not be added when its session was freed, and no note was returned
@@ -211,13 +211,13 @@ impl Store {
         let mut memory = Memory::new(limits.memory_bytes, page_bytes);
         let budget = &mut memory.budget;
         Ok(Store {
-            commands: Level::new(limits.command_min_time_secs, page_bytes, budget)?,
-            sessions: Level::new(limits.session_min_time_secs, page_bytes, budget)?,
+            commands: Table::new(limits.command_min_time_secs, page_bytes, budget)?,
+            sessions: Table::new(limits.session_min_time_secs, page_bytes, budget)?,
             connected: List::EMPTY,
             sessions_with_commands: 0,
-            users: Level::new(limits.user_min_time_secs, page_bytes, budget)?,
-            domains: Level::new(limits.domain_min_time_secs, page_bytes, budget)?,
-            ips: Level::new(limits.ip_min_time_secs, page_bytes, budget)?,
+            users: Table::new(limits.user_min_time_secs, page_bytes, budget)?,
+            domains: Table::new(limits.domain_min_time_secs, page_bytes, budget)?,
+            ips: Table::new(limits.ip_min_time_secs, page_bytes, budget)?,
             memory,
             untracked: Untracked::default(),
             global: Global {

@@ -3,7 +3,7 @@
 use super::Store;
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{Flag, Node, WallTime};
-use crate::store::entries::level::{key, rest};
+use crate::store::entries::table::{key, rest};
 use crate::store::update::deferral::Defers;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -12,7 +12,7 @@
 
 use super::number::{push_digits, push_secs, push_stat};
 use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
-use crate::store::{Row, Totals, WallTime, Zoom};
+use crate::store::{Level, Row, Totals, WallTime};
 use std::borrow::Cow;
 
 /// How metrics are written.
@@ -148,7 +148,7 @@ pub struct LevelFamily {
 
 impl LevelFamily {
     /// The family of this index below [`LEVEL_FAMILIES`].
-    pub fn new(level: Zoom, index: usize) -> LevelFamily {
+    pub fn new(level: Level, index: usize) -> LevelFamily {
         let column = match KEYS.get(index) {
             Some(column) => *column,
             None => Column::Stat(index - KEYS.len()),
@@ -182,7 +182,7 @@ impl LevelFamily {
                     Unit::Count => None,
                 };
                 let about = match (level, field.item) {
-                    (Zoom::Ip, Item::Auth) => field.about_at_ip,
+                    (Level::Ip, Item::Auth) => field.about_at_ip,
                     _ => field.about,
                 };
                 (field.name, about, Kind::Counter, unit)
@@ -360,14 +360,14 @@ mod tests {
             counters,
             connected: 2,
         };
-        let written = |format, index: usize, zoom, row: &Row| {
+        let written = |format, index: usize, level, row: &Row| {
             let mut out = Vec::new();
-            let family = LevelFamily::new(zoom, index);
+            let family = LevelFamily::new(level, index);
             family.write(&mut out, format);
             family.write_row(&mut out, row);
             String::from_utf8(out).unwrap()
         };
-        let global = |format, index| written(format, index, Zoom::Global, &Row::Global(&totals));
+        let global = |format, index| written(format, index, Level::Global, &Row::Global(&totals));
         assert_eq!(
             global(Format::Text, 0),
             "# HELP dovestat_global_logins_total Sessions that began\n\
@@ -392,11 +392,11 @@ mod tests {
             "{text}"
         );
         let row = Row::User(b"a\"b", &totals);
-        let text = written(Format::Text, 2, Zoom::User, &row);
+        let text = written(Format::Text, 2, Level::User, &row);
         let sample = "dovestat_user_connected_sessions{user=\"a\\\"b\"} 2\n";
         assert!(text.ends_with(sample), "{text}");
         let row = Row::Ip("2001:db8::1".parse().unwrap(), &totals);
-        let text = written(Format::Text, 3, Zoom::Ip, &row);
+        let text = written(Format::Text, 3, Level::Ip, &row);
         let sample = "dovestat_ip_reset_timestamp_seconds{ip=\"2001:db8::1\"} 1000\n";
         assert!(text.ends_with(sample), "{text}");
         let info = Family {
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn families_are_all_different_and_named_by_convention() {
         let mut names = HashMap::new();
-        for level in [Zoom::Global, Zoom::Domain, Zoom::User, Zoom::Ip] {
+        for level in [Level::Global, Level::Domain, Level::User, Level::Ip] {
             for index in 0..LEVEL_FAMILIES {
                 let family = LevelFamily::new(level, index).family;
                 let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';

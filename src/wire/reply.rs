@@ -2,7 +2,7 @@
 
 use super::pen::Pen;
 use crate::stats::{FIELDS, FIELD_COUNT, MAIL_FIELDS};
-use crate::store::{Counters, Row, Totals, WallTime, Zoom};
+use crate::store::{Counters, Level, Row, Totals, WallTime};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -38,18 +38,18 @@ const AUTH_ZEROS: &[u8; 2 * AUTH_COUNT] = b"0\t0\t0\t0\t0\t0\t";
 const AUTH_COUNT: usize = FIELD_COUNT - MAIL_FIELDS;
 
 /// Appends the header line of a level.
-pub fn write_header(out: &mut Vec<u8>, zoom: Zoom, order: ColumnOrder) {
-    let keys = match zoom {
-        Zoom::Command => "cmd\targs\tsession\tuser\tlast_update",
-        Zoom::Session => "session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds",
-        Zoom::User => "user\treset_timestamp\tlast_update\tnum_logins\tnum_cmds",
-        Zoom::Domain => {
+pub fn write_header(out: &mut Vec<u8>, level: Level, order: ColumnOrder) {
+    let keys = match level {
+        Level::Command => "cmd\targs\tsession\tuser\tlast_update",
+        Level::Session => "session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds",
+        Level::User => "user\treset_timestamp\tlast_update\tnum_logins\tnum_cmds",
+        Level::Domain => {
             "domain\treset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
         }
-        Zoom::Ip => {
+        Level::Ip => {
             "ip\treset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
         }
-        Zoom::Global => {
+        Level::Global => {
             "reset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
         }
     };
@@ -198,9 +198,9 @@ fn write_wall_time(pen: &mut Pen, time: WallTime) {
 mod tests {
     use super::*;
 
-    fn header(zoom: Zoom, order: ColumnOrder) -> String {
+    fn header(level: Level, order: ColumnOrder) -> String {
         let mut out = Vec::new();
-        write_header(&mut out, zoom, order);
+        write_header(&mut out, level, order);
         String::from_utf8(out).unwrap()
     }
 
@@ -211,19 +211,19 @@ mod tests {
         let keys = "reset_timestamp last_update num_logins num_cmds num_connected_sessions";
         let line = |parts: &[&str]| parts.join(" ").replace(' ', "\t") + "\n";
         assert_eq!(
-            header(Zoom::Global, ColumnOrder::V2_3),
+            header(Level::Global, ColumnOrder::V2_3),
             line(&[keys, mail, auth])
         );
         assert_eq!(
-            header(Zoom::Ip, ColumnOrder::V2_2),
+            header(Level::Ip, ColumnOrder::V2_2),
             line(&["ip", keys, auth, mail])
         );
         assert_eq!(
-            header(Zoom::Command, ColumnOrder::V2_3),
+            header(Level::Command, ColumnOrder::V2_3),
             line(&["cmd args session user last_update", mail, auth])
         );
         assert_eq!(
-            header(Zoom::Session, ColumnOrder::V2_3),
+            header(Level::Session, ColumnOrder::V2_3),
             line(&[
                 "session user ip service pid connected last_update num_cmds",
                 mail,
@@ -231,7 +231,7 @@ mod tests {
             ])
         );
         assert_eq!(
-            header(Zoom::User, ColumnOrder::V2_3),
+            header(Level::User, ColumnOrder::V2_3),
             line(&[
                 "user reset_timestamp last_update num_logins num_cmds",
                 mail,
@@ -255,9 +255,9 @@ mod tests {
         };
         let hostile = &b"a\tb\nc\rd\0e\x01f"[..];
         let last_update = WallTime { secs: 7, usecs: 42 };
-        for (zoom, row) in [
+        for (level, row) in [
             (
-                Zoom::Command,
+                Level::Command,
                 Row::Command {
                     name: hostile,
                     args: hostile,
@@ -268,7 +268,7 @@ mod tests {
                 },
             ),
             (
-                Zoom::Session,
+                Level::Session,
                 Row::Session {
                     session: hostile,
                     user: hostile,
@@ -280,10 +280,10 @@ mod tests {
                     counters: &counters,
                 },
             ),
-            (Zoom::User, Row::User(hostile, &totals)),
-            (Zoom::Domain, Row::Domain(hostile, &totals)),
-            (Zoom::Ip, Row::Ip("2001:db8::1".parse().unwrap(), &totals)),
-            (Zoom::Global, Row::Global(&totals)),
+            (Level::User, Row::User(hostile, &totals)),
+            (Level::Domain, Row::Domain(hostile, &totals)),
+            (Level::Ip, Row::Ip("2001:db8::1".parse().unwrap(), &totals)),
+            (Level::Global, Row::Global(&totals)),
         ] {
             for order in [ColumnOrder::V2_3, ColumnOrder::V2_2] {
                 let mut out = Vec::new();
@@ -291,7 +291,7 @@ mod tests {
                 let line = String::from_utf8(out).unwrap();
                 let body = line.strip_suffix('\n').unwrap();
                 assert!(!body.contains(['\n', '\r', '\0']), "{line:?}");
-                let fields = header(zoom, order).split('\t').count();
+                let fields = header(level, order).split('\t').count();
                 assert_eq!(body.split('\t').count(), fields, "{line:?}");
             }
         }

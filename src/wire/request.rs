@@ -3,13 +3,13 @@
 use super::escape::unescape;
 use super::record::parse_address;
 use super::{parse_number, take_field};
-use crate::store::{Filter, Network, Pattern, Zoom};
+use crate::store::{Filter, Level, Network, Pattern};
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// List the entries of a level that fit a filter.
-    Export(Zoom, Filter),
+    Export(Level, Filter),
     /// Clear the totals.
     Reset,
     /// Report the state of the daemon.
@@ -55,7 +55,7 @@ pub fn parse_request(mut line: &mut [u8]) -> Result<Request, RequestError> {
 /// The fields of EXPORT.
 fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
     let level = take_field(&mut rest).unwrap_or_default();
-    let zoom = Zoom::named(level).ok_or(RequestError::BadLevel)?;
+    let level = Level::named(level).ok_or(RequestError::BadLevel)?;
     let mut filter = Filter::default();
     while let Some(field) = take_field(&mut rest) {
         let field = unescape(field);
@@ -75,7 +75,7 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
             filter.since_secs = parse_number(value).ok_or(RequestError::BadTime)?;
         }
     }
-    Ok(Request::Export(zoom, filter))
+    Ok(Request::Export(level, filter))
 }
 
 /// `ADDR` or `ADDR/BITS`.
@@ -105,15 +105,15 @@ mod tests {
 
     #[test]
     fn requests_end_with_lf_or_cr_lf() {
-        for (name, zoom) in [
-            ("command", Zoom::Command),
-            ("session", Zoom::Session),
-            ("user", Zoom::User),
-            ("domain", Zoom::Domain),
-            ("ip", Zoom::Ip),
-            ("global", Zoom::Global),
+        for (name, level) in [
+            ("command", Level::Command),
+            ("session", Level::Session),
+            ("user", Level::User),
+            ("domain", Level::Domain),
+            ("ip", Level::Ip),
+            ("global", Level::Global),
         ] {
-            let request = Request::Export(zoom, Filter::default());
+            let request = Request::Export(level, Filter::default());
             assert_eq!(parse(&format!("EXPORT\t{name}")), Ok(request.clone()));
             assert_eq!(parse(&format!("EXPORT\t{name}\r")), Ok(request));
         }

@@ -12,8 +12,8 @@ use std::process::{self, Command, Stdio};
 
 use dovestat::stats::{place, Report};
 use dovestat::store::{
-    CommandUpdate, Filter, Limits, Note, Now, Opening, Pattern, Progress, Record, Row, Store,
-    Totals, WallTime, Zoom, SILENCE_SECS,
+    CommandUpdate, Filter, Level, Limits, Note, Now, Opening, Pattern, Progress, Record, Row,
+    Store, Totals, WallTime, SILENCE_SECS,
 };
 
 use crate::harness::rss_bytes;
@@ -253,10 +253,10 @@ impl Soak {
     }
 
     /// What an entry of this name has.
-    fn listed(&mut self, zoom: Zoom, name: &str) -> Sum {
+    fn listed(&mut self, level: Level, name: &str) -> Sum {
         let pattern = Some(Pattern::new(name.as_bytes()));
-        let filter = match zoom {
-            Zoom::User => Filter {
+        let filter = match level {
+            Level::User => Filter {
                 user: pattern,
                 ..Filter::default()
             },
@@ -265,7 +265,7 @@ impl Soak {
                 ..Filter::default()
             },
         };
-        let Opening::Rows(cursor) = self.store.open(zoom, filter) else {
+        let Opening::Rows(cursor) = self.store.open(level, filter) else {
             panic!("{name} is known");
         };
         let mut sum = None;
@@ -281,7 +281,7 @@ impl Soak {
     /// What an address has.
     fn listed_ips(&mut self) -> Vec<(IpAddr, Sum)> {
         let mut sums = Vec::new();
-        let Opening::Rows(cursor) = self.store.open(Zoom::Ip, Filter::default()) else {
+        let Opening::Rows(cursor) = self.store.open(Level::Ip, Filter::default()) else {
             panic!("there are addresses");
         };
         while self.store.read(&cursor, &mut 1000, |row| {
@@ -304,12 +304,12 @@ impl Soak {
         let ips = self.listed_ips();
         for domain in 0..DOMAINS {
             let expected = self.staying[domain as usize];
-            let found = self.listed(Zoom::User, &staying(domain));
+            let found = self.listed(Level::User, &staying(domain));
             assert_eq!(found, expected, "the user of domain {domain}");
             let ip = staying_ip(domain);
             let found = ips.iter().find(|(listed, _)| *listed == ip);
             assert_eq!(found, Some(&(ip, expected)), "its address");
-            let found = self.listed(Zoom::Domain, &format!("domain{domain}"));
+            let found = self.listed(Level::Domain, &format!("domain{domain}"));
             assert_eq!(found, self.domains[domain as usize], "domain {domain}");
         }
     }

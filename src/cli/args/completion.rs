@@ -7,7 +7,7 @@ use super::filter::FILTERS;
 use super::table::{CommandRow, OptionRow, COMMANDS, TABLE};
 use crate::cli::column;
 use crate::cli::format::Format;
-use crate::store::Zoom;
+use crate::store::Level;
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -49,7 +49,7 @@ fn values(argument: &str) -> Values {
 }
 
 /// What `dump` can print and sort by.
-fn columns(level: Option<Zoom>) -> String {
+fn columns(level: Option<Level>) -> String {
     let sums = column::SUMS.map(|(name, _)| name.to_owned());
     let names = match level {
         Some(level) => column::names_at(level),
@@ -59,8 +59,8 @@ fn columns(level: Option<Zoom>) -> String {
 }
 
 /// What `top` can sort by: it begins with users.
-fn sorts(level: Option<Zoom>) -> String {
-    let all = columns(Some(level.unwrap_or(Zoom::User)));
+fn sorts(level: Option<Level>) -> String {
+    let all = columns(Some(level.unwrap_or(Level::User)));
     let not_there = ["io", "reset_timestamp", "connected"];
     let words = all.split(' ').filter(|word| !not_there.contains(word));
     words.collect::<Vec<_>>().join(" ")
@@ -187,7 +187,7 @@ fn shell_levels(words: &str) -> String {
         columns(None),
         sorts(None)
     );
-    for level in Zoom::ALL {
+    for level in Level::ALL {
         text += &format!(
             "            {0}|{0}s) columns='{1}' sorts='{2}' ;;\n",
             level.name(),
@@ -329,7 +329,7 @@ fn fish() -> String {
             ("", _) => {}
             (_, Values::Words(words)) => line += &format!(" -x -a '{}'", words.join(" ")),
             (_, Values::Columns) => {
-                for level in Zoom::ALL {
+                for level in Level::ALL {
                     let seen = format!("__fish_seen_subcommand_from {0} {0}s", level.name());
                     let line = line.replace(" -l ", &format!(" -n '{seen}' -l "));
                     let words = columns(Some(level));
@@ -377,7 +377,7 @@ mod tests {
         let [first, later] = operands(&COMMANDS[1]);
         assert!(first.starts_with("$sorts ") && first.ends_with(" connected"));
         assert!(sorts(None).starts_with("disk cpu user ") && sorts(None).contains(" num_logins "));
-        assert!(!sorts(Some(Zoom::Session)).contains("num_logins"));
+        assert!(!sorts(Some(Level::Session)).contains("num_logins"));
         assert_eq!(
             later,
             "user= domain= ip= session= service= since= connected"

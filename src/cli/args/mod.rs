@@ -27,7 +27,7 @@ use super::column::{level_named, level_names};
 use super::format::{Dialect, Format};
 use super::server::Address;
 use crate::config::Fatal;
-use crate::store::Zoom;
+use crate::store::Level;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -95,7 +95,7 @@ pub(super) struct DumpOptions {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// From the servers: a level, and filters as in a request.
-    Servers(Zoom, Vec<Vec<u8>>),
+    Servers(Level, Vec<Vec<u8>>),
     File(PathBuf),
 }
 
@@ -119,7 +119,7 @@ pub(super) struct TopOptions {
     /// The format of frames; aligned text without.
     pub format: Option<Format>,
     /// The level to begin with.
-    pub level: Option<Zoom>,
+    pub level: Option<Level>,
     /// Filters for the server, as in a request.
     pub filters: Vec<Vec<u8>>,
     /// `--limit`: how many rows a frame of text has at most.

@@ -99,7 +99,7 @@ fn doveadms_order_and_words_mean_the_same() {
         let Source::Servers(level, filters) = options.source else {
             panic!("{args:?}");
         };
-        assert_eq!(level, Zoom::Session);
+        assert_eq!(level, Level::Session);
         assert_eq!(filters, [&b"user=a"[..], b"connected"]);
     }
 }
@@ -133,12 +133,12 @@ fn dump_has_its_options() {
         "Users",
         "service=imap",
     ]);
-    let Source::Servers(Zoom::User, filters) = options.source else {
+    let Source::Servers(Level::User, filters) = options.source else {
         panic!("{options:?}");
     };
     assert_eq!(filters, [b"service=imap"]);
     let options = dump(&["dump", "--diff", "a", "user"]);
-    assert!(matches!(options.source, Source::Servers(Zoom::User, _)));
+    assert!(matches!(options.source, Source::Servers(Level::User, _)));
     assert_eq!(options.since, Some("a".into()));
     let options = dump(&["dump", "--diff", "a", "./user"]);
     assert!(matches!(options.source, Source::File(_)));
@@ -173,7 +173,7 @@ fn top_has_its_options() {
         (Some(2), Duration::from_millis(500))
     );
     assert_eq!(options.sort.unwrap(), "cpu");
-    assert_eq!(options.level, Some(Zoom::Domain));
+    assert_eq!(options.level, Some(Level::Domain));
     assert_eq!(options.filters, [&b"user=*a"[..], b"connected"]);
 }
 

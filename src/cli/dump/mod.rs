@@ -25,7 +25,7 @@ use super::server::{
 };
 use crate::cli::warn;
 use crate::config::Fatal;
-use crate::store::{Pattern, Zoom};
+use crate::store::{Level, Pattern};
 use diff::Diff;
 use output::Output;
 use saved::Saved;
@@ -39,7 +39,7 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
     let servers = match &options.source {
         Source::Servers(level, filters) => {
-            if *level == Zoom::Global && !filters.is_empty() {
+            if *level == Level::Global && !filters.is_empty() {
                 warn("the global totals are of everything: no filter changes them");
             }
             choose(&options.servers)?
@@ -164,13 +164,13 @@ impl Pipe<'_> {
 /// Asks all servers; false when one failed.
 fn ask(
     servers: &[Address],
-    level: Zoom,
+    level: Level,
     filters: &[Vec<u8>],
     pipe: &mut Pipe,
 ) -> Result<bool, Fatal> {
     let request = export_request(level, filters);
     // Rows of other levels have no column for it.
-    let must_know = pipe.service.is_some() && !matches!(level, Zoom::Session | Zoom::Global);
+    let must_know = pipe.service.is_some() && !matches!(level, Level::Session | Level::Global);
     let connect = |address: &Address| {
         if must_know && !address.knows_service()? {
             return Err(io::Error::other(SERVICE_UNKNOWN));
@@ -201,7 +201,7 @@ fn ask(
 /// outer one ours.
 fn read_reply(
     mut connection: Connection,
-    level: Zoom,
+    level: Level,
     host: Option<&str>,
     pipe: &mut Pipe,
 ) -> Result<io::Result<()>, Fatal> {

@@ -5,7 +5,7 @@ use super::{export_request, foreign, Connection, Event, ReplyParser, Stream};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use crate::cli::warn;
 use crate::config::Fatal;
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::sys;
 use crate::sys::proc::user::{shown_group, shown_user};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -74,12 +74,12 @@ impl Address {
     pub(crate) fn knows_service(&self) -> io::Result<bool> {
         let mut connection = self.connect(CONNECT_TIMEOUT)?;
         let filters = [b"session=\n".to_vec()];
-        connection.ask(&export_request(Zoom::User, &filters))?;
+        connection.ask(&export_request(Level::User, &filters))?;
         let mut parser = ReplyParser::default();
         loop {
             match parser.next()? {
                 Some(Event::Header(names)) => {
-                    if let Some(why) = foreign(Zoom::User, &names) {
+                    if let Some(why) = foreign(Level::User, &names) {
                         return Err(io::Error::other(why));
                     }
                 }

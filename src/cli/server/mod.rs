@@ -21,7 +21,7 @@ pub(crate) use address::{choose, reason, silence, SERVICE_UNKNOWN};
 pub(crate) use reply::{foreign, split};
 pub use reply::{Event, ReplyParser};
 
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::wire::push_escaped;
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -37,7 +37,7 @@ pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request for the entries of a level that pass all `filters`
 /// (`user=*@example.org`, `connected`, ...).
-pub(crate) fn export_request(level: Zoom, filters: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn export_request(level: Level, filters: &[Vec<u8>]) -> Vec<u8> {
     let mut line = b"EXPORT\t".to_vec();
     line.extend_from_slice(level.name().as_bytes());
     for filter in filters {
@@ -121,10 +121,10 @@ mod tests {
 
     #[test]
     fn requests_are_escaped() {
-        assert_eq!(export_request(Zoom::Global, &[]), b"EXPORT\tglobal\n");
+        assert_eq!(export_request(Level::Global, &[]), b"EXPORT\tglobal\n");
         let filters = [b"user=a\tb".to_vec(), b"connected".to_vec()];
         assert_eq!(
-            export_request(Zoom::Session, &filters),
+            export_request(Level::Session, &filters),
             b"EXPORT\tsession\tuser=a\x01tb\tconnected\n"
         );
     }

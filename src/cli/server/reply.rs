@@ -1,6 +1,6 @@
 //! Replies to EXPORT: bytes in, headers and rows out.
 
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::sys::mem::bytes::find;
 use crate::wire::unescape;
 use std::io::{self, Read};
@@ -208,11 +208,11 @@ pub(crate) fn split<'a>(line: &'a mut [u8], spans: &'a mut Vec<(usize, usize)>) 
 
 /// What kind of server answers, by the first line of its answer; `None` if that is a
 /// header of the level.
-pub(crate) fn foreign(level: Zoom, names: &[String]) -> Option<String> {
+pub(crate) fn foreign(level: Level, names: &[String]) -> Option<String> {
     let has = |name: &str| names.iter().any(|other| other == name);
     let key = match level {
-        Zoom::Command => "cmd",
-        Zoom::Global => "reset_timestamp",
+        Level::Command => "cmd",
+        Level::Global => "reset_timestamp",
         level => level.name(),
     };
     let first = names.first().map_or("", String::as_str);
@@ -354,23 +354,23 @@ mod tests {
     fn what_is_no_service_of_ours_is_named() {
         let header = |line: &str| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
         for (level, line, expected) in [
-            (Zoom::User, "user\tnum_cmds", None),
-            (Zoom::Global, "reset_timestamp\tlast_update", None),
-            (Zoom::Command, "cmd\targs", None),
+            (Level::User, "user\tnum_cmds", None),
+            (Level::Global, "reset_timestamp\tlast_update", None),
+            (Level::Command, "cmd\targs", None),
             (
-                Zoom::User,
+                Level::User,
                 "VERSION\tstats-reader-server\t2\t0",
                 Some("protocol stats-reader-server,"),
             ),
             (
-                Zoom::User,
+                Level::User,
                 "HTTP/1.1 400 Bad Request\r",
                 Some("an HTTP server"),
             ),
-            (Zoom::User, "user\tnum_cmds\r", Some("CR LF")),
-            (Zoom::User, "OK", Some("begins with \"OK\"")),
-            (Zoom::User, "session\tip", Some("\"session\\tip\"")),
-            (Zoom::User, "SSH-2.0-OpenSSH\x1b[2J", Some("\\u{1b}[2J")),
+            (Level::User, "user\tnum_cmds\r", Some("CR LF")),
+            (Level::User, "OK", Some("begins with \"OK\"")),
+            (Level::User, "session\tip", Some("\"session\\tip\"")),
+            (Level::User, "SSH-2.0-OpenSSH\x1b[2J", Some("\\u{1b}[2J")),
         ] {
             let found = foreign(level, &header(line));
             match expected {

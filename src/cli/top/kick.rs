@@ -8,7 +8,7 @@
 
 use super::data::model::Entry;
 use crate::cli::width::visible;
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::sys::reason;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -33,21 +33,21 @@ impl Kick {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) fn of(level: Zoom, entry: &Entry, is_local: bool) -> Result<Kick, String> {
+    pub(super) fn of(level: Level, entry: &Entry, is_local: bool) -> Result<Kick, String> {
         let (user, ip) = match level {
-            Zoom::User => (entry.text(0), &b""[..]),
-            Zoom::Session => (entry.text(1), entry.text(3)),
-            Zoom::Ip => (&b""[..], entry.text(0)),
+            Level::User => (entry.text(0), &b""[..]),
+            Level::Session => (entry.text(1), entry.text(3)),
+            Level::Ip => (&b""[..], entry.text(0)),
             _ => return Err("K is for a user, a session or an address".to_owned()),
         };
         if !is_local {
             return Err("doveadm kick reaches its own machine only, not this server".to_owned());
         }
-        if level != Zoom::Ip {
+        if level != Level::Ip {
             judge_user(user)?;
         }
         let ip = String::from_utf8_lossy(ip).into_owned();
-        let needs_ip = level == Zoom::Ip || !ip.is_empty();
+        let needs_ip = level == Level::Ip || !ip.is_empty();
         if needs_ip && ip.parse::<IpAddr>().is_err() {
             return Err("this is not an address".to_owned());
         }
@@ -163,9 +163,9 @@ mod tests {
     use crate::cli::top::data::model::Table;
     use std::time::Instant;
 
-    fn kick(level: Zoom, line: &str) -> Result<String, String> {
+    fn kick(level: Level, line: &str) -> Result<String, String> {
         let header = match level {
-            Zoom::Session => "session\tuser\tservice\tip\tpid",
+            Level::Session => "session\tuser\tservice\tip\tpid",
             level => level.name(),
         };
         let mut table = Table::new(level, None);
@@ -181,51 +181,55 @@ mod tests {
         let doveadm = |text: &str| Ok(text.to_owned());
         for (level, line, expected) in [
             (
-                Zoom::User,
+                Level::User,
                 "joe@example.org",
                 doveadm("doveadm kick joe@example.org"),
             ),
             (
-                Zoom::User,
+                Level::User,
                 "o'neil x",
                 doveadm("doveadm kick 'o'\\''neil x'"),
             ),
-            (Zoom::Ip, "2001:db8::1", doveadm("doveadm kick 2001:db8::1")),
             (
-                Zoom::Session,
+                Level::Ip,
+                "2001:db8::1",
+                doveadm("doveadm kick 2001:db8::1"),
+            ),
+            (
+                Level::Session,
                 "s1\tjoe\timap\t192.0.2.1\t7",
                 doveadm("doveadm kick joe 192.0.2.1"),
             ),
             (
-                Zoom::Session,
+                Level::Session,
                 "s1\tjoe\timap\t\t7",
                 doveadm("doveadm kick joe"),
             ),
-            (Zoom::User, "1.2.3.4.5", doveadm("doveadm kick 1.2.3.4.5")),
-            (Zoom::User, "7a", doveadm("doveadm kick 7a")),
+            (Level::User, "1.2.3.4.5", doveadm("doveadm kick 1.2.3.4.5")),
+            (Level::User, "7a", doveadm("doveadm kick 7a")),
         ] {
             assert_eq!(kick(level, line), expected);
         }
         for (level, line, why) in [
-            (Zoom::User, "*", "a pattern"),
-            (Zoom::User, "jo?", "a pattern"),
-            (Zoom::User, "-a", "an option"),
-            (Zoom::User, "10.0.0.0/8", "an address"),
-            (Zoom::User, "12345", "an address"),
-            (Zoom::User, "127.0x1", "an address"),
-            (Zoom::User, "[::1]", "an address"),
-            (Zoom::Ip, "", "not an address"),
-            (Zoom::User, "", "no user"),
-            (Zoom::Session, "s1\t\timap\t10.0.0.1\t7", "no user"),
-            (Zoom::Domain, "example.org", "K is for"),
+            (Level::User, "*", "a pattern"),
+            (Level::User, "jo?", "a pattern"),
+            (Level::User, "-a", "an option"),
+            (Level::User, "10.0.0.0/8", "an address"),
+            (Level::User, "12345", "an address"),
+            (Level::User, "127.0x1", "an address"),
+            (Level::User, "[::1]", "an address"),
+            (Level::Ip, "", "not an address"),
+            (Level::User, "", "no user"),
+            (Level::Session, "s1\t\timap\t10.0.0.1\t7", "no user"),
+            (Level::Domain, "example.org", "K is for"),
         ] {
             assert!(kick(level, line).unwrap_err().contains(why), "{line}");
         }
-        let mut table = Table::new(Zoom::User, None);
+        let mut table = Table::new(Level::User, None);
         table.begin(&["user".to_owned()]);
         table.row(&mut b"joe".to_vec(), Instant::now());
         let entry = table.entries().next().unwrap();
-        assert!(Kick::of(Zoom::User, entry, false)
+        assert!(Kick::of(Level::User, entry, false)
             .unwrap_err()
             .contains("its own machine"));
     }

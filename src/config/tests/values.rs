@@ -306,10 +306,10 @@ fn carbon_server() {
 fn carbon_levels_and_limit() {
     let levels =
         |text: &str| set(&format!("old_stats_carbon_levels={text}")).map(|s| s.carbon_levels);
-    assert_eq!(levels("global"), Ok(vec![Level::Global]));
+    assert_eq!(levels("global"), Ok(vec![crate::store::Level::Global]));
     assert_eq!(
         levels("user,domain  user"),
-        Ok(vec![Level::User, Level::Domain])
+        Ok(vec![crate::store::Level::User, crate::store::Level::Domain])
     );
     assert_eq!(levels(""), Ok(vec![]));
     assert_eq!(
@@ -330,5 +330,8 @@ fn carbon_levels_and_limit() {
         assert_eq!(read.ok(), limit, "{text}");
     }
     let metrics = set("stats_metrics_levels=ip global").map(|s| s.metrics_levels);
-    assert_eq!(metrics, Ok(vec![Level::Ip, Level::Global]));
+    assert_eq!(
+        metrics,
+        Ok(vec![crate::store::Level::Ip, crate::store::Level::Global])
+    );
 }

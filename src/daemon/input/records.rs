@@ -8,7 +8,7 @@ use crate::daemon::faults::{Fault, Faults};
 use crate::daemon::log::{grouped, visible, Log};
 use crate::stats::{Report, StatsError};
 use crate::store::{
-    Filter, Note, Now, Opening, Record, Row, Store, Zoom, MAX_TEXT_BYTES, PREFETCH_BATCH,
+    Filter, Level, Note, Now, Opening, Record, Row, Store, MAX_TEXT_BYTES, PREFETCH_BATCH,
 };
 use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
 
@@ -102,7 +102,7 @@ fn refused_stats(store: &mut Store, line: &[u8], why: &StatsError) -> String {
         session: Some(subject.to_vec()),
         ..Filter::default()
     };
-    if let Opening::Rows(walk) = store.open(Zoom::Session, filter) {
+    if let Opening::Rows(walk) = store.open(Level::Session, filter) {
         store.read(&walk, &mut 1, |row| {
             if let Row::Session { user: name, .. } = row {
                 user = visible(name);

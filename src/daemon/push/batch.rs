@@ -6,8 +6,8 @@
 //!
 //! Must not: be dropped before [`Batch::end`].
 
-use crate::config::Level;
 use crate::daemon::level_walk::{LevelWalk, Part};
+use crate::store::Level;
 use crate::store::Store;
 use crate::wire::{write_lines, CarbonPaths};
 

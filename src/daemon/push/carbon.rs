@@ -13,11 +13,12 @@
 //! Must not: wait, retry within an interval (but for further addresses of the
 //! host), or keep old values for later: the next report has newer ones.
 
-use crate::config::{HostPort, Level, Settings};
+use crate::config::{HostPort, Settings};
 use crate::daemon::faults::Fault;
 use crate::daemon::push::batch::Batch;
 use crate::daemon::push::resolve::{numeric, Lookup};
 use crate::daemon::serve::context::Context;
+use crate::store::Level;
 use crate::store::Store;
 use crate::sys::fd::poll::Interest;
 use crate::sys::fs::socket::start_connect;

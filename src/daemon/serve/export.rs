@@ -75,14 +75,14 @@ impl Conversation for Export {
         exchange.input.drain(..1);
         let order = self.column_order();
         match parse_request(&mut line.clone()) {
-            Ok(Request::Export(zoom, filter)) => match context.store.open(zoom, filter) {
+            Ok(Request::Export(level, filter)) => match context.store.open(level, filter) {
                 Opening::Rows(cursor) => {
                     self.walk_bytes = context.store.walk_bytes(&cursor);
-                    self.walk = Some(LevelWalk::of(zoom, cursor));
+                    self.walk = Some(LevelWalk::of(level, cursor));
                 }
                 Opening::Nothing => {
                     if self.options.header_always {
-                        write_header(&mut exchange.output, zoom, order);
+                        write_header(&mut exchange.output, level, order);
                     }
                     self.end_reply(b"\n", exchange);
                 }
@@ -120,7 +120,7 @@ impl Conversation for Export {
             output,
             steps,
             &mut |output, part| match part {
-                Part::Front(zoom, _) => write_header(output, zoom, order),
+                Part::Front(level, _) => write_header(output, level, order),
                 Part::Row(row) => write_row(output, row, order),
             },
         );

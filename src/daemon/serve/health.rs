@@ -5,7 +5,7 @@
 
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::serve::context::Context;
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::wire::metrics::{Family, Format, Kind};
 
 /// Appends them: few and short lines, whatever the store keeps.
@@ -48,7 +48,7 @@ pub(crate) fn write_health(output: &mut Vec<u8>, format: Format, context: &Conte
             Kind::Counter,
         )
         .labelled("reason", context.faults.counts());
-    let levels = || Zoom::ALL.map(Zoom::name).into_iter();
+    let levels = || Level::ALL.map(Level::name).into_iter();
     metrics
         .family("dovestat_entries", "Entries kept now", Kind::Gauge)
         .labelled(

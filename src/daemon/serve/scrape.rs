@@ -6,10 +6,11 @@
 //!
 //! Must not: be dropped before [`Scrape::end`].
 
-use crate::config::{Level, Settings};
+use crate::config::Settings;
 use crate::daemon::level_walk::{LevelWalk, Part, SLICE_BYTES};
 use crate::daemon::serve::context::Context;
 use crate::daemon::serve::health::write_health;
+use crate::store::Level;
 use crate::store::{biggest_bytes, Store};
 use crate::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
 
@@ -57,8 +58,8 @@ impl Scrape {
     ) -> bool {
         let (format, family) = (self.format, &mut self.family);
         let mut write = |output: &mut Vec<u8>, part: Part| match (part, &family) {
-            (Part::Front(zoom, index), _) => {
-                let new = LevelFamily::new(zoom, index);
+            (Part::Front(level, index), _) => {
+                let new = LevelFamily::new(level, index);
                 new.write(output, format);
                 *family = Some(new);
             }

@@ -6,9 +6,10 @@
 //! stats_memory_limit is lowered, so that the statistics give way to new ones and
 //! nothing else runs out of memory.
 
-use crate::config::{show_size, Level, Settings, MEMORY_LIMIT_MIN_BYTES};
+use crate::config::{show_size, Settings, MEMORY_LIMIT_MIN_BYTES};
 use crate::daemon::log::{size, Log};
 use crate::daemon::serve::clients::most_client_bytes;
+use crate::store::Level;
 use crate::sys::mem::limits::{cgroup_limit, in_use, machine_bytes, ResourceLimit};
 
 /// What the daemon may need beside its statistics and its clients, in bytes.

@@ -7,7 +7,7 @@
 //! Invariants: the slot of an entry's blob is long enough for its texts and its packed
 //! counters; when the counters need more, both move.
 //!
-//! Must not: outlive the entry; [`Level::release`](crate::store::entries::level::Level::release)
+//! Must not: outlive the entry; [`Table::release`](crate::store::entries::table::Table::release)
 //! frees both.
 
 use crate::store::counters::packed::{self, Widths, MAX_PACKED_BYTES};

@@ -29,7 +29,7 @@
 
 use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
-use crate::store::entries::level::Level;
+use crate::store::entries::table::Table;
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::{Chain, Indexed};
 use crate::store::mem::list::{Hook, List};
@@ -185,18 +185,18 @@ pub(crate) use with_link;
 
 impl Store {
     /// The level of a link.
-    pub(crate) fn level<T: Entry>(&self, _: Link<T>) -> &Level<T> {
-        T::level(self)
+    pub(crate) fn table<T: Entry>(&self, _: Link<T>) -> &Table<T> {
+        T::table(self)
     }
 
     #[inline(always)]
     pub(crate) fn entry<T: Entry>(&self, link: Link<T>) -> &T {
-        &T::level(self).arena[link]
+        &T::table(self).arena[link]
     }
 
     #[inline(always)]
     pub(crate) fn entry_mut<T: Entry>(&mut self, link: Link<T>) -> &mut T {
-        &mut T::level_mut(self).0.arena[link]
+        &mut T::table_mut(self).0.arena[link]
     }
 }
 
@@ -211,8 +211,8 @@ pub(crate) trait Entry: Indexed {
     /// Whether the list of the level has the newest entry first.
     const NEWEST_FIRST: bool;
     fn node(link: Link<Self>) -> Node;
-    fn level(store: &Store) -> &Level<Self>;
-    fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory);
+    fn table(store: &Store) -> &Table<Self>;
+    fn table_mut(store: &mut Store) -> (&mut Table<Self>, &mut Memory);
     fn common(&self) -> &Common<Self>;
     fn common_mut(&mut self) -> &mut Common<Self>;
     /// Whether the entry must not be freed; then it is not in the idle list.
@@ -338,7 +338,7 @@ const fn nowhere<T>() -> Link<T> {
 
 macro_rules! entries {
     ($(
-        $name:ident in $level:ident { $($field:ident: $blank:expr),* }
+        $name:ident in $table:ident { $($field:ident: $blank:expr),* }
         $widths:ident, indexed $is_indexed:literal, newest first $newest_first:literal,
         |$entry:ident| pinned $is_pinned:expr, child $child:expr;
     )*) => {$(
@@ -362,11 +362,11 @@ macro_rules! entries {
             fn node(link: Link<Self>) -> Node {
                 Node::$name(link)
             }
-            fn level(store: &Store) -> &Level<Self> {
-                &store.$level
+            fn table(store: &Store) -> &Table<Self> {
+                &store.$table
             }
-            fn level_mut(store: &mut Store) -> (&mut Level<Self>, &mut Memory) {
-                (&mut store.$level, &mut store.memory)
+            fn table_mut(store: &mut Store) -> (&mut Table<Self>, &mut Memory) {
+                (&mut store.$table, &mut store.memory)
             }
             fn is_pinned(&self) -> bool {
                 let $entry = self;

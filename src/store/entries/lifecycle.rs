@@ -150,9 +150,9 @@ impl Store {
         now: Now,
         blank: impl FnOnce() -> T,
     ) -> Option<Link<T>> {
-        let found = T::level(self).find(&self.memory, key);
+        let found = T::table(self).find(&self.memory, key);
         let link = found.or_else(|| self.create_parent(key, now, blank()))?;
-        T::level_mut(self).0.pin(link);
+        T::table_mut(self).0.pin(link);
         Some(link)
     }
 
@@ -163,11 +163,11 @@ impl Store {
         blank: T,
     ) -> Option<Link<T>> {
         let link = self.with_room(now, |store| {
-            let (level, memory) = T::level_mut(store);
-            level.create(memory, (key, b""), &Counters::default(), now, blank)
+            let (table, memory) = T::table_mut(store);
+            table.create(memory, (key, b""), &Counters::default(), now, blank)
         })?;
-        let (level, memory) = T::level_mut(self);
-        level.link(&mut memory.budget, link, hash, now);
+        let (table, memory) = T::table_mut(self);
+        table.link(&mut memory.budget, link, hash, now);
         T::join(self, link);
         Some(link)
     }
@@ -345,11 +345,11 @@ pub(crate) trait Lifecycle: Entry {
     fn free(store: &mut Store, link: Link<Self>) {
         store.move_cursors_on(Self::node(link));
         Self::leave(store, link);
-        let (level, memory) = Self::level_mut(store);
+        let (table, memory) = Self::table_mut(store);
         if Self::IS_INDEXED {
-            level.remove_from_index(link);
+            table.remove_from_index(link);
         }
-        level.unlink(memory, link);
+        table.unlink(memory, link);
     }
 }
 

@@ -12,7 +12,7 @@
 //! Must not: keep an entry from being freed.
 
 use crate::store::entries::entry::{Entry, Ip, User};
-use crate::store::entries::level::Level;
+use crate::store::entries::table::Table;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::budget::{Budget, Charge, Purpose};
 use crate::store::mem::index::Index;
@@ -38,9 +38,9 @@ impl Known {
     }
 
     /// The entry, unless it was freed.
-    fn find<T: Entry>(self, level: &Level<T>) -> Option<Link<T>> {
-        let arena = &level.arena;
-        let mut at = Index::like(arena, level.index.first(self.hash), self.hash);
+    fn find<T: Entry>(self, table: &Table<T>) -> Option<Link<T>> {
+        let arena = &table.arena;
+        let mut at = Index::like(arena, table.index.first(self.hash), self.hash);
         while let Some(link) = at.filter(|&link| arena.version(link) != self.version) {
             at = Index::like(arena, arena[link].common().chain.next, self.hash);
         }
@@ -90,8 +90,8 @@ impl Untracked {
         &mut self,
         budget: &mut Budget,
         id: u32,
-        (users, user): (&Level<User>, Link<User>),
-        (ips, ip): (&Level<Ip>, Option<Link<Ip>>),
+        (users, user): (&Table<User>, Link<User>),
+        (ips, ip): (&Table<Ip>, Option<Link<Ip>>),
     ) {
         if !self.has_places(budget) {
             return;
@@ -109,8 +109,8 @@ impl Untracked {
     pub(crate) fn find(
         &mut self,
         id: u32,
-        users: &Level<User>,
-        ips: &Level<Ip>,
+        users: &Table<User>,
+        ips: &Table<Ip>,
     ) -> Option<(Link<User>, Option<Link<Ip>>)> {
         let place = (*self.place(id)?).filter(|place| place.id == id)?;
         let user = place.user.find(users)?;

@@ -24,7 +24,7 @@ use crate::store::mem::list::Hook;
 use crate::store::query::pick::Pick;
 use crate::store::query::rank::Ranking;
 use crate::store::update::prefetch::PREFETCH_ROWS;
-use crate::store::{Row, Store, Zoom};
+use crate::store::{Level, Row, Store};
 
 /// A cursor of a store, to be given back by [`Store::close`].
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct CursorId(pub(crate) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Along the whole level.
-    Level,
+    Table,
     /// Along the list of its parent: a session's commands, a user's sessions, a
     /// domain's users.
     Parent,
@@ -70,7 +70,7 @@ impl Side {
 #[derive(Debug)]
 pub(crate) struct Cursor {
     /// The level of the rows.
-    pub(crate) zoom: Zoom,
+    pub(crate) level: Level,
     pub(crate) filter: Filter,
     pub(crate) scope: Scope,
     /// The node to look at next: an entry of the level, or one below it while
@@ -132,13 +132,13 @@ impl Cursor {
 }
 
 /// The level of a node.
-pub(crate) fn level_of(node: Node) -> Zoom {
+pub(crate) fn level_of(node: Node) -> Level {
     match node {
-        Node::Command(_) => Zoom::Command,
-        Node::Session(_) => Zoom::Session,
-        Node::User(_) => Zoom::User,
-        Node::Domain(_) => Zoom::Domain,
-        Node::Ip(_) => Zoom::Ip,
+        Node::Command(_) => Level::Command,
+        Node::Session(_) => Level::Session,
+        Node::User(_) => Level::User,
+        Node::Domain(_) => Level::Domain,
+        Node::Ip(_) => Level::Ip,
     }
 }
 
@@ -160,7 +160,7 @@ impl Store {
         let walk = self.cursors[cursor.0].as_mut();
         let walk = walk.expect("an id is of an open cursor");
         walk.next_pick = 0;
-        walk.global = walk.zoom == Zoom::Global;
+        walk.global = walk.level == Level::Global;
     }
 
     /// Goes on with a walk until `steps` are used up, which are taken off, handing
@@ -183,7 +183,7 @@ impl Store {
             let Some(node) = self.next_node(&mut walk) else {
                 break;
             };
-            if let (Node::Command(link), 0, Scope::Level) =
+            if let (Node::Command(link), 0, Scope::Table) =
                 (node, looked_at % PREFETCH_ROWS, walk.scope)
             {
                 self.prefetch_rows(link);
@@ -231,8 +231,8 @@ impl Store {
 
     /// Looks at a node: the entry of a row found there, and the next node.
     fn step(&self, walk: &Cursor, node: Node, work: &mut usize) -> (Option<Node>, Option<Node>) {
-        let (zoom, filter) = (walk.zoom, &walk.filter);
-        if !self.fits(filter, node, level_of(node) == zoom, work) {
+        let (level, filter) = (walk.level, &walk.filter);
+        if !self.fits(filter, node, level_of(node) == level, work) {
             return (None, self.behind(walk, node));
         }
         if self.needs_witness(filter, node) {
@@ -240,22 +240,22 @@ impl Store {
             return (None, child.or_else(|| self.behind(walk, node)));
         }
         // A row or a witness of one: on behind the row.
-        let row = self.row_of(node, zoom);
+        let row = self.row_of(node, level);
         (row, row.and_then(|row| self.behind(walk, row)))
     }
 
     /// The node behind a node, not below it.
     fn behind(&self, walk: &Cursor, mut node: Node) -> Option<Node> {
-        while level_of(node) != walk.zoom {
-            let scope = match walk.zoom {
-                Zoom::Ip => Scope::Ip,
+        while level_of(node) != walk.level {
+            let scope = match walk.level {
+                Level::Ip => Scope::Ip,
                 _ => Scope::Parent,
             };
             let sibling = self.beside(scope, node, Side::Behind);
             if sibling.is_some() {
                 return sibling;
             }
-            node = self.above(node, walk.zoom)?;
+            node = self.above(node, walk.level)?;
         }
         match walk.is_end(node) {
             true => None,
@@ -266,7 +266,7 @@ impl Store {
     /// The neighbour of a node.
     fn beside(&self, scope: Scope, node: Node, side: Side) -> Option<Node> {
         match (scope, node) {
-            (Scope::Level, node) => {
+            (Scope::Table, node) => {
                 with_link!(node, link => side.of(self.entry(link).common().in_level))
             }
             (Scope::Parent, Node::Command(link)) => side.of(self.entry(link).in_session),
@@ -338,9 +338,9 @@ impl Store {
     }
 
     /// What a session or user belongs to, on the way to a level.
-    fn above(&self, node: Node, zoom: Zoom) -> Option<Node> {
-        match (node, zoom) {
-            (Node::Session(link), Zoom::Ip) => self.entry(link).ip.map(Node::Ip),
+    fn above(&self, node: Node, level: Level) -> Option<Node> {
+        match (node, level) {
+            (Node::Session(link), Level::Ip) => self.entry(link).ip.map(Node::Ip),
             (Node::Session(link), _) => Some(Node::User(self.entry(link).user)),
             (Node::User(link), _) => Some(Node::Domain(self.entry(link).domain)),
             _ => None,
@@ -348,9 +348,9 @@ impl Store {
     }
 
     /// The entry of a level that a node is, or belongs to.
-    pub(crate) fn row_of(&self, mut node: Node, zoom: Zoom) -> Option<Node> {
-        while level_of(node) != zoom {
-            node = self.above(node, zoom)?;
+    pub(crate) fn row_of(&self, mut node: Node, level: Level) -> Option<Node> {
+        while level_of(node) != level {
+            node = self.above(node, level)?;
         }
         Some(node)
     }
@@ -380,7 +380,7 @@ impl Store {
             Node::User(link) => self.gathered(self.entry(link)),
             Node::Domain(link) => self.gathered(self.entry(link)),
             Node::Ip(link) => self.gathered(self.entry(link)),
-            node => with_link!(node, link => self.level(link).counters(&self.memory, link)),
+            node => with_link!(node, link => self.table(link).counters(&self.memory, link)),
         };
         counters.stats.load_usecs()
     }
@@ -395,7 +395,7 @@ impl Store {
     /// its level does not change.
     pub(crate) fn move_cursors_below_parents_on(&mut self, link: Link<Session>) {
         self.move_on(Node::Session(link), |walk| {
-            walk.zoom != Zoom::Session || matches!(walk.scope, Scope::Parent | Scope::Ip)
+            walk.level != Level::Session || matches!(walk.scope, Scope::Parent | Scope::Ip)
         });
     }
 

@@ -5,7 +5,7 @@
 //! its users) fits the whole filter: a witness, which the walk seeks below the entry.
 
 use crate::store::entries::entry::{with_link, Entry, Flag, Node, WallTime};
-use crate::store::entries::level::{key, rest};
+use crate::store::entries::table::{key, rest};
 use crate::store::filter::{Filter, Pattern};
 use crate::store::Store;
 

@@ -27,21 +27,21 @@ impl Pick {
 impl Store {
     /// Picks an entry.
     pub(crate) fn pick(&self, node: Node) -> Pick {
-        let version = with_link!(node, link => self.level(link).arena.version(link));
+        let version = with_link!(node, link => self.table(link).arena.version(link));
         Pick { node, version }
     }
 
     /// The entry of a pick, while it exists.
     pub(crate) fn find_pick(&self, pick: Pick) -> Option<Node> {
         let Pick { node, version } = pick;
-        let is_here = with_link!(node, link => self.level(link).arena.has(link, version));
+        let is_here = with_link!(node, link => self.table(link).arena.has(link, version));
         is_here.then_some(node)
     }
 
     /// Sorts existing entries of one level, the one made last first, each once.
     pub(crate) fn newest_first(&self, nodes: &mut Vec<Node>) {
         nodes.sort_unstable_by_key(
-            |&node| with_link!(node, link => self.level(link).arena.age(link)),
+            |&node| with_link!(node, link => self.table(link).arena.age(link)),
         );
         nodes.dedup();
     }

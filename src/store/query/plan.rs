@@ -11,7 +11,7 @@ use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
 use crate::store::query::cursor::{level_of, Cursor, CursorId, Scope, Side};
 use crate::store::query::rank::Ranking;
-use crate::store::{Store, Zoom};
+use crate::store::{Level, Store};
 
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;
@@ -75,25 +75,25 @@ fn few(nodes: impl Iterator<Item = Node>, most: usize) -> Option<Vec<Node>> {
 
 impl Store {
     /// Begins a walk of the entries of a level that fit the filter.
-    pub fn open(&mut self, zoom: Zoom, filter: Filter) -> Opening {
-        self.begin(zoom, filter, None)
+    pub fn open(&mut self, level: Level, filter: Filter) -> Opening {
+        self.begin(level, filter, None)
     }
 
     /// Begins a walk of at most `limit` entries of a level above session, the
     /// biggest by processor time and disk input and output.
-    pub fn open_biggest(&mut self, zoom: Zoom, limit: usize) -> Opening {
-        let ranking = (zoom != Zoom::Global).then(|| Ranking::new(limit));
-        self.begin(zoom, Filter::default(), ranking)
+    pub fn open_biggest(&mut self, level: Level, limit: usize) -> Opening {
+        let ranking = (level != Level::Global).then(|| Ranking::new(limit));
+        self.begin(level, Filter::default(), ranking)
     }
 
     /// Begins a walk, maybe one that ranks first.
-    fn begin(&mut self, zoom: Zoom, filter: Filter, ranking: Option<Ranking>) -> Opening {
-        let Some(plan) = self.plan(zoom, &filter) else {
+    fn begin(&mut self, level: Level, filter: Filter, ranking: Option<Ranking>) -> Opening {
+        let Some(plan) = self.plan(level, &filter) else {
             return Opening::Nothing;
         };
         let picks: Vec<_> = plan.picks.iter().map(|&node| self.pick(node)).collect();
         let cursor = Cursor {
-            zoom,
+            level,
             filter,
             scope: plan.scope,
             at: plan.first,
@@ -101,7 +101,7 @@ impl Store {
             picks,
             next_pick: 0,
             ranking,
-            global: zoom == Zoom::Global,
+            global: level == Level::Global,
         };
         self.watch(cursor.stands_at().chain(plan.picks));
         let free = self.cursors.iter().position(Option::is_none);
@@ -114,24 +114,24 @@ impl Store {
     }
 
     /// The plan of a walk; `None` when there is nothing to list, not even a header.
-    fn plan(&self, zoom: Zoom, filter: &Filter) -> Option<Plan> {
+    fn plan(&self, level: Level, filter: &Filter) -> Option<Plan> {
         let names = self.names(filter);
         let is_unknown_user = names.user == Some(None);
         let is_unknown_domain = names.domain == Some(None);
         let is_unknown_ip = names.ip == Some(None);
-        let (first, is_refused) = match zoom {
-            Zoom::Command => (self.commands.all.head.map(Node::Command), false),
-            Zoom::Session => (
+        let (first, is_refused) = match level {
+            Level::Command => (self.commands.all.head.map(Node::Command), false),
+            Level::Session => (
                 self.sessions.all.head.map(Node::Session),
                 is_unknown_user || is_unknown_ip,
             ),
-            Zoom::User => (
+            Level::User => (
                 self.users.all.head.map(Node::User),
                 is_unknown_user || is_unknown_domain,
             ),
-            Zoom::Domain => (self.domains.all.head.map(Node::Domain), is_unknown_domain),
-            Zoom::Ip => (self.ips.all.head.map(Node::Ip), is_unknown_ip),
-            Zoom::Global => return Some(Plan::one(None)),
+            Level::Domain => (self.domains.all.head.map(Node::Domain), is_unknown_domain),
+            Level::Ip => (self.ips.all.head.map(Node::Ip), is_unknown_ip),
+            Level::Global => return Some(Plan::one(None)),
         };
         if first.is_none() || is_refused {
             return None;
@@ -139,48 +139,48 @@ impl Store {
         if names.session == Some(None) || is_unknown_user || is_unknown_domain || is_unknown_ip {
             return Some(Plan::one(None));
         }
-        let level = Plan {
-            last: self.commands.all.tail.filter(|_| zoom == Zoom::Command),
-            ..Plan::list((Scope::Level, first))
+        let table = Plan {
+            last: self.commands.all.tail.filter(|_| level == Level::Command),
+            ..Plan::list((Scope::Table, first))
         };
-        Some(self.shortcut(zoom, &names).unwrap_or(level))
+        Some(self.shortcut(level, &names).unwrap_or(table))
     }
 
     /// A shorter way than along the level, by the names of known entries.
-    fn shortcut(&self, zoom: Zoom, names: &Names) -> Option<Plan> {
+    fn shortcut(&self, level: Level, names: &Names) -> Option<Plan> {
         let session = names.session.flatten().map(Node::Session);
         let user = names.user.flatten().map(Node::User);
         let domain = names.domain.flatten().map(Node::Domain);
         let ip = names.ip.flatten().map(Node::Ip);
         // The one with the fewest sessions first.
         let holder = user.or(ip).or(domain);
-        let mut picks = match (zoom, session, holder) {
-            (Zoom::Command, Some(newest), _) => return Some(self.commands_of_id(newest)),
-            (Zoom::Command, None, Some(holder)) => self.below(holder, zoom)?,
-            (Zoom::Session, Some(_), _) => return Some(Plan::list((Scope::Id, session))),
-            (Zoom::Session, None, Some(holder @ Node::Domain(_))) => {
+        let mut picks = match (level, session, holder) {
+            (Level::Command, Some(newest), _) => return Some(self.commands_of_id(newest)),
+            (Level::Command, None, Some(holder)) => self.below(holder, level)?,
+            (Level::Session, Some(_), _) => return Some(Plan::list((Scope::Id, session))),
+            (Level::Session, None, Some(holder @ Node::Domain(_))) => {
                 // They are in the lists of several users.
-                self.below(holder, zoom)?
+                self.below(holder, level)?
             }
-            (Zoom::Session, None, Some(holder)) => {
+            (Level::Session, None, Some(holder)) => {
                 return Some(Plan::list(self.first_child(holder)));
             }
-            (Zoom::User, _, _) if user.is_some() => return Some(Plan::one(user)),
-            (Zoom::Domain, _, _) if domain.is_some() => return Some(Plan::one(domain)),
-            (Zoom::Ip, _, _) if ip.is_some() => return Some(Plan::one(ip)),
-            (Zoom::User | Zoom::Domain | Zoom::Ip, Some(_), _) => {
+            (Level::User, _, _) if user.is_some() => return Some(Plan::one(user)),
+            (Level::Domain, _, _) if domain.is_some() => return Some(Plan::one(domain)),
+            (Level::Ip, _, _) if ip.is_some() => return Some(Plan::one(ip)),
+            (Level::User | Level::Domain | Level::Ip, Some(_), _) => {
                 let sessions = few(self.list(Scope::Id, session), MAX_PICKS)?;
                 let rows = sessions.into_iter();
-                rows.filter_map(|node| self.row_of(node, zoom)).collect()
+                rows.filter_map(|node| self.row_of(node, level)).collect()
             }
-            (Zoom::User, None, _) => return domain.map(|it| Plan::list(self.first_child(it))),
-            (Zoom::Domain, None, _) => {
-                return user.map(|user| Plan::one(self.row_of(user, zoom)));
+            (Level::User, None, _) => return domain.map(|it| Plan::list(self.first_child(it))),
+            (Level::Domain, None, _) => {
+                return user.map(|user| Plan::one(self.row_of(user, level)));
             }
             _ => return None,
         };
         self.newest_first(&mut picks);
-        if zoom == Zoom::Command {
+        if level == Level::Command {
             picks.reverse();
         }
         let plan = Plan::one(None);
@@ -199,10 +199,10 @@ impl Store {
 
     /// The entries of a level below a user, ip or domain; `None` when they are more than
     /// [`MAX_PICKS`], or that takes so many looks at users and sessions.
-    fn below(&self, holder: Node, zoom: Zoom) -> Option<Vec<Node>> {
+    fn below(&self, holder: Node, level: Level) -> Option<Vec<Node>> {
         let mut found = Vec::new();
         let mut looks_left = [MAX_PICKS - 1, MAX_PICKS];
-        self.gather(holder, zoom, &mut found, &mut looks_left)?;
+        self.gather(holder, level, &mut found, &mut looks_left)?;
         Some(found)
     }
 
@@ -211,16 +211,16 @@ impl Store {
     fn gather(
         &self,
         holder: Node,
-        zoom: Zoom,
+        level: Level,
         found: &mut Vec<Node>,
         looks_left: &mut [usize; 2],
     ) -> Option<()> {
         for node in self.children(holder) {
             let left = &mut looks_left[usize::from(matches!(node, Node::Command(_)))];
             *left = left.checked_sub(1)?;
-            match level_of(node) == zoom {
+            match level_of(node) == level {
                 true => found.push(node),
-                false => self.gather(node, zoom, found, looks_left)?,
+                false => self.gather(node, level, found, looks_left)?,
             }
         }
         Some(())

@@ -4,7 +4,7 @@
 //! values have been taken.
 
 use crate::store::entries::entry::{Entry, Parent};
-use crate::store::entries::level::{key, Level};
+use crate::store::entries::table::{key, Table};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::list::{HookOf, List};
 use crate::store::snapshot::values::Unsound;
@@ -87,10 +87,10 @@ impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
 
     /// Puts the entries into the order of their places, and the idle ones into that
     /// of their ages. Versions are renewed in that order.
-    pub(super) fn arrange(&self, level: &mut Level<T>, newest_first: bool) {
-        let Level {
+    pub(super) fn arrange(&self, table: &mut Table<T>, newest_first: bool) {
+        let Table {
             all, idle, arena, ..
-        } = level;
+        } = table;
         for link in self.by_place(0) {
             place(all, arena, link, |entry| &mut entry.common_mut().in_level);
             arena.renew(link);
@@ -112,10 +112,10 @@ impl<T: Parent, const LISTS: usize> Restored<T, LISTS> {
         touched: Now,
         places: [u32; LISTS],
     ) {
-        let (level, memory) = T::level_mut(store);
+        let (table, memory) = T::table_mut(store);
         if let Some(link) = made {
-            let hash = memory.hash(key(&memory.heap, &level.arena[link]));
-            level.link(&mut memory.budget, link, hash, touched);
+            let hash = memory.hash(key(&memory.heap, &table.arena[link]));
+            table.link(&mut memory.budget, link, hash, touched);
         }
         self.push(made, places);
     }

@@ -47,10 +47,10 @@ impl Pending {
     /// Lets the entries add what no restored session counted. False when there is no
     /// room for all of it.
     pub(super) fn flush<P: Entry>(self, store: &mut Store) -> bool {
-        let (level, memory) = P::level_mut(store);
+        let (table, memory) = P::table_mut(store);
         let add = |(number, pending)| {
             let link = Link::from_number(number);
-            level.count(memory, link, Difference::Of(&pending)).is_ok()
+            table.count(memory, link, Difference::Of(&pending)).is_ok()
         };
         // Goes on when there is no room for one.
         self.0

@@ -19,8 +19,8 @@
 
 use crate::store::entries::contents::MAX_TEXT_BYTES;
 use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
-use crate::store::entries::level::key;
 use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
+use crate::store::entries::table::key;
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
 use crate::store::snapshot::order::{place, place_last, Restored};
@@ -281,8 +281,8 @@ impl Restoring {
     ) -> Option<Link<T>> {
         let mut counters = basis.counters;
         counters.saturate();
-        let (level, memory) = T::level_mut(&mut self.store);
-        let made = level.create(memory, texts, &counters, touched, entry).ok();
+        let (table, memory) = T::table_mut(&mut self.store);
+        let made = table.create(memory, texts, &counters, touched, entry).ok();
         self.left_out += usize::from(made.is_none());
         made
     }

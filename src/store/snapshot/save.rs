@@ -16,7 +16,7 @@
 use crate::store::entries::entry::{
     with_link, Command, Domain, Entry, Flag, Ip, Node, Session, User,
 };
-use crate::store::entries::level::{key, rest, Level};
+use crate::store::entries::table::{key, rest, Table};
 use crate::store::mem::arena::Link;
 use crate::store::row::address;
 use crate::store::update::deferral::Defers;
@@ -24,13 +24,13 @@ use crate::store::{Basis, Kept, Now, Origin, Saved, Store};
 use std::num::NonZeroU32;
 
 /// The entries of a level, oldest first.
-pub(crate) fn by_creation<T: Entry>(level: &Level<T>) -> impl Iterator<Item = Link<T>> + '_ {
+pub(crate) fn by_creation<T: Entry>(table: &Table<T>) -> impl Iterator<Item = Link<T>> + '_ {
     let first = match T::NEWEST_FIRST {
-        true => level.all.tail,
-        false => level.all.head,
+        true => table.all.tail,
+        false => table.all.head,
     };
     std::iter::successors(first, |&link| {
-        let hook = level.arena[link].common().in_level;
+        let hook = table.arena[link].common().in_level;
         match T::NEWEST_FIRST {
             true => hook.prev,
             false => hook.next,
@@ -81,7 +81,7 @@ impl Outgoing {
     /// The entries of a level; none was handed out.
     fn of<T: Entry>(store: &Store) -> Outgoing {
         Outgoing {
-            places: Numbers::of(by_creation(T::level(store))),
+            places: Numbers::of(by_creation(T::table(store))),
             numbers: Numbers::default(),
             count: 0,
         }
@@ -110,12 +110,12 @@ struct Idle {
 
 impl Idle {
     fn of<T: Entry>(store: &Store, link: Link<T>, now: Now) -> Idle {
-        let level = T::level(store);
-        let entry = &level.arena[link];
+        let table = T::table(store);
+        let entry = &table.arena[link];
         Idle {
             node: T::node(link),
             age_secs: age_secs(entry, now).into(),
-            min_time_secs: level.min_time_secs.max(1).into(),
+            min_time_secs: table.min_time_secs.max(1).into(),
             next: entry.common().in_age.prev.map(T::node),
         }
     }
@@ -333,11 +333,11 @@ impl Store {
         last: impl Fn(&P) -> Option<Link<Session>>,
         prev: impl Fn(&Session) -> Option<Link<Session>>,
     ) -> Numbers {
-        let level = P::level(self);
+        let table = P::table(self);
         let mut places = Numbers::default();
-        for parent in by_creation(level) {
+        for parent in by_creation(table) {
             let prev = |&link: &Link<Session>| prev(&self.sessions.arena[link]);
-            let list = std::iter::successors(last(&level.arena[parent]), prev);
+            let list = std::iter::successors(last(&table.arena[parent]), prev);
             for (place, link) in (0u32..).zip(list) {
                 places.set(link, place);
             }

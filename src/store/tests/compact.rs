@@ -111,19 +111,19 @@ fn walks_that_began_before_entries_moved_list_them_all() {
         peak(&mut store, 1200, 20, 1);
         // Frees what is idle, slots here and there.
         while store.evict(at(2)) {}
-        let zooms = [Zoom::Session, Zoom::User, Zoom::Domain, Zoom::Ip];
-        let zoom = zooms[case % 4];
-        let mut expected = list(&mut store, zoom, Filter::default()).unwrap();
+        let zooms = [Level::Session, Level::User, Level::Domain, Level::Ip];
+        let level = zooms[case % 4];
+        let mut expected = list(&mut store, level, Filter::default()).unwrap();
         let by_domain = Filter {
             domain: Some(Pattern::new(b"*")),
             ..Filter::default()
         };
         let opening = match random.below(3) {
-            0 => store.open(zoom, Filter::default()),
-            1 => store.open(zoom, by_domain),
+            0 => store.open(level, Filter::default()),
+            1 => store.open(level, by_domain),
             _ => {
                 expected.reverse();
-                store.open_biggest(zoom, 2000)
+                store.open_biggest(level, 2000)
             }
         };
         let Opening::Rows(cursor) = opening else {
@@ -166,16 +166,16 @@ fn entries_that_moved_have_what_they_had() {
         assert!(store.evict(at(2)));
     }
     let zooms = [
-        Zoom::Command,
-        Zoom::Session,
-        Zoom::User,
-        Zoom::Domain,
-        Zoom::Ip,
+        Level::Command,
+        Level::Session,
+        Level::User,
+        Level::Domain,
+        Level::Ip,
     ];
     let all = |store: &mut Store| {
         let mut rows = Vec::new();
-        for zoom in zooms {
-            walk(store, zoom, Filter::default(), |row| {
+        for level in zooms {
+            walk(store, level, Filter::default(), |row| {
                 rows.push(format!("{row:?}"));
             });
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::entries::entry::{with_link, Command, Domain, Entry, Ip, Node, Session, User};
-use crate::store::entries::level::Level;
+use crate::store::entries::table::Table;
 use crate::store::mem::arena::Arena;
 
 #[test]
@@ -222,7 +222,7 @@ fn the_largest_share_of_min_time_is_freed_first() {
     let freed = store.usage().evictions;
     assert!(
         freed.iter().all(|&count| count > 0),
-        "freed by level: {freed:?}"
+        "freed by table: {freed:?}"
     );
 }
 
@@ -252,17 +252,17 @@ fn check_eviction(store: &mut Store, now: Now) -> bool {
 
 /// Whether nothing freed the entry since the node was read.
 fn is_alive(store: &Store, node: Node) -> bool {
-    with_link!(node, link => store.level(link).arena.is_used(link))
+    with_link!(node, link => store.table(link).arena.is_used(link))
 }
 
 /// Every idle entry, and the share of its min_time it has outlived.
 fn idle_shares(store: &Store, now: Now) -> Vec<(Node, f64)> {
-    fn of<T: Entry>(level: &Level<T>, now: Now, shares: &mut Vec<(Node, f64)>) {
-        let mut at = level.idle.head;
+    fn of<T: Entry>(table: &Table<T>, now: Now, shares: &mut Vec<(Node, f64)>) {
+        let mut at = table.idle.head;
         while let Some(link) = at {
-            let common = level.arena[link].common();
+            let common = table.arena[link].common();
             let age_secs = f64::from(now.uptime_secs - common.touched_secs);
-            let share = age_secs / f64::from(level.min_time_secs);
+            let share = age_secs / f64::from(table.min_time_secs);
             shares.push((T::node(link), share));
             at = common.in_age.next;
         }
@@ -292,7 +292,7 @@ fn min_times_are_honoured_while_memory_allows() {
         // Of the last 15 minutes every session is there, of the last minute every
         // command.
         if number % 100 == 99 {
-            let sessions = list(&mut store, Zoom::Session, Filter::default()).unwrap();
+            let sessions = list(&mut store, Level::Session, Filter::default()).unwrap();
             let recent: Vec<String> = (0..150.min(number))
                 .map(|back| format!("s{}", number - back))
                 .collect();
@@ -342,7 +342,7 @@ fn a_session_without_room_to_grow_counts_its_totals_once() {
     }
     assert!(refused > 0, "the limit was reached");
     let mut sum = 0;
-    walk(&mut store, Zoom::Session, Filter::default(), |row| {
+    walk(&mut store, Level::Session, Filter::default(), |row| {
         if let Row::Session { counters, .. } = row {
             sum += counters.stats.values[0];
         }

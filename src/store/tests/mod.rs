@@ -88,14 +88,14 @@ fn disconnect(session: &str) -> Record<'_> {
 }
 
 /// The keys of the rows of a reply, `None` when there is nothing to list.
-fn list(store: &mut Store, zoom: Zoom, filter: Filter) -> Option<Vec<String>> {
+fn list(store: &mut Store, level: Level, filter: Filter) -> Option<Vec<String>> {
     let mut keys = Vec::new();
-    walk(store, zoom, filter, |row| keys.push(row_key(row))).then_some(keys)
+    walk(store, level, filter, |row| keys.push(row_key(row))).then_some(keys)
 }
 
 /// Walks in slices of one step; false when there is nothing to list.
-fn walk(store: &mut Store, zoom: Zoom, filter: Filter, mut take: impl FnMut(&Row)) -> bool {
-    let Opening::Rows(cursor) = store.open(zoom, filter) else {
+fn walk(store: &mut Store, level: Level, filter: Filter, mut take: impl FnMut(&Row)) -> bool {
+    let Opening::Rows(cursor) = store.open(level, filter) else {
         return false;
     };
     loop {
@@ -122,9 +122,9 @@ fn row_key(row: &Row) -> String {
     }
 }
 
-fn totals(store: &mut Store, zoom: Zoom, name: &str) -> Totals {
+fn totals(store: &mut Store, level: Level, name: &str) -> Totals {
     let mut found = None;
-    walk(store, zoom, Filter::default(), |row| match row {
+    walk(store, level, Filter::default(), |row| match row {
         Row::User(_, totals) | Row::Domain(_, totals) | Row::Ip(_, totals)
             if row_key(row) == name =>
         {
@@ -132,7 +132,7 @@ fn totals(store: &mut Store, zoom: Zoom, name: &str) -> Totals {
         }
         _ => {}
     });
-    found.unwrap_or_else(|| panic!("{zoom:?} {name} is listed"))
+    found.unwrap_or_else(|| panic!("{level:?} {name} is listed"))
 }
 
 #[test]
@@ -144,19 +144,19 @@ fn a_session_counts_at_every_level_and_leaves() {
     );
     assert_eq!(store.apply(&update("s", &report(5)), at(2)), None);
     assert_eq!(store.apply(&update("s", &report(8)), at(3)), None);
-    for (zoom, name) in [
-        (Zoom::User, "u@d"),
-        (Zoom::Domain, "d"),
-        (Zoom::Ip, "10.0.0.1"),
+    for (level, name) in [
+        (Level::User, "u@d"),
+        (Level::Domain, "d"),
+        (Level::Ip, "10.0.0.1"),
     ] {
-        let totals = totals(&mut store, zoom, name);
-        assert_eq!(totals.counters.stats.values[0], 8, "{zoom:?}");
+        let totals = totals(&mut store, level, name);
+        assert_eq!(totals.counters.stats.values[0], 8, "{level:?}");
         assert_eq!((totals.counters.num_logins, totals.connected), (1, 1));
         assert_eq!(totals.last_update, at(3).wall);
         assert_eq!(totals.reset_secs, at(1).wall.secs);
     }
     store.apply(&disconnect("s"), at(4));
-    let totals = totals(&mut store, Zoom::Domain, "d");
+    let totals = totals(&mut store, Level::Domain, "d");
     assert_eq!((totals.connected, totals.last_update), (0, at(3).wall));
     store.check();
 }
@@ -211,11 +211,11 @@ fn a_placeholder_becomes_the_session_and_keeps_its_base() {
     store.check();
     store.apply(&update("s", &report(7)), at(3));
     assert_eq!(
-        totals(&mut store, Zoom::User, "u@d").counters.stats.values[0],
+        totals(&mut store, Level::User, "u@d").counters.stats.values[0],
         2
     );
     assert_eq!(
-        totals(&mut store, Zoom::User, "").counters.stats.values[0],
+        totals(&mut store, Level::User, "").counters.stats.values[0],
         5
     );
     let totals_now = store.totals_of_everything();
@@ -242,7 +242,7 @@ fn an_id_used_again_is_a_new_session_beside_the_old() {
         session: Some(b"s".to_vec()),
         ..Filter::default()
     };
-    assert_eq!(list(&mut store, Zoom::Session, filter).unwrap().len(), 4);
+    assert_eq!(list(&mut store, Level::Session, filter).unwrap().len(), 4);
     store.check();
 }
 
@@ -267,17 +267,21 @@ fn silence_of_15_minutes_disconnects_to_the_second() {
 #[test]
 fn an_unknown_name_differs_from_a_filter_that_nothing_fits() {
     let mut store = store(1 << 20);
-    for zoom in [
-        Zoom::Command,
-        Zoom::Session,
-        Zoom::User,
-        Zoom::Domain,
-        Zoom::Ip,
+    for level in [
+        Level::Command,
+        Level::Session,
+        Level::User,
+        Level::Domain,
+        Level::Ip,
     ] {
-        assert_eq!(list(&mut store, zoom, Filter::default()), None, "{zoom:?}");
+        assert_eq!(
+            list(&mut store, level, Filter::default()),
+            None,
+            "{level:?}"
+        );
     }
     assert_eq!(
-        list(&mut store, Zoom::Global, Filter::default())
+        list(&mut store, Level::Global, Filter::default())
             .unwrap()
             .len(),
         1
@@ -296,28 +300,28 @@ fn an_unknown_name_differs_from_a_filter_that_nothing_fits() {
         ip: Network::new(ip.parse().unwrap(), bits),
         ..Filter::default()
     };
-    for (zoom, filter, expected) in [
-        (Zoom::Session, user("x"), None),
-        (Zoom::User, user("x"), None),
-        (Zoom::Command, user("x"), Some(0)),
-        (Zoom::Domain, user("x"), Some(0)),
-        (Zoom::Ip, user("x"), Some(0)),
-        (Zoom::User, user("x*"), Some(0)),
-        (Zoom::User, user("u?d"), Some(1)),
-        (Zoom::User, domain("x"), None),
-        (Zoom::Domain, domain("x"), None),
-        (Zoom::Session, domain("x"), Some(0)),
-        (Zoom::Session, domain("d"), Some(1)),
-        (Zoom::Session, ip("10.0.0.2", None), None),
-        (Zoom::Ip, ip("10.0.0.2", None), None),
-        (Zoom::User, ip("10.0.0.2", None), Some(0)),
-        (Zoom::Ip, ip("10.0.0.2", Some(31)), Some(0)),
-        (Zoom::Ip, ip("10.0.0.0", Some(31)), Some(1)),
-        (Zoom::Command, user("u@d"), Some(1)),
-        (Zoom::Command, domain("d"), Some(1)),
+    for (level, filter, expected) in [
+        (Level::Session, user("x"), None),
+        (Level::User, user("x"), None),
+        (Level::Command, user("x"), Some(0)),
+        (Level::Domain, user("x"), Some(0)),
+        (Level::Ip, user("x"), Some(0)),
+        (Level::User, user("x*"), Some(0)),
+        (Level::User, user("u?d"), Some(1)),
+        (Level::User, domain("x"), None),
+        (Level::Domain, domain("x"), None),
+        (Level::Session, domain("x"), Some(0)),
+        (Level::Session, domain("d"), Some(1)),
+        (Level::Session, ip("10.0.0.2", None), None),
+        (Level::Ip, ip("10.0.0.2", None), None),
+        (Level::User, ip("10.0.0.2", None), Some(0)),
+        (Level::Ip, ip("10.0.0.2", Some(31)), Some(0)),
+        (Level::Ip, ip("10.0.0.0", Some(31)), Some(1)),
+        (Level::Command, user("u@d"), Some(1)),
+        (Level::Command, domain("d"), Some(1)),
     ] {
-        let found = list(&mut store, zoom, filter.clone()).map(|keys| keys.len());
-        assert_eq!(found, expected, "{zoom:?} {filter:?}");
+        let found = list(&mut store, level, filter.clone()).map(|keys| keys.len());
+        assert_eq!(found, expected, "{level:?} {filter:?}");
     }
 }
 
@@ -339,7 +343,7 @@ fn a_cursor_lists_what_existed_whatever_happens_meanwhile() {
             store.apply(&command(name, 1, Some(name), true), at(1));
             store.apply(&disconnect(name), at(1));
         }
-        for zoom in [Zoom::Command, Zoom::Session, Zoom::User, Zoom::Domain] {
+        for level in [Level::Command, Level::Session, Level::User, Level::Domain] {
             // A network that no session is in makes the walk go down everywhere.
             let nowhere = Network::new(Ipv4Addr::LOCALHOST.into(), Some(8));
             let filter = Filter {
@@ -347,10 +351,10 @@ fn a_cursor_lists_what_existed_whatever_happens_meanwhile() {
                 user: Some(Pattern::new(b"u*")),
                 ..Filter::default()
             };
-            let Opening::Rows(cursor) = store.open(zoom, filter.clone()) else {
+            let Opening::Rows(cursor) = store.open(level, filter.clone()) else {
                 continue;
             };
-            let before: HashSet<String> = list(&mut store, zoom, Filter::default())
+            let before: HashSet<String> = list(&mut store, level, Filter::default())
                 .unwrap_or_default()
                 .into_iter()
                 .collect();
@@ -382,7 +386,7 @@ fn a_cursor_lists_what_existed_whatever_happens_meanwhile() {
             store.close(cursor);
             assert!(
                 seen.is_subset(&before),
-                "{zoom:?} listed {seen:?} of {before:?}"
+                "{level:?} listed {seen:?} of {before:?}"
             );
         }
     }
@@ -400,7 +404,7 @@ fn frees_by_the_largest_share_of_min_time() {
         let before = store.usage().entries;
         assert!(store.evict(at(secs)));
         let after = store.usage().entries;
-        (0..5).find(|&level| after[level] < before[level]).unwrap()
+        (0..5).find(|&table| after[table] < before[table]).unwrap()
     };
     // Shares at 30 s: command 30/60, session 30/900, user 30/3600.
     assert_eq!(freed(&mut store, 30), 0, "the finished command");
@@ -429,7 +433,7 @@ fn a_walk_of_sessions_does_not_miss_one_that_is_announced_meanwhile() {
         for name in ["oldest", "middle", "newest"] {
             store.apply(&update(name, &report(1)), at(1));
         }
-        let Opening::Rows(cursor) = store.open(Zoom::Session, filter) else {
+        let Opening::Rows(cursor) = store.open(Level::Session, filter) else {
             panic!("there are sessions");
         };
         let mut seen = Vec::new();
@@ -456,14 +460,14 @@ fn since_is_when_a_record_came_though_nothing_is_added_yet() {
     let mut store = store(1 << 20);
     store.apply(&connect("s", "u@d", Some("::1")), at(1));
     store.apply(&update("s", &report(1)), at(100));
-    for zoom in [Zoom::Session, Zoom::User, Zoom::Domain, Zoom::Ip] {
+    for level in [Level::Session, Level::User, Level::Domain, Level::Ip] {
         for (secs, found) in [(100, 1), (101, 0)] {
             let filter = Filter {
                 since_secs: at(secs).wall.secs.into(),
                 ..Filter::default()
             };
-            let rows = list(&mut store, zoom, filter).unwrap();
-            assert_eq!(rows.len(), found, "{zoom:?} since {secs}");
+            let rows = list(&mut store, level, filter).unwrap();
+            assert_eq!(rows.len(), found, "{level:?} since {secs}");
         }
     }
 }
@@ -483,7 +487,7 @@ fn sessions_of_a_user_or_address_are_listed_by_creation() {
         ..Filter::default()
     };
     for filter in [Filter::default(), user, ip] {
-        let sessions = list(&mut store, Zoom::Session, filter).unwrap();
+        let sessions = list(&mut store, Level::Session, filter).unwrap();
         assert_eq!(sessions, ["second", "first"]);
     }
 }

@@ -113,9 +113,9 @@ fn totals_agree_with_a_naive_recount() {
     store.check();
     for ((kind, name), expected) in &model.totals {
         let found = match kind {
-            'u' => totals(&mut store, Zoom::User, name),
-            'd' => totals(&mut store, Zoom::Domain, name),
-            'i' => totals(&mut store, Zoom::Ip, name),
+            'u' => totals(&mut store, Level::User, name),
+            'd' => totals(&mut store, Level::Domain, name),
+            'i' => totals(&mut store, Level::Ip, name),
             _ => store.totals_of_everything(),
         };
         let counters = found.counters;
@@ -137,7 +137,7 @@ fn totals_agree_with_a_naive_recount() {
         connected: true,
         ..Filter::default()
     };
-    walk(&mut store, Zoom::Session, filter, |row| {
+    walk(&mut store, Level::Session, filter, |row| {
         if let Row::Session { counters, .. } = row {
             listed.insert(row_key(row), (counters.stats.values[0], counters.num_cmds));
         }

@@ -6,7 +6,7 @@ use crate::store::entries::lifecycle::Lifecycle;
 
 /// The names of all commands, oldest first.
 fn commands(store: &mut Store) -> Vec<String> {
-    list(store, Zoom::Command, Filter::default()).unwrap_or_default()
+    list(store, Level::Command, Filter::default()).unwrap_or_default()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_command_is_over_when_another_begins_and_counts_all_the_same() {
     assert_eq!(store.apply(&late(2), at(2)), None);
     assert_eq!(store.apply(&late(2), at(3)), None);
     let mut values = Vec::new();
-    walk(&mut store, Zoom::Command, Filter::default(), |row| {
+    walk(&mut store, Level::Command, Filter::default(), |row| {
         if let Row::Command { counters, .. } = row {
             values.push(counters.stats.values[0]);
         }
@@ -149,15 +149,15 @@ fn sessions_of_one_id_are_listed_without_a_scan() {
         session: Some(b"woken".to_vec()),
         ..Filter::default()
     };
-    for (zoom, count) in [
-        (Zoom::Command, 300),
-        (Zoom::Session, 300),
-        (Zoom::User, 6),
-        (Zoom::Domain, 2),
-        (Zoom::Ip, 1),
+    for (level, count) in [
+        (Level::Command, 300),
+        (Level::Session, 300),
+        (Level::User, 6),
+        (Level::Domain, 2),
+        (Level::Ip, 1),
     ] {
-        let Opening::Rows(cursor) = store.open(zoom, named.clone()) else {
-            panic!("{zoom:?} has rows");
+        let Opening::Rows(cursor) = store.open(level, named.clone()) else {
+            panic!("{level:?} has rows");
         };
         let mut keys = Vec::new();
         let mut steps = 700;
@@ -165,9 +165,9 @@ fn sessions_of_one_id_are_listed_without_a_scan() {
             keys.push(row_key(row));
             true
         });
-        assert_eq!(progress, Progress::Done, "{zoom:?} takes few steps");
-        assert_eq!(keys.len(), count, "{zoom:?}");
-        if zoom == Zoom::Command {
+        assert_eq!(progress, Progress::Done, "{level:?} takes few steps");
+        assert_eq!(keys.len(), count, "{level:?}");
+        if level == Level::Command {
             let expected: Vec<String> = (0..300).map(|wake| format!("WAKE{wake}")).collect();
             assert_eq!(keys, expected);
         }
@@ -189,7 +189,7 @@ fn sessions_of_one_id_are_listed_without_a_scan() {
         if left % 50 == 0 {
             store.check();
         }
-        let listed = list(&mut store, Zoom::Session, named.clone()).unwrap_or_default();
+        let listed = list(&mut store, Level::Session, named.clone()).unwrap_or_default();
         assert_eq!(listed.len(), left);
     }
     store.check();
@@ -207,7 +207,7 @@ fn many_sessions_of_a_user_or_address_are_listed_by_creation() {
             store.apply(&connect("late", "u@d", Some("10.0.0.1")), at(1));
         }
     }
-    let all = list(&mut store, Zoom::Session, Filter::default()).unwrap();
+    let all = list(&mut store, Level::Session, Filter::default()).unwrap();
     let of_user = Filter {
         user: Some(Pattern::new(b"u@d")),
         ..Filter::default()
@@ -217,8 +217,8 @@ fn many_sessions_of_a_user_or_address_are_listed_by_creation() {
         ..Filter::default()
     };
     assert_eq!(all.last().unwrap(), "late");
-    assert_eq!(list(&mut store, Zoom::Session, of_user).unwrap(), all);
-    assert_eq!(list(&mut store, Zoom::Session, of_ip).unwrap(), all);
+    assert_eq!(list(&mut store, Level::Session, of_user).unwrap(), all);
+    assert_eq!(list(&mut store, Level::Session, of_ip).unwrap(), all);
     store.check();
 }
 
@@ -267,12 +267,12 @@ fn commands_of_untracked_sessions_count_above_them() {
         "there is no base for totals"
     );
     assert_eq!(all.connected, tracked);
-    for (zoom, name) in [
-        (Zoom::User, "full@d"),
-        (Zoom::Domain, "d"),
-        (Zoom::Ip, "10.0.0.1"),
+    for (level, name) in [
+        (Level::User, "full@d"),
+        (Level::Domain, "d"),
+        (Level::Ip, "10.0.0.1"),
     ] {
-        let totals = totals(&mut store, zoom, name);
+        let totals = totals(&mut store, level, name);
         assert_eq!(totals.counters.num_logins, tracked + 21, "{name}");
         assert_eq!(totals.counters.num_cmds, 4000, "{name}");
     }
@@ -290,7 +290,7 @@ fn a_command_counts_above_a_session_that_has_no_room_to_count_it() {
     // With its widest counter, a number of commands of three bytes takes a longer blob.
     store.apply(&update("s0", &report(1 << 50)), at(1));
     while store.evict(at(1)) {}
-    let filled = totals(&mut store, Zoom::User, "u@d").counters.num_cmds;
+    let filled = totals(&mut store, Level::User, "u@d").counters.num_cmds;
     assert_eq!(filled, 65_535);
     // Nothing is left for anything, be it large or small.
     for bytes in (1..=8192).rev() {
@@ -306,7 +306,7 @@ fn a_command_counts_above_a_session_that_has_no_room_to_count_it() {
     assert_eq!(note, Some(Note::NoRoom));
     assert_eq!(store.totals_of_everything().counters.num_cmds, before + 1);
     let mut of_session = 0;
-    walk(&mut store, Zoom::Session, Filter::default(), |row| {
+    walk(&mut store, Level::Session, Filter::default(), |row| {
         if let Row::Session {
             session: b"s0",
             counters,
@@ -317,9 +317,9 @@ fn a_command_counts_above_a_session_that_has_no_room_to_count_it() {
         }
     });
     assert_eq!(of_session, 65_535, "the session had no room for it");
-    let user = totals(&mut store, Zoom::User, "u@d").counters;
+    let user = totals(&mut store, Level::User, "u@d").counters;
     assert_eq!(user.num_cmds, before + 1);
-    let domain = totals(&mut store, Zoom::Domain, "d").counters;
+    let domain = totals(&mut store, Level::Domain, "d").counters;
     assert_eq!(domain.num_cmds, before + 1);
     store.check();
 }
@@ -396,7 +396,7 @@ fn texts_that_are_too_long_are_refused_and_free_nothing() {
     let longest = "x".repeat(MAX_TEXT_BYTES);
     store.apply(&connect("s", &longest, None), at(2));
     assert_eq!(
-        list(&mut store, Zoom::Session, Filter::default()).unwrap()[0],
+        list(&mut store, Level::Session, Filter::default()).unwrap()[0],
         "s"
     );
 }
@@ -420,7 +420,7 @@ fn a_placeholder_keeps_its_place_when_the_new_user_has_no_room() {
         user: Some(Pattern::new(b"")),
         ..Filter::default()
     };
-    assert_eq!(list(&mut store, Zoom::Session, named).unwrap(), ["early"]);
+    assert_eq!(list(&mut store, Level::Session, named).unwrap(), ["early"]);
 }
 
 #[test]
@@ -439,13 +439,13 @@ fn failed_logins_count_at_their_address() {
         };
         assert_eq!(store.apply(&record, at(1)), None);
     }
-    let counted = |store: &mut Store, zoom, name| {
-        let totals = totals(store, zoom, name);
+    let counted = |store: &mut Store, level, name| {
+        let totals = totals(store, level, name);
         assert_eq!(totals.counters.num_logins, 0);
         totals.counters.stats.values[crate::stats::place::auth_failures]
     };
-    assert_eq!(counted(&mut store, Zoom::User, "a@d"), 2);
-    assert_eq!(counted(&mut store, Zoom::Domain, "d"), 3);
-    assert_eq!(counted(&mut store, Zoom::Ip, "10.0.0.9"), 3);
+    assert_eq!(counted(&mut store, Level::User, "a@d"), 2);
+    assert_eq!(counted(&mut store, Level::Domain, "d"), 3);
+    assert_eq!(counted(&mut store, Level::Ip, "10.0.0.9"), 3);
     store.check();
 }

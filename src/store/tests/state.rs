@@ -55,11 +55,11 @@ fn rows(store: &mut Store) -> Vec<String> {
     }));
     let mut rows = Vec::new();
     for filter in filters {
-        for zoom in Zoom::ALL {
-            let listed = walk(store, zoom, filter.clone(), |row| {
+        for level in Level::ALL {
+            let listed = walk(store, level, filter.clone(), |row| {
                 rows.push(format!("{row:?}"))
             });
-            rows.push(format!("{zoom:?} {listed}"));
+            rows.push(format!("{level:?} {listed}"));
         }
     }
     rows
@@ -165,7 +165,7 @@ fn with_less_room_the_least_important_is_left_out() {
             connected: true,
             ..Filter::default()
         };
-        list(store, Zoom::Session, filter).unwrap()
+        list(store, Level::Session, filter).unwrap()
     };
     for memory_bytes in [8 << 20, 2 << 20, 512 << 10, 256 << 10] {
         let limits = Limits {
@@ -179,8 +179,8 @@ fn with_less_room_the_least_important_is_left_out() {
         assert_eq!(held(&mut other), held(&mut store), "{memory_bytes}");
         assert!(other.usage().used_bytes <= memory_bytes);
         // What is left of the idle sessions is the youngest of them.
-        let all = list(&mut store, Zoom::Session, Filter::default()).unwrap();
-        let left = list(&mut other, Zoom::Session, Filter::default()).unwrap();
+        let all = list(&mut store, Level::Session, Filter::default()).unwrap();
+        let left = list(&mut other, Level::Session, Filter::default()).unwrap();
         assert_eq!(left, all[..left.len()], "{memory_bytes}");
         assert_eq!(left.len() < all.len(), memory_bytes < 8 << 20);
     }
@@ -397,7 +397,7 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
     };
     let mut all = restore(16 << 20);
     assert_eq!(all.usage().entries, [0, 6000, 12_000, 1, 0]);
-    let sessions = list(&mut all, Zoom::Session, Filter::default()).unwrap();
+    let sessions = list(&mut all, Level::Session, Filter::default()).unwrap();
     assert_eq!(sessions[0], "session-0", "the newest by its place");
     for memory_bytes in [1 << 20, 300 << 10] {
         let mut some = restore(memory_bytes);
@@ -408,7 +408,7 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
         assert_eq!(sessions as u64, connected);
         assert!(users - sessions < 100, "{users} users, {sessions} sessions");
         // Those of the latest records.
-        let sessions = list(&mut some, Zoom::Session, Filter::default()).unwrap();
+        let sessions = list(&mut some, Level::Session, Filter::default()).unwrap();
         let newest: Vec<_> = (0..SESSIONS).rev().take(sessions.len()).collect();
         let expected: Vec<_> = newest
             .iter()

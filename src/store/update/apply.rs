@@ -19,8 +19,8 @@ use crate::stats::{Report, Stats};
 use crate::store::counters::packed::{self, Step};
 use crate::store::counters::{Counters, Difference, Event};
 use crate::store::entries::entry::{Command, Entry, Flag, Now, Session, WallTime};
-use crate::store::entries::level::{key, rest};
 use crate::store::entries::lifecycle::{Lifecycle, Octets, Parents};
+use crate::store::entries::table::{key, rest};
 use crate::store::mem::arena::Link;
 use crate::store::mem::Hashed;
 use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
@@ -484,8 +484,8 @@ impl Store {
         ) -> bool {
             let counted = link.map(|link| {
                 store.with_room(now, |store| {
-                    let (level, memory) = T::level_mut(store);
-                    level.count(memory, link, difference)
+                    let (table, memory) = T::table_mut(store);
+                    table.count(memory, link, difference)
                 })
             });
             counted != Some(None)

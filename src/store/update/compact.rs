@@ -50,7 +50,7 @@ pub(crate) struct Sweeps {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
     /// Which level it goes over.
-    level: usize,
+    table: usize,
     /// The slot it looks at next.
     slot: u32,
     /// Whether anything moved in this round.
@@ -253,7 +253,7 @@ impl Store {
     fn sweep(&mut self, sweep: &mut Sweep, only_sparse: bool, wanted: usize) -> usize {
         let mut steps = 0;
         while steps < wanted {
-            let is_over = match sweep.level {
+            let is_over = match sweep.table {
                 0 => self.sweep_level::<Command>(sweep, only_sparse, wanted, &mut steps),
                 1 => self.sweep_level::<Session>(sweep, only_sparse, wanted, &mut steps),
                 2 => self.sweep_level::<User>(sweep, only_sparse, wanted, &mut steps),
@@ -261,10 +261,10 @@ impl Store {
                 _ => self.sweep_level::<Ip>(sweep, only_sparse, wanted, &mut steps),
             };
             if is_over {
-                sweep.level = (sweep.level + 1) % 5;
+                sweep.table = (sweep.table + 1) % 5;
                 sweep.slot = 0;
             }
-            if is_over && sweep.level == 0 {
+            if is_over && sweep.table == 0 {
                 sweep.is_vain = !sweep.has_moved;
                 sweep.has_moved = false;
                 break;
@@ -283,7 +283,7 @@ impl Store {
     ) -> bool {
         while *steps < wanted {
             *steps += 1;
-            let arena = &T::level(self).arena;
+            let arena = &T::table(self).arena;
             let (found, next) = arena.search(sweep.slot, only_sparse, PAGES_PER_STEP);
             let Some(next) = next else {
                 return true;
@@ -292,10 +292,10 @@ impl Store {
             let Some(link) = found else {
                 continue;
             };
-            let (level, memory) = T::level_mut(self);
-            let common = level.arena[link].common_mut();
+            let (table, memory) = T::table_mut(self);
+            let common = table.arena[link].common_mut();
             let mut has_moved = common.contents.relocate(memory);
-            if level.arena.is_sparse(link) && T::has_few_children(self, link, steps) {
+            if table.arena.is_sparse(link) && T::has_few_children(self, link, steps) {
                 if let Some(new) = T::relocate(self, link) {
                     self.follow_cursors(link, new, steps);
                     has_moved = true;

@@ -25,8 +25,8 @@
 
 use crate::store::counters::{Counters, Difference};
 use crate::store::entries::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
-use crate::store::entries::level::Level;
 use crate::store::entries::lifecycle::Parents;
+use crate::store::entries::table::Table;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::Memory;
 use crate::store::{Full, Store};
@@ -94,13 +94,13 @@ pub(crate) fn chain<'a, P: Defers>(
 /// # Errors
 /// [`Full`] when that has no room; what is not added then stays deferred.
 fn defer<P: Defers>(
-    level: &mut Level<P>,
+    table: &mut Table<P>,
     memory: &mut Memory,
-    sessions: &mut Level<Session>,
+    sessions: &mut Table<Session>,
     link: Link<P>,
     session: Link<Session>,
 ) -> Result<(), Full> {
-    let parent = &mut level.arena[link];
+    let parent = &mut table.arena[link];
     // Some may be there still that ended when there was no room to add them.
     let deferred = chain(&sessions.arena, parent).count();
     if *parent.connected_mut() <= MOST && deferred < MOST as usize {
@@ -108,9 +108,9 @@ fn defer<P: Defers>(
         return Ok(());
     }
     // It adds with every record from now on.
-    while let Some(deferred) = level.arena[link].first() {
+    while let Some(deferred) = table.arena[link].first() {
         let counted = sessions.counters(memory, deferred);
-        flush(level, memory, sessions, link, (deferred, &counted))?;
+        flush(table, memory, sessions, link, (deferred, &counted))?;
     }
     Ok(())
 }
@@ -128,24 +128,24 @@ pub(crate) fn enchain<P: Defers>(
 
 /// Takes a session out of an entry's chain.
 fn unchain<P: Defers>(
-    level: &mut Level<P>,
+    table: &mut Table<P>,
     sessions: &mut Arena<Session>,
     parent: Link<P>,
     session: Link<Session>,
 ) {
     let next = P::next_mut(&mut sessions[session]).take();
     sessions[session].set(P::FLAG, false);
-    let before = chain(sessions, &level.arena[parent])
+    let before = chain(sessions, &table.arena[parent])
         .find(|&link| P::next(&sessions[link]) == Some(session));
     match before {
         Some(before) => *P::next_mut(&mut sessions[before]) = next,
-        None => *level.arena[parent].first_mut() = next,
+        None => *table.arena[parent].first_mut() = next,
     }
 }
 
 /// Lets an entry's chain point to a session that moved.
 fn follow<P: Defers>(
-    level: &mut Level<P>,
+    table: &mut Table<P>,
     sessions: &mut Arena<Session>,
     parent: Link<P>,
     (old, new): (Link<Session>, Link<Session>),
@@ -153,12 +153,12 @@ fn follow<P: Defers>(
     if !sessions[new].has(P::FLAG) {
         return;
     }
-    let first = level.arena[parent].first_mut();
+    let first = table.arena[parent].first_mut();
     if *first == Some(old) {
         *first = Some(new);
         return;
     }
-    let before = chain(sessions, &level.arena[parent])
+    let before = chain(sessions, &table.arena[parent])
         .find(|&link| P::next(&sessions[link]) == Some(old))
         .expect("a deferred session is in its chain");
     *P::next_mut(&mut sessions[before]) = Some(new);
@@ -169,23 +169,23 @@ fn follow<P: Defers>(
 /// # Errors
 /// [`Full`] when that has no room; then the session stays deferred.
 fn flush<P: Defers>(
-    level: &mut Level<P>,
+    table: &mut Table<P>,
     memory: &mut Memory,
-    sessions: &mut Level<Session>,
+    sessions: &mut Table<Session>,
     parent: Link<P>,
     (session, counted): (Link<Session>, &Counters),
 ) -> Result<(), Full> {
     if !sessions.arena[session].has(P::FLAG) {
         return Ok(());
     }
-    level.count(memory, parent, Difference::Of(counted))?;
-    let common = level.arena[parent].common_mut();
+    table.count(memory, parent, Difference::Of(counted))?;
+    let common = table.arena[parent].common_mut();
     let wall = common
         .stamp
         .wall()
         .max(sessions.arena[session].common.stamp.wall());
     common.stamp.set_wall(wall);
-    unchain(level, &mut sessions.arena, parent, session);
+    unchain(table, &mut sessions.arena, parent, session);
     Ok(())
 }
 
@@ -344,14 +344,14 @@ pub(crate) fn check(store: &Store) {
         marked.sort();
         marked
     };
-    fn chained<P: Defers>(level: &Level<P>, store: &Store) -> Vec<std::num::NonZeroU32> {
+    fn chained<P: Defers>(table: &Table<P>, store: &Store) -> Vec<std::num::NonZeroU32> {
         let mut found = Vec::new();
-        let mut at = level.all.head;
+        let mut at = table.all.head;
         while let Some(link) = at {
-            let sessions: Vec<_> = chain(&store.sessions.arena, &level.arena[link]).collect();
+            let sessions: Vec<_> = chain(&store.sessions.arena, &table.arena[link]).collect();
             assert!(sessions.len() <= MOST as usize);
             found.extend(sessions.into_iter().map(Link::number));
-            at = level.arena[link].common().in_level.next;
+            at = table.arena[link].common().in_level.next;
         }
         found.sort();
         found

@@ -20,8 +20,8 @@
 //! One call frees one entry, in constant time.
 
 use crate::store::entries::entry::{with_link, Command, Entry, Node, Now, Session};
-use crate::store::entries::level::Level;
 use crate::store::entries::lifecycle::Lifecycle;
+use crate::store::entries::table::Table;
 use crate::store::mem::arena::Link;
 use crate::store::Store;
 use std::cmp::Ordering;
@@ -41,13 +41,13 @@ struct Candidate {
 
 impl Candidate {
     /// The head of a level's idle list.
-    fn of<T: Entry>(level: &Level<T>, now: Now) -> Option<Candidate> {
-        let link = level.idle.head?;
-        let touched_secs = level.arena[link].common().touched_secs;
+    fn of<T: Entry>(table: &Table<T>, now: Now) -> Option<Candidate> {
+        let link = table.idle.head?;
+        let touched_secs = table.arena[link].common().touched_secs;
         Some(Candidate {
             node: T::node(link),
             age_secs: now.uptime_secs.saturating_sub(touched_secs).into(),
-            min_time_secs: level.min_time_secs.max(1).into(),
+            min_time_secs: table.min_time_secs.max(1).into(),
         })
     }
 
@@ -125,7 +125,7 @@ impl Store {
     }
 
     fn evict_entry<T: Lifecycle>(&mut self, link: Link<T>) {
-        T::level_mut(self).0.evictions += 1;
+        T::table_mut(self).0.evictions += 1;
         T::free(self, link);
     }
 }

@@ -16,8 +16,8 @@
 
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Command, Entry, Flag, Now, Session};
-use crate::store::entries::level::{key, Level};
 use crate::store::entries::lifecycle::Octets;
+use crate::store::entries::table::{key, Table};
 use crate::store::mem::arena::Link;
 use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
@@ -74,7 +74,7 @@ impl Contents {
     }
 }
 
-impl<T: Entry> Level<T> {
+impl<T: Entry> Table<T> {
     /// Prefetches the first entry of a hash's bucket.
     #[inline(never)]
     fn prefetch_first(&self, hash: u32) {

@@ -19,8 +19,8 @@
 use crate::store::counters::packed::Widths;
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{Entry, Flag, Now};
-use crate::store::entries::level::Level;
 use crate::store::entries::lifecycle::{domain_of, Octets};
+use crate::store::entries::table::Table;
 use crate::store::mem::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
 use crate::store::{page_bytes, Hint, Record, Store};
 use std::net::IpAddr;
@@ -216,8 +216,8 @@ impl Store {
     }
 
     /// What an entry that has counted nothing can take from the budget, in bytes.
-    fn wanted_by<T: Entry>(&self, level: &Level<T>, texts: (&[u8], &[u8])) -> usize {
-        level.wanted_bytes(&self.memory, texts, Widths::NONE)
+    fn wanted_by<T: Entry>(&self, table: &Table<T>, texts: (&[u8], &[u8])) -> usize {
+        table.wanted_bytes(&self.memory, texts, Widths::NONE)
     }
 
     /// What a user, its domain and an ip can take, those that are not known.

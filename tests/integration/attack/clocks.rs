@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dovestat::stats::Report;
-use dovestat::store::{Filter, Limits, Now, Opening, Progress, Row, Store, WallTime, Zoom};
+use dovestat::store::{Filter, Level, Limits, Now, Opening, Progress, Row, Store, WallTime};
 use dovestat::wire::{parse_record, StateWriter, StatsRoom};
 
 use crate::attack::{Class, Tally};
@@ -62,8 +62,8 @@ fn end_silent(store: &mut Store, now: Now) -> Vec<Vec<u8>> {
 }
 
 /// The rows of a level, without when they were made and touched.
-fn rows(store: &mut Store, zoom: Zoom) -> Vec<String> {
-    let Opening::Rows(cursor) = store.open(zoom, Filter::default()) else {
+fn rows(store: &mut Store, level: Level) -> Vec<String> {
+    let Opening::Rows(cursor) = store.open(level, Filter::default()) else {
         return Vec::new();
     };
     let mut rows = Vec::new();
@@ -129,11 +129,11 @@ fn steps_of_the_wall_clock_change_nothing_but_what_is_shown() {
             assert_eq!(end_silent(&mut steady, now), end_silent(&mut jumping, then));
             assert_eq!(steady.usage(), jumping.usage(), "step {step}");
             if step % 3000 == 0 {
-                for zoom in Zoom::ALL {
+                for level in Level::ALL {
                     assert_eq!(
-                        rows(&mut steady, zoom),
-                        rows(&mut jumping, zoom),
-                        "{zoom:?}"
+                        rows(&mut steady, level),
+                        rows(&mut jumping, level),
+                        "{level:?}"
                     );
                 }
             }
@@ -240,7 +240,7 @@ fn what_has_outlived_its_time_is_freed_before_what_has_not() {
             let usage = store.usage();
             assert!(usage.evictions[old_level] >= 300, "{old_name}: {usage:?}");
             assert!(usage.used_bytes <= usage.limit_bytes);
-            let sessions = rows(&mut store, Zoom::Session);
+            let sessions = rows(&mut store, Level::Session);
             let held = format!("{:?}", b"held".as_slice());
             let held = sessions.iter().filter(|row| row.starts_with(&held));
             assert_eq!(held.count(), 1, "what is connected is not freed");

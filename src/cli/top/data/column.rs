@@ -11,7 +11,7 @@ use super::model::Figures;
 use super::number;
 use crate::cli::column::TITLES;
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
-use crate::store::Zoom;
+use crate::store::Level;
 
 /// Numbers of a reading.
 pub(crate) const VALUES: usize = 3 + FIELD_COUNT;
@@ -155,7 +155,7 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
 
 /// The columns a level shows unless its user chose others, the most useful
 /// first: what does not fit is left out from the end.
-pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
+pub(crate) fn usual(level: Level, bytes: bool) -> Vec<&'static str> {
     let (input, output) = match bytes {
         false => ("disk_input", "disk_output"),
         true => ("read_bytes", "write_bytes"),
@@ -165,9 +165,9 @@ pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
         true => ("disk_input", "disk_output"),
     };
     let mut names = match level {
-        Zoom::Command => vec!["disk", "cpu", "last_update", input, output],
-        Zoom::Session => vec!["disk", "cpu", "num_cmds", "last_update", input, output],
-        Zoom::User => vec![
+        Level::Command => vec!["disk", "cpu", "last_update", input, output],
+        Level::Session => vec!["disk", "cpu", "num_cmds", "last_update", input, output],
+        Level::User => vec![
             "disk",
             "cpu",
             "num_cmds",
@@ -177,7 +177,7 @@ pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
             output,
             "last_update",
         ],
-        Zoom::Ip => vec![
+        Level::Ip => vec![
             "num_connected_sessions",
             "disk",
             "cpu",
@@ -187,7 +187,7 @@ pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
             "auth_failures",
             "last_update",
         ],
-        Zoom::Domain | Zoom::Global => vec![
+        Level::Domain | Level::Global => vec![
             "num_connected_sessions",
             "disk",
             "cpu",
@@ -206,18 +206,18 @@ pub(crate) fn usual(level: Zoom, bytes: bool) -> Vec<&'static str> {
         "maj_faults",
         "vol_cs",
     ]);
-    if !matches!(level, Zoom::Command | Zoom::Session | Zoom::Ip) {
+    if !matches!(level, Level::Command | Level::Session | Level::Ip) {
         names.extend(["auth_successes", "auth_failures"]);
     }
     names
 }
 
 /// Whether entries of a level count this at all.
-pub(crate) fn is_at(column: &Column, level: Zoom) -> bool {
+pub(crate) fn is_at(column: &Column, level: Level) -> bool {
     match column.name {
-        "num_cmds" => level != Zoom::Command,
-        "num_logins" => !matches!(level, Zoom::Command | Zoom::Session),
-        "num_connected_sessions" => !matches!(level, Zoom::Command | Zoom::Session),
+        "num_cmds" => level != Level::Command,
+        "num_logins" => !matches!(level, Level::Command | Level::Session),
+        "num_connected_sessions" => !matches!(level, Level::Command | Level::Session),
         _ => true,
     }
 }
@@ -288,7 +288,7 @@ mod tests {
                     assert!(column.key.is_none() || column.key != other.key);
                 }
             }
-            for level in Zoom::ALL {
+            for level in Level::ALL {
                 for name in usual(level, bytes) {
                     let column = all.iter().find(|column| column.name == name).unwrap();
                     assert!(is_at(column, level), "{name} at {level:?}");

@@ -15,7 +15,7 @@ use crate::cli::server::{
     export_request, foreign, reason, silence, split, Address, Connection, Event, ReplyParser,
     READ_TIMEOUT, SERVICE_UNKNOWN,
 };
-use crate::store::{Pattern, Zoom};
+use crate::store::{Level, Pattern};
 use crate::sys;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -44,7 +44,7 @@ const COUNT_BYTES: usize = 100;
 /// What is asked of every server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
-    pub level: Zoom,
+    pub level: Level,
     /// What its entries must fit.
     pub filters: Vec<Vec<u8>>,
     /// Whether the sessions of its users are to be counted, which no server does.
@@ -59,7 +59,7 @@ impl Question {
 
     /// Whether the server must know `service=`, because rows have no column for it.
     fn needs_service(&self) -> bool {
-        !matches!(self.level, Zoom::Session | Zoom::Global) && self.service().is_some()
+        !matches!(self.level, Level::Session | Level::Global) && self.service().is_some()
     }
 
     /// A table for its answers.
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// Sends a request, noting what is to come back.
-    fn send(&mut self, what: Asked, level: Zoom, filters: &[Vec<u8>], now: Instant) {
+    fn send(&mut self, what: Asked, level: Level, filters: &[Vec<u8>], now: Instant) {
         let LinkState::Up(connection, _) = &mut self.state else {
             return;
         };
@@ -242,9 +242,9 @@ impl Server {
             };
             if let Event::Header(names) = &event {
                 let level = match what {
-                    Asked::Global => Some(Zoom::Global),
+                    Asked::Global => Some(Level::Global),
                     Asked::Level(asked) => (asked == number).then_some(self.table.level()),
-                    Asked::Sessions(_) => Some(Zoom::Session),
+                    Asked::Sessions(_) => Some(Level::Session),
                 };
                 if let Some(why) = level.and_then(|level| foreign(level, names)) {
                     return Err(io::Error::other(why));
@@ -321,7 +321,7 @@ impl Link {
             answered: now,
             knows_service: false,
             count: Count::default(),
-            global: Table::new(Zoom::Global, None),
+            global: Table::new(Level::Global, None),
             table: question.table(),
         };
         let mut link = Link {
@@ -424,7 +424,7 @@ impl Link {
     fn ask_one(&mut self, index: usize, now: Instant) {
         let server = &mut self.servers[index];
         if server.waiting.len() < MAX_WAITING {
-            server.send(Asked::Global, Zoom::Global, &[], now);
+            server.send(Asked::Global, Level::Global, &[], now);
             let Question { level, filters, .. } = &self.question;
             if self.question.counts_sessions {
                 match server.count.left_out.checked_sub(1) {
@@ -435,7 +435,7 @@ impl Link {
                         filters.retain(|filter| !filter.starts_with(b"since="));
                         filters.push(b"connected".to_vec());
                         let what = Asked::Sessions(self.number);
-                        server.send(what, Zoom::Session, &filters, now);
+                        server.send(what, Level::Session, &filters, now);
                     }
                 }
             }
@@ -472,7 +472,7 @@ impl Link {
             return is_whole;
         }
         let server = &mut self.servers[index];
-        server.global = Table::new(Zoom::Global, None);
+        server.global = Table::new(Level::Global, None);
         server.table = self.question.table();
         server.count = Count::default();
         let why = "its rows take more than 1.5 GiB: choose a filter or another level";

@@ -8,7 +8,7 @@ use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
 use crate::cli::top::view::{Hit, Target, View, LEVELS};
 use crate::cli::width::{fit, visible, width};
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::sys::terminal::Size;
 
 /// A piece of the header: a label, a value, and how that looks.
@@ -262,7 +262,7 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
     };
     let utf8 = scene.glyphs.utf8;
     let is_below = view.path().next().is_some();
-    let levels: Vec<(usize, Zoom)> = (1..)
+    let levels: Vec<(usize, Level)> = (1..)
         .zip(LEVELS)
         .filter(|&(_, level)| !is_below || level == view.level)
         .collect();
@@ -327,13 +327,13 @@ fn cut(text: &str, columns: usize, scene: &Scene<'_>) -> String {
 }
 
 /// What a level is called, long and short.
-pub(super) fn title(level: Zoom) -> (&'static str, &'static str) {
+pub(super) fn title(level: Level) -> (&'static str, &'static str) {
     match level {
-        Zoom::Domain => ("Domains", "dom"),
-        Zoom::User => ("Users", "user"),
-        Zoom::Session => ("Sessions", "sess"),
-        Zoom::Command => ("Commands", "cmd"),
-        Zoom::Ip => ("IPs", "ip"),
-        Zoom::Global => ("Servers", "all"),
+        Level::Domain => ("Domains", "dom"),
+        Level::User => ("Users", "user"),
+        Level::Session => ("Sessions", "sess"),
+        Level::Command => ("Commands", "cmd"),
+        Level::Ip => ("IPs", "ip"),
+        Level::Global => ("Servers", "all"),
     }
 }

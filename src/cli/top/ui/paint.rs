@@ -15,7 +15,7 @@ use crate::cli::top::data::number;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Mode, Target, View};
 use crate::cli::width::{fit, visible, width};
-use crate::store::Zoom;
+use crate::store::Level;
 use crate::sys::terminal::Size;
 
 pub(crate) fn paint(view: &mut View, scene: &Scene<'_>, size: Size) -> Frame {
@@ -77,9 +77,9 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
     match (view.active_only, view.filter.is_empty(), view.level) {
         (true, _, _) => "nothing is active now (a: show all)",
         (_, false, _) => "nothing fits the filter (Esc: drop it)",
-        (_, _, Zoom::Session) => "no connected sessions",
-        (_, _, Zoom::Command) if view.opened().is_some() => "no commands of this session are kept",
-        (_, _, Zoom::Command) => "no commands",
+        (_, _, Level::Session) => "no connected sessions",
+        (_, _, Level::Command) if view.opened().is_some() => "no commands of this session are kept",
+        (_, _, Level::Command) => "no commands",
         _ => "nothing counted yet",
     }
 }
@@ -151,7 +151,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
         frame.put(row, 1, &view.message, Style::Notice);
         return;
     }
-    let into = if view.level == Zoom::Command {
+    let into = if view.level == Level::Command {
         "details"
     } else {
         "open"

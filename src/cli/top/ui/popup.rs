@@ -10,7 +10,7 @@ use crate::cli::top::kick::Kick;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Mode, View};
 use crate::cli::width::{fit, visible, width};
-use crate::store::Zoom;
+use crate::store::Level;
 
 /// The text of the help: a key and what it does; no key: a heading.
 const HELP: [(&str, &str); 38] = [
@@ -263,7 +263,7 @@ fn details(view: &View, scene: &Scene<'_>, line: Option<&Line<'_>>) -> Vec<Item>
     }
     let rates = server.table.figures(line.entry, Look::Rates(view.window()));
     let totals = server.table.figures(line.entry, Look::Totals);
-    if view.level == Zoom::Session && server.is_local() {
+    if view.level == Level::Session && server.is_local() {
         if let Some(secs) = running_secs(line.entry.text(4)) {
             let text = format!("{:<10} {}", "running", number::age(secs));
             items.push(item(text, Style::Popup));

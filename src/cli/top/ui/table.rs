@@ -9,7 +9,7 @@ use crate::cli::top::data::number;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
-use crate::store::Zoom;
+use crate::store::Level;
 use std::time::Instant;
 
 /// One text column: its title, which text, and its width.
@@ -32,20 +32,20 @@ pub(crate) struct Layout {
 
 /// The text columns of a level: title, which text, the least and the most
 /// columns it takes.
-pub(crate) fn text_columns(level: Zoom) -> &'static [(&'static str, usize, usize, usize)] {
+pub(crate) fn text_columns(level: Level) -> &'static [(&'static str, usize, usize, usize)] {
     match level {
-        Zoom::Domain => &[("DOMAIN", 0, 16, 60)],
-        Zoom::User => &[("USER", 0, 16, 60)],
-        Zoom::Session => &[
+        Level::Domain => &[("DOMAIN", 0, 16, 60)],
+        Level::User => &[("USER", 0, 16, 60)],
+        Level::Session => &[
             ("USER", 1, 12, 50),
             ("SERVICE", 2, 7, 12),
             ("IP", 3, 9, 39),
             ("PID", 4, 5, 10),
             ("SESSION", 0, 8, 32),
         ],
-        Zoom::Command => &[("COMMAND", 1, 8, 16), ("USER", 3, 12, 40)],
-        Zoom::Ip => &[("ADDRESS", 0, 15, 39)],
-        Zoom::Global => &[],
+        Level::Command => &[("COMMAND", 1, 8, 16), ("USER", 3, 12, 40)],
+        Level::Ip => &[("ADDRESS", 0, 15, 39)],
+        Level::Global => &[],
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn layout(
     columns: usize,
 ) -> Layout {
     let mut all: Vec<(&str, Option<usize>, usize, usize)> = Vec::new();
-    if scene.lines.0.servers.len() > 1 || view.level == Zoom::Global {
+    if scene.lines.0.servers.len() > 1 || view.level == Level::Global {
         all.push(("SERVER", None, 12, 60));
     }
     let own = text_columns(view.level).iter();
@@ -80,7 +80,7 @@ pub(crate) fn layout(
             .max();
         *known = widest.unwrap_or(0).clamp(*least, *most).max(*known);
     }
-    let rest = (view.level == Zoom::Command).then_some(2);
+    let rest = (view.level == Level::Command).then_some(2);
     let mut numbers = view.shown();
     if let Some(sort) = view.sort() {
         // What sorts is always seen: from the front nothing is left out.
@@ -96,7 +96,7 @@ pub(crate) fn layout(
     let mut texts: Vec<Text> = Vec::new();
     let mut room = columns.saturating_sub(wanted);
     for (at, &(title, text, least, _)) in all.iter().enumerate() {
-        let is_name = at == 0 || title == "USER" || text == Some(0) && view.level != Zoom::Session;
+        let is_name = at == 0 || title == "USER" || text == Some(0) && view.level != Level::Session;
         if !is_name && room < least + 2 + core {
             continue;
         }

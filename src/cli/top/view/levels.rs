@@ -3,7 +3,7 @@
 use super::rows::Line;
 use super::selection::Selected;
 use super::{Effect, Mode, View, LEVELS};
-use crate::store::Zoom;
+use crate::store::Level;
 
 /// The session that was opened, for its commands' heading.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct OpenedSession {
 /// A level that was left for one of its rows, to come back to.
 #[derive(Debug)]
 pub(super) struct Step {
-    pub level: Zoom,
+    pub level: Level,
     pub pinned: Vec<Vec<u8>>,
     pub filter: String,
     /// The row that was opened.
@@ -30,7 +30,7 @@ pub(super) struct Step {
 
 impl View {
     /// Shows a level as a whole.
-    pub(super) fn go(&mut self, level: Zoom) -> Effect {
+    pub(super) fn go(&mut self, level: Level) -> Effect {
         self.steps.clear();
         self.pinned.clear();
         self.show(level, String::new(), None)
@@ -45,7 +45,7 @@ impl View {
     /// Changes the level and what depends on it.
     pub(super) fn show(
         &mut self,
-        level: Zoom,
+        level: Level,
         filter: String,
         selected: Option<Selected>,
     ) -> Effect {
@@ -65,22 +65,22 @@ impl View {
         };
         let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
         let name = match self.level {
-            Zoom::Global => &[],
+            Level::Global => &[],
             _ => line.entry.text(0),
         };
         let (below, pinned) = match self.level {
-            Zoom::Global => (Zoom::Domain, vec![]),
-            Zoom::Domain => (Zoom::User, vec![pin("domain=", name)]),
-            Zoom::User => (Zoom::Session, vec![pin("user=", name)]),
-            Zoom::Ip => (Zoom::Session, vec![pin("ip=", name)]),
-            Zoom::Session => (Zoom::Command, vec![pin("session=", name)]),
-            Zoom::Command => {
+            Level::Global => (Level::Domain, vec![]),
+            Level::Domain => (Level::User, vec![pin("domain=", name)]),
+            Level::User => (Level::Session, vec![pin("user=", name)]),
+            Level::Ip => (Level::Session, vec![pin("ip=", name)]),
+            Level::Session => (Level::Command, vec![pin("session=", name)]),
+            Level::Command => {
                 self.mode = Mode::Details(0);
                 return Effect::Draw;
             }
         };
         let label = match self.level {
-            Zoom::Global => b"all".to_vec(),
+            Level::Global => b"all".to_vec(),
             _ if name.is_empty() => b"(none)".to_vec(),
             _ => name.to_vec(),
         };
@@ -94,7 +94,7 @@ impl View {
                 ..Selected::row(line)
             },
             label,
-            session: (self.level == Zoom::Session).then(|| OpenedSession {
+            session: (self.level == Level::Session).then(|| OpenedSession {
                 server: line.server,
                 texts: [1, 2, 3, 4].map(|text| line.entry.text(text).to_vec()),
             }),

@@ -14,7 +14,7 @@ use super::data::number;
 use super::kick::Kick;
 use crate::cli::column::named;
 use crate::cli::top::keys::Key;
-use crate::store::Zoom;
+use crate::store::Level;
 use filter::server_filters;
 use rows::{Line, Lines};
 use std::time::Duration;
@@ -33,13 +33,13 @@ use selection::Selected;
 pub(super) use selection::{Hit, Target};
 
 /// The levels in the order of their keys 1 to 6.
-pub(super) const LEVELS: [Zoom; 6] = [
-    Zoom::Domain,
-    Zoom::User,
-    Zoom::Session,
-    Zoom::Command,
-    Zoom::Ip,
-    Zoom::Global,
+pub(super) const LEVELS: [Level; 6] = [
+    Level::Domain,
+    Level::User,
+    Level::Session,
+    Level::Command,
+    Level::Ip,
+    Level::Global,
 ];
 const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
@@ -90,7 +90,7 @@ pub(super) struct View {
     bytes: bool,
     /// Filters of the command line.
     given: Vec<Vec<u8>>,
-    pub level: Zoom,
+    pub level: Level,
     /// What entries must fit because of the way here.
     pinned: Vec<Vec<u8>>,
     steps: Vec<Step>,
@@ -119,7 +119,7 @@ pub(super) struct View {
     /// Rows on the screen when last drawn.
     pub page: usize,
     /// The columns its user chose for a level, in place of the usual ones.
-    chosen: Vec<(Zoom, Vec<usize>)>,
+    chosen: Vec<(Level, Vec<usize>)>,
     /// Widths of the text columns so far: they grow, so that rows stand still.
     pub widths: Vec<usize>,
     /// Shown in the last line until the next key, or for a while.
@@ -137,7 +137,7 @@ impl View {
     /// What can be sorted by, when SORT is not among that.
     pub(super) fn new(
         bytes: bool,
-        level: Option<Zoom>,
+        level: Option<Level>,
         given: &[Vec<u8>],
         delay: Duration,
         sort: Option<&str>,
@@ -145,7 +145,7 @@ impl View {
         let columns = column::all(bytes);
         let text = sort.unwrap_or("disk");
         let name = text.strip_prefix('-').or_else(|| text.strip_suffix('-'));
-        let level = level.unwrap_or(Zoom::User);
+        let level = level.unwrap_or(Level::User);
         let wanted = match &*named(name.unwrap_or(text)) {
             // With -b the column of disk bytes is that of all bytes.
             "io" if bytes => "disk".to_owned(),
@@ -201,7 +201,7 @@ impl View {
 
     pub(super) fn question(&self) -> Question {
         let mut filters = self.given.clone();
-        if self.level == Zoom::Session {
+        if self.level == Level::Session {
             filters.push(b"connected".to_vec());
         }
         filters.extend_from_slice(&self.pinned);
@@ -213,7 +213,7 @@ impl View {
         Question {
             level,
             filters,
-            counts_sessions: level == Zoom::User && is_seen(),
+            counts_sessions: level == Level::User && is_seen(),
         }
     }
 
@@ -225,7 +225,7 @@ impl View {
     /// Whether the table shows totals. A command lives for moments, and what it
     /// took in all is of more use than its rate: there it is the other way round.
     pub(super) fn is_total(&self) -> bool {
-        self.totals != (self.level == Zoom::Command)
+        self.totals != (self.level == Level::Command)
     }
 
     /// How numbers of the table are looked at.

@@ -1,6 +1,6 @@
 //! How a view looks, as text and back.
 
-use super::{View, Zoom};
+use super::{Level, View};
 use crate::cli::top::data::column;
 
 /// What sorts when that is the name.
@@ -32,7 +32,7 @@ impl View {
             let index = |name: &str| self.columns.iter().position(|column| column.name == name);
             match name.split_once(' ').unwrap_or((name, "")) {
                 ("level", _) if !given.0 => {
-                    self.level = Zoom::named(value.as_bytes()).unwrap_or(self.level);
+                    self.level = Level::named(value.as_bytes()).unwrap_or(self.level);
                 }
                 ("sort", _) if !given.1 => {
                     self.sort = match value {
@@ -42,7 +42,7 @@ impl View {
                 }
                 ("reverse", _) if !given.1 => self.reverse = value == "yes",
                 ("columns", level) => {
-                    let Some(level) = Zoom::named(level.as_bytes()) else {
+                    let Some(level) = Level::named(level.as_bytes()) else {
                         continue;
                     };
                     let columns = value.split_whitespace().filter_map(index);

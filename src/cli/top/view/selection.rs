@@ -1,7 +1,7 @@
 //! What is selected, and what a click hits.
 
 use super::rows::Line;
-use crate::store::Zoom;
+use crate::store::Level;
 
 /// What a click hits: a row of the screen, from and to a column.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) enum Hit {
     Row(usize),
     /// The title of a column; `None`: of the name.
     Title(Option<usize>),
-    Level(Zoom),
+    Level(Level),
 }
 
 /// A row that is selected.

@@ -30,7 +30,7 @@ fn sort_is_a_column_a_sum_or_a_name() {
     }
     let why = view(Some("nonsense")).unwrap_err();
     assert!(why.starts_with("cannot sort user by \"nonsense\"; there are: name disk cpu "));
-    let level = Some(Zoom::Session);
+    let level = Some(Level::Session);
     let logins = View::new(false, level, &[], Duration::from_secs(1), Some("LOGINS"));
     assert!(logins.unwrap_err().starts_with("cannot sort session by"));
 }
@@ -53,10 +53,10 @@ fn levels_and_filters_make_questions() {
     let mut view = view(None).unwrap();
     assert_eq!(press(&mut view, &[Key::Tab]), Effect::Ask);
     let question = view.question();
-    assert_eq!(question.level, Zoom::Session);
+    assert_eq!(question.level, Level::Session);
     assert_eq!(question.filters, [b"connected"]);
     press(&mut view, &[Key::BackTab, Key::BackTab, Key::BackTab]);
-    assert_eq!(view.level, Zoom::Global);
+    assert_eq!(view.level, Level::Global);
     let typed = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
     press(
         &mut view,
@@ -70,13 +70,13 @@ fn levels_and_filters_make_questions() {
 #[test]
 fn wrong_filters_are_not_asked() {
     for (level, text, filters) in [
-        (Zoom::Domain, "a*", Some(vec!["domain=a*"])),
-        (Zoom::Ip, "10.0.", Some(vec![])),
-        (Zoom::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
-        (Zoom::User, "ip=10.0.", None),
-        (Zoom::User, "since=someday", None),
+        (Level::Domain, "a*", Some(vec!["domain=a*"])),
+        (Level::Ip, "10.0.", Some(vec![])),
+        (Level::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
+        (Level::User, "ip=10.0.", None),
+        (Level::User, "since=someday", None),
         (
-            Zoom::User,
+            Level::User,
             "since=7 service=imap",
             Some(vec!["since=7", "service=imap"]),
         ),
@@ -84,7 +84,7 @@ fn wrong_filters_are_not_asked() {
         let filters = filters.map(|f| f.into_iter().map(Vec::from).collect::<Vec<_>>());
         assert_eq!(server_filters(level, text).ok(), filters, "{text}");
     }
-    assert_eq!(own_filter(Zoom::Ip, "10.0. ip=1.2.3.4"), ["10.0."]);
+    assert_eq!(own_filter(Level::Ip, "10.0. ip=1.2.3.4"), ["10.0."]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::input::{at, limits};
 use dovestat::stats::Report;
-use dovestat::store::{Filter, Opening, Progress, Record, Store, Zoom};
+use dovestat::store::{Filter, Level, Opening, Progress, Record, Store};
 use dovestat::wire::http::{
     write_head, Framing, Head, HeadReader, Response, Status, Version, MAX_HEAD_BYTES,
     MAX_REQUEST_LINE_BYTES, TEXT_TYPE,
@@ -101,15 +101,15 @@ fn check_metrics(name: &[u8]) {
         },
         at(1),
     );
-    for (format, zoom) in [
-        (Format::Text, Zoom::User),
-        (Format::OpenMetrics, Zoom::Domain),
+    for (format, level) in [
+        (Format::Text, Level::User),
+        (Format::OpenMetrics, Level::Domain),
     ] {
         let mut out = Vec::new();
         for index in 0..LEVEL_FAMILIES {
-            let family = LevelFamily::new(zoom, index);
+            let family = LevelFamily::new(level, index);
             family.write(&mut out, format);
-            let Opening::Rows(cursor) = store.open(zoom, Filter::default()) else {
+            let Opening::Rows(cursor) = store.open(level, Filter::default()) else {
                 return;
             };
             while store.read(&cursor, &mut 100, |row| {

@@ -6,7 +6,7 @@
 //! something was freed in a memory smaller than settings allow.
 
 use super::naive::domain_of;
-use dovestat::store::{Filter, Note, Opening, Progress, Record, Row, Store, Totals, Zoom};
+use dovestat::store::{Filter, Level, Note, Opening, Progress, Record, Row, Store, Totals};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -102,8 +102,8 @@ pub struct Model {
 }
 
 /// Hands all rows of a level to `take`.
-fn each(store: &mut Store, zoom: Zoom, mut take: impl FnMut(&Row)) {
-    let Opening::Rows(cursor) = store.open(zoom, Filter::default()) else {
+fn each(store: &mut Store, level: Level, mut take: impl FnMut(&Row)) {
+    let Opening::Rows(cursor) = store.open(level, Filter::default()) else {
         return;
     };
     while store.read(&cursor, &mut 1000, |row| {
@@ -117,8 +117,8 @@ fn each(store: &mut Store, zoom: Zoom, mut take: impl FnMut(&Row)) {
 /// The sums of users, domains and addresses.
 fn sums(store: &mut Store) -> BTreeMap<Who, Sum> {
     let mut sums = BTreeMap::new();
-    for zoom in [Zoom::User, Zoom::Domain, Zoom::Ip] {
-        each(store, zoom, |row| {
+    for level in [Level::User, Level::Domain, Level::Ip] {
+        each(store, level, |row| {
             let (who, totals) = match row {
                 Row::User(name, totals) => (Who::User(name.to_vec()), totals),
                 Row::Domain(name, totals) => (Who::Domain(name.to_vec()), totals),
@@ -135,7 +135,7 @@ fn sums(store: &mut Store) -> BTreeMap<Who, Sum> {
 /// The newest sessions by id.
 fn sessions(store: &mut Store) -> BTreeMap<Vec<u8>, Session> {
     let mut sessions = BTreeMap::new();
-    each(store, Zoom::Session, |row| {
+    each(store, Level::Session, |row| {
         if let Row::Session {
             session,
             user,

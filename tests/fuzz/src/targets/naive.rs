@@ -1,6 +1,6 @@
 //! What a request lists, found by looking at everything.
 
-use dovestat::store::{Filter, Opening, Pattern, Progress, Row, Store, Zoom};
+use dovestat::store::{Filter, Level, Opening, Pattern, Progress, Row, Store};
 use std::net::IpAddr;
 
 /// What tells a row from others, and what filters ask of it.
@@ -72,9 +72,9 @@ fn entry(row: &Row) -> Option<Entry> {
 }
 
 /// What a walk lists, in slices of `steps`.
-pub fn listed(store: &mut Store, zoom: Zoom, filter: Filter, steps: usize) -> Vec<Entry> {
+pub fn listed(store: &mut Store, level: Level, filter: Filter, steps: usize) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let Opening::Rows(cursor) = store.open(zoom, filter) else {
+    let Opening::Rows(cursor) = store.open(level, filter) else {
         return entries;
     };
     loop {
@@ -127,10 +127,10 @@ fn session_fits(filter: &Filter, session: &Entry) -> bool {
 
 /// What a request should list. Not for commands by `connected`, `ip=` or `service=`,
 /// of which their rows say nothing.
-pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
-    let mut all = |zoom| listed(store, zoom, Filter::default(), 1000);
-    let (sessions, users) = (all(Zoom::Session), all(Zoom::User));
-    let mut entries = all(zoom);
+pub fn expected(store: &mut Store, level: Level, filter: &Filter) -> Vec<Entry> {
+    let mut all = |level| listed(store, level, Filter::default(), 1000);
+    let (sessions, users) = (all(Level::Session), all(Level::User));
+    let mut entries = all(level);
     let one_of = |is_parent: &dyn Fn(&Entry) -> bool| {
         let mut below = sessions.iter().filter(|session| is_parent(session));
         below.any(|session| session_fits(filter, session))
@@ -141,9 +141,9 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
         let in_time = entry.updated_secs >= filter.since_secs;
         let is_connected = !filter.connected || entry.connected;
         in_time
-            && match zoom {
-                Zoom::Session => session_fits(filter, entry),
-                Zoom::Command => {
+            && match level {
+                Level::Session => session_fits(filter, entry),
+                Level::Command => {
                     filter
                         .session
                         .as_ref()
@@ -151,13 +151,13 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
                         && fits(&filter.user, &entry.user)
                         && fits(&filter.domain, domain_of(&entry.user))
                 }
-                Zoom::User => {
+                Level::User => {
                     is_connected
                         && fits(&filter.user, name)
                         && fits(&filter.domain, domain_of(name))
                         && (!by_session || one_of(&|session| session.user == *name))
                 }
-                Zoom::Domain => {
+                Level::Domain => {
                     let in_domain = |user: &[u8]| domain_of(user) == name;
                     is_connected
                         && fits(&filter.domain, name)
@@ -169,7 +169,7 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
                                     && fits(&filter.user, &user.name)
                             }))
                 }
-                Zoom::Ip => {
+                Level::Ip => {
                     let by_other = filter.session.is_some()
                         || filter.service.is_some()
                         || filter.user.is_some()
@@ -178,7 +178,7 @@ pub fn expected(store: &mut Store, zoom: Zoom, filter: &Filter) -> Vec<Entry> {
                         && ip_fits(filter, entry.ip)
                         && (!by_other || one_of(&|session| session.ip == entry.ip))
                 }
-                Zoom::Global => true,
+                Level::Global => true,
             }
     });
     entries

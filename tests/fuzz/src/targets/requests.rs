@@ -4,7 +4,7 @@ use super::input::{at, limits};
 use super::naive;
 use dovestat::cli::server::{Event, ReplyParser};
 use dovestat::stats::Report;
-use dovestat::store::{CommandUpdate, Opening, Progress, Record, Store, Zoom};
+use dovestat::store::{CommandUpdate, Level, Opening, Progress, Record, Store};
 use dovestat::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
 use std::num::NonZeroU32;
 
@@ -78,23 +78,23 @@ pub fn run(bytes: &[u8]) {
         match parse_request(&mut line.to_vec()) {
             Ok(Request::Reset) => store.reset(at(100)),
             Ok(Request::Status) => {}
-            Ok(Request::Export(zoom, filter)) => {
+            Ok(Request::Export(level, filter)) => {
                 let steps = 1 + line.len() % 7;
                 let says_all = !filter.connected && filter.ip.is_none();
-                if zoom != Zoom::Global && (says_all || zoom != Zoom::Command) {
-                    let expected = naive::expected(&mut store, zoom, &filter);
-                    let found = naive::listed(&mut store, zoom, filter.clone(), steps);
-                    assert_eq!(found, expected, "{zoom:?} {filter:?}");
+                if level != Level::Global && (says_all || level != Level::Command) {
+                    let expected = naive::expected(&mut store, level, &filter);
+                    let found = naive::listed(&mut store, level, filter.clone(), steps);
+                    assert_eq!(found, expected, "{level:?} {filter:?}");
                 }
                 let order = match line.len() % 2 {
                     0 => ColumnOrder::V2_2,
                     _ => ColumnOrder::V2_3,
                 };
-                let Opening::Rows(cursor) = store.open(zoom, filter) else {
+                let Opening::Rows(cursor) = store.open(level, filter) else {
                     continue;
                 };
                 let (mut reply, mut rows) = (Vec::new(), 0);
-                write_header(&mut reply, zoom, order);
+                write_header(&mut reply, level, order);
                 while store.read(&cursor, &mut steps.clone(), |row| {
                     write_row(&mut reply, row, order);
                     rows += 1;

@@ -7,7 +7,7 @@
 use super::input::{at, limits, Input};
 use super::naive;
 use dovestat::stats::Report;
-use dovestat::store::{CommandUpdate, Filter, Now, Record, Restoring, Store, Zoom};
+use dovestat::store::{CommandUpdate, Filter, Level, Now, Record, Restoring, Store};
 use dovestat::wire::{StateError, StateItem, StateReader, StateWriter};
 use std::num::NonZeroU32;
 
@@ -94,8 +94,8 @@ pub fn write(store: &Store, now: Now) -> Vec<u8> {
 
 /// Does what a daemon does with a store that it has read.
 fn work_on(store: &mut Store) {
-    for zoom in Zoom::ALL {
-        naive::listed(store, zoom, Filter::default(), 3);
+    for level in Level::ALL {
+        naive::listed(store, level, Filter::default(), 3);
     }
     for (number, id) in (1u32..).zip([&b"s1"[..], b"s2", b"new"]) {
         let report = &Report {
@@ -152,9 +152,9 @@ pub fn run(bytes: &[u8]) {
     let mut again = read(&saved, memory_bytes, at(60)).expect("what was written is sound");
     again.check();
     if again.usage().entries == store.usage().entries {
-        for zoom in Zoom::ALL {
-            let all = |store| naive::listed(store, zoom, Filter::default(), 100);
-            assert_eq!(all(&mut again), all(&mut store), "{zoom:?}");
+        for level in Level::ALL {
+            let all = |store| naive::listed(store, level, Filter::default(), 100);
+            assert_eq!(all(&mut again), all(&mut store), "{level:?}");
         }
         assert_eq!(again.totals_of_everything(), store.totals_of_everything());
     }

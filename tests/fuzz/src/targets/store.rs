@@ -7,8 +7,8 @@ use super::model::Model;
 use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
-    CommandUpdate, CursorId, Filter, Network, Now, Opening, Pattern, Progress, Record, Row, Store,
-    Zoom, MAX_TEXT_BYTES,
+    CommandUpdate, CursorId, Filter, Level, Network, Now, Opening, Pattern, Progress, Record, Row,
+    Store, MAX_TEXT_BYTES,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -56,7 +56,7 @@ struct Walk {
     /// Whose.
     cursor: CursorId,
     /// Along what.
-    zoom: Zoom,
+    level: Level,
     /// The users, domains or addresses listed.
     seen: HashSet<String>,
     /// Whether it ended.
@@ -268,19 +268,19 @@ impl World {
         if self.walks.len() == MOST_CURSORS {
             return;
         }
-        let zoom = input.pick(&Zoom::ALL);
+        let level = input.pick(&Level::ALL);
         let now = self.now();
         let opening = match input.below(4) {
-            0 => self.store.open_biggest(zoom, input.below(5)),
+            0 => self.store.open_biggest(level, input.below(5)),
             _ => {
                 let filter = filter(input, now);
-                self.store.open(zoom, filter)
+                self.store.open(level, filter)
             }
         };
         if let Opening::Rows(cursor) = opening {
             self.walks.push(Walk {
                 cursor,
-                zoom,
+                level,
                 seen: HashSet::new(),
                 is_done: false,
             });
@@ -292,13 +292,15 @@ impl World {
         let walk = &mut self.walks[index];
         let mut rows = 0;
         let progress = self.store.read(&walk.cursor, &mut steps, |row| {
-            let listed = match (walk.zoom, row) {
-                (Zoom::Command, Row::Command { .. }) | (Zoom::Session, Row::Session { .. }) => None,
-                (Zoom::User, Row::User(name, _)) | (Zoom::Domain, Row::Domain(name, _)) => {
+            let listed = match (walk.level, row) {
+                (Level::Command, Row::Command { .. }) | (Level::Session, Row::Session { .. }) => {
+                    None
+                }
+                (Level::User, Row::User(name, _)) | (Level::Domain, Row::Domain(name, _)) => {
                     Some(name.escape_ascii().to_string())
                 }
-                (Zoom::Ip, Row::Ip(ip, _)) => Some(ip.to_string()),
-                (Zoom::Global, Row::Global(_)) => Some(String::new()),
+                (Level::Ip, Row::Ip(ip, _)) => Some(ip.to_string()),
+                (Level::Global, Row::Global(_)) => Some(String::new()),
                 _ => panic!("a row of another level: {row:?}"),
             };
             if let Some(key) = listed {
@@ -333,11 +335,11 @@ impl World {
 
     /// Asks, and looks for the answer by hand.
     fn ask(&mut self, input: &mut Input) {
-        let zoom = input.pick(&[Zoom::Session, Zoom::User, Zoom::Domain, Zoom::Ip]);
+        let level = input.pick(&[Level::Session, Level::User, Level::Domain, Level::Ip]);
         let filter = filter(input, self.now());
-        let expected = naive::expected(&mut self.store, zoom, &filter);
-        let found = naive::listed(&mut self.store, zoom, filter.clone(), 5);
-        assert_eq!(found, expected, "{zoom:?} {filter:?}");
+        let expected = naive::expected(&mut self.store, level, &filter);
+        let found = naive::listed(&mut self.store, level, filter.clone(), 5);
+        assert_eq!(found, expected, "{level:?} {filter:?}");
     }
 
     /// Lets time pass, or sets the clock on the wall.

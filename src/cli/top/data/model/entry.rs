@@ -3,21 +3,21 @@
 use super::moves::Moves;
 use super::texts::Texts;
 use crate::cli::top::data::column::VALUES;
-use crate::store::Zoom;
+use crate::store::Level;
 use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::Instant;
 
 /// The texts of a level's entries, by their names in the protocol, and how many of
 /// them make the entry's key.
-pub(crate) fn texts(level: Zoom) -> (&'static [&'static str], usize) {
+pub(crate) fn texts(level: Level) -> (&'static [&'static str], usize) {
     match level {
-        Zoom::Command => (&["session", "cmd", "args", "user"], 3),
-        Zoom::Session => (&["session", "user", "service", "ip", "pid"], 1),
-        Zoom::User => (&["user"], 1),
-        Zoom::Domain => (&["domain"], 1),
-        Zoom::Ip => (&["ip"], 1),
-        Zoom::Global => (&[], 0),
+        Level::Command => (&["session", "cmd", "args", "user"], 3),
+        Level::Session => (&["session", "user", "service", "ip", "pid"], 1),
+        Level::User => (&["user"], 1),
+        Level::Domain => (&["domain"], 1),
+        Level::Ip => (&["ip"], 1),
+        Level::Global => (&[], 0),
     }
 }
 
@@ -99,14 +99,14 @@ impl Entry {
 
 /// The order of entries by name: of the text that stands first on the screen, then
 /// of the others.
-pub(crate) fn by_name(level: Zoom, a: &Entry, b: &Entry) -> Ordering {
+pub(crate) fn by_name(level: Level, a: &Entry, b: &Entry) -> Ordering {
     let address = |entry: &Entry| {
         let text = std::str::from_utf8(entry.text(0)).ok();
         text.and_then(|text| text.parse::<IpAddr>().ok())
     };
     let first = match level {
-        Zoom::Session | Zoom::Command => a.text(1).cmp(b.text(1)),
-        Zoom::Ip => address(a).cmp(&address(b)),
+        Level::Session | Level::Command => a.text(1).cmp(b.text(1)),
+        Level::Ip => address(a).cmp(&address(b)),
         _ => Ordering::Equal,
     };
     first

@@ -45,7 +45,7 @@ pub(crate) use figures::{Figures, Look};
 
 use super::column::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
-use crate::store::{Pattern, Zoom};
+use crate::store::{Level, Pattern};
 use figures::Moved;
 use line::{digits, hash_line, micros};
 use moves::Moves;
@@ -106,7 +106,7 @@ impl Twins {
 /// The entries of one question to one server.
 #[derive(Debug)]
 pub(crate) struct Table {
-    level: Zoom,
+    level: Level,
     /// Of sessions, the services that are wanted: Dovecot's own server lists all.
     service: Option<Pattern>,
     /// The entries, and places where one was.
@@ -150,11 +150,11 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty one; of sessions only those of services that fit.
-    pub(crate) fn new(level: Zoom, service: Option<Pattern>) -> Table {
+    pub(crate) fn new(level: Level, service: Option<Pattern>) -> Table {
         let hasher = RandomState::new();
         Table {
             level,
-            service: service.filter(|_| level == Zoom::Session),
+            service: service.filter(|_| level == Level::Session),
             entries: Vec::new(),
             free: Vec::new(),
             kept_bytes: 0,
@@ -179,7 +179,7 @@ impl Table {
         }
     }
 
-    pub(crate) fn level(&self) -> Zoom {
+    pub(crate) fn level(&self) -> Level {
         self.level
     }
 

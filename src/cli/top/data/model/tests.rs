@@ -12,7 +12,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(level: Zoom, window: Duration) -> Bench {
+    fn new(level: Level, window: Duration) -> Bench {
         let (table, now) = (Table::new(level, None), Instant::now());
         Bench { table, now, window }
     }
@@ -59,7 +59,7 @@ impl Bench {
 
 #[test]
 fn a_rate_is_the_difference_over_the_time() {
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 100)]);
     assert_eq!(bench.rate("joe"), None, "it takes two samples");
     bench.users(SECOND * 2, &[("joe", 1, 130)]);
@@ -73,7 +73,7 @@ fn a_rate_is_the_difference_over_the_time() {
 
 #[test]
 fn no_rate_is_negative() {
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 100)]);
     bench.users(SECOND, &[("joe", 2, 7)]);
     assert_eq!(bench.rate("joe"), Some(7.0), "all since the reset is new");
@@ -88,7 +88,7 @@ fn no_rate_is_negative() {
 
 #[test]
 fn what_is_new_counts_from_zero_only_if_it_was_not_there() {
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 100)]);
     bench.users(SECOND, &[("joe", 1, 100), ("ann", 2, 8)]);
     assert_eq!(bench.rate("ann"), Some(8.0));
@@ -104,7 +104,7 @@ fn what_is_new_counts_from_zero_only_if_it_was_not_there() {
 #[test]
 fn windows_look_back_as_far_as_they_say() {
     for (window, rate) in [(1, 19.0), (5, 17.0), (60, 12.5)] {
-        let mut bench = Bench::new(Zoom::User, SECOND * window);
+        let mut bench = Bench::new(Level::User, SECOND * window);
         // Commands grow by 1, 2, 3 ... a second.
         let mut commands = 0;
         for second in 0..20 {
@@ -115,7 +115,7 @@ fn windows_look_back_as_far_as_they_say() {
         let least = if window == 60 { 10.0 } else { rate };
         assert!((least..=rate).contains(&found), "{window}: {found}");
     }
-    let mut bench = Bench::new(Zoom::User, SECOND * 60);
+    let mut bench = Bench::new(Level::User, SECOND * 60);
     for second in 0..200 {
         bench.users(SECOND, &[("joe", 1, second * 3)]);
         let unknown = bench.rate("joe").is_none();
@@ -125,7 +125,7 @@ fn windows_look_back_as_far_as_they_say() {
 
 #[test]
 fn an_entry_that_is_gone_fades_and_may_come_back() {
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 1), ("ann", 1, 1)]);
     bench.users(SECOND, &[("joe", 1, 2)]);
     assert!(matches!(bench.entry("ann").unwrap().phase, Phase::Gone(_)));
@@ -140,7 +140,7 @@ fn an_entry_that_is_gone_fades_and_may_come_back() {
 
 #[test]
 fn equal_commands_are_distinguished() {
-    let mut bench = Bench::new(Zoom::Command, SECOND);
+    let mut bench = Bench::new(Level::Command, SECOND);
     let row = "NOOP\t\ts1\tjoe\t5\n";
     let reply = format!("cmd\targs\tsession\tuser\tdisk_input\n{}", row.repeat(4));
     bench.sample(SECOND, &reply);
@@ -163,7 +163,7 @@ fn times_are_two_whole_numbers() {
         assert_eq!(micros(text.as_bytes()), expected, "{text}");
     }
     assert_eq!(digits(b"-5"), 0);
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.sample(
         SECOND,
         "user\tnum_logins\tnew_column\tlast_update\njoe\t3\n",
@@ -173,7 +173,7 @@ fn times_are_two_whole_numbers() {
 
 #[test]
 fn sparklines_have_a_point_for_each_sample() {
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     for commands in [0, 4, 4, 10] {
         bench.users(SECOND, &[("joe", 1, commands), ("idle", 1, 1)]);
         let look = Look::Rates(SECOND);
@@ -190,7 +190,7 @@ fn sparklines_have_a_point_for_each_sample() {
 #[test]
 fn the_work_of_a_sample_is_linear_whatever_its_rows_are() {
     let begun = Instant::now();
-    let mut bench = Bench::new(Zoom::Command, SECOND);
+    let mut bench = Bench::new(Level::Command, SECOND);
     let reply = |by: u64| {
         let rows = (0..200_000).map(|row| format!("NOOP\t\ts1\tjoe\t{}\n", row % 3 + by));
         "cmd\targs\tsession\tuser\tdisk_input\n".to_owned() + &rows.collect::<String>()
@@ -215,7 +215,7 @@ fn the_work_of_a_sample_is_linear_whatever_its_rows_are() {
 fn samples_agree_with_a_naive_table() {
     use crate::store::testing::Random;
     let mut random = Random::seeded("table of top");
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     // Name, when it was made, commands; what it had in the last sample.
     let mut users: Vec<(String, u64, u64)> = Vec::new();
     let mut before: std::collections::HashMap<String, (u64, u64)> = Default::default();
@@ -280,13 +280,13 @@ fn samples_agree_with_a_naive_table() {
 
 #[test]
 fn sessions_are_filtered_by_service_and_counted_for_users() {
-    let mut bench = Bench::new(Zoom::Session, SECOND);
-    bench.table = Table::new(Zoom::Session, Some(Pattern::new(b"im*")));
+    let mut bench = Bench::new(Level::Session, SECOND);
+    bench.table = Table::new(Level::Session, Some(Pattern::new(b"im*")));
     let rows = "s1\tjoe\timap\ns2\tjoe\tpop3\ns3\tann\timap\n";
     bench.sample(SECOND, &format!("session\tuser\tservice\n{rows}"));
     assert_eq!(bench.table.entries().count(), 2);
 
-    let mut bench = Bench::new(Zoom::User, SECOND);
+    let mut bench = Bench::new(Level::User, SECOND);
     bench.users(SECOND, &[("joe", 1, 3), ("ann", 1, 4)]);
     let counted = [(b"joe".as_slice().into(), 2)];
     bench.table.count_sessions(HashMap::from(counted));

@@ -29,7 +29,7 @@ impl<T> Common<T> {
 
 /// The entries of one level.
 #[derive(Debug)]
-pub(crate) struct Level<T: Copy> {
+pub(crate) struct Table<T: Copy> {
     pub(crate) arena: Arena<T>,
     pub(crate) index: Index<T>,
     /// All of them in order of creation: commands oldest first, others newest
@@ -43,7 +43,7 @@ pub(crate) struct Level<T: Copy> {
     pub(crate) evictions: u64,
 }
 
-impl<T: Entry> Level<T> {
+impl<T: Entry> Table<T> {
     /// A level without entries.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ impl<T: Entry> Level<T> {
         min_time_secs: u32,
         page_bytes: usize,
         budget: &mut Budget,
-    ) -> Result<Level<T>, Full> {
-        Ok(Level {
+    ) -> Result<Table<T>, Full> {
+        Ok(Table {
             arena: Arena::new(T::BLANK, page_bytes),
             index: Index::new(budget)?,
             all: List::EMPTY,
@@ -265,7 +265,7 @@ impl<T: Entry> Level<T> {
     }
 }
 
-impl<T: Parent> Level<T> {
+impl<T: Parent> Table<T> {
     /// Makes the entry of a key the youngest of the idle ones, if it is one of them.
     /// Whether there is an entry of that key.
     pub(crate) fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
