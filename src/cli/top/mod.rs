@@ -21,6 +21,7 @@ mod batch;
 mod data;
 mod keys;
 mod kick;
+mod level;
 mod saved_view;
 mod screen;
 mod ui;
