@@ -21,14 +21,14 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives. `run`, `reset`, `demo` |
-//! | `daemon` | the loop (`server`), the settings read again (`reload`), files that vanish (`files`), the state (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records. `serve`: clients, the protocols, metrics. `push`: carbon |
+//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo` |
+//! | `daemon` | the loop (`server`), the settings read again (`reload`), files that vanish (`files`), the state (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records. `serve`: `client` is a connection, `clients` decides which are kept; the protocols, metrics. `push`: carbon |
 //! | [`report`] | for other programs: what they use, reported through a FIFO |
 //! | `config` | `table`: the one table of settings. `value`: kinds of values. `text`: files to items. `build`: items to settings, Dovecot's own files, hints. `print`: back to text |
 //! | `wire` | bytes to values and back, pure: records, requests, replies, HTTP, metrics, carbon, state files |
-//! | `store` | the statistics, pure. `mem`: slabs, arenas, heap, indexes, budget. `counters`: packed. `entries`: created, linked, pinned, freed. `update`: records applied, room, eviction, deferral, compaction, prefetch. `filter`, `query`: what a request selects, plans, cursors, ranking. `snapshot`: saved and restored |
+//! | `store` | the statistics, pure. `mem`: slabs, arenas, heap, indexes, budget. `counters`: packed. `entries`: created, linked, pinned, freed. `update`: records applied, room, eviction, deferral, compaction, prefetch. `filter`, `query`: what a request selects, plans, cursors, ranking. `snapshot`: saved by importance, restored |
 //! | `stats` | the one table of statistics fields, their structs on the wire, their arithmetic |
-//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: files, FIFOs, sockets. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal`, `syslog`, `local_time` |
+//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal`, `syslog`, `local_time` |
 //!
 //! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`. Tests of one file are in it
 //! or in `tests` beside it; those of the programs are in `tests/integration`.

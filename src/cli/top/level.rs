@@ -136,3 +136,21 @@ pub(super) fn level_row(level: Level) -> &'static LevelRow {
     let found = LEVELS.iter().find(|row| row.level == level);
     found.expect("each level has a row")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_has_a_row_whose_texts_are_there() {
+        for level in Level::ALL {
+            let row = level_row(level);
+            assert!(row.key_texts <= row.texts.len(), "{level:?}");
+            let mut columns = row.text_columns.iter();
+            assert!(
+                columns.all(|&(_, text, least, most)| text < row.texts.len() && least <= most),
+                "{level:?}"
+            );
+        }
+    }
+}
