@@ -1,26 +1,47 @@
 //! Statistics of Dovecot's mail processes, kept per command, session, user,
 //! domain, IP address and globally in a bounded memory.
 //!
-//! The way of the data, which can be read from top to bottom: bytes of a FIFO
-//! are cut into lines and decoded to records ([`wire`]), applied at one instant
-//! ([`store`]), counted upwards ([`stats`]); a request is parsed to a level and
-//! a filter ([`wire`]), a cursor walks the level in slices ([`store`]), rows are
-//! formatted ([`wire`]) and written out by the loop ([`daemon`]).
+//! # The way of the data
 //!
-//! The rooms, in layer order; each imports only what stands below it:
+//! 1. `daemon/server` waits for what is ready, once in each turn of its loop.
+//! 2. `daemon/input/fifo` reads bytes of a FIFO; `wire/lines` cuts them into lines,
+//!    `wire/record` decodes a line to a record, its stats field by the table of `stats`.
+//! 3. `daemon/input/records` hands it to the store: `store/update/apply` finds or creates
+//!    its entries (`store/entries`) and counts upwards (`store/counters`), at one instant
+//!    and within the byte budget (`store/mem`; `store/update/room` and `evict` free entries).
+//! 4. `daemon/serve/client` reads a request; `wire/request` parses it to a level and a
+//!    filter; a cursor (`store/query`) walks the level in slices (`daemon/level_walk`).
+//! 5. `wire/reply`, `metrics` or `carbon` formats the rows, and `daemon/serve` or
+//!    `daemon/push` writes them out.
+//! 6. `cli/server` takes a reply apart again; `cli/dump` and `cli/top` show it.
+//!
+//! # The rooms
+//!
+//! In layer order; each imports only what stands below it:
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`cli`] | the client: command line, dump, top, reset, run, demo; formats |
-//! | [`daemon`] | the loop and its glue: startup, FIFOs, listeners, clients, signals, log |
+//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo` |
+//! | `daemon` | the loop (`server`), the settings read again (`reload`), files that vanish (`files`), the state (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records. `serve`: `client` is a connection, `clients` decides which are kept; the protocols, metrics. `push`: carbon |
 //! | [`report`] | for other programs: what they use, reported through a FIFO |
-//! | [`config`] | one table of settings; the parser; printing them back |
-//! | [`wire`] | bytes to values and back, pure |
-//! | [`store`] | the statistics themselves, pure: memory, levels, cursors |
-//! | [`stats`] | one table of statistics fields, and their arithmetic |
-//! | [`sys`] | the operating system, and the only unsafe code |
+//! | `config` | `table`: the one table of settings. `value`: kinds of values. `text`: files to items. `build`: items to settings, Dovecot's own files, hints. `print`: back to text |
+//! | `wire` | bytes to values and back, pure: records, requests, replies, HTTP, metrics, carbon, state files |
+//! | `store` | the statistics, pure. `mem`: slabs, arenas, heap, indexes, budget. `counters`: packed. `entries`: created, linked, pinned, freed. `update`: records applied, room, eviction, deferral, compaction, prefetch. `filter`, `query`: what a request selects, plans, cursors, ranking. `snapshot`: saved by importance, restored |
+//! | `stats` | the one table of statistics fields, their structs on the wire, their arithmetic |
+//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal`, `syslog`, `local_time` |
 //!
-//! `dovestatd` is [`daemon::main`], `dovestat` is [`cli::main`].
+//! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`. Tests of one file are in it
+//! or in `tests` beside it; those of the programs are in `tests/integration`.
+//!
+//! # To add something
+//!
+//! | to add | touch these | beside |
+//! |---|---|---|
+//! | a statistics field | `stats/mod` (its row), `stats/wire_struct` (the C struct), `cli/column` (its title in `top`) | `report/meter` if this host can measure it; dovestat-protocol(7) |
+//! | a level | `store/mod` (`Level`, its table and limits), `row`, `check`; `store/entries/entry`, `lifecycle`, `untracked`; each file of `store/update`; `store/query/plan`, `cursor`, `filter_eval`; `store/snapshot/values`, `save`, `restore`; `wire/reply`, `metrics`, `carbon`, `state/item`; `config/settings`, `table`, `value`; `daemon/server`; `cli/column`, `cli/top/level` | manuals, sample configuration |
+//! | a setting | `config/settings` (its field), `config/table` (its row: also `-a`, `needs_restart`), where it is used; `config/value` for a new kind of value | dovestatd.conf(5), sample configuration, `config/tests/print` |
+//! | a protocol of a listener | `config/settings` (`Protocol`), `config/value` (its word), `config/table` (the phrase); `daemon/serve/NEW` (a `Conversation`), `mod`, `client`, `daemon/start/listing`; `wire/NEW` if its bytes are new | dovestatd.conf(5), dovestat-protocol(7) |
+//! | an output format of `dump` | `cli/format/mod` (`Format`), `cli/args/table` (the phrase of `-f`) | dovestat(1), README |
 
 // Without `internals`, the compiler tells what nothing uses; with it, what is public in
 // a room and reaches nobody outside of it.

@@ -86,6 +86,32 @@ impl Settings {
         }
     }
 
+    /// Takes what may change while a daemon serves from `new`, but for its listeners. The
+    /// names of settings outside them that differ and need a restart.
+    pub(crate) fn follow(&mut self, new: &Settings) -> Vec<&'static str> {
+        let mut kept = table::follow(table::TOP, self, new);
+        kept.extend(table::follow(
+            table::SERVICE,
+            &mut self.service,
+            &new.service,
+        ));
+        kept
+    }
+
+    /// The sections of listeners without what may change while a daemon serves.
+    pub(crate) fn fixed_listeners(&self) -> (Vec<UnixListener>, Vec<InetListener>) {
+        let mut unix = self.unix_listeners.clone();
+        let mut inet = self.inet_listeners.clone();
+        for listener in &mut unix {
+            table::keep_fixed(table::OPTIONS, &mut listener.options);
+        }
+        for listener in &mut inet {
+            table::keep_fixed(table::INET, listener);
+            table::keep_fixed(table::OPTIONS, &mut listener.options);
+        }
+        (unix, inet)
+    }
+
     pub fn enabled_fifos(&self) -> impl Iterator<Item = &FileListener> {
         self.fifo_listeners.iter().filter(|fifo| fifo.is_enabled())
     }

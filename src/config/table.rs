@@ -24,6 +24,8 @@ pub struct Setting<T> {
     pub default: Option<&'static str>,
     /// What it is for: a phrase for the sample file.
     pub about: &'static str,
+    /// Whether a daemon that serves takes no new value.
+    pub(super) needs_restart: bool,
     /// Reads a value, failing with what would be right.
     pub(super) set: fn(&mut T, &str) -> Result<(), String>,
     /// The value as text that `set` reads back.
@@ -85,6 +87,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "base_dir",
         default: Some(SYSTEM_BASE_DIR),
         about: "directory of the FIFOs and sockets; an ordinary user has another default",
+        needs_restart: true,
         set: |s, v| put(&mut s.base_dir, value::absolute_path(v)),
         get: |s| s.base_dir.to_string_lossy().into_owned(),
     },
@@ -92,6 +95,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "log_path",
         default: Some("syslog"),
         about: "syslog, stderr or a file",
+        needs_restart: true,
         set: |s, v| put(&mut s.log_path, value::log_path(v)),
         get: |s| value::show_log_path(&s.log_path),
     },
@@ -99,6 +103,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "pidfile",
         default: Some(""),
         about: "file for the number of the daemon's process; empty: none",
+        needs_restart: true,
         set: |s, v| put(&mut s.pidfile, value::optional_path(v)),
         get: |s| value::show_optional_path(&s.pidfile),
     },
@@ -107,6 +112,7 @@ pub const TOP: &[Setting<Settings>] = &[
         default: Some("auto"),
         about: "directory where statistics outlive a restart; empty: none; auto: \
                 /var/lib/dovestat with the default base_dir, else base_dir",
+        needs_restart: true,
         set: |s, v| put(&mut s.state_dir, value::state_dir(v)),
         get: |s| value::show_state_dir(&s.state_dir),
     },
@@ -114,6 +120,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_state_interval",
         default: Some("5 mins"),
         about: "time between two writes of the statistics to state_dir; 0: at the end only",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_state_interval_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_state_interval_secs),
     },
@@ -121,6 +128,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_memory_limit",
         default: Some("16 M"),
         about: "most memory used for statistics, at least 256 K",
+        needs_restart: true,
         set: |s, v| {
             let bytes = value::size(v, MEMORY_LIMIT_MIN_BYTES);
             put(&mut s.stats_memory_limit_bytes, bytes)
@@ -131,6 +139,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_command_min_time",
         default: Some("1 mins"),
         about: "how long a command is kept after its last record, memory permitting",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_command_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_command_min_time_secs),
     },
@@ -138,6 +147,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_session_min_time",
         default: Some("15 mins"),
         about: "how long a disconnected session is kept, memory permitting",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_session_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_session_min_time_secs),
     },
@@ -145,6 +155,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_user_min_time",
         default: Some("1 hours"),
         about: "how long a user without sessions is kept, memory permitting",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_user_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_user_min_time_secs),
     },
@@ -152,6 +163,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_domain_min_time",
         default: Some("12 hours"),
         about: "how long a domain without users is kept, memory permitting",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_domain_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_domain_min_time_secs),
     },
@@ -159,6 +171,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_ip_min_time",
         default: Some("12 hours"),
         about: "how long an IP address without sessions is kept, memory permitting",
+        needs_restart: false,
         set: |s, v| put(&mut s.stats_ip_min_time_secs, value::time(v, 0)),
         get: |s| value::show_time(s.stats_ip_min_time_secs),
     },
@@ -166,6 +179,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_carbon_server",
         default: Some(""),
         about: "carbon receiver: host, host:port or [ipv6]:port (port 2003); empty: off",
+        needs_restart: false,
         set: |s, v| put(&mut s.carbon_server, value::host_port(v, CARBON_PORT)),
         get: |s| {
             let server = s.carbon_server.as_ref();
@@ -176,6 +190,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_carbon_name",
         default: Some(""),
         about: "this host's name in carbon; empty: the host name up to its first dot",
+        needs_restart: false,
         set: |s, v| put(&mut s.carbon_name, Ok(v.to_owned())),
         get: |s| s.carbon_name.clone(),
     },
@@ -183,6 +198,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_carbon_interval",
         default: Some("30 secs"),
         about: "time between two carbon reports, at least 1 secs",
+        needs_restart: false,
         set: |s, v| put(&mut s.carbon_interval_secs, value::time(v, 1)),
         get: |s| value::show_time(s.carbon_interval_secs),
     },
@@ -190,6 +206,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_carbon_levels",
         default: Some("global"),
         about: "levels sent to carbon: global, domain, user, ip",
+        needs_restart: false,
         set: |s, v| put(&mut s.carbon_levels, value::levels(v)),
         get: |s| value::show_levels(&s.carbon_levels),
     },
@@ -197,6 +214,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_carbon_limit",
         default: Some("100"),
         about: "most entries of a level sent to carbon, the biggest by CPU and disk; 1 to 10000",
+        needs_restart: false,
         set: |s, v| put(&mut s.carbon_limit, value::entry_limit(v)),
         get: |s| s.carbon_limit.to_string(),
     },
@@ -204,6 +222,7 @@ pub const TOP: &[Setting<Settings>] = &[
         name: "stats_metrics_levels",
         default: Some("global"),
         about: "levels shown to Prometheus: global always, domain, user, ip",
+        needs_restart: false,
         set: |s, v| put(&mut s.metrics_levels, value::levels(v)),
         get: |s| value::show_levels(&s.metrics_levels),
     },
@@ -212,6 +231,7 @@ pub const TOP: &[Setting<Settings>] = &[
         default: Some("100"),
         about:
             "most entries of a level shown to Prometheus, the biggest by CPU and disk; 1 to 10000",
+        needs_restart: false,
         set: |s, v| put(&mut s.metrics_limit, value::entry_limit(v)),
         get: |s| s.metrics_limit.to_string(),
     },
@@ -222,6 +242,7 @@ pub const SERVICE: &[Setting<Service>] = &[
         name: "user",
         default: Some(DEFAULT_USER),
         about: "user to run as",
+        needs_restart: true,
         set: |s, v| {
             let user = if v.is_empty() { DEFAULT_USER } else { v };
             put(&mut s.user, Ok(user.to_owned()))
@@ -232,6 +253,7 @@ pub const SERVICE: &[Setting<Service>] = &[
         name: "group",
         default: Some(""),
         about: "group to run as; empty: the user's group",
+        needs_restart: true,
         set: |s, v| put(&mut s.group, Ok(value::optional(v))),
         get: |s| s.group.clone().unwrap_or_default(),
     },
@@ -239,6 +261,7 @@ pub const SERVICE: &[Setting<Service>] = &[
         name: "chroot",
         default: Some(""),
         about: "directory to be confined to, relative to base_dir; empty: none",
+        needs_restart: true,
         set: |s, v| put(&mut s.chroot, Ok(value::optional(v).map(PathBuf::from))),
         get: |s| value::show_optional_path(&s.chroot),
     },
@@ -246,6 +269,7 @@ pub const SERVICE: &[Setting<Service>] = &[
         name: "client_limit",
         default: Some("1000"),
         about: "most clients at a time; 0: 1000",
+        needs_restart: false,
         set: |s, v| {
             let limit = value::number(v, u32::MAX).map(|limit| match limit {
                 0 => DEFAULT_CLIENT_LIMIT,
@@ -263,6 +287,7 @@ pub const FILE: &[Setting<FileListener>] = &[
         name: "user",
         default: Some(""),
         about: "owner of the file; empty: the user who starts the daemon",
+        needs_restart: true,
         set: |l, v| put(&mut l.user, Ok(value::optional(v))),
         get: |l| l.user.clone().unwrap_or_default(),
     },
@@ -270,6 +295,7 @@ pub const FILE: &[Setting<FileListener>] = &[
         name: "group",
         default: Some(""),
         about: "group of the file; empty: its owner's group",
+        needs_restart: true,
         set: |l, v| put(&mut l.group, Ok(value::optional(v))),
         get: |l| l.group.clone().unwrap_or_default(),
     },
@@ -278,6 +304,7 @@ pub const FILE: &[Setting<FileListener>] = &[
         default: Some("0600"),
         about: "permissions of the file; 0: no such listener; the default is 0200 in a \
                 fifo_listener",
+        needs_restart: true,
         set: |l, v| put(&mut l.mode, value::mode(v)),
         get: |l| value::show_mode(l.mode),
     },
@@ -288,6 +315,7 @@ pub const INET: &[Setting<InetListener>] = &[
         name: "address",
         default: Some(""),
         about: "addresses to listen on, * is all IPv4, :: all IPv6; empty: both",
+        needs_restart: true,
         set: |l, v| put(&mut l.addresses, value::addresses(v)),
         get: |l| value::show_list(&l.addresses),
     },
@@ -295,6 +323,7 @@ pub const INET: &[Setting<InetListener>] = &[
         name: "port",
         default: None,
         about: "port to listen on; 0: no such listener",
+        needs_restart: true,
         set: |l, v| put(&mut l.port, value::port(v)),
         get: |l| l.port.to_string(),
     },
@@ -302,6 +331,7 @@ pub const INET: &[Setting<InetListener>] = &[
         name: "allow_nets",
         default: Some(""),
         about: "networks that clients may come from, as 192.0.2.0/24; empty: all",
+        needs_restart: false,
         set: |l, v| put(&mut l.allow_nets, value::networks(v)),
         get: |l| value::show_list(&l.allow_nets),
     },
@@ -309,6 +339,7 @@ pub const INET: &[Setting<InetListener>] = &[
         name: "server_names",
         default: Some(""),
         about: "names by which clients of http may ask, beside addresses and localhost",
+        needs_restart: false,
         set: |l, v| {
             let names = value::addresses(v).map(|names| value::show_list(&names).into());
             put(&mut l.server_names, names)
@@ -323,6 +354,7 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         name: "protocol",
         default: Some("stats"),
         about: "what clients speak: stats, or http for Prometheus",
+        needs_restart: false,
         set: |l, v| put(&mut l.protocol, value::protocol(v)),
         get: |l| value::show_protocol(l.protocol),
     },
@@ -330,6 +362,7 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         name: "reset",
         default: Some("no"),
         about: "whether clients may RESET; the default is yes in a unix_listener",
+        needs_restart: false,
         set: |l, v| put(&mut l.reset, value::boolean(v)),
         get: |l| value::show_boolean(l.reset),
     },
@@ -337,6 +370,7 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         name: "close_after_reply",
         default: Some("no"),
         about: "whether the connection is closed after each reply",
+        needs_restart: false,
         set: |l, v| put(&mut l.close_after_reply, value::boolean(v)),
         get: |l| value::show_boolean(l.close_after_reply),
     },
@@ -344,6 +378,7 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         name: "column_order",
         default: Some("2.3"),
         about: "order of the columns: that of Dovecot 2.2 or 2.3",
+        needs_restart: false,
         set: |l, v| put(&mut l.column_order, value::column_order(v)),
         get: |l| value::show_column_order(l.column_order),
     },
@@ -351,6 +386,7 @@ pub const OPTIONS: &[Setting<ListenerOptions>] = &[
         name: "header_always",
         default: Some("no"),
         about: "whether a list of nothing has a header, too",
+        needs_restart: false,
         set: |l, v| put(&mut l.header_always, value::boolean(v)),
         get: |l| value::show_boolean(l.header_always),
     },
@@ -405,6 +441,32 @@ pub(super) fn with_defaults<T>(mut section: T, rows: &[Setting<T>]) -> T {
         }
     }
     section
+}
+
+/// Gives `section` the values of `new` that need no restart. The names of those that
+/// differ and do.
+pub(super) fn follow<T>(rows: &[Setting<T>], section: &mut T, new: &T) -> Vec<&'static str> {
+    let mut kept = Vec::new();
+    for row in rows {
+        let value = (row.get)(new);
+        if value == (row.get)(section) {
+            continue;
+        }
+        match row.needs_restart {
+            true => kept.push(row.name),
+            false => (row.set)(section, &value).expect("`set` reads what `get` gave"),
+        }
+    }
+    kept
+}
+
+/// Gives what needs no restart in `section` its default, so that sections differ in the
+/// rest alone.
+pub(super) fn keep_fixed<T>(rows: &[Setting<T>], section: &mut T) {
+    for row in rows.iter().filter(|row| !row.needs_restart) {
+        let text = row.default.unwrap_or_default();
+        (row.set)(section, text).expect("the table's defaults are valid");
+    }
 }
 
 /// Sets `name` in `section` if `rows` have it.

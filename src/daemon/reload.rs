@@ -6,34 +6,12 @@
 //! the next start, which loses nothing as long as there is a state. A
 //! configuration with mistakes changes nothing.
 
-use crate::config::{
-    Address, FileListener, InetListener, ListenerOptions, Service, Settings, UnixListener,
-};
+use crate::config::{Address, FileListener, InetListener, Settings, UnixListener};
 use crate::daemon::serve::listener::Section;
 use crate::daemon::server::{make_room_for_clients, store_limits, Daemon};
 use crate::sys::reason;
 use std::rc::Rc;
 use std::time::Instant;
-
-/// The sections of listeners without what can change.
-fn fixed(settings: &Settings) -> (Vec<UnixListener>, Vec<InetListener>) {
-    let mut unix = settings.unix_listeners.clone();
-    let mut inet = settings.inet_listeners.clone();
-    for listener in &mut unix {
-        listener.options = ListenerOptions::of_unix();
-    }
-    for listener in &mut inet {
-        listener.options = ListenerOptions::of_inet();
-        listener.allow_nets = Vec::new();
-        listener.server_names = Rc::default();
-    }
-    (unix, inet)
-}
-
-/// Whether nothing but the options of listeners differs.
-fn same_listeners(old: &Settings, new: &Settings) -> bool {
-    old.fifo_listeners == new.fifo_listeners && fixed(old) == fixed(new)
-}
 
 /// A section of a listener.
 trait Named: PartialEq {
@@ -81,53 +59,20 @@ fn add_changed<T: Named>(names: &mut Vec<String>, old: &[T], new: &[T]) {
     }
 }
 
-/// What needs a restart, by the names of settings and sections.
-fn differences(old: &Settings, new: &Settings) -> Vec<String> {
-    let mut names = Vec::new();
-    for (name, differs) in [
-        ("base_dir", new.base_dir != old.base_dir),
-        ("log_path", new.log_path != old.log_path),
-        ("pidfile", new.pidfile != old.pidfile),
-        ("state_dir", new.state_dir != old.state_dir),
-        (
-            "stats_memory_limit",
-            new.stats_memory_limit_bytes != old.stats_memory_limit_bytes,
-        ),
-        ("user", new.service.user != old.service.user),
-        ("group", new.service.group != old.service.group),
-        ("chroot", new.service.chroot != old.service.chroot),
-    ] {
-        if differs {
-            names.push(name.to_owned());
-        }
+/// Takes what may change while the daemon serves from `new`. What needs a restart, by
+/// the names of settings and sections.
+fn follow(settings: &mut Settings, new: Settings) -> Vec<String> {
+    let kept = settings.follow(&new);
+    let mut names: Vec<String> = kept.into_iter().map(str::to_owned).collect();
+    let (old_fixed, new_fixed) = (settings.fixed_listeners(), new.fixed_listeners());
+    add_changed(&mut names, &settings.fifo_listeners, &new.fifo_listeners);
+    add_changed(&mut names, &old_fixed.0, &new_fixed.0);
+    add_changed(&mut names, &old_fixed.1, &new_fixed.1);
+    if settings.fifo_listeners == new.fifo_listeners && old_fixed == new_fixed {
+        settings.unix_listeners = new.unix_listeners;
+        settings.inet_listeners = new.inet_listeners;
     }
-    let ((old_unix, old_inet), (new_unix, new_inet)) = (fixed(old), fixed(new));
-    add_changed(&mut names, &old.fifo_listeners, &new.fifo_listeners);
-    add_changed(&mut names, &old_unix, &new_unix);
-    add_changed(&mut names, &old_inet, &new_inet);
     names
-}
-
-/// The new settings, with what needs a restart as it was.
-fn in_force(old: &Settings, new: Settings) -> Settings {
-    let mut settings = Settings {
-        base_dir: old.base_dir.clone(),
-        log_path: old.log_path.clone(),
-        pidfile: old.pidfile.clone(),
-        state_dir: old.state_dir.clone(),
-        stats_memory_limit_bytes: old.stats_memory_limit_bytes,
-        service: Service {
-            client_limit: new.service.client_limit,
-            ..old.service.clone()
-        },
-        ..new
-    };
-    if !same_listeners(old, &settings) {
-        settings.fifo_listeners = old.fifo_listeners.clone();
-        settings.unix_listeners = old.unix_listeners.clone();
-        settings.inet_listeners = old.inet_listeners.clone();
-    }
-    settings
 }
 
 impl Daemon {
@@ -151,8 +96,7 @@ impl Daemon {
                 return;
             }
         };
-        let restart = differences(&self.settings, &new);
-        self.settings = in_force(&self.settings, new);
+        let restart = follow(&mut self.settings, new);
         let listeners = self.listeners.len();
         make_room_for_clients(&self.settings.service, listeners, &mut self.log);
         self.store.set_min_times(&store_limits(&self.settings));

@@ -54,9 +54,6 @@ pub struct Field {
     width: Width,
 }
 
-/// The number of statistics fields.
-pub const FIELD_COUNT: usize = 24;
-
 /// Of these, the number of fields of the `mail` item; they come first.
 pub(crate) const MAIL_FIELDS: usize = place::auth_successes;
 
@@ -77,7 +74,10 @@ const NAME_BYTES: usize = 5;
 const DISK_BYTES_PER_USEC: u64 = 100;
 
 macro_rules! fields {
-    ($($index:literal $name:ident $text:literal $unit:ident $item:ident $about:literal;)*) => {
+    ($($name:ident $text:literal $unit:ident $item:ident $about:literal;)*) => {
+        /// The number of statistics fields.
+        pub const FIELD_COUNT: usize = [$($text),*].len();
+
         /// All statistics fields, in column order.
         pub static FIELDS: [Field; FIELD_COUNT] = [$(Field {
             name: $text,
@@ -92,16 +92,21 @@ macro_rules! fields {
         }),*];
 
         /// The place of each field in [`FIELDS`], by name.
-        #[allow(non_upper_case_globals)]
+        #[allow(non_camel_case_types, non_upper_case_globals)]
         pub mod place {
+            /// The names in order.
+            enum Field {
+                $($name,)*
+            }
+
             $(/// Where this field is.
-            pub const $name: usize = $index;)*
+            pub const $name: usize = Field::$name as usize;)*
         }
 
         /// Writes the fields of one item from their columns into its struct.
         fn write_item(item: Item, values: &[u64; FIELD_COUNT], body: &mut [u8]) {
             $(if item == Item::$item {
-                wire_struct::write(body, wire_struct::$item::$name, values[$index]);
+                wire_struct::write(body, wire_struct::$item::$name, values[place::$name]);
             })*
         }
 
@@ -118,7 +123,7 @@ macro_rules! fields {
             $(if item == Item::$item {
                 let value = wire_struct::read(body, wire_struct::$item::$name);
                 bits |= value;
-                values[$index] = value;
+                values[place::$name] = value;
             })*
             // A power of two: below it every value is if all their bits are.
             bits < MAX_VALUE || are_sane(item, values)
@@ -141,30 +146,30 @@ fn first_insane(item: Item, values: &[u64; FIELD_COUNT]) -> Option<&'static str>
 }
 
 fields! {
-    0 user_cpu "user_cpu" Time Mail "Processor time spent in programs";
-    1 sys_cpu "sys_cpu" Time Mail "Processor time spent in the kernel";
-    2 clock_time "clock_time" Time Mail "Time that passed while mail processes were at work";
-    3 min_faults "min_faults" Count Mail "Page faults without disk access";
-    4 maj_faults "maj_faults" Count Mail "Page faults with disk access";
-    5 vol_cs "vol_cs" Count Mail "Voluntary context switches";
-    6 invol_cs "invol_cs" Count Mail "Involuntary context switches";
-    7 disk_input "disk_input" Bytes Mail "Bytes read from disks";
-    8 disk_output "disk_output" Bytes Mail "Bytes written to disks";
-    9 read_count "read_count" Count Mail "System calls that read";
-    10 read_bytes "read_bytes" Bytes Mail "Bytes that system calls read";
-    11 write_count "write_count" Count Mail "System calls that write";
-    12 write_bytes "write_bytes" Bytes Mail "Bytes that system calls wrote";
-    13 mail_lookup_path "mail_lookup_path" Count Mail "Mails whose file was opened or looked up";
-    14 mail_lookup_attr "mail_lookup_attr" Count Mail "Mails whose attributes were looked up";
-    15 mail_read_count "mail_read_count" Count Mail "Mails read";
-    16 mail_read_bytes "mail_read_bytes" Bytes Mail "Bytes of mails read";
-    17 mail_cache_hits "mail_cache_hits" Count Mail "Answers found in mailbox caches";
-    18 auth_successes "auth_successes" Count Auth "Logins that succeeded";
-    19 auth_master_successes "auth_master_successes" Count Auth "Logins of master users that succeeded";
-    20 auth_failures "auth_failures" Count Auth "Logins that failed";
-    21 auth_db_tempfails "auth_db_tempfails" Count Auth "Logins that failed for errors of user databases";
-    22 auth_cache_hits "auth_cache_hits" Count Auth "Logins answered from the authentication cache";
-    23 auth_cache_misses "auth_cache_misses" Count Auth "Logins not found in the authentication cache";
+    user_cpu "user_cpu" Time Mail "Processor time spent in programs";
+    sys_cpu "sys_cpu" Time Mail "Processor time spent in the kernel";
+    clock_time "clock_time" Time Mail "Time that passed while mail processes were at work";
+    min_faults "min_faults" Count Mail "Page faults without disk access";
+    maj_faults "maj_faults" Count Mail "Page faults with disk access";
+    vol_cs "vol_cs" Count Mail "Voluntary context switches";
+    invol_cs "invol_cs" Count Mail "Involuntary context switches";
+    disk_input "disk_input" Bytes Mail "Bytes read from disks";
+    disk_output "disk_output" Bytes Mail "Bytes written to disks";
+    read_count "read_count" Count Mail "System calls that read";
+    read_bytes "read_bytes" Bytes Mail "Bytes that system calls read";
+    write_count "write_count" Count Mail "System calls that write";
+    write_bytes "write_bytes" Bytes Mail "Bytes that system calls wrote";
+    mail_lookup_path "mail_lookup_path" Count Mail "Mails whose file was opened or looked up";
+    mail_lookup_attr "mail_lookup_attr" Count Mail "Mails whose attributes were looked up";
+    mail_read_count "mail_read_count" Count Mail "Mails read";
+    mail_read_bytes "mail_read_bytes" Bytes Mail "Bytes of mails read";
+    mail_cache_hits "mail_cache_hits" Count Mail "Answers found in mailbox caches";
+    auth_successes "auth_successes" Count Auth "Logins that succeeded";
+    auth_master_successes "auth_master_successes" Count Auth "Logins of master users that succeeded";
+    auth_failures "auth_failures" Count Auth "Logins that failed";
+    auth_db_tempfails "auth_db_tempfails" Count Auth "Logins that failed for errors of user databases";
+    auth_cache_hits "auth_cache_hits" Count Auth "Logins answered from the authentication cache";
+    auth_cache_misses "auth_cache_misses" Count Auth "Logins not found in the authentication cache";
 }
 
 /// One value for each of [`FIELDS`].

@@ -42,7 +42,7 @@
 //! | [`fs::lookup`]           | what lies at a path: kind, inode, owner              |
 //! | [`fs::dir`]              | a directory, and files in it replaced as a whole     |
 //! | [`fs::trust`]            | which directories are trusted, by owner and mode     |
-//! | [`fs::way`]              | the way to a directory, walked once                  |
+//! | [`fs::path_walk`]        | the way to a directory, walked once                  |
 //! | [`fs::lock`]             | a directory locked by one process                    |
 //! | [`fs::created`]          | files of FIFOs and sockets: taken over, removed      |
 //! | [`fs::fifo`]             | a FIFO that is read and never at its end             |

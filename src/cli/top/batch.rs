@@ -6,10 +6,9 @@
 //! seconds; `last_update` and `num_connected_sessions` are as they are.
 
 use super::data::link::Link;
-use super::data::model::texts;
 use super::is_utf8_locale;
+use super::level::level_row;
 use super::ui::glyphs::{ASCII, UNICODE};
-use super::ui::table::text_columns;
 use super::view::View;
 use crate::cli::args::TopOptions;
 use crate::cli::format::{Dialect, Format, Printer};
@@ -153,7 +152,7 @@ fn print<W: Write>(
 ) -> io::Result<()> {
     let columns = view.possible();
     if with_header {
-        let texts = ["time", "host"].iter().chain(texts(view.level).0);
+        let texts = ["time", "host"].iter().chain(level_row(view.level).texts);
         let numbers = columns.iter().map(|&index| &view.columns[index].name);
         let names: Vec<String> = texts
             .chain(numbers)
@@ -232,12 +231,18 @@ fn table(
     let by_name = view
         .sort()
         .is_none()
-        .then(|| text_columns(view.level).first());
+        .then(|| level_row(view.level).text_columns.first());
     let by_name = by_name.flatten().map(|&(_, text, ..)| text);
-    titles.extend(texts(view.level).0.iter().enumerate().map(|(at, name)| {
-        let mark = if by_name == Some(at) { arrow } else { "" };
-        name.to_ascii_uppercase() + mark
-    }));
+    titles.extend(
+        level_row(view.level)
+            .texts
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let mark = if by_name == Some(at) { arrow } else { "" };
+                name.to_ascii_uppercase() + mark
+            }),
+    );
     let left = titles.len();
     let mut columns = view.shown();
     if let Some(sort) = view.sort().filter(|sort| !columns.contains(sort)) {

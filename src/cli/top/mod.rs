@@ -10,7 +10,8 @@
 //! | `screen`, `batch` | the two loops |
 //! | `ui` | header, table, popups, drawn into a frame |
 //! | `view` | what is shown, and what keys do to it |
-//! | `saved_view` | the view remembered from one run to the next |
+//! | `view_file` | the file in which a view is remembered from one run to the next; `view/saved` is its text |
+//! | `level` | the one table of what is known of each level |
 //! | `kick` | sessions ended by doveadm |
 //! | `keys` | bytes of a terminal as keys |
 //! | `data` | connections, samples, rates, columns, numbers as text |
@@ -21,10 +22,11 @@ mod batch;
 mod data;
 mod keys;
 mod kick;
-mod saved_view;
+mod level;
 mod screen;
 mod ui;
 mod view;
+mod view_file;
 
 use super::args::TopOptions;
 use super::server::choose;
@@ -56,11 +58,11 @@ pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
         batch::run(&options, view)
     } else {
         if options.remembers {
-            saved_view::load(&mut view, (options.level.is_some(), options.sort.is_some()));
+            view_file::load(&mut view, (options.level.is_some(), options.sort.is_some()));
         }
         let view = screen::run(&options, view)?;
         if options.remembers {
-            saved_view::save(&view);
+            view_file::save(&view);
         }
         Ok(())
     }

@@ -115,6 +115,59 @@ fn everything_is_in_everything() {
 }
 
 #[test]
+fn what_needs_a_restart_stays_and_all_else_follows() {
+    let (old, new) = (untouched(), good(EVERYTHING));
+    let mut settings = old.clone();
+    let kept = settings.follow(&new);
+    let expected = [
+        "base_dir",
+        "log_path",
+        "pidfile",
+        "state_dir",
+        "stats_memory_limit",
+        "user",
+        "group",
+        "chroot",
+    ];
+    assert_eq!(kept, expected);
+    for row in table::TOP {
+        let right = if kept.contains(&row.name) { &old } else { &new };
+        assert_eq!((row.get)(&settings), (row.get)(right), "{}", row.name);
+    }
+    for row in table::SERVICE {
+        let right = if kept.contains(&row.name) { &old } else { &new };
+        let value = (row.get)(&settings.service);
+        assert_eq!(value, (row.get)(&right.service), "{}", row.name);
+    }
+    assert_eq!(settings.unix_listeners, old.unix_listeners);
+}
+
+#[test]
+fn sections_differ_only_in_what_needs_a_restart() {
+    let section = |lines: &str| {
+        good(format!(
+            "service stats {{\ninet_listener {{\nport = 80\n{lines}\n}}\n}}"
+        ))
+        .fixed_listeners()
+    };
+    let plain = section("");
+    for line in [
+        "allow_nets = 127.0.0.1",
+        "server_names = a",
+        "protocol = http",
+        "reset = yes",
+        "close_after_reply = yes",
+        "column_order = 2.2",
+        "header_always = yes",
+    ] {
+        assert_eq!(section(line), plain, "{line}");
+    }
+    for line in ["address = 127.0.0.1", "port = 81"] {
+        assert_ne!(section(line), plain, "{line}");
+    }
+}
+
+#[test]
 fn only_the_changes() {
     let print = |settings: &Settings| settings.print(Shown::Changed, &defaults());
     assert_eq!(print(&untouched()), "");

@@ -11,57 +11,58 @@
 //!
 //! Must not: know where the bytes are stored.
 
-use crate::stats::{place, Report, FIELD_COUNT};
+use crate::stats::{Item, Report, Unit, FIELDS, FIELD_COUNT};
 use crate::store::counters::{Counters, Difference, Event, COUNTERS, MAX_SUM};
 
-/// Beside the indexes of [`FIELDS`](crate::stats::FIELDS), those of the other counters.
+/// Beside the indexes of [`FIELDS`], those of the other counters.
 const NUM_CMDS: usize = FIELD_COUNT;
 const NUM_LOGINS: usize = FIELD_COUNT + 1;
 
-/// Amounts: microseconds and bytes.
-const AMOUNTS: [usize; 8] = [
-    place::user_cpu,
-    place::sys_cpu,
-    place::clock_time,
-    place::disk_input,
-    place::disk_output,
-    place::read_bytes,
-    place::write_bytes,
-    place::mail_read_bytes,
-];
-
-/// Events that every session has.
-const EVENTS: [usize; 8] = [
-    NUM_CMDS,
-    NUM_LOGINS,
-    place::min_faults,
-    place::maj_faults,
-    place::vol_cs,
-    place::invol_cs,
-    place::read_count,
-    place::write_count,
-];
-
-/// Events of reading mail.
-const MAIL: [usize; 4] = [
-    place::mail_lookup_path,
-    place::mail_lookup_attr,
-    place::mail_read_count,
-    place::mail_cache_hits,
-];
-
-/// Logins, well or failed.
-const AUTH: [usize; 6] = [
-    place::auth_successes,
-    place::auth_master_successes,
-    place::auth_failures,
-    place::auth_db_tempfails,
-    place::auth_cache_hits,
-    place::auth_cache_misses,
-];
+/// The group of a counter: 0 for amounts (microseconds and bytes), 1 for events that
+/// every session has, 2 for events of reading mail, 3 for logins, well or failed.
+const fn group_of(index: usize) -> usize {
+    if index >= FIELD_COUNT {
+        return 1;
+    }
+    let field = &FIELDS[index];
+    match (field.item, field.unit) {
+        (Item::Mail, Unit::Time | Unit::Bytes) => 0,
+        (Item::Mail, Unit::Count) => match field.name.as_bytes() {
+            [b'm', b'a', b'i', b'l', b'_', ..] => 2,
+            _ => 1,
+        },
+        (Item::Auth, _) => 3,
+    }
+}
 
 /// Counters of each group.
-const GROUPS: [usize; 4] = [AMOUNTS.len(), EVENTS.len(), MAIL.len(), AUTH.len()];
+const GROUPS: [usize; 4] = {
+    let (mut sizes, mut index) = ([0; 4], 0);
+    while index < COUNTERS {
+        sizes[group_of(index)] += 1;
+        index += 1;
+    }
+    sizes
+};
+
+/// The counters of a group, all `N` of them: [`NUM_CMDS`] and [`NUM_LOGINS`] first.
+const fn members<const N: usize>(group: usize) -> [usize; N] {
+    let (mut members, mut size, mut index) = ([0; N], 0, 0);
+    while index < COUNTERS {
+        let counter = (NUM_CMDS + index) % COUNTERS;
+        if group_of(counter) == group {
+            members[size] = counter;
+            size += 1;
+        }
+        index += 1;
+    }
+    members
+}
+
+const AMOUNTS: [usize; GROUPS[0]] = members(0);
+const EVENTS: [usize; GROUPS[1]] = members(1);
+const MAIL: [usize; GROUPS[2]] = members(2);
+const AUTH: [usize; GROUPS[3]] = members(3);
 
 /// Bytes of the widths, three bits for each group.
 const WIDTHS_BYTES: usize = 2;

@@ -1,6 +1,6 @@
 //! A directory that was opened, and files in it by name.
 //!
-//! Owns: the descriptor of a directory, opened by [`crate::sys::fs::way`]. What is done
+//! Owns: the descriptor of a directory, opened by [`crate::sys::fs::path_walk`]. What is done
 //! through it is done in the directory that was found, whatever takes its name
 //! meanwhile, and works when the path to it is out of reach, as it is from inside a
 //! chroot.

@@ -4,7 +4,7 @@ pub(crate) mod fifo;
 pub(crate) mod lock;
 pub(crate) mod lookup;
 pub(crate) mod passed;
+pub(crate) mod path_walk;
 pub(crate) mod socket;
 pub(crate) mod trust;
-pub(crate) mod way;
 pub(crate) mod writer;

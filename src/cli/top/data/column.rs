@@ -10,6 +10,7 @@
 use super::model::Figures;
 use super::number;
 use crate::cli::column::TITLES;
+use crate::cli::top::level::level_row;
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Level;
 
@@ -156,58 +157,28 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
 /// The columns a level shows unless its user chose others, the most useful
 /// first: what does not fit is left out from the end.
 pub(crate) fn usual(level: Level, bytes: bool) -> Vec<&'static str> {
-    let (input, output) = match bytes {
-        false => ("disk_input", "disk_output"),
-        true => ("read_bytes", "write_bytes"),
-    };
-    let (other_input, other_output) = match bytes {
-        false => ("read_bytes", "write_bytes"),
-        true => ("disk_input", "disk_output"),
-    };
-    let mut names = match level {
-        Level::Command => vec!["disk", "cpu", "last_update", input, output],
-        Level::Session => vec!["disk", "cpu", "num_cmds", "last_update", input, output],
-        Level::User => vec![
-            "disk",
-            "cpu",
-            "num_cmds",
-            "num_logins",
-            "num_connected_sessions",
-            input,
-            output,
-            "last_update",
-        ],
-        Level::Ip => vec![
-            "num_connected_sessions",
-            "disk",
-            "cpu",
-            "num_cmds",
-            "num_logins",
-            "auth_successes",
-            "auth_failures",
-            "last_update",
-        ],
-        Level::Domain | Level::Global => vec![
-            "num_connected_sessions",
-            "disk",
-            "cpu",
-            "num_cmds",
-            "num_logins",
-            "last_update",
-            input,
-            output,
-        ],
-    };
-    names.extend([
-        other_input,
-        other_output,
+    const LAST: [&str; 6] = [
+        "read_bytes",
+        "write_bytes",
         "mail_read_count",
         "mail_cache_hits",
         "maj_faults",
         "vol_cs",
-    ]);
+    ];
+    let mut names = [level_row(level).columns, &LAST].concat();
     if !matches!(level, Level::Command | Level::Session | Level::Ip) {
         names.extend(["auth_successes", "auth_failures"]);
+    }
+    if bytes {
+        for name in &mut names {
+            *name = match *name {
+                "disk_input" => "read_bytes",
+                "disk_output" => "write_bytes",
+                "read_bytes" => "disk_input",
+                "write_bytes" => "disk_output",
+                name => name,
+            };
+        }
     }
     names
 }

@@ -6,9 +6,9 @@ use crate::cli::top::data::column::{value_index, COMMANDS, LOGINS, SESSIONS};
 use crate::cli::top::data::model::{Figures, Look};
 use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
-use crate::cli::top::view::{Hit, Target, View, LEVELS};
+use crate::cli::top::level::{LevelRow, LEVELS};
+use crate::cli::top::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
-use crate::store::Level;
 use crate::sys::terminal::Size;
 
 /// A piece of the header: a label, a value, and how that looks.
@@ -262,14 +262,12 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
     };
     let utf8 = scene.glyphs.utf8;
     let is_below = view.path().next().is_some();
-    let levels: Vec<(usize, Level)> = (1..)
-        .zip(LEVELS)
-        .filter(|&(_, level)| !is_below || level == view.level)
+    let levels: Vec<(usize, &LevelRow)> = (1..)
+        .zip(&LEVELS)
+        .filter(|(_, row)| !is_below || row.level == view.level)
         .collect();
     let room_for = |names: fn((&'static str, &'static str)) -> &'static str| {
-        let names = levels
-            .iter()
-            .map(|&(_, level)| names(title(level)).len() + 4);
+        let names = levels.iter().map(|(_, row)| names(row.title).len() + 4);
         columns.saturating_sub(names.sum::<usize>() + 2)
     };
     // What else there may be is worth more than long names.
@@ -295,10 +293,10 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
         let path = parts.join(scene.glyphs.into) + scene.glyphs.into;
         column = frame.put(row, column, &cut(&path, room, scene), Style::Strong);
     }
-    for (number, level) in levels {
-        let (long, short) = title(level);
+    for (number, LevelRow { level, title, .. }) in levels {
+        let (long, short) = title;
         let name = if has_room { long } else { short };
-        let style = match level == view.level {
+        let style = match *level == view.level {
             true => Style::Active,
             false => Style::Dim,
         };
@@ -308,7 +306,7 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
             row,
             begin,
             end: column,
-            hit: Hit::Level(level),
+            hit: Hit::Level(*level),
         });
         column += usize::from(columns >= 90);
     }
@@ -324,16 +322,4 @@ fn cut(text: &str, columns: usize, scene: &Scene<'_>) -> String {
     }
     let (part, _) = fit(text, columns - 1);
     format!("{part}{}", scene.glyphs.more)
-}
-
-/// What a level is called, long and short.
-pub(super) fn title(level: Level) -> (&'static str, &'static str) {
-    match level {
-        Level::Domain => ("Domains", "dom"),
-        Level::User => ("Users", "user"),
-        Level::Session => ("Sessions", "sess"),
-        Level::Command => ("Commands", "cmd"),
-        Level::Ip => ("IPs", "ip"),
-        Level::Global => ("Servers", "all"),
-    }
 }

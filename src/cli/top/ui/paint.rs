@@ -9,9 +9,10 @@ use super::draw::{Frame, Style};
 use super::header::header;
 use super::popup;
 use super::scene::{Scene, LOW};
-use super::table::{layout, table_row, text_columns, text_of, titles, Shares};
+use super::table::{layout, table_row, text_of, titles, Shares};
 use crate::cli::top::data::column::Measure;
 use crate::cli::top::data::number;
+use crate::cli::top::level::level_row;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Mode, Target, View};
 use crate::cli::width::{fit, visible, width};
@@ -88,7 +89,10 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
 fn sparkline(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, line: &Line<'_>) {
     let columns = frame.size().columns;
     let watched = view.watched();
-    let name = text_columns(view.level).first().map(|&(_, text, ..)| text);
+    let name = level_row(view.level)
+        .text_columns
+        .first()
+        .map(|&(_, text, ..)| text);
     let name = text_of(line, name, scene);
     let (name, _) = fit(&name, columns / 3);
     let unit = if view.is_total() || watched.kind == Measure::Now {

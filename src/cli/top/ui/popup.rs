@@ -1,12 +1,12 @@
 //! What hangs over the table: help, the two pickers, a row's details.
 
 use super::draw::{Frame, Style};
-use super::header::title;
 use super::scene::Scene;
-use crate::cli::top::data::model::{texts, Look};
+use crate::cli::top::data::model::Look;
 use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
 use crate::cli::top::kick::Kick;
+use crate::cli::top::level::level_row;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Mode, View};
 use crate::cli::width::{fit, visible, width};
@@ -248,10 +248,10 @@ fn details(view: &View, scene: &Scene<'_>, line: Option<&Line<'_>>) -> Vec<Item>
     };
     let utf8 = scene.glyphs.utf8;
     let server = &scene.lines.0.servers[line.server];
-    let mut items = vec![item(title(view.level).0.to_owned(), Style::Title)];
+    let mut items = vec![item(level_row(view.level).title.0.to_owned(), Style::Title)];
     let name = visible(server.name.as_bytes(), utf8);
     items.push(item(format!("{:<10} {name}", "server"), Style::Popup));
-    for (name, text) in texts(view.level).0.iter().zip(line.entry.texts()) {
+    for (name, text) in level_row(view.level).texts.iter().zip(line.entry.texts()) {
         // Long arguments are broken into lines.
         for (at, line) in wrapped(&visible(text, utf8), 64, Style::Popup)
             .iter()

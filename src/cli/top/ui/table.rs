@@ -6,6 +6,7 @@ use super::scene::Scene;
 use crate::cli::top::data::column::{Column, Measure};
 use crate::cli::top::data::model::{Entry, Figures, Phase, FADING};
 use crate::cli::top::data::number;
+use crate::cli::top::level::level_row;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};
@@ -30,25 +31,6 @@ pub(crate) struct Layout {
     bar: usize,
 }
 
-/// The text columns of a level: title, which text, the least and the most
-/// columns it takes.
-pub(crate) fn text_columns(level: Level) -> &'static [(&'static str, usize, usize, usize)] {
-    match level {
-        Level::Domain => &[("DOMAIN", 0, 16, 60)],
-        Level::User => &[("USER", 0, 16, 60)],
-        Level::Session => &[
-            ("USER", 1, 12, 50),
-            ("SERVICE", 2, 7, 12),
-            ("IP", 3, 9, 39),
-            ("PID", 4, 5, 10),
-            ("SESSION", 0, 8, 32),
-        ],
-        Level::Command => &[("COMMAND", 1, 8, 16), ("USER", 3, 12, 40)],
-        Level::Ip => &[("ADDRESS", 0, 15, 39)],
-        Level::Global => &[],
-    }
-}
-
 /// What the text of a row is.
 pub(crate) fn text_of(line: &Line<'_>, text: Option<usize>, scene: &Scene<'_>) -> String {
     let utf8 = scene.glyphs.utf8;
@@ -70,7 +52,7 @@ pub(crate) fn layout(
     if scene.lines.0.servers.len() > 1 || view.level == Level::Global {
         all.push(("SERVER", None, 12, 60));
     }
-    let own = text_columns(view.level).iter();
+    let own = level_row(view.level).text_columns.iter();
     all.extend(own.map(|&(title, text, least, most)| (title, Some(text), least, most)));
     view.widths.resize(all.len(), 0);
     for ((_, text, least, most), known) in all.iter().zip(&mut view.widths) {

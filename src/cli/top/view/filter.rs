@@ -1,6 +1,7 @@
 //! A filter as people type it: the part for the server, and the part for [`super::rows`].
 
 use crate::cli::args::filter::judge;
+use crate::cli::top::level::level_row;
 use crate::store::Level;
 use std::time::SystemTime;
 
@@ -12,12 +13,11 @@ use std::time::SystemTime;
 pub(crate) fn server_filters(level: Level, text: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut filters = Vec::new();
     for word in text.split_whitespace() {
-        let name = match level {
-            _ if word.contains('=') || word == "connected" => None,
-            Level::Domain => Some("domain"),
-            Level::User | Level::Session | Level::Command => Some("user"),
-            // Parts of addresses are no filter of the server's: `Lines` has it.
-            Level::Ip | Level::Global => continue,
+        let is_term = word.contains('=') || word == "connected";
+        let name = match level_row(level).filter {
+            _ if is_term => None,
+            None => continue,
+            name => name,
         };
         let filter = match name {
             None => judge(word, SystemTime::now())?,

@@ -2,7 +2,8 @@
 
 use super::rows::Line;
 use super::selection::Selected;
-use super::{Effect, Mode, View, LEVELS};
+use super::{Effect, Mode, View};
+use crate::cli::top::level::{level_row, LEVELS};
 use crate::store::Level;
 
 /// The session that was opened, for its commands' heading.
@@ -38,8 +39,8 @@ impl View {
 
     /// The level `by` places further.
     pub(super) fn turn(&mut self, by: usize) -> Effect {
-        let here = LEVELS.iter().position(|&level| level == self.level);
-        self.go(LEVELS[(here.unwrap_or(0) + by) % LEVELS.len()])
+        let here = LEVELS.iter().position(|row| row.level == self.level);
+        self.go(LEVELS[(here.unwrap_or(0) + by) % LEVELS.len()].level)
     }
 
     /// Changes the level and what depends on it.
@@ -63,22 +64,16 @@ impl View {
         let Some(line) = lines.get(self.cursor) else {
             return Effect::Draw;
         };
-        let pin = |name: &str, text: &[u8]| [name.as_bytes(), text].concat();
+        let Some((below, filter)) = level_row(self.level).below else {
+            self.mode = Mode::Details(0);
+            return Effect::Draw;
+        };
         let name = match self.level {
             Level::Global => &[],
             _ => line.entry.text(0),
         };
-        let (below, pinned) = match self.level {
-            Level::Global => (Level::Domain, vec![]),
-            Level::Domain => (Level::User, vec![pin("domain=", name)]),
-            Level::User => (Level::Session, vec![pin("user=", name)]),
-            Level::Ip => (Level::Session, vec![pin("ip=", name)]),
-            Level::Session => (Level::Command, vec![pin("session=", name)]),
-            Level::Command => {
-                self.mode = Mode::Details(0);
-                return Effect::Draw;
-            }
-        };
+        let pin = |filter: &str| [filter.as_bytes(), b"=", name].concat();
+        let pinned = filter.map(pin).into_iter().collect();
         let label = match self.level {
             Level::Global => b"all".to_vec(),
             _ if name.is_empty() => b"(none)".to_vec(),

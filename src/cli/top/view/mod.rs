@@ -9,9 +9,10 @@
 
 use super::data::column::{self, Column, Measure};
 use super::data::link::Question;
-use super::data::model::{texts, Look};
+use super::data::model::Look;
 use super::data::number;
 use super::kick::Kick;
+use super::level::{level_row, LEVELS};
 use crate::cli::column::named;
 use crate::cli::top::keys::Key;
 use crate::store::Level;
@@ -32,15 +33,6 @@ use levels::{OpenedSession, Step};
 use selection::Selected;
 pub(super) use selection::{Hit, Target};
 
-/// The levels in the order of their keys 1 to 6.
-pub(super) const LEVELS: [Level; 6] = [
-    Level::Domain,
-    Level::User,
-    Level::Session,
-    Level::Command,
-    Level::Ip,
-    Level::Global,
-];
 const WINDOWS_SECS: [u64; 3] = [1, 5, 60];
 /// The delays that faster and slower step through.
 const DELAYS_MILLIS: [u64; 9] = [200, 500, 1000, 2000, 3000, 5000, 10_000, 30_000, 60_000];
@@ -151,7 +143,7 @@ impl View {
             "io" if bytes => "disk".to_owned(),
             name => name.to_owned(),
         };
-        let is_name = texts(level).0.contains(&&*wanted) || wanted == "name";
+        let is_name = level_row(level).texts.contains(&&*wanted) || wanted == "name";
         let here = |column: &&Column| column::is_at(column, level);
         let sort = columns
             .iter()
@@ -365,9 +357,9 @@ impl View {
             Key::Enter | Key::Right | Key::Char('l') => return self.open(&rows.all(self)),
             Key::Esc | Key::Backspace | Key::Left | Key::Char('h') => return self.back(),
             Key::Char(digit @ '1'..='6') => {
-                return self.go(LEVELS[digit as usize - '1' as usize]);
+                return self.go(LEVELS[digit as usize - '1' as usize].level);
             }
-            Key::F(number @ 1..=6) => return self.go(LEVELS[usize::from(number) - 1]),
+            Key::F(number @ 1..=6) => return self.go(LEVELS[usize::from(number) - 1].level),
             Key::Tab => return self.turn(1),
             Key::BackTab => return self.turn(LEVELS.len() - 1),
             Key::Char('/') => self.mode = Mode::Search(String::new()),

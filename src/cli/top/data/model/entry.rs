@@ -8,19 +8,6 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// The texts of a level's entries, by their names in the protocol, and how many of
-/// them make the entry's key.
-pub(crate) fn texts(level: Level) -> (&'static [&'static str], usize) {
-    match level {
-        Level::Command => (&["session", "cmd", "args", "user"], 3),
-        Level::Session => (&["session", "user", "service", "ip", "pid"], 1),
-        Level::User => (&["user"], 1),
-        Level::Domain => (&["domain"], 1),
-        Level::Ip => (&["ip"], 1),
-        Level::Global => (&[], 0),
-    }
-}
-
 /// Whether an entry is marked as new or gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -82,7 +69,7 @@ impl Entry {
         own + self.moves.len() + size_of_val(&*self.spark)
     }
 
-    /// One of its texts, by the order of [`texts()`].
+    /// One of its texts, by the order of [`LevelRow::texts`](crate::cli::top::level::LevelRow).
     pub(crate) fn text(&self, text: usize) -> &[u8] {
         self.texts.get(text, self.text_count.into())
     }

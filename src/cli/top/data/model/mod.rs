@@ -40,11 +40,12 @@ mod moves;
 mod spark;
 mod texts;
 
-pub(crate) use entry::{by_name, texts, Entry, Phase};
+pub(crate) use entry::{by_name, Entry, Phase};
 pub(crate) use figures::{Figures, Look};
 
 use super::column::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
+use crate::cli::top::level::level_row;
 use crate::store::{Level, Pattern};
 use figures::Moved;
 use line::{digits, hash_line, micros};
@@ -66,7 +67,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     Ignored,
-    /// A text of the entry, by its place in [`texts()`].
+    /// A text of the entry, by its place in the level's.
     Text(usize),
     /// A number of the reading.
     Value(usize),
@@ -213,7 +214,7 @@ impl Table {
     /// A sample begins: the names of the reply's columns; none for a reply without
     /// statistics.
     pub(crate) fn begin(&mut self, names: &[String]) {
-        let (texts, _) = texts(self.level);
+        let texts = level_row(self.level).texts;
         let slot = |name: &String| match name.as_str() {
             "reset_timestamp" => Slot::Reset,
             "last_update" => Slot::Updated,
@@ -274,7 +275,8 @@ impl Table {
     /// A row that has changed or stands elsewhere: its entry, which is made if it is
     /// new. `None` for one that is not wanted.
     fn changed_row(&mut self, line: &mut [u8], now: Instant) -> Option<u32> {
-        let (names, keys) = texts(self.level);
+        let row = level_row(self.level);
+        let (names, keys) = (row.texts, row.key_texts);
         let mut texts = [&b""[..]; 5];
         let mut values = [0; VALUES];
         let (mut reset_secs, mut updated_micros) = (0, 0);
