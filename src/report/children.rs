@@ -13,8 +13,8 @@
 //! adds to this process when it waits: that needs no permission, while the files
 //! of a program that changes its user or group are closed to others.
 
-use super::meter::{add_io, add_usage};
-use super::proc_files::{children_of, delay_usecs, used_by, waited_io};
+use super::meter::add_usage;
+use super::proc_files::{add_io, children_of, delay_usecs, used_by, waited_io};
 use crate::stats::{place, Stats};
 use crate::sys::proc::child;
 use std::io;

@@ -1,6 +1,6 @@
 //! What this process uses.
 
-use super::proc_files::{Io, ProcIo};
+use super::proc_files::{add_io, ProcIo, BLOCK_BYTES};
 use crate::stats::{place, Stats};
 use crate::sys::proc::usage::ProcessUsage;
 use std::time::{Duration, Instant};
@@ -64,9 +64,6 @@ impl Meter {
     }
 }
 
-/// Bytes of a block as getrusage(2) counts them (Linux: `ru_inblock`).
-const BLOCK_BYTES: u64 = 512;
-
 pub(super) fn add_usage(stats: &mut Stats, usage: &ProcessUsage) {
     for (place, value) in [
         (place::user_cpu, usage.user_cpu_usecs),
@@ -86,23 +83,6 @@ pub(super) fn add_usage(stats: &mut Stats, usage: &ProcessUsage) {
     ] {
         stats.values[place] += value;
     }
-}
-
-/// Adds the system calls of /proc/PID/io.
-pub(super) fn add_io(stats: &mut Stats, io: &Io) {
-    for (place, value) in [
-        (place::read_count, io.read_count),
-        (place::read_bytes, io.read_bytes),
-        (place::write_count, io.write_count),
-        (place::write_bytes, io.write_bytes),
-    ] {
-        stats.values[place] += value;
-    }
-}
-
-/// Rounds bytes down to blocks, as getrusage(2) will have them.
-pub(super) fn whole_blocks(bytes: u64) -> u64 {
-    bytes / BLOCK_BYTES * BLOCK_BYTES
 }
 
 #[cfg(test)]

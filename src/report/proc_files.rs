@@ -3,12 +3,14 @@
 //! Must not: fail. A process may end at any moment, and its files with it; what
 //! cannot be read counts as nothing.
 
-use super::meter::{add_io, whole_blocks};
 use crate::stats::{place, Stats};
 use crate::sys::proc::process::ticks_per_sec;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+
+/// Bytes of a block as getrusage(2) counts them (Linux: `ru_inblock`).
+pub(super) const BLOCK_BYTES: u64 = 512;
 
 /// Counts of reading and writing: /proc/PID/io.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +198,23 @@ pub(super) fn children_of(pid: u32) -> Vec<u32> {
         );
     }
     children
+}
+
+/// Adds the system calls of /proc/PID/io.
+pub(super) fn add_io(stats: &mut Stats, io: &Io) {
+    for (place, value) in [
+        (place::read_count, io.read_count),
+        (place::read_bytes, io.read_bytes),
+        (place::write_count, io.write_count),
+        (place::write_bytes, io.write_bytes),
+    ] {
+        stats.values[place] += value;
+    }
+}
+
+/// Rounds bytes down to blocks, as getrusage(2) will have them.
+fn whole_blocks(bytes: u64) -> u64 {
+    bytes / BLOCK_BYTES * BLOCK_BYTES
 }
 
 #[cfg(test)]

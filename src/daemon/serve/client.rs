@@ -13,18 +13,15 @@
 
 use crate::config::Protocol;
 use crate::daemon::level_walk::SLICE_BYTES;
-use crate::daemon::serve::clients::Standing;
 use crate::daemon::serve::context::Context;
 use crate::daemon::serve::export::Export;
 use crate::daemon::serve::http::Http;
-use crate::daemon::serve::listener::Listener;
+use crate::daemon::serve::listener::{Listener, Stream};
 use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::store::{Now, Store};
 use crate::sys::fd::poll::Interest;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 /// The most that is read at once, in bytes: more than any real request has.
@@ -38,37 +35,16 @@ const REQUEST_STEPS: usize = 32;
 /// bytes: unread input would make TCP take back replies under way.
 const DRAIN_BYTES: usize = 65536;
 
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Stream {
-    /// read(2).
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Unix(stream) => stream.read(bytes),
-            Stream::Tcp(stream) => stream.read(bytes),
-        }
-    }
-
-    /// write(2).
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Unix(stream) => stream.write(bytes),
-            Stream::Tcp(stream) => stream.write(bytes),
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Stream::Unix(stream) => stream.as_fd(),
-            Stream::Tcp(stream) => stream.as_fd(),
-        }
-    }
+/// What decides whether a client may be closed for another. Times are seconds of
+/// uptime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// The index of its listener.
+    pub listener: usize,
+    /// Since when it has asked for nothing.
+    pub idle_since_secs: Option<u32>,
+    /// Since when it has read nothing of a reply that waits for it.
+    pub unread_since_secs: Option<u32>,
 }
 
 pub(crate) struct Client {

@@ -15,7 +15,7 @@
 //! replies; those that read nothing for [`STUCK_SECS`] are closed.
 
 use crate::daemon::faults::Fault;
-use crate::daemon::serve::client::Client;
+use crate::daemon::serve::client::{Client, Standing};
 use crate::daemon::serve::context::Context;
 use crate::store::Store;
 use crate::sys::fd::poll::PollSet;
@@ -57,18 +57,6 @@ pub(crate) fn most_clients(client_limit: u32, listeners: usize) -> u64 {
 /// The slots that each listener has of its own.
 fn own_slots(client_limit: usize) -> usize {
     (client_limit / 8).clamp(1, 16)
-}
-
-/// What decides whether a client may be closed for another. Times are seconds of
-/// uptime.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    /// The index of its listener.
-    pub listener: usize,
-    /// Since when it has asked for nothing.
-    pub idle_since_secs: Option<u32>,
-    /// Since when it has read nothing of a reply that waits for it.
-    pub unread_since_secs: Option<u32>,
 }
 
 /// A slot for a new client.

@@ -7,3 +7,4 @@ pub(super) mod link;
 pub(super) mod model;
 pub(super) mod number;
 pub(super) mod process;
+pub(super) mod values;

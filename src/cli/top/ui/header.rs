@@ -2,10 +2,10 @@
 
 use super::draw::{Frame, Style};
 use super::scene::{Scene, LOW};
-use crate::cli::top::data::column::{value_index, COMMANDS, LOGINS, SESSIONS};
 use crate::cli::top::data::model::{Figures, Look};
 use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
+use crate::cli::top::data::values::{value_index, COMMANDS, LOGINS, SESSIONS};
 use crate::cli::top::level::{LevelRow, LEVELS};
 use crate::cli::top::view::{Hit, Target, View};
 use crate::cli::width::{fit, visible, width};

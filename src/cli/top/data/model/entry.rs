@@ -2,7 +2,7 @@
 
 use super::moves::Moves;
 use super::texts::Texts;
-use crate::cli::top::data::column::VALUES;
+use crate::cli::top::data::values::VALUES;
 use crate::store::Level;
 use std::cmp::Ordering;
 use std::net::IpAddr;

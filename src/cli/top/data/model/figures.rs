@@ -1,7 +1,7 @@
 //! An entry's numbers as they are shown: totals, or rates.
 
 use super::moves::Moves;
-use crate::cli::top::data::column::VALUES;
+use crate::cli::top::data::values::VALUES;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

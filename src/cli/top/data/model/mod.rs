@@ -43,7 +43,7 @@ mod texts;
 pub(crate) use entry::{by_name, Entry, Phase};
 pub(crate) use figures::{Figures, Look};
 
-use super::column::{is_time, value_index, SESSIONS, VALUES};
+use super::values::{is_time, value_index, SESSIONS, VALUES};
 use crate::cli::server::split;
 use crate::cli::top::level::level_row;
 use crate::store::{Level, Pattern};

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cli::server::{Event, ReplyParser};
-use crate::cli::top::data::column::{COMMANDS, LOGINS};
+use crate::cli::top::data::values::{COMMANDS, LOGINS};
 
 const SECOND: Duration = Duration::from_secs(1);
 
