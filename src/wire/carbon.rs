@@ -10,9 +10,9 @@
 //! first; the others have a hash of their true name added. A name chosen so that even
 //! this path is taken is left out.
 
-use super::number::{push_digits, push_stat};
 use crate::stats::FIELDS;
 use crate::store::{Row, Totals};
+use crate::wire::encoding::number::{push_digits, push_stat};
 use std::collections::HashSet;
 
 /// The longest part of a path that stands for a name. Receivers make it a

@@ -4,7 +4,8 @@
 //! records of different writers never mix. The arguments of a command are cut where the
 //! line would be longer, as by Dovecot's plugin.
 
-use super::{base64, push_escaped};
+use super::encoding::base64;
+use super::push_escaped;
 use crate::stats::Report;
 use crate::store::{CommandUpdate, Record};
 use std::net::IpAddr;

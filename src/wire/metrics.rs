@@ -10,9 +10,9 @@
 //! a backslash that would be read as the beginning of such. So different names have
 //! different labels.
 
-use super::number::{push_digits, push_secs, push_stat};
 use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
 use crate::store::{Level, Row, Totals, WallTime};
+use crate::wire::encoding::number::{push_digits, push_secs, push_stat};
 use std::borrow::Cow;
 
 /// How metrics are written.

@@ -2,13 +2,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `escape`, `base64` | fields and stats fields as bytes |
+//! | `encoding` | fields as bytes: escapes, base64, numbers, a line with room for its fields |
 //! | `lines` | bytes of a FIFO to lines |
 //! | `record` | a line of a FIFO to a [`Record`](crate::store::Record) |
 //! | `compose` | a [`Record`](crate::store::Record) to a line of a FIFO |
 //! | `request` | a line of a client to a [`Request`] |
-//! | `number` | numbers as all formats print them |
-//! | `pen` | fields into room for a whole line |
 //! | `carbon` | a [`Row`](crate::store::Row) to lines for a carbon receiver |
 //! | `getent` | the output of getent(1) to addresses |
 //! | `state` | a saved store to bytes and back: a file of blocks, of items, of fields |
@@ -21,27 +19,24 @@
 
 #![forbid(unsafe_code)]
 
-mod base64;
 mod carbon;
 mod compose;
-mod escape;
+mod encoding;
 mod getent;
 pub mod http;
 mod lines;
 pub mod metrics;
-mod number;
-mod pen;
 mod record;
 mod reply;
 mod request;
 mod state;
 
-#[cfg(feature = "internals")]
-pub use base64::push_encoded as push_base64;
 pub use carbon::{safe_part, write_lines, CarbonPaths};
 pub use compose::write_record;
-pub use escape::push_escaped;
-pub(crate) use escape::unescape;
+#[cfg(feature = "internals")]
+pub use encoding::base64::push_encoded as push_base64;
+pub use encoding::escape::push_escaped;
+pub(crate) use encoding::escape::unescape;
 pub use getent::parse_addresses;
 pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES};
 pub(crate) use record::Refusal;

@@ -3,11 +3,12 @@
 //! A record is read as a whole before anything is done about it. Fields beyond
 //! those of its kind are ignored, as by Dovecot's service.
 
-use super::escape::{has_escapes, unescape};
-use super::{base64, parse_number, take_field};
+use super::encoding::base64;
+use super::{parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
 use crate::sys::mem::bytes::find_last;
+use crate::wire::encoding::escape::{has_escapes, unescape};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 

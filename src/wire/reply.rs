@@ -1,8 +1,8 @@
 //! Header lines and rows of a reply.
 
-use super::pen::Pen;
 use crate::stats::{FIELDS, FIELD_COUNT, MAIL_FIELDS};
 use crate::store::{Counters, Level, Row, Totals, WallTime};
+use crate::wire::encoding::pen::Pen;
 use std::net::IpAddr;
 use std::ops::Range;
 

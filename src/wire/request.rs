@@ -1,9 +1,9 @@
 //! A line that a client sent.
 
-use super::escape::unescape;
 use super::record::parse_address;
 use super::{parse_number, take_field};
 use crate::store::{Filter, Level, Network, Pattern};
+use crate::wire::encoding::escape::unescape;
 
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

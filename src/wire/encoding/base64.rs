@@ -43,7 +43,7 @@ pub fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Decodes into the front of `out` and returns how many bytes; what is behind them is
 /// unspecified. `None` when `text` is not base64 or decodes to more
 /// than fits. Fast if [`SLACK_BYTES`] are left behind it.
-pub(super) fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
+pub(crate) fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     if text.len() % 4 != 0 {
         return None;
     }

@@ -7,12 +7,12 @@
 //!
 //! Must not: know what the fields mean.
 
-use super::escape::{max_escaped_bytes, write_escaped};
-use super::number::{write_digits, write_secs, write_value, NUMBER_ROOM_BYTES};
 use crate::stats::Unit;
+use crate::wire::encoding::escape::{max_escaped_bytes, write_escaped};
+use crate::wire::encoding::number::{write_digits, write_secs, write_value, NUMBER_ROOM_BYTES};
 
 /// Where a line is written, field by field, each ended by a TAB.
-pub(super) struct Pen<'a> {
+pub(crate) struct Pen<'a> {
     room: &'a mut [u8],
     /// Bytes written.
     at: usize,
@@ -21,7 +21,7 @@ pub(super) struct Pen<'a> {
 impl Pen<'_> {
     /// Appends to `out` what `write` writes: texts of `text_bytes` in all, and at most
     /// `numbers` other fields.
-    pub(super) fn append(
+    pub(crate) fn append(
         out: &mut Vec<u8>,
         text_bytes: usize,
         numbers: usize,
@@ -39,55 +39,55 @@ impl Pen<'_> {
         out.truncate(end);
     }
 
-    pub(super) fn text(&mut self, text: &[u8]) {
+    pub(crate) fn text(&mut self, text: &[u8]) {
         self.at += write_escaped(&mut self.room[self.at..], text);
         self.end_field();
     }
 
-    pub(super) fn number(&mut self, number: u64) {
+    pub(crate) fn number(&mut self, number: u64) {
         self.digits(number);
         self.end_field();
     }
 
     /// Writes seconds, of at most 14 digits, a dot and six digits of microseconds.
-    pub(super) fn secs(&mut self, secs: u64, usecs: u32) {
+    pub(crate) fn secs(&mut self, secs: u64, usecs: u32) {
         self.write(|room| write_secs(room, secs, usecs));
         self.end_field();
     }
 
     /// Writes the value of a statistics field.
     #[inline(always)]
-    pub(super) fn value(&mut self, unit: Unit, value: u64) {
+    pub(crate) fn value(&mut self, unit: Unit, value: u64) {
         self.write(|room| write_value(room, unit, value));
         self.end_field();
     }
 
     /// Writes a number that does not end the field.
-    pub(super) fn digits(&mut self, number: u64) {
+    pub(crate) fn digits(&mut self, number: u64) {
         self.write(|room| write_digits(room, number));
     }
 
     #[inline(always)]
-    pub(super) fn byte(&mut self, byte: u8) {
+    pub(crate) fn byte(&mut self, byte: u8) {
         self.room[self.at] = byte;
         self.at += 1;
     }
 
     /// Writes bytes that are whole fields with their TABs.
     #[inline(always)]
-    pub(super) fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
+    pub(crate) fn bytes<const N: usize>(&mut self, bytes: &[u8; N]) {
         self.room[self.at..][..N].copy_from_slice(bytes);
         self.at += N;
     }
 
     /// Writes the TAB that ends a field.
     #[inline(always)]
-    pub(super) fn end_field(&mut self) {
+    pub(crate) fn end_field(&mut self) {
         self.byte(b'\t');
     }
 
     /// Replaces the last TAB by the end of the line.
-    pub(super) fn end_line(&mut self) {
+    pub(crate) fn end_line(&mut self) {
         self.room[self.at - 1] = b'\n';
     }
 

@@ -4,7 +4,7 @@ use crate::stats::{Unit, FIELDS};
 
 /// Room for a value, in bytes: digits are written eight at a time; what follows
 /// overwrites those that are too many.
-pub(super) const NUMBER_ROOM_BYTES: usize = 24;
+pub(crate) const NUMBER_ROOM_BYTES: usize = 24;
 
 /// One more than the largest number of eight digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
@@ -27,7 +27,7 @@ fn eight_digits(number: u32) -> u64 {
 
 /// Writes decimal digits to the front of `room`; returns how many, at most 20.
 #[inline(always)]
-pub(super) fn write_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
+pub(crate) fn write_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
     if number < 10 {
         room[0] = b'0' + number as u8;
         1
@@ -55,7 +55,7 @@ fn write_many_digits(room: &mut [u8; NUMBER_ROOM_BYTES], number: u64) -> usize {
 /// front of `room`; returns the bytes written. Dovecot 2.3 omits the zeros in front of the
 /// microseconds.
 #[inline(always)]
-pub(super) fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u32) -> usize {
+pub(crate) fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u32) -> usize {
     let digits = write_digits(room, secs);
     // The dot takes the place of the second zero of eight digits.
     let mut rest = (eight_digits(usecs) | ZEROS).to_le_bytes();
@@ -66,7 +66,7 @@ pub(super) fn write_secs(room: &mut [u8; NUMBER_ROOM_BYTES], secs: u64, usecs: u
 
 /// Writes a value of this unit to the front of `room`; returns the bytes written.
 #[inline(always)]
-pub(super) fn write_value(room: &mut [u8; NUMBER_ROOM_BYTES], unit: Unit, value: u64) -> usize {
+pub(crate) fn write_value(room: &mut [u8; NUMBER_ROOM_BYTES], unit: Unit, value: u64) -> usize {
     match unit {
         Unit::Time => write_secs(room, value / 1_000_000, (value % 1_000_000) as u32),
         Unit::Count | Unit::Bytes => write_digits(room, value),
@@ -82,17 +82,17 @@ fn push(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> u
 }
 
 /// Appends decimal digits.
-pub(super) fn push_digits(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_digits(out: &mut Vec<u8>, number: u64) {
     push(out, |room| write_digits(room, number));
 }
 
 /// Appends seconds, of at most 14 digits, a dot and six digits of microseconds.
-pub(super) fn push_secs(out: &mut Vec<u8>, secs: u64, usecs: u32) {
+pub(crate) fn push_secs(out: &mut Vec<u8>, secs: u64, usecs: u32) {
     push(out, |room| write_secs(room, secs, usecs));
 }
 
 /// Appends the value of the statistics field of this index.
-pub(super) fn push_stat(out: &mut Vec<u8>, index: usize, value: u64) {
+pub(crate) fn push_stat(out: &mut Vec<u8>, index: usize, value: u64) {
     match FIELDS[index].unit {
         Unit::Time => push_secs(out, value / 1_000_000, (value % 1_000_000) as u32),
         Unit::Count | Unit::Bytes => push_digits(out, value),

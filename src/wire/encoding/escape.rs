@@ -8,7 +8,7 @@ use crate::sys::mem::bytes::find;
 const ESCAPE: u8 = 1;
 
 /// Whether a field has escapes.
-pub(super) fn has_escapes(bytes: &[u8]) -> bool {
+pub(crate) fn has_escapes(bytes: &[u8]) -> bool {
     find(ESCAPE, bytes).is_some()
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn unescape(field: &mut [u8]) -> &[u8] {
 }
 
 /// The most bytes that a field of so many may take with its escapes.
-pub(super) fn max_escaped_bytes(bytes: usize) -> usize {
+pub(crate) fn max_escaped_bytes(bytes: usize) -> usize {
     2 * bytes
 }
 
@@ -55,7 +55,7 @@ pub fn push_escaped(out: &mut Vec<u8>, field: &[u8]) {
 /// Writes a field with its escapes to the front of `room`, which is at least
 /// [`max_escaped_bytes`] of it long. Returns the bytes written.
 #[inline]
-pub(super) fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
+pub(crate) fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
     // Most fields have nothing to escape. Bytes that may have to be are found eight at
     // a time while they are written.
     let (length, mut from) = (field.len(), field);
