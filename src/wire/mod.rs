@@ -38,7 +38,9 @@ pub use encoding::base64::push_encoded as push_base64;
 pub use encoding::escape::push_escaped;
 pub(crate) use encoding::escape::unescape;
 pub use getent::parse_addresses;
-pub use lines::{LineBuffer, LineReader, MAX_LINE_BYTES};
+#[cfg(feature = "internals")]
+pub use lines::MAX_LINE_BYTES;
+pub use lines::{LineBuffer, LineReader};
 pub(crate) use record::Refusal;
 pub use record::{parse_record, StatsRoom};
 pub use reply::{write_header, write_row, ColumnOrder};

@@ -7,16 +7,8 @@ use crate::config::show_size;
 use crate::daemon::faults::{Fault, Faults};
 use crate::daemon::log::{grouped, visible, Log};
 use crate::stats::{Report, StatsError};
-use crate::store::{
-    Filter, Level, Note, Now, Opening, Record, Row, Store, MAX_TEXT_BYTES, PREFETCH_BATCH,
-};
-use crate::wire::{parse_record, LineReader, Refusal, StatsRoom, MAX_LINE_BYTES};
-
-// A line has no longer text than the store takes.
-const _: () = assert!(
-    MAX_LINE_BYTES <= MAX_TEXT_BYTES,
-    "texts of a line have room"
-);
+use crate::store::{Filter, Level, Note, Now, Opening, Record, Row, Store, PREFETCH_BATCH};
+use crate::wire::{parse_record, LineReader, Refusal, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub(crate) struct Records<'a> {

@@ -8,7 +8,7 @@ use super::{naive, state};
 use dovestat::stats::Report;
 use dovestat::store::{
     CommandUpdate, CursorId, Filter, Level, Network, Now, Opening, Pattern, Progress, Record, Row,
-    Store, MAX_TEXT_BYTES,
+    Store,
 };
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -171,10 +171,10 @@ impl World {
         now
     }
 
-    /// Applies a record, maybe looking ahead.
-    fn apply(&mut self, record: &Record, looks_ahead: bool) {
+    /// Applies a record, maybe prefetched.
+    fn apply(&mut self, record: &Record, prefetches: bool) {
         let now = self.now();
-        let note = match looks_ahead && record.text_bytes() <= MAX_TEXT_BYTES {
+        let note = match prefetches {
             true => {
                 let hint = self
                     .store
@@ -189,7 +189,7 @@ impl World {
     /// A record.
     fn record(&mut self, kind: u8, input: &mut Input) {
         let id = text(input, "s");
-        let looks_ahead = id.len() % 2 == 0;
+        let prefetches = id.len() % 2 == 0;
         match kind {
             0..=2 => {
                 let record = Record::Connect {
@@ -199,14 +199,14 @@ impl World {
                     pid: 1,
                     ip: input.pick(&IPS).parse().ok(),
                 };
-                self.apply(&record, looks_ahead);
+                self.apply(&record, prefetches);
             }
             3..=5 => {
                 let record = Record::UpdateSession {
                     session: &id,
                     report: &report(input),
                 };
-                self.apply(&record, looks_ahead);
+                self.apply(&record, prefetches);
             }
             6..=8 => {
                 let args = text(input, "");
@@ -221,7 +221,7 @@ impl World {
                     session: &id,
                     update,
                 };
-                self.apply(&record, looks_ahead);
+                self.apply(&record, prefetches);
             }
             9 => {
                 let record = Record::AddUser {
@@ -233,7 +233,7 @@ impl World {
                 };
                 self.apply(&record, false);
             }
-            _ => self.apply(&Record::Disconnect { session: &id }, looks_ahead),
+            _ => self.apply(&Record::Disconnect { session: &id }, prefetches),
         }
     }
 
