@@ -2,7 +2,7 @@
 //!
 //! Owns: the one table that makes cells, titles, the two pickers, one-key sorts,
 //! the SORT argument and the fields of batch frames. The statistics fields all
-//! come from [`FIELDS`](crate::stats::FIELDS); a few columns sum some of them.
+//! come from [`FIELDS`]; a few columns sum some of them.
 
 use super::model::Figures;
 use super::number;
