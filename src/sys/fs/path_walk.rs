@@ -55,7 +55,13 @@ impl Dir {
         match Dir::open(path, owner) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let (parent, name) = Dir::of(path, owner)?;
-                parent.make(&name, mode, owner)
+                match parent.make(&name, mode, owner) {
+                    // By another daemon that starts.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        Dir::open(path, owner)
+                    }
+                    made => made,
+                }
             }
             result => result,
         }
@@ -338,6 +344,20 @@ mod tests {
         ] {
             let (dir, _) = walk(&scratch.join(path), Some((USER, USER)), Last::Directory).unwrap();
             assert_eq!(dir.is_fixed, is_fixed, "{path}");
+        }
+    }
+
+    #[test]
+    fn of_many_that_make_it_at_once_each_has_it() {
+        let scratch = Scratch::new("walk-many");
+        for round in 0..100 {
+            let path = scratch.join(&round.to_string());
+            let made = std::thread::scope(|scope| {
+                let make = || Dir::open_or_make(&path, 0o755, None).map(drop);
+                let makers = [(); 4].map(|()| scope.spawn(make));
+                makers.map(|maker| maker.join().unwrap())
+            });
+            assert!(made.iter().all(Result::is_ok), "round {round}: {made:?}");
         }
     }
 }
