@@ -448,6 +448,17 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
+/// The daemon that was started with a configuration.
+pub fn running(config: &str) -> Option<u32> {
+    let pids = fs::read_dir("/proc").expect("/proc").flatten();
+    pids.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
+        .find(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|&b| b == 0)
+                .any(|word| word == config.as_bytes())
+        })
+}
+
 /// Says that a test was not run, in one plain line; libtest captures what is
 /// printed by macros, not this.
 pub fn skipped(test: &str, why: &str) {

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::attack::{Class, Tally};
-use crate::harness::{is_root, program, send_signal, skipped, text, wait_until, TempDir};
+use crate::harness::{is_root, program, running, send_signal, skipped, text, wait_until, TempDir};
 
 /// The service's user.
 const NOBODY: u32 = 65_534;
@@ -193,17 +193,6 @@ fn image(dir: &str) -> String {
         .collect();
     lines.sort_unstable();
     of(Path::new(dir)) + &lines.concat()
-}
-
-/// The daemon that was started with a configuration.
-fn running(config: &str) -> Option<u32> {
-    let pids = fs::read_dir("/proc").expect("/proc").flatten();
-    pids.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-        .find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|&b| b == 0)
-                .any(|word| word == config.as_bytes())
-        })
 }
 
 #[test]

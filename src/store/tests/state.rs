@@ -1,5 +1,7 @@
 //! A store that was saved and restored against one that went on, and writers that
 //! do not know which it is.
+//!
+//! Past 600 lines: the cases share one way to save, restore and compare.
 
 use super::*;
 use crate::store::snapshot::restore::MAX_AWAY_SECS;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use crate::attack::{Class, Tally};
 use crate::harness::{
-    is_root, program, run, send_signal, skipped, text, wait_until, Daemon, Setup, TempDir,
+    is_root, program, run, running, send_signal, skipped, text, wait_until, Daemon, Setup, TempDir,
 };
 use crate::link::Client;
 
@@ -205,17 +205,6 @@ impl Trap {
             .find(|images| *images != before);
         harm.map(|images| format!("{images:?}, were {before:?}; {status}, {said}"))
     }
-}
-
-/// The daemon that was started with a configuration.
-fn running(config: &str) -> Option<u32> {
-    let pids = fs::read_dir("/proc").expect("/proc").flatten();
-    pids.filter_map(|entry| entry.file_name().to_string_lossy().parse::<u32>().ok())
-        .find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|&b| b == 0)
-                .any(|word| word == config.as_bytes())
-        })
 }
 
 #[test]
