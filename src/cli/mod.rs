@@ -32,6 +32,7 @@ mod column;
 mod demo;
 mod dump;
 mod format;
+mod order;
 mod reset;
 mod run;
 pub mod server;

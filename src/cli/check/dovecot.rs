@@ -166,7 +166,7 @@ fn plugins(dovecot: &Dovecot, findings: &mut Findings) {
     let prefix = dovecot.prefix();
     let (plugin, of_imap) = (format!("{prefix}stats"), format!("imap_{prefix}stats"));
     let protocols = dovecot.get("protocols").unwrap_or_default();
-    let mut lacking: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut lacking: Vec<(String, Vec<&str>)> = Vec::new();
     let mut named = protocols.split_whitespace().collect::<Vec<_>>();
     named.retain(|protocol| ["imap", "pop3", "lmtp"].contains(protocol));
     for protocol in named {
@@ -176,7 +176,10 @@ fn plugins(dovecot: &Dovecot, findings: &mut Findings) {
             None => "mail_plugins".to_owned(),
         };
         if !loaded.contains(&&*plugin) {
-            lacking.entry(setting).or_default().push(protocol);
+            match lacking.iter_mut().find(|(other, _)| *other == setting) {
+                Some((_, protocols)) => protocols.push(protocol),
+                None => lacking.push((setting, vec![protocol])),
+            }
         } else if protocol == "imap" && !loaded.contains(&&*of_imap) {
             findings.wrong(
                 format!("{setting} lacks {of_imap}: no command is reported"),

@@ -3,8 +3,8 @@
 use super::dovecot::Dovecot;
 use super::fifo::Writer;
 use super::{mail_and_user, Findings};
+use crate::cli::order::sorted;
 use crate::sys::proc::user::{access, groups, shown_user, User};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,17 +113,18 @@ fn named(name: &str) -> Option<Writer> {
 /// The users of running processes of these names, each once. Processes of root
 /// become another user before they report.
 fn running(names: &[&str]) -> Vec<Writer> {
-    let mut found = BTreeMap::new();
+    let mut found: Vec<Writer> = Vec::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for dir in entries.map(|entry| entry.path()) {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
         if names.contains(&read("comm").trim()) {
-            if let Some(writer) = of_status(&read("status")).filter(|writer| writer.uid != 0) {
-                found.insert(writer.uid, writer);
-            }
+            let writer = of_status(&read("status")).filter(|writer| writer.uid != 0);
+            found.extend(writer);
         }
     }
-    found.into_values().collect()
+    found = sorted(found, &|a, b| a.uid.cmp(&b.uid));
+    found.dedup_by_key(|writer| writer.uid);
+    found
 }
 
 /// The user of a process, by its `/proc/PID/status`.

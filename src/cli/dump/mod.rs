@@ -46,17 +46,17 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
         }
         Source::File(_) => Vec::new(),
     };
-    let round = |before| round(options, &servers, is_terminal, before);
-    let Some(interval) = options.watch else {
-        return round(b"");
-    };
-    let mut before: &[u8] = if is_terminal { CLEAR } else { b"" };
+    let mut before: &[u8] = b"";
+    if options.watch.is_some() && is_terminal {
+        before = CLEAR;
+    }
     loop {
-        match round(before) {
+        let result = round(options, &servers, is_terminal, before);
+        let interval = match (options.watch, result) {
             // A server that is away may come back.
-            Ok(()) | Err(Fatal::Reported) => {}
-            result => return result,
-        }
+            (Some(interval), Ok(()) | Err(Fatal::Reported)) => interval,
+            (_, result) => return result,
+        };
         if !is_terminal {
             before = options.format.between();
         }

@@ -9,11 +9,13 @@
 use crate::cli::args::DumpOptions;
 use crate::cli::column::{self, ValueKind};
 use crate::cli::format::Printer;
+use crate::cli::order::sorted;
 use crate::cli::server::split;
 use crate::config::Fatal;
 use crate::wire::push_escaped;
 use std::borrow::Cow;
 use std::io::{BufWriter, StdoutLock};
+use std::mem::take;
 use std::net::IpAddr;
 
 /// Rows that are sorted out at once beyond twice the limit.
@@ -231,8 +233,6 @@ struct Sorted {
     /// What it is sorted by, so that bytes compare: a text, an address, or a number (16
     /// bytes); what is no number is empty, and less than all.
     key: Box<[u8]>,
-    /// Rows that came before it.
-    number: u64,
     /// The fields to print as a line of the protocol: that takes the least memory.
     line: Box<[u8]>,
 }
@@ -250,7 +250,6 @@ struct Sorter {
     is_descending: bool,
     /// The most rows to keep.
     limit: usize,
-    count: u64,
     rows: Vec<Sorted>,
     /// Memory of the rows.
     bytes: usize,
@@ -269,7 +268,6 @@ impl Sorter {
             column,
             is_descending: is_text == turned.is_some(),
             limit: limit.unwrap_or(usize::MAX),
-            count: 0,
             rows: Vec::new(),
             bytes: 0,
             max_bytes: MAX_SORTED_BYTES,
@@ -289,12 +287,10 @@ impl Sorter {
         }
         let row = Sorted {
             key,
-            number: self.count,
             line: line.into(),
         };
         self.bytes += row.bytes();
         self.rows.push(row);
-        self.count += 1;
         let most = self.limit.saturating_mul(2).saturating_add(SLACK_ROWS);
         if self.rows.len() >= most {
             self.cut();
@@ -311,10 +307,13 @@ impl Sorter {
     /// order they came.
     fn cut(&mut self) {
         let is_descending = self.is_descending;
-        self.rows.sort_unstable_by(|a, b| {
+        self.rows = sorted(take(&mut self.rows), &|a, b| {
             let keys = a.key.cmp(&b.key);
-            let keys = if is_descending { keys.reverse() } else { keys };
-            keys.then(a.number.cmp(&b.number))
+            if is_descending {
+                keys.reverse()
+            } else {
+                keys
+            }
         });
         let cut = self.rows.iter().skip(self.limit).map(Sorted::bytes);
         self.bytes -= cut.sum::<usize>();

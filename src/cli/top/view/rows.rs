@@ -6,6 +6,7 @@
 
 use super::filter::own_filter;
 use super::View;
+use crate::cli::order::sorted;
 use crate::cli::top::data::column::Column;
 use crate::cli::top::data::link::{Link, Server};
 use crate::cli::top::data::model::{by_name, Entry, Figures};
@@ -37,7 +38,7 @@ impl<'a> Lines<'a> {
             collect(&mut lines, at, server, view, sort, &words);
         }
         // Equal ones in the order of their names, so that they stand still.
-        lines.sort_unstable_by(|a, b| {
+        sorted(lines, &|a, b| {
             let numbers = b.number.partial_cmp(&a.number).unwrap_or(Ordering::Equal);
             let names = || match a.server == b.server {
                 true => a.rank.cmp(&b.rank),
@@ -49,8 +50,7 @@ impl<'a> Lines<'a> {
                 None if view.reverse => names().reverse(),
                 None => names(),
             }
-        });
-        lines
+        })
     }
 
     /// The numbers of a row.

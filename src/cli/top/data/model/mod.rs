@@ -44,6 +44,7 @@ pub(crate) use entry::{by_name, Entry, Phase};
 pub(crate) use figures::{Figures, Look};
 
 use super::values::{is_time, value_index, SESSIONS, VALUES};
+use crate::cli::order::sort_places;
 use crate::cli::server::split;
 use crate::cli::top::level::level_row;
 use crate::store::{Level, Pattern};
@@ -447,14 +448,14 @@ impl Table {
         added.retain(|&place| at(place).is_some());
         let is_old = |place: &u32| at(*place).is_some_and(|entry| entry.rank != NONE);
         self.order.retain(is_old);
-        let names = |a: &u32, b: &u32| match (at(*a), at(*b)) {
+        let names = |a: u32, b: u32| match (at(a), at(b)) {
             (Some(a), Some(b)) => by_name(level, a, b),
             _ => std::cmp::Ordering::Equal,
         };
-        added.sort_unstable_by(names);
+        sort_places(&mut added, &names);
         // Two sorted runs, which a stable sort merges.
         self.order.extend_from_slice(&added);
-        self.order.sort_by(names);
+        sort_places(&mut self.order, &names);
         for (rank, &place) in (0..).zip(&self.order) {
             if let Some(entry) = &mut self.entries[place as usize] {
                 entry.rank = rank;
