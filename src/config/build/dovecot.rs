@@ -17,7 +17,6 @@
 //! nothing: they are easily put into the wrong file, ours, and are a mistake there.
 
 use crate::config::text::{Included, Item, Text, What};
-use std::collections::BTreeSet;
 
 /// Settings outside sections that only Dovecot has.
 const SETTINGS: &[&str] = &[
@@ -146,14 +145,14 @@ impl Owners {
         // Until nothing follows from what is known any more.
         let mut known = 0;
         loop {
-            let mut patterns = BTreeSet::new();
+            let mut patterns = Vec::new();
             for (file, read) in text.files.iter().enumerate() {
                 let Some(included) = read.included else {
                     continue;
                 };
                 dovecots[file] |= dovecots[included.by] && !read.is_ours;
                 if dovecots[file] && included.is_pattern {
-                    patterns.insert(included.include);
+                    patterns.push(included.include);
                     let by = &text.files[included.by];
                     dovecots[included.by] |= included.is_relative && !by.is_ours;
                 }

@@ -25,7 +25,6 @@ use super::text::lines::unquote;
 use super::text::{self, Item, Text, What};
 use super::{value, Configuration, Defaults};
 use dovecot::Owners;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -91,8 +90,8 @@ struct Builder {
     origins: Origins,
     owners: Owners,
     dirs: Vec<Rc<Path>>,
-    /// Values of the settings that exist only to be referred to.
-    variables: BTreeMap<String, String>,
+    /// Values of the settings that exist only to be referred to; the last of a name holds.
+    variables: Vec<(String, String)>,
     /// The open sections, outermost first.
     scopes: Vec<Scope>,
     /// The listeners that sections were seen of, by the first section.
@@ -269,7 +268,7 @@ impl Builder {
         if self.owners.is_dovecots(file) && !self.is_of_statistics(scope, name, raw) {
             // The others can be referred to.
             if let (Scope::Top, Ok((value, _))) = (scope, unquote(raw)) {
-                self.variables.insert(name.to_owned(), value);
+                self.variables.push((name.to_owned(), value));
             }
             return Ok(());
         }
@@ -299,7 +298,7 @@ impl Builder {
             Known::Variable => {
                 let (text, _) = self.value(name, file, raw).map_err(wrong)?;
                 plain(&text).map_err(wrong)?;
-                self.variables.insert(name.to_owned(), text);
+                self.variables.push((name.to_owned(), text));
             }
             Known::OnlyNo => {
                 let (text, _) = self.value(name, file, raw).map_err(wrong)?;
@@ -384,7 +383,11 @@ impl Builder {
     fn value_of(&self, name: &str, file: Option<usize>) -> Option<String> {
         let row = table::TOP.iter().find(|row| row.name == name);
         let ours = || row.map(|row| (row.get)(&self.settings));
-        let variable = || self.variables.get(name).cloned();
+        let variable = || {
+            let mut variables = self.variables.iter().rev();
+            let (_, value) = variables.find(|variable| variable.0 == name)?;
+            Some(value.clone())
+        };
         match self.owners.is_dovecots(file) {
             true => variable().or_else(ours),
             false => ours().or_else(variable),
