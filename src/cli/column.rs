@@ -7,7 +7,7 @@
 
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
 use crate::store::Level;
-use crate::wire::{write_header, ColumnOrder};
+use crate::wire::{write_header, Columns};
 
 /// Columns with names or other text.
 const TEXTS: [&str; 9] = [
@@ -18,12 +18,14 @@ const TEXTS: [&str; 9] = [
 const COUNTERS: [&str; 2] = ["num_logins", "num_cmds"];
 
 /// Columns with numbers that are no counters.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 7] = [
     "last_update",
     "reset_timestamp",
     "num_connected_sessions",
     "connected",
     "pid",
+    "connect_time",
+    "over",
 ];
 
 /// What may be sorted by besides columns: sums of columns.
@@ -60,16 +62,20 @@ pub(super) const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
     ("TMPFAIL", "logins that failed for now", None),
     ("AHIT", "auth cache hits", None),
     ("AMISS", "auth cache misses", None),
+    ("NETIN", "bytes that clients sent", None),
+    ("NETOUT", "bytes that clients were sent", None),
+    ("LOCK%", "time spent waiting for locks", None),
 ];
 
 /// Other titles of `top`, and the columns or sums that they mean.
-const OTHER_TITLES: [(&str, &str); 10] = [
+const OTHER_TITLES: [(&str, &str); 11] = [
     ("I/O", "io"),
     ("CPU%", "cpu"),
     ("CMDS", "num_cmds"),
     ("LOGINS", "num_logins"),
     ("SESS", "num_connected_sessions"),
     ("AGE", "last_update"),
+    ("SINCE", "connect_time"),
     ("ADDRESS", "ip"),
     ("COMMAND", "cmd"),
     ("ARGUMENTS", "args"),
@@ -103,10 +109,17 @@ pub(super) fn level_named(text: &str) -> Option<Level> {
     Level::named(one.as_bytes())
 }
 
-/// The columns of a level, as our daemon has them.
+/// All columns of a level that our daemon has.
 pub(super) fn names_at(level: Level) -> Vec<String> {
     let mut line = Vec::new();
-    write_header(&mut line, level, ColumnOrder::default());
+    write_header(
+        &mut line,
+        level,
+        Columns {
+            more: true,
+            ..Columns::default()
+        },
+    );
     let line = String::from_utf8_lossy(&line);
     line.trim_end().split('\t').map(str::to_owned).collect()
 }
@@ -230,6 +243,13 @@ mod tests {
         assert_eq!(ValueKind::of("num_connected_sessions"), ValueKind::Gauge);
         assert_eq!(ValueKind::of("last_update"), ValueKind::Gauge);
         assert_eq!(ValueKind::of("later"), ValueKind::Gauge);
+        assert_eq!(ValueKind::of("lock_wait"), ValueKind::Time);
+        assert_eq!(ValueKind::of("net_in_bytes"), ValueKind::Counter);
+        for level in Level::ALL {
+            for name in names_at(level) {
+                assert!(all_names().contains(&&*name), "{name}");
+            }
+        }
         assert_eq!(ValueKind::of("args"), ValueKind::Text);
         for (_, columns) in SUMS {
             for name in columns {

@@ -10,7 +10,7 @@
 
 use super::fifo_writer::{Delivery, FifoWriter, OpenFifo};
 use super::session_id::SessionId;
-use crate::stats::{Report, Stats};
+use crate::stats::{Item, Report, Stats};
 use crate::store::{CommandUpdate, Record};
 use crate::wire::write_record;
 use std::net::IpAddr;
@@ -275,12 +275,15 @@ impl Drop for Session {
     }
 }
 
-/// Totals of a mail process.
+/// Totals of a mail process; what passed over the net where it is known.
 fn report(total: &Stats) -> Report {
     Report {
         stats: *total,
         has_mail: true,
-        has_auth: false,
+        has_net: total.values[Item::Net.fields()]
+            .iter()
+            .any(|&value| value != 0),
+        ..Report::default()
     }
 }
 

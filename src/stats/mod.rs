@@ -12,10 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
 mod wire_struct;
 
 use std::fmt;
-use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES, MAIL_BYTES_ELSEWHERE};
+use std::ops::Range;
+use wire_struct::{Width, AUTH_BYTES, MAIL_BYTES, MAIL_BYTES_ELSEWHERE, NET_BYTES};
 
 /// The unit of a field's value, which decides how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,23 @@ pub enum Item {
     Mail,
     /// `auth`: what the auth process counted.
     Auth,
+    /// `net`: what passed between client and server, and waiting for locks. Dovecot
+    /// sends none.
+    Net,
+}
+
+impl Item {
+    /// All items, in the order of their fields in [`FIELDS`].
+    pub(crate) const ALL: [Item; 3] = [Item::Mail, Item::Auth, Item::Net];
+
+    /// Where its fields are in [`FIELDS`].
+    pub(crate) const fn fields(self) -> Range<usize> {
+        match self {
+            Item::Mail => 0..place::auth_successes,
+            Item::Auth => place::auth_successes..place::net_in_bytes,
+            Item::Net => place::net_in_bytes..FIELD_COUNT,
+        }
+    }
 }
 
 /// One statistics field.
@@ -54,9 +74,6 @@ pub struct Field {
     width: Width,
 }
 
-/// Of these, the number of fields of the `mail` item; they come first.
-pub(crate) const MAIL_FIELDS: usize = place::auth_successes;
-
 /// The largest value taken from a peer: 2^53, about 9 PB of bytes or 285 years
 /// of microseconds, and the largest whole number every reader that uses double
 /// precision floats can hold. Larger ones are refused as insane.
@@ -67,8 +84,11 @@ pub const MAX_VALUE: u64 = 1 << 53;
 /// reports, which are at most five minutes apart.
 const WRAP_STEPS: u64 = 1 << 30;
 
-/// Bytes of an item's name and the NUL behind it.
+/// Bytes of the name of `mail` or `auth` and the NUL behind it.
 const NAME_BYTES: usize = 5;
+
+/// Bytes of the name of `net` and the NUL behind it.
+const NET_NAME_BYTES: usize = 4;
 
 /// What a disk moves in a microsecond: 100 MB in a second, as one that turns does.
 const DISK_BYTES_PER_USEC: u64 = 100;
@@ -170,6 +190,9 @@ fields! {
     auth_db_tempfails "auth_db_tempfails" Count Auth "Logins that failed for errors of user databases";
     auth_cache_hits "auth_cache_hits" Count Auth "Logins answered from the authentication cache";
     auth_cache_misses "auth_cache_misses" Count Auth "Logins not found in the authentication cache";
+    net_in_bytes "net_in_bytes" Bytes Net "Bytes that clients sent";
+    net_out_bytes "net_out_bytes" Bytes Net "Bytes that clients were sent";
+    lock_wait "lock_wait" Time Net "Time spent waiting for locks";
 }
 
 /// One value for each of [`FIELDS`].
@@ -222,7 +245,7 @@ impl Stats {
 pub enum StatsError {
     /// An item's name has no NUL at its end, or its struct is cut short.
     Truncated,
-    /// An item with a name that is neither `mail` nor `auth`.
+    /// An item with a name that is neither `mail` nor `auth` nor `net`.
     UnknownItem,
     /// A value, of the field with this name, that is negative or larger than
     /// [`MAX_VALUE`].
@@ -235,7 +258,7 @@ impl fmt::Display for StatsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StatsError::Truncated => f.write_str("an item is cut short"),
-            StatsError::UnknownItem => f.write_str("an item is neither mail nor auth"),
+            StatsError::UnknownItem => f.write_str("an item is neither mail nor auth nor net"),
             StatsError::Insane(field) => write!(f, "{field} is negative or larger than 2^53"),
             StatsError::Foreign(bytes) => write!(
                 f,
@@ -270,12 +293,15 @@ fn foreign(bytes: &[u8]) -> Option<StatsError> {
 /// The fields of an item that was absent keep the totals they had. A field with no item at all is a valid refresh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The values; zero where the item was absent.
+    /// The values; zero where the item was absent, but to [`Report::encode`], which
+    /// leaves them out.
     pub stats: Stats,
     /// Whether the `mail` item was there.
     pub has_mail: bool,
     /// Whether the `auth` item was there.
     pub has_auth: bool,
+    /// Whether the `net` item was there.
+    pub has_net: bool,
 }
 
 impl Report {
@@ -295,12 +321,14 @@ impl Report {
     /// As [`Report::decode`], but for items of other architectures.
     #[inline(always)]
     fn decode_items(&mut self, mut bytes: &[u8]) -> Result<(), StatsError> {
-        (self.has_mail, self.has_auth) = (false, false);
+        // An item's values are zero while its mark here is false: an item that was not
+        // there last time either needs no zeros.
+        let (mut has_mail, mut has_auth, mut has_net) = (false, false, false);
         let values = &mut self.stats.values;
         while let Some((name, rest)) = bytes.split_first_chunk::<NAME_BYTES>() {
             let (item, is_sane) = match name {
                 b"mail\0" => {
-                    self.has_mail = true;
+                    (has_mail, self.has_mail) = (true, true);
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
                     (
@@ -309,13 +337,21 @@ impl Report {
                     )
                 }
                 b"auth\0" => {
-                    self.has_auth = true;
+                    (has_auth, self.has_auth) = (true, true);
                     let body;
                     (body, bytes) = rest.split_first_chunk().ok_or(StatsError::Truncated)?;
                     (
                         Item::Auth,
                         read_item::<AUTH_BYTES>(Item::Auth, body, values),
                     )
+                }
+                [b'n', b'e', b't', 0, _] => {
+                    (has_net, self.has_net) = (true, true);
+                    let body;
+                    (body, bytes) = bytes[NET_NAME_BYTES..]
+                        .split_first_chunk()
+                        .ok_or(StatsError::Truncated)?;
+                    (Item::Net, read_item::<NET_BYTES>(Item::Net, body, values))
                 }
                 _ => break,
             };
@@ -329,13 +365,15 @@ impl Report {
             _ if bytes.contains(&0) => return Err(StatsError::UnknownItem),
             _ => return Err(StatsError::Truncated),
         }
-        let (mail, auth) = values.split_at_mut(MAIL_FIELDS);
-        if !self.has_mail {
-            mail.fill(0);
-        }
-        if !self.has_auth {
-            auth.fill(0);
-        }
+        let mut clear_if_gone = |had: &mut bool, has: bool, item: Item| {
+            if *had && !has {
+                *had = false;
+                values[item.fields()].fill(0);
+            }
+        };
+        clear_if_gone(&mut self.has_mail, has_mail, Item::Mail);
+        clear_if_gone(&mut self.has_auth, has_auth, Item::Auth);
+        clear_if_gone(&mut self.has_net, has_net, Item::Net);
         Ok(())
     }
 
@@ -343,16 +381,27 @@ impl Report {
     /// `Report::decode` gives the same values back. A 32-bit counter wraps, as
     /// those of mail processes do.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        for (has, item, name, length) in [
-            (self.has_mail, Item::Mail, &b"mail\0"[..], MAIL_BYTES),
-            (self.has_auth, Item::Auth, b"auth\0", AUTH_BYTES),
-        ] {
-            if has {
+        for item in Item::ALL {
+            let (name, length) = match item {
+                Item::Mail => (&b"mail\0"[..], MAIL_BYTES),
+                Item::Auth => (&b"auth\0"[..], AUTH_BYTES),
+                Item::Net => (&b"net\0"[..], NET_BYTES),
+            };
+            if self.has(item) {
                 out.extend_from_slice(name);
                 let start = out.len();
                 out.resize(start + length, 0);
                 write_item(item, &self.stats.values, &mut out[start..]);
             }
+        }
+    }
+
+    /// Whether an item was there.
+    fn has(&self, item: Item) -> bool {
+        match item {
+            Item::Mail => self.has_mail,
+            Item::Auth => self.has_auth,
+            Item::Net => self.has_net,
         }
     }
 
@@ -365,16 +414,10 @@ impl Report {
     pub(crate) fn advance(&self, total: &mut Stats) -> (Stats, bool) {
         let mut difference = Stats::default();
         let mut shrank = false;
-        for (index, field) in FIELDS.iter().enumerate() {
-            let present = match field.item {
-                Item::Mail => self.has_mail,
-                Item::Auth => self.has_auth,
-            };
-            if !present {
-                continue;
-            }
+        let items = Item::ALL.into_iter().filter(|&item| self.has(item));
+        for index in items.flat_map(Item::fields) {
             let (old, new) = (&mut total.values[index], self.stats.values[index]);
-            match step(*old, new, field.width) {
+            match step(*old, new, FIELDS[index].width) {
                 Some(steps) => {
                     difference.values[index] = steps;
                     *old = old.saturating_add(steps);
@@ -402,194 +445,5 @@ fn step(old: u64, new: u64, width: Width) -> Option<u64> {
             }
         }
         Width::U64 | Width::Timeval => new.checked_sub(old),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Decodes a stats field into a report that had other values.
-    fn decoded(bytes: &[u8]) -> Result<Report, StatsError> {
-        let mut report = Report {
-            stats: Stats {
-                values: [7; FIELD_COUNT],
-            },
-            has_mail: true,
-            has_auth: true,
-        };
-        report.decode(bytes).map(|()| report)
-    }
-
-    fn index(name: &str) -> usize {
-        FIELDS.iter().position(|field| field.name == name).unwrap()
-    }
-
-    #[test]
-    fn the_structs_have_the_sizes_seen_on_the_wire() {
-        if cfg!(all(target_pointer_width = "64", target_os = "linux")) {
-            assert_eq!(MAIL_BYTES, 136);
-        }
-        assert_eq!(AUTH_BYTES, 24);
-    }
-
-    #[test]
-    fn decodes_both_items_in_any_order_and_none() {
-        let mut mail = vec![0; MAIL_BYTES];
-        wire_struct::write(&mut mail, wire_struct::Mail::read_count, 7);
-        wire_struct::write(&mut mail, wire_struct::Mail::write_bytes, 9_000_000_000);
-        wire_struct::write(&mut mail, wire_struct::Mail::sys_cpu, 12_345_678);
-        let mut auth = vec![0; AUTH_BYTES];
-        wire_struct::write(&mut auth, wire_struct::Auth::auth_failures, 3);
-        let bytes = [b"auth\0", &auth[..], b"mail\0", &mail[..]].concat();
-        let report = decoded(&bytes).unwrap();
-        assert!(report.has_mail && report.has_auth);
-        assert_eq!(report.stats.values[index("read_count")], 7);
-        assert_eq!(report.stats.values[index("write_bytes")], 9_000_000_000);
-        assert_eq!(report.stats.values[index("sys_cpu")], 12_345_678);
-        assert_eq!(report.stats.values[index("auth_failures")], 3);
-        assert_eq!(decoded(b""), Ok(Report::default()));
-    }
-
-    #[test]
-    fn refuses_what_is_not_whole_known_and_sane() {
-        let mail = vec![0; MAIL_BYTES];
-        let whole = [b"mail\0", &mail[..]].concat();
-        assert!(decoded(&whole).is_ok());
-        assert_eq!(
-            decoded(&whole[..whole.len() - 1]),
-            Err(StatsError::Truncated)
-        );
-        assert_eq!(
-            decoded(&[&whole[..], b"x"].concat()),
-            Err(StatsError::Truncated)
-        );
-        assert_eq!(decoded(b"male\0"), Err(StatsError::UnknownItem));
-        for (place, name, bad) in [
-            (wire_struct::Mail::disk_input, "disk_input", MAX_VALUE + 1),
-            (wire_struct::Mail::disk_input, "disk_input", u64::MAX),
-            (wire_struct::Mail::user_cpu, "user_cpu", u64::MAX),
-        ] {
-            let mut mail = mail.clone();
-            wire_struct::write(&mut mail, place, bad);
-            let bytes = [b"mail\0", &mail[..]].concat();
-            let insane = Err(StatsError::Insane(name));
-            assert_eq!(decoded(&bytes), insane, "{place:?} {bad}");
-        }
-        let mut limit = mail.clone();
-        wire_struct::write(&mut limit, wire_struct::Mail::disk_input, MAX_VALUE);
-        assert!(decoded(&[b"mail\0", &limit[..]].concat()).is_ok());
-    }
-
-    #[test]
-    fn writers_of_other_architectures_are_recognised() {
-        assert_eq!(MAIL_BYTES_ELSEWHERE, [108, 112, 132, 136]);
-        assert!(MAIL_BYTES_ELSEWHERE.contains(&MAIL_BYTES));
-        let auth = [b"auth\0", &[3; AUTH_BYTES][..]].concat();
-        for size in MAIL_BYTES_ELSEWHERE {
-            for byte in [0, 1, 0xff] {
-                let mail = [b"mail\0", &vec![byte; size][..]].concat();
-                for bytes in [
-                    mail.clone(),
-                    [&mail[..], &auth].concat(),
-                    [&auth[..], &mail].concat(),
-                ] {
-                    let foreign = Err(StatsError::Foreign(size));
-                    match size == MAIL_BYTES {
-                        true => assert_ne!(decoded(&bytes), foreign),
-                        false => assert_eq!(decoded(&bytes), foreign, "{size} {byte}"),
-                    }
-                }
-            }
-            let cut = [b"mail\0", &vec![0; size - 1][..]].concat();
-            let is_foreign = matches!(decoded(&cut), Err(StatsError::Foreign(_)));
-            assert!(!is_foreign, "{size}");
-        }
-        let message = StatsError::Foreign(108).to_string();
-        let expected =
-            format!("mail item of 108 bytes, not {MAIL_BYTES}: writer of another architecture?");
-        assert_eq!(message, expected);
-    }
-
-    #[test]
-    fn microseconds_carry_on_input_and_negative_ones_are_refused() {
-        let mut mail = vec![0; MAIL_BYTES];
-        wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, 1_000_000);
-        let bytes = [b"mail\0", &mail[..]].concat();
-        let report = decoded(&bytes).unwrap();
-        assert_eq!(report.stats.values[index("user_cpu")], 5_000_000);
-        wire_struct::put_timeval(&mut mail, wire_struct::Mail::user_cpu, 4, -1);
-        let bytes = [b"mail\0", &mail[..]].concat();
-        assert_eq!(decoded(&bytes), Err(StatsError::Insane("user_cpu")));
-    }
-
-    #[test]
-    fn what_is_encoded_is_decoded() {
-        let mut stats = Stats::default();
-        for (index, value) in stats.values.iter_mut().enumerate() {
-            *value = 1_999_999 + index as u64;
-        }
-        for (has_mail, has_auth) in [(true, true), (true, false), (false, true), (false, false)] {
-            let report = Report {
-                stats,
-                has_mail,
-                has_auth,
-            };
-            let mut bytes = Vec::new();
-            report.encode(&mut bytes);
-            let decoded = decoded(&bytes).unwrap();
-            assert_eq!((decoded.has_mail, decoded.has_auth), (has_mail, has_auth));
-            for (index, field) in FIELDS.iter().enumerate() {
-                let has = match field.item {
-                    Item::Mail => has_mail,
-                    Item::Auth => has_auth,
-                };
-                let expected = if has { stats.values[index] } else { 0 };
-                assert_eq!(decoded.stats.values[index], expected, "{}", field.name);
-            }
-        }
-        stats.values[place::read_count] = (1 << 32) + 5;
-        stats.values[place::read_bytes] = (1 << 32) + 5;
-        let mut bytes = Vec::new();
-        Report {
-            stats,
-            has_mail: true,
-            has_auth: false,
-        }
-        .encode(&mut bytes);
-        let decoded = decoded(&bytes).unwrap().stats;
-        assert_eq!(decoded.values[place::read_count], 5);
-        assert_eq!(decoded.values[place::read_bytes], (1 << 32) + 5);
-    }
-
-    #[test]
-    fn totals_step_wrap_and_shrink() {
-        const SPAN: u64 = 1 << 32;
-        assert_eq!(step(5, 9, Width::U64), Some(4));
-        assert_eq!(step(9, 5, Width::U64), None);
-        assert_eq!(step(3, 2, Width::U32), None);
-        assert_eq!(step(SPAN - 1, 0, Width::U32), Some(1));
-        assert_eq!(step(3 * SPAN - 10, 20, Width::U32), Some(30));
-        assert_eq!(
-            step(SPAN - WRAP_STEPS + 1, 0, Width::U32),
-            Some(WRAP_STEPS - 1)
-        );
-        assert_eq!(step(SPAN - WRAP_STEPS, 0, Width::U32), None);
-    }
-
-    #[test]
-    fn an_absent_item_keeps_its_totals() {
-        let mut total = Stats::default();
-        total.values[index("read_count")] = 10;
-        total.values[index("auth_failures")] = 10;
-        let report = Report {
-            stats: Stats::default(),
-            has_mail: false,
-            has_auth: true,
-        };
-        let (difference, shrank) = report.advance(&mut total);
-        assert!(shrank && difference.is_zero());
-        assert_eq!(total.values[index("read_count")], 10);
-        assert_eq!(total.values[index("auth_failures")], 0);
     }
 }

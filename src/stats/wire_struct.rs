@@ -29,7 +29,7 @@ macro_rules! wire_struct {
             /// The declaration whose layout counts; never instantiated.
             #[repr(C)]
             pub(crate) struct Layout {
-                $(/// Dovecot 2.3: a member of this name and width.
+                $(/// A member of this name and width; `mail` and `auth` as in Dovecot 2.3.
                 pub(crate) $name: $type,)*
             }
 
@@ -94,6 +94,14 @@ wire_struct! {
     auth_db_tempfails u32 => U32,
     auth_cache_hits u32 => U32,
     auth_cache_misses u32 => U32,
+}
+
+wire_struct! {
+    /// The `net` item, which Dovecot does not send.
+    Net, NET_BYTES:
+    net_in_bytes u64 => U64,
+    net_out_bytes u64 => U64,
+    lock_wait u64 => U64,
 }
 
 /// Bytes of a member of a `struct timeval`. Its type has no name to rely on: musl's

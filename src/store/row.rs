@@ -31,6 +31,11 @@ pub enum Row<'a> {
         last_update: WallTime,
         /// Without logins and commands.
         counters: &'a Counters,
+        /// That of its session.
+        service: &'a [u8],
+        /// Whether its writer reported that it is done, or another followed, or its
+        /// session ended.
+        is_over: bool,
     },
     Session {
         /// Its id.
@@ -45,6 +50,8 @@ pub enum Row<'a> {
         last_update: WallTime,
         /// Without logins.
         counters: &'a Counters,
+        /// When its first record came, in seconds since 1970; 0 when unknown.
+        connect_secs: u32,
     },
     User(&'a [u8], &'a Totals),
     Domain(&'a [u8], &'a Totals),
@@ -83,6 +90,10 @@ impl Store {
                     user: key(heap, &self.users.arena[session.user]),
                     last_update: command.common.stamp.wall(),
                     counters: &counters,
+                    service: rest(heap, session),
+                    is_over: command.common.stamp.has(Flag::Done)
+                        || command.in_session.next.is_some()
+                        || !session.has(Flag::Connected),
                 }
             }
             Node::Session(link) => {
@@ -97,6 +108,7 @@ impl Store {
                     connected: session.has(Flag::Connected),
                     last_update: session.common.stamp.wall(),
                     counters: &counters,
+                    connect_secs: session.created_secs,
                 }
             }
             Node::User(link) => {

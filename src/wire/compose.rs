@@ -133,10 +133,12 @@ mod tests {
     fn report(random: &mut Random) -> Report {
         let mut stats = Stats::default();
         let (has_mail, has_auth) = (random.below(4) > 0, random.below(4) > 0);
+        let has_net = random.below(4) > 0;
         for (value, field) in stats.values.iter_mut().zip(&crate::stats::FIELDS) {
             let has = match field.item {
                 crate::stats::Item::Mail => has_mail,
                 crate::stats::Item::Auth => has_auth,
+                crate::stats::Item::Net => has_net,
             };
             *value = if has { random.below(1 << 32) } else { 0 };
         }
@@ -144,6 +146,7 @@ mod tests {
             stats,
             has_mail,
             has_auth,
+            has_net,
         }
     }
 

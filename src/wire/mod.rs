@@ -43,7 +43,7 @@ pub use lines::MAX_LINE_BYTES;
 pub use lines::{LineBuffer, LineReader};
 pub(crate) use record::Refusal;
 pub use record::{parse_record, StatsRoom};
-pub use reply::{write_header, write_row, ColumnOrder};
+pub use reply::{write_header, write_row, ColumnOrder, Columns};
 pub(crate) use request::RequestError;
 pub use request::{parse_request, Request};
 pub(crate) use state::PartialLine;

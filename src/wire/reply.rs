@@ -1,10 +1,19 @@
 //! Header lines and rows of a reply.
 
-use crate::stats::{FIELDS, FIELD_COUNT, MAIL_FIELDS};
+use crate::stats::{Item, FIELDS, FIELD_COUNT};
 use crate::store::{Counters, Level, Row, Totals, WallTime};
 use crate::wire::encoding::pen::Pen;
 use std::net::IpAddr;
 use std::ops::Range;
+
+/// Which columns a reply has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The order of those that Dovecot has as well.
+    pub order: ColumnOrder,
+    /// Whether ours follow them, which a request asks for.
+    pub more: bool,
+}
 
 /// In which order the statistics columns come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,18 +36,21 @@ impl ColumnOrder {
 }
 
 /// The fields of mail processes in [`FIELDS`].
-const MAIL: Range<usize> = 0..MAIL_FIELDS;
+const MAIL: Range<usize> = Item::Mail.fields();
 
 /// The fields of auth in [`FIELDS`].
-const AUTH: Range<usize> = MAIL_FIELDS..FIELD_COUNT;
+const AUTH: Range<usize> = Item::Auth.fields();
 
 /// The columns of auth where all are zero.
 const AUTH_ZEROS: &[u8; 2 * AUTH_COUNT] = b"0\t0\t0\t0\t0\t0\t";
 
-const AUTH_COUNT: usize = FIELD_COUNT - MAIL_FIELDS;
+const AUTH_COUNT: usize = AUTH.end - AUTH.start;
+
+/// Where the statistics fields of `net` are in [`FIELDS`].
+const NET: Range<usize> = Item::Net.fields();
 
 /// Appends the header line of a level.
-pub fn write_header(out: &mut Vec<u8>, level: Level, order: ColumnOrder) {
+pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
     let keys = match level {
         Level::Command => "cmd\targs\tsession\tuser\tlast_update",
         Level::Session => "session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds",
@@ -54,13 +66,28 @@ pub fn write_header(out: &mut Vec<u8>, level: Level, order: ColumnOrder) {
         }
     };
     out.extend_from_slice(keys.as_bytes());
-    for range in order.ranges() {
-        for field in &FIELDS[range] {
-            out.push(b'\t');
-            out.extend_from_slice(field.name.as_bytes());
-        }
+    for range in columns.order.ranges() {
+        push_names(out, range);
+    }
+    if columns.more {
+        let own = match level {
+            Level::Command => "\tservice\tover",
+            Level::Session => "\tconnect_time",
+            Level::User => "\tnum_connected_sessions",
+            Level::Domain | Level::Ip | Level::Global => "",
+        };
+        out.extend_from_slice(own.as_bytes());
+        push_names(out, NET);
     }
     out.push(b'\n');
+}
+
+/// Appends the names of statistics fields, a TAB before each.
+fn push_names(out: &mut Vec<u8>, range: Range<usize>) {
+    for field in &FIELDS[range] {
+        out.push(b'\t');
+        out.extend_from_slice(field.name.as_bytes());
+    }
 }
 
 /// The most numbers of a row beside its statistics; TABs and an address use room of
@@ -68,15 +95,16 @@ pub fn write_header(out: &mut Vec<u8>, level: Level, order: ColumnOrder) {
 const MAX_NUMBERS: usize = 10;
 
 /// Appends the line of an entry. It has as many fields as the header.
-pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
+pub fn write_row(out: &mut Vec<u8>, row: &Row, columns: Columns) {
     let text_bytes = match row {
         Row::Command {
             name,
             args,
             session,
             user,
+            service,
             ..
-        } => name.len() + args.len() + session.len() + user.len(),
+        } => name.len() + args.len() + session.len() + user.len() + service.len(),
         Row::Session {
             session,
             user,
@@ -88,8 +116,9 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
     };
     Pen::append(out, text_bytes, FIELD_COUNT + MAX_NUMBERS, |pen| {
         let counters = write_keys(pen, row);
-        for range in order.ranges() {
-            let values = &counters.stats.values[range.clone()];
+        let values = &counters.stats.values;
+        for range in columns.order.ranges() {
+            let values = &values[range.clone()];
             if range == AUTH && values.iter().all(|&value| value == 0) {
                 // Sessions and commands have none of auth.
                 pen.bytes(AUTH_ZEROS);
@@ -97,6 +126,12 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, order: ColumnOrder) {
             }
             for (field, &value) in FIELDS[range].iter().zip(values) {
                 pen.value(field.unit, value);
+            }
+        }
+        if columns.more {
+            write_more(pen, row);
+            for index in NET {
+                pen.value(FIELDS[index].unit, values[index]);
             }
         }
         pen.end_line();
@@ -113,6 +148,7 @@ fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
             user,
             last_update,
             counters,
+            ..
         } => {
             for text in [name, args, session, user] {
                 pen.text(text);
@@ -129,6 +165,7 @@ fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
             connected,
             last_update,
             counters,
+            ..
         } => {
             pen.text(session);
             pen.text(user);
@@ -156,6 +193,21 @@ fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
             write_connected(pen, totals)
         }
         Row::Global(totals) => write_connected(pen, totals),
+    }
+}
+
+/// Writes our columns of one level behind the statistics that Dovecot has as well.
+fn write_more(pen: &mut Pen, row: &Row) {
+    match row {
+        Row::Command {
+            service, is_over, ..
+        } => {
+            pen.text(service);
+            pen.number(u64::from(*is_over));
+        }
+        Row::Session { connect_secs, .. } => pen.number(u64::from(*connect_secs)),
+        Row::User(_, totals) => pen.number(totals.connected),
+        Row::Domain(..) | Row::Ip(..) | Row::Global(_) => {}
     }
 }
 
@@ -198,9 +250,13 @@ fn write_wall_time(pen: &mut Pen, time: WallTime) {
 mod tests {
     use super::*;
 
-    fn header(level: Level, order: ColumnOrder) -> String {
+    fn columns(order: ColumnOrder, more: bool) -> Columns {
+        Columns { order, more }
+    }
+
+    fn header(level: Level, order: ColumnOrder, more: bool) -> String {
         let mut out = Vec::new();
-        write_header(&mut out, level, order);
+        write_header(&mut out, level, columns(order, more));
         String::from_utf8(out).unwrap()
     }
 
@@ -211,19 +267,19 @@ mod tests {
         let keys = "reset_timestamp last_update num_logins num_cmds num_connected_sessions";
         let line = |parts: &[&str]| parts.join(" ").replace(' ', "\t") + "\n";
         assert_eq!(
-            header(Level::Global, ColumnOrder::V2_3),
+            header(Level::Global, ColumnOrder::V2_3, false),
             line(&[keys, mail, auth])
         );
         assert_eq!(
-            header(Level::Ip, ColumnOrder::V2_2),
+            header(Level::Ip, ColumnOrder::V2_2, false),
             line(&["ip", keys, auth, mail])
         );
         assert_eq!(
-            header(Level::Command, ColumnOrder::V2_3),
+            header(Level::Command, ColumnOrder::V2_3, false),
             line(&["cmd args session user last_update", mail, auth])
         );
         assert_eq!(
-            header(Level::Session, ColumnOrder::V2_3),
+            header(Level::Session, ColumnOrder::V2_3, false),
             line(&[
                 "session user ip service pid connected last_update num_cmds",
                 mail,
@@ -231,13 +287,32 @@ mod tests {
             ])
         );
         assert_eq!(
-            header(Level::User, ColumnOrder::V2_3),
+            header(Level::User, ColumnOrder::V2_3, false),
             line(&[
                 "user reset_timestamp last_update num_logins num_cmds",
                 mail,
                 auth
             ])
         );
+    }
+
+    #[test]
+    fn ours_follow_the_known_columns() {
+        for (level, own) in [
+            (Level::Command, "service over "),
+            (Level::Session, "connect_time "),
+            (Level::User, "num_connected_sessions "),
+            (Level::Domain, ""),
+            (Level::Ip, ""),
+            (Level::Global, ""),
+        ] {
+            let own = format!("\t{own}net_in_bytes net_out_bytes lock_wait\n").replace(' ', "\t");
+            for order in [ColumnOrder::V2_3, ColumnOrder::V2_2] {
+                let known = header(level, order, false);
+                let all = header(level, order, true);
+                assert_eq!(all, format!("{}{own}", known.trim_end()));
+            }
+        }
     }
 
     #[test]
@@ -265,6 +340,8 @@ mod tests {
                     user: hostile,
                     last_update,
                     counters: &counters,
+                    service: hostile,
+                    is_over: true,
                 },
             ),
             (
@@ -278,6 +355,7 @@ mod tests {
                     connected: true,
                     last_update,
                     counters: &counters,
+                    connect_secs: u32::MAX,
                 },
             ),
             (Level::User, Row::User(hostile, &totals)),
@@ -285,13 +363,18 @@ mod tests {
             (Level::Ip, Row::Ip("2001:db8::1".parse().unwrap(), &totals)),
             (Level::Global, Row::Global(&totals)),
         ] {
-            for order in [ColumnOrder::V2_3, ColumnOrder::V2_2] {
+            for (order, more) in [
+                (ColumnOrder::V2_3, false),
+                (ColumnOrder::V2_3, true),
+                (ColumnOrder::V2_2, false),
+                (ColumnOrder::V2_2, true),
+            ] {
                 let mut out = Vec::new();
-                write_row(&mut out, &row, order);
+                write_row(&mut out, &row, columns(order, more));
                 let line = String::from_utf8(out).unwrap();
                 let body = line.strip_suffix('\n').unwrap();
                 assert!(!body.contains(['\n', '\r', '\0']), "{line:?}");
-                let fields = header(level, order).split('\t').count();
+                let fields = header(level, order, more).split('\t').count();
                 assert_eq!(body.split('\t').count(), fields, "{line:?}");
             }
         }

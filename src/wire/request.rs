@@ -9,7 +9,12 @@ use crate::wire::encoding::escape::unescape;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// List the entries of a level that fit a filter.
-    Export(Level, Filter),
+    Export {
+        level: Level,
+        filter: Filter,
+        /// With our columns behind those that Dovecot has as well.
+        more: bool,
+    },
     /// Clear the totals.
     Reset,
     /// Report the state of the daemon.
@@ -57,10 +62,13 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
     let level = take_field(&mut rest).unwrap_or_default();
     let level = Level::named(level).ok_or(RequestError::BadLevel)?;
     let mut filter = Filter::default();
+    let mut more = false;
     while let Some(field) = take_field(&mut rest) {
         let field = unescape(field);
         if field == b"connected" {
             filter.connected = true;
+        } else if field == b"more" {
+            more = true;
         } else if let Some(value) = field.strip_prefix(b"user=") {
             filter.user = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"domain=") {
@@ -75,7 +83,11 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
             filter.since_secs = parse_number(value).ok_or(RequestError::BadTime)?;
         }
     }
-    Ok(Request::Export(level, filter))
+    Ok(Request::Export {
+        level,
+        filter,
+        more,
+    })
 }
 
 /// `ADDR` or `ADDR/BITS`.
@@ -98,7 +110,7 @@ mod tests {
 
     fn filter(line: &str) -> Filter {
         match parse(line) {
-            Ok(Request::Export(_, filter)) => filter,
+            Ok(Request::Export { filter, .. }) => filter,
             other => panic!("{line:?}: {other:?}"),
         }
     }
@@ -113,9 +125,18 @@ mod tests {
             ("ip", Level::Ip),
             ("global", Level::Global),
         ] {
-            let request = Request::Export(level, Filter::default());
-            assert_eq!(parse(&format!("EXPORT\t{name}")), Ok(request.clone()));
-            assert_eq!(parse(&format!("EXPORT\t{name}\r")), Ok(request));
+            let request = |more| Request::Export {
+                level,
+                filter: Filter::default(),
+                more,
+            };
+            assert_eq!(parse(&format!("EXPORT\t{name}")), Ok(request(false)));
+            assert_eq!(parse(&format!("EXPORT\t{name}\r")), Ok(request(false)));
+            assert_eq!(parse(&format!("EXPORT\t{name}\tmore\r")), Ok(request(true)));
+            for other in ["more=1", "more=", "More", "mor", "moreover"] {
+                let line = format!("EXPORT\t{name}\t{other}");
+                assert_eq!(parse(&line), Ok(request(false)), "{other}");
+            }
         }
         assert_eq!(parse("RESET"), Ok(Request::Reset));
         assert_eq!(parse("RESET\r"), Ok(Request::Reset));

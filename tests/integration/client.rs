@@ -475,6 +475,8 @@ fn completions_are_scripts_that_complete() {
         ("dump session --sort num", "num_cmds\n"),
         ("dump ips --fields num_l", "num_logins\n"),
         ("dump user s", "session= service= since=\n"),
+        ("dump user m", "more\n"),
+        ("dump session --fields net_i", "net_in_bytes\n"),
         ("dump user --sort disk_o", "disk_output\n"),
         ("dump user --fields user,disk_i", "user,disk_input\n"),
     ] {

@@ -330,7 +330,7 @@ fn a_refused_stats_field_names_session_user_and_field() {
          mail item of 108 bytes, not 136: writer of another architecture?",
         "session \"gone\", user not known: mail item of 112 bytes, not 136: writer",
         "session \"s1\", user \"bob@d\": disk_output is negative or larger than 2^53",
-        "session \"s1\", user \"bob@d\": an item is neither mail nor auth",
+        "session \"s1\", user \"bob@d\": an item is neither mail nor auth nor net",
         "user \"eve\": an item is cut short",
     ] {
         assert!(log.contains(text), "{text}:\n{log}");

@@ -3,7 +3,7 @@
 //! statistics service beside it, fed the same bytes.
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
-//! `mail` are tools; `protocol`, `damage`, `requests`, `listeners`, `contract`,
+//! `mail` are tools; `protocol`, `damage`, `requests`, `more`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
 //! `activation`, `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`,
 //! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
@@ -35,6 +35,7 @@ mod manual;
 mod memory;
 mod metrics;
 mod model;
+mod more;
 mod original;
 mod packaging;
 mod peers;

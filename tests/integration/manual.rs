@@ -237,6 +237,7 @@ fn columns_are_those_of_replies() {
     let lines = page("dovestat-protocol.7");
     let replies = part(&lines, ".Ss Replies");
     let statistics: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+    let (known, net) = statistics.split_at(statistics.len() - 3);
     let daemon = Daemon::with("manual", &Setup::new().unix("header_always = yes"));
     let mut own = BTreeSet::new();
     let levels = items(replies, "Ic");
@@ -245,14 +246,14 @@ fn columns_are_those_of_replies() {
         ["command", "session", "user", "domain", "ip", "global"]
     );
     for level in levels {
-        let reply = text(&daemon.client().export_raw(level));
-        let header: Vec<&str> = reply
-            .lines()
-            .next()
-            .expect("a header")
-            .split('\t')
-            .collect();
-        let (keys, stats) = header.split_at(header.len() - FIELDS.len());
+        let header = |request: &str| {
+            let reply = text(&daemon.client().export_raw(request));
+            reply.lines().next().expect("a header").to_owned()
+        };
+        let (plain, more) = (header(level), header(&format!("{level}\tmore")));
+        let plain: Vec<&str> = plain.split('\t').collect();
+        let more: Vec<&str> = more.split('\t').collect();
+        let (keys, stats) = plain.split_at(plain.len() - known.len());
         let at = replies
             .iter()
             .position(|line| *line == format!(".It Ic {level}"));
@@ -261,15 +262,27 @@ fn columns_are_those_of_replies() {
             keys.join(" "),
             "{level}"
         );
-        assert_eq!(stats, statistics, "{level}");
+        assert_eq!(stats, known, "{level}");
         own.extend(keys.iter().map(ToString::to_string));
+        let further = more.strip_prefix(&plain[..]).expect("the others first");
+        let ours = further.strip_suffix(net).expect("those of all levels last");
+        let at = replies
+            .iter()
+            .position(|line| *line == format!(".It Cm {level}"));
+        let documented = at.map(|at| replies[at + 1].to_owned());
+        assert_eq!(documented.unwrap_or_default(), ours.join(" "), "{level}");
+        own.extend(ours.iter().map(ToString::to_string));
     }
     let columns: Vec<&str> = items(replies, "Va")
         .into_iter()
         .flat_map(|item| item.split(" , "))
         .collect();
-    let (keys, stats) = columns.split_at(columns.len() - FIELDS.len());
-    assert_eq!(stats, statistics);
+    let begin = columns.iter().position(|name| *name == known[0]);
+    let (keys, stats) = columns.split_at(begin.expect("the statistics"));
+    let (stats, further) = stats.split_at(known.len());
+    assert_eq!(stats, known);
+    let ours = further.strip_suffix(net).expect("those of all levels last");
+    let keys = [keys, ours].concat();
     assert_eq!(
         keys.iter()
             .map(ToString::to_string)
@@ -284,8 +297,8 @@ fn structs_have_all_fields() {
     let lines = page("dovestat-protocol.7");
     let records = part(&lines, ".Ss Records").join("\n");
     let blocks: Vec<&str> = records.split(".Bd ").skip(1).collect();
-    assert_eq!(blocks.len(), 2);
-    for (block, item) in blocks.into_iter().zip([Item::Mail, Item::Auth]) {
+    assert_eq!(blocks.len(), 3);
+    for (block, item) in blocks.into_iter().zip([Item::Mail, Item::Auth, Item::Net]) {
         let block = block.split(".Ed").next().expect("its text");
         let named: BTreeSet<&str> = block
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')

@@ -5,19 +5,20 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{lacking, text, wait_until, Daemon, Setup};
 use crate::http::{ask, client, daemon, fill, get, names, with, ALL_LEVELS};
-use crate::records::{connect, update, Mail};
+use crate::records::{base64, connect, update, Mail, Net};
 use crate::requests::populate;
 
 #[test]
 fn numbers_are_those_of_export() {
     let (daemon, port) = daemon("metricsnumbers", with(ALL_LEVELS), "");
     populate(&daemon);
-    daemon.feed(&[update("s1", &Mail::sample().field())]);
+    let items = [Mail::sample().item(), Net([3, 4, 5]).item()].concat();
+    daemon.feed(&[update("s1", &base64(&items))]);
     let answer = get(port);
     let samples = answer.samples();
     let mut compared = 0;
     for level in ["global", "domain", "user", "ip"] {
-        let table = daemon.client().export(level);
+        let table = daemon.client().export(&format!("{level}\tmore"));
         for row in &table.rows {
             for (name, value) in table.names.iter().zip(row) {
                 let stem = match name.as_str() {
@@ -27,7 +28,9 @@ fn numbers_are_those_of_export() {
                     "num_connected_sessions" => "connected_sessions".to_string(),
                     "reset_timestamp" => "reset_timestamp_seconds".to_string(),
                     "last_update" => "last_update_timestamp_seconds".to_string(),
-                    "user_cpu" | "sys_cpu" | "clock_time" => format!("{name}_seconds_total"),
+                    "user_cpu" | "sys_cpu" | "clock_time" | "lock_wait" => {
+                        format!("{name}_seconds_total")
+                    }
                     "disk_input" | "disk_output" => format!("{name}_bytes_total"),
                     name => format!("{name}_total"),
                 };
@@ -45,7 +48,12 @@ fn numbers_are_those_of_export() {
             }
         }
     }
-    assert_eq!(compared, 29 * (1 + 3 + 3) + 28 * 4, "all of them");
+    assert_eq!(compared, 32 * (1 + 3 + 3 + 4), "all of them");
+    assert_eq!(samples["dovestat_global_net_in_bytes_total"], "3");
+    assert_eq!(
+        samples["dovestat_global_lock_wait_seconds_total"],
+        "0.000005"
+    );
 }
 
 #[test]

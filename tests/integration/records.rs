@@ -154,6 +154,23 @@ impl Auth {
     }
 }
 
+/// Our `net` struct: bytes in, bytes out, microseconds of waiting for locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Net(pub [u64; 3]);
+
+impl Net {
+    /// One item of a stats field.
+    pub fn item(&self) -> Vec<u8> {
+        let values = self.0.iter().flat_map(|n| n.to_ne_bytes());
+        b"net\0".iter().copied().chain(values).collect()
+    }
+
+    /// A whole stats field.
+    pub fn field(&self) -> String {
+        base64(&self.item())
+    }
+}
+
 /// Base64 with padding.
 pub fn base64(bytes: &[u8]) -> String {
     let mut out = Vec::new();

@@ -12,14 +12,16 @@ use crate::attack::{Class, Tally};
 use crate::harness::{is_root, run, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::{Table, Writer};
 use crate::records::{
-    add_user, carry_on, command, connect, disconnect, seed, update, Mail, Random,
+    add_user, carry_on, command, connect, disconnect, seed, update, Mail, Net, Random,
 };
 use crate::requests::{populate, LEVELS};
 
 /// Everything the daemon lists.
 fn everything(daemon: &Daemon) -> Vec<Vec<u8>> {
     let mut client = daemon.client();
-    let levels = LEVELS.into_iter().map(|level| client.export_raw(level));
+    let levels = LEVELS
+        .into_iter()
+        .map(|level| client.export_raw(&format!("{level}\tmore")));
     levels.collect()
 }
 
@@ -48,6 +50,7 @@ fn a_restart_goes_on_where_it_ended() {
         connect("on", "u@d", "imap", 1, "192.0.2.7"),
         update("on", &reads(10)),
         command("on", 1, "", "FETCH", "1:*", &reads(3)),
+        update("on", &Net([7, 8, 9]).field()),
         update("never announced", &reads(1)),
     ]);
     for round in 0..3 {
@@ -71,6 +74,8 @@ fn a_restart_goes_on_where_it_ended() {
     let session = client.export("session\tsession=on");
     assert_eq!(session.only().num("mail_read_count"), 15);
     assert_eq!(session.only().get("connected"), "0");
+    let session = client.export("session\tsession=on\tmore");
+    assert_eq!(session.only().num("net_out_bytes"), 8);
     let user = client.export("user\tuser=u@d");
     assert_eq!(user.only().num("mail_read_count"), 15, "not counted twice");
     assert_eq!(user.only().num("num_logins"), 1);
@@ -102,6 +107,16 @@ fn a_state_of_0_1_0_is_restored() {
         assert_eq!(new.rows.len(), old.rows.len(), "{level}");
         for name in &old.names {
             assert_eq!(new.values(name), old.values(name), "{name} of {level}");
+        }
+        // It knew nothing of these.
+        let more = client.export(&format!("{level}\tmore"));
+        for name in ["connect_time", "net_in_bytes", "net_out_bytes"] {
+            let are_zero = |values: Vec<&str>| values.iter().all(|&value| value == "0");
+            let is_there = more.names.iter().any(|other| other == name);
+            assert!(
+                !is_there || are_zero(more.values(name)),
+                "{name} of {level}"
+            );
         }
     }
     assert!(replies.peek().is_none());

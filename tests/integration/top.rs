@@ -7,7 +7,7 @@ use crate::attack::{Class, Tally};
 use crate::dovecot::{self, Dovecot};
 use crate::harness::{send_signal, text, wait_until, Daemon, Setup, TempDir};
 use crate::link::Writer;
-use crate::records::{self, Auth, Mail};
+use crate::records::{self, Auth, Mail, Net};
 use crate::screen::Terminal;
 
 /// The client with what it takes of the environment.
@@ -187,7 +187,7 @@ fn searching_filtering_sorting_and_choosing() {
     top.keys("c");
     top.wait_text("Columns");
     top.keys("Gk \x1b");
-    top.wait_text("AHIT");
+    top.wait_text("NETOUT");
     top.keys("?");
     top.wait_text("Help");
     top.keys("q");
@@ -374,6 +374,44 @@ fn plain_terminals_are_served() {
 }
 
 #[test]
+fn our_columns_can_be_chosen_and_are_not_shown_before() {
+    let daemon = Daemon::start("top-more");
+    feed(&daemon);
+    daemon.feed(&[
+        records::update("s1", &Net([3 << 20, 5 << 10, 2_500_000]).field()),
+        records::connect("s4", "anna@example.org", "imap", 14, "10.0.0.4"),
+    ]);
+    let mut top = top(&daemon, &["-l", "session", "NETIN"]);
+    top.keys("t");
+    top.wait("what clients sent", |s| {
+        let row = s.lines().find(|line| line.contains("anna@example.org"));
+        s.contains("▼NETIN") && row.is_some_and(|row| row.contains(" 3.00M "))
+    });
+    top.wait("nothing else of ours", |s| {
+        !s.contains("NETOUT") && !s.contains("SINCE")
+    });
+    // The last column of the picker, and the one before.
+    top.keys("cG k \x1b");
+    top.wait("both chosen", |s| s.contains("SINCE") && s.contains("LOCK"));
+    top.keys("2");
+    // Of users the server counts the sessions.
+    top.wait("two sessions", |s| {
+        let row = s.lines().find(|line| line.contains("anna@example.org"));
+        s.contains("SESS") && row.is_some_and(|row| row.contains(" 2 "))
+    });
+    top.keys("4");
+    top.wait_text("FETCH");
+    top.keys("i");
+    top.wait("the service of a command", |s| {
+        s.lines()
+            .any(|line| line.contains("service") && line.contains("imap"))
+    });
+    top.keys("q");
+    top.keys("q");
+    assert!(top.wait_end().success());
+}
+
+#[test]
 fn the_original_service_is_understood() {
     if !dovecot::available("top::the_original_service_is_understood") {
         return;
@@ -490,6 +528,11 @@ fn frames_of_text_for_scripts() {
     let none = frames(&["/nonexistent/stats"], &["-B"]);
     assert_eq!(none.status.code(), Some(75));
     assert!(text(&none.stderr).contains("/nonexistent/stats: "));
+    let more = run(&["-B", "-n", "1", "-f", "csv", "-l", "session"]);
+    let names: Vec<&str> = more.lines().next().expect("a header").split(',').collect();
+    let ours = ["net_in_bytes", "net_out_bytes", "lock_wait", "connect_time"];
+    assert!(names.ends_with(&ours), "{more}");
+
     let wrong = frames(&[&socket], &["-B", "nonsense"]);
     assert_eq!(wrong.status.code(), Some(64));
 }

@@ -61,7 +61,7 @@ fn columns(level: Option<Level>) -> String {
 /// What `top` can sort by: it begins with users.
 fn sorts(level: Option<Level>) -> String {
     let all = columns(Some(level.unwrap_or(Level::User)));
-    let not_there = ["io", "reset_timestamp", "connected"];
+    let not_there = ["io", "reset_timestamp", "connected", "over"];
     let words = all.split(' ').filter(|word| !not_there.contains(word));
     words.collect::<Vec<_>>().join(" ")
 }
@@ -372,15 +372,15 @@ mod tests {
         assert_eq!(first, "command session user domain ip global");
         assert_eq!(
             later,
-            "user= domain= ip= session= service= since= connected"
+            "user= domain= ip= session= service= since= connected more"
         );
         let [first, later] = operands(&COMMANDS[1]);
-        assert!(first.starts_with("$sorts ") && first.ends_with(" connected"));
+        assert!(first.starts_with("$sorts ") && first.ends_with(" connected more"));
         assert!(sorts(None).starts_with("disk cpu user ") && sorts(None).contains(" num_logins "));
         assert!(!sorts(Some(Level::Session)).contains("num_logins"));
         assert_eq!(
             later,
-            "user= domain= ip= session= service= since= connected"
+            "user= domain= ip= session= service= since= connected more"
         );
     }
 }

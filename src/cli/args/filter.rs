@@ -10,8 +10,11 @@ use crate::sys::local_time::LocalTime;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What requests may be filtered by; the last has no value.
-pub(crate) const FILTERS: [&str; 7] = [
+/// What asks for our further columns, which stands among the filters.
+pub(crate) const MORE: &str = "more";
+
+/// What requests may be filtered by, and [`MORE`]; the last two have no value.
+pub(crate) const FILTERS: [&str; 8] = [
     "user=",
     "domain=",
     "ip=",
@@ -19,6 +22,7 @@ pub(crate) const FILTERS: [&str; 7] = [
     "service=",
     "since=",
     "connected",
+    MORE,
 ];
 
 /// Units of times; a prefix, with or without an `s` at its end, will do.
@@ -52,7 +56,7 @@ pub(crate) fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
         Some((name, _)) if FILTERS.iter().any(|known| *known == format!("{name}=")) => {
             word.to_owned()
         }
-        None if word == "connected" => word.to_owned(),
+        None if matches!(word, "connected" | MORE) => word.to_owned(),
         _ => {
             let all = FILTERS.join(" ");
             return Err(format!("unknown filter {word:?}; there are: {all}"));
@@ -228,16 +232,24 @@ mod tests {
             ("since=", "not a time"),
             (
                 "servic=pop3",
-                "user= domain= ip= session= service= since= connected",
+                "user= domain= ip= session= service= since= connected more",
             ),
             ("connected=1", "unknown filter"),
             ("conected", "unknown filter"),
+            ("more=1", "unknown filter"),
         ] {
             let error = judge(word, now).unwrap_err();
             assert!(error.contains(expected), "{word}: {error}");
             assert!(error.contains(word.split('=').next().unwrap()), "{error}");
         }
-        for word in ["user=", "user=*@x", "ip=::1", "ip=10.0.0.0/0", "connected"] {
+        for word in [
+            "user=",
+            "user=*@x",
+            "ip=::1",
+            "ip=10.0.0.0/0",
+            "connected",
+            "more",
+        ] {
             assert_eq!(judge(word, now).unwrap(), word.as_bytes());
         }
     }

@@ -43,6 +43,7 @@ Filters, all of which must hold:
   since=                  updated since: 5m or \"2 hours\" ago, today, yesterday,
                           2026-11-27, 2026-11-27T14:30, or seconds since 1970
   connected               connected now, or at least one of its sessions is
+  more                    no filter: asks for further columns, which are ours
 ";
 
 /// The text of `COMMAND --help`; `None` for a command that does not exist.

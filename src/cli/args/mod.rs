@@ -410,7 +410,7 @@ fn unknown_level(text: &str) -> Fatal {
 
 /// Whether a word is a filter.
 fn is_filter(word: &str) -> bool {
-    word.contains('=') || word.starts_with("connected")
+    word.contains('=') || word.starts_with("connected") || word == filter::MORE
 }
 
 /// Filters from the command line, as a server takes them. doveadm passes its one

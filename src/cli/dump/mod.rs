@@ -39,7 +39,10 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
     let servers = match &options.source {
         Source::Servers(level, filters) => {
-            if *level == Level::Global && !filters.is_empty() {
+            let filters = filters
+                .iter()
+                .any(|filter| *filter != filter::MORE.as_bytes());
+            if *level == Level::Global && filters {
                 warn("the global totals are of everything: no filter changes them");
             }
             choose(&options.servers)?

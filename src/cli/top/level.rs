@@ -80,7 +80,7 @@ pub(super) static LEVELS: [LevelRow; 6] = [
     LevelRow {
         level: Level::Command,
         title: ("Commands", "cmd"),
-        texts: &["session", "cmd", "args", "user"],
+        texts: &["session", "cmd", "args", "user", "service"],
         key_texts: 3,
         text_columns: &[("COMMAND", 1, 8, 16), ("USER", 3, 12, 40)],
         columns: &["disk", "cpu", "last_update", "disk_input", "disk_output"],

@@ -9,7 +9,7 @@ use crate::daemon::serve::protocol::{Conversation, Exchange};
 use crate::daemon::serve::status::write_status;
 use crate::store::{Opening, Store};
 use crate::sys::mem::bytes::find;
-use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
+use crate::wire::{parse_request, write_header, write_row, ColumnOrder, Columns, Request};
 use std::rc::Rc;
 
 /// The longest request, without its LF. Much longer than any real one, so that
@@ -22,7 +22,9 @@ pub(crate) struct Export {
     options: Rc<ListenerOptions>,
     /// The listener's name, for the log.
     listener: Rc<str>,
-    /// The rows of the reply that is being made.
+    /// The columns of the reply that is being made.
+    columns: Columns,
+    /// Its rows.
     walk: Option<LevelWalk>,
     /// The bytes that the store keeps for them.
     walk_bytes: usize,
@@ -30,7 +32,12 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn new(options: &Rc<ListenerOptions>, listener: &Rc<str>) -> Export {
+        let order = match options.column_order {
+            Order::V2_2 => ColumnOrder::V2_2,
+            Order::V2_3 => ColumnOrder::V2_3,
+        };
         Export {
+            columns: Columns { order, more: false },
             options: Rc::clone(options),
             listener: Rc::clone(listener),
             walk: None,
@@ -50,14 +57,6 @@ impl Export {
         let listener = &self.listener;
         context.report(fault, || format!("{listener}: {}", visible(line)));
     }
-
-    /// The order of columns in the terms of `wire`.
-    fn column_order(&self) -> ColumnOrder {
-        match self.options.column_order {
-            Order::V2_2 => ColumnOrder::V2_2,
-            Order::V2_3 => ColumnOrder::V2_3,
-        }
-    }
 }
 
 impl Conversation for Export {
@@ -73,20 +72,26 @@ impl Conversation for Export {
         }
         // The LF.
         exchange.input.drain(..1);
-        let order = self.column_order();
         match parse_request(&mut line.clone()) {
-            Ok(Request::Export(level, filter)) => match context.store.open(level, filter) {
-                Opening::Rows(cursor) => {
-                    self.walk_bytes = context.store.walk_bytes(&cursor);
-                    self.walk = Some(LevelWalk::of(level, cursor));
-                }
-                Opening::Nothing => {
-                    if self.options.header_always {
-                        write_header(&mut exchange.output, level, order);
+            Ok(Request::Export {
+                level,
+                filter,
+                more,
+            }) => {
+                self.columns.more = more;
+                match context.store.open(level, filter) {
+                    Opening::Rows(cursor) => {
+                        self.walk_bytes = context.store.walk_bytes(&cursor);
+                        self.walk = Some(LevelWalk::of(level, cursor));
                     }
-                    self.end_reply(b"\n", exchange);
+                    Opening::Nothing => {
+                        if self.options.header_always {
+                            write_header(&mut exchange.output, level, self.columns);
+                        }
+                        self.end_reply(b"\n", exchange);
+                    }
                 }
-            },
+            }
             Ok(Request::Reset) if self.options.reset => {
                 context.store.reset(context.now);
                 self.end_reply(b"OK\n", exchange);
@@ -110,7 +115,7 @@ impl Conversation for Export {
     }
 
     fn go_on(&mut self, exchange: &mut Exchange, context: &mut Context, steps: &mut usize) {
-        let order = self.column_order();
+        let columns = self.columns;
         let Some(walk) = &mut self.walk else {
             return;
         };
@@ -120,8 +125,8 @@ impl Conversation for Export {
             output,
             steps,
             &mut |output, part| match part {
-                Part::Front(level, _) => write_header(output, level, order),
-                Part::Row(row) => write_row(output, row, order),
+                Part::Front(level, _) => write_header(output, level, columns),
+                Part::Row(row) => write_row(output, row, columns),
             },
         );
         if walk.is_done() {

@@ -7,7 +7,7 @@
 
 pub(crate) mod packed;
 
-use crate::stats::{Report, Stats, FIELD_COUNT, MAIL_FIELDS};
+use crate::stats::{Item, Report, Stats, FIELD_COUNT};
 
 /// The statistics fields, num_cmds and num_logins.
 pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
@@ -99,7 +99,7 @@ impl Counters {
     }
 
     /// Takes a report of a mail process as the new total and sets the fields of its
-    /// item in `difference`, which are the only ones that differ. False, and both are of
+    /// items in `difference`, which are the only ones that differ. False, and both are of
     /// no use, when something shrank, and for any other report. The 32-bit counters in
     /// `self` have never wrapped.
     #[inline(always)]
@@ -109,13 +109,17 @@ impl Counters {
             return false;
         }
         let mut bits = 0;
-        for index in 0..MAIL_FIELDS {
+        let mut step = |index: usize| {
             let (old, new) = (self.stats.values[index], report.stats.values[index]);
             // One that shrank wraps, and has the uppermost bit.
             let more = new.wrapping_sub(old);
             difference.stats.values[index] = more;
             self.stats.values[index] = new;
             bits |= more;
+        };
+        Item::Mail.fields().for_each(&mut step);
+        if report.has_net {
+            Item::Net.fields().for_each(&mut step);
         }
         bits <= MAX_SUM
     }
@@ -132,6 +136,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::FIELDS;
     use crate::store::testing::{some_counters, Random};
 
     /// The expected sum.
@@ -181,13 +186,15 @@ mod tests {
             let mut report = Report {
                 has_mail: random.below(8) != 0,
                 has_auth: random.below(8) == 0,
+                has_net: random.below(3) == 0,
                 ..Report::default()
             };
             let careless = random.below(3) == 0;
             for (index, value) in report.stats.values.iter_mut().enumerate() {
-                let present = match index < MAIL_FIELDS {
-                    true => report.has_mail,
-                    false => report.has_auth,
+                let present = match FIELDS[index].item {
+                    Item::Mail => report.has_mail,
+                    Item::Auth => report.has_auth,
+                    Item::Net => report.has_net,
                 };
                 let more = random.bits() >> (40 + random.below(24));
                 *value = match (present, careless) {

@@ -1,10 +1,10 @@
 //! Counters in as few bytes as their values need.
 //!
 //! Most statistics of most entries are small or zero, so an entry keeps its
-//! counters packed: two bytes of widths, then four groups of counters that
+//! counters packed: two bytes of widths, then five groups of counters that
 //! tend to be of one size. All counters of a group take as many bytes as its
 //! largest needs, least significant byte first. All zero packs to two bytes, the
-//! widest to 210. An event is counted in place, without unpacking.
+//! widest to 234. An event is counted in place, without unpacking.
 //!
 //! It costs 15 to 17% of all instructions of a record, and stays because it saves memory:
 //! a typical entry would take about twice the bytes without it.
@@ -19,7 +19,8 @@ const NUM_CMDS: usize = FIELD_COUNT;
 const NUM_LOGINS: usize = FIELD_COUNT + 1;
 
 /// The group of a counter: 0 for amounts (microseconds and bytes), 1 for events that
-/// every session has, 2 for events of reading mail, 3 for logins, well or failed.
+/// every session has, 2 for events of reading mail, 3 for logins, well or failed, 4 for
+/// what only some writers report.
 const fn group_of(index: usize) -> usize {
     if index >= FIELD_COUNT {
         return 1;
@@ -32,12 +33,13 @@ const fn group_of(index: usize) -> usize {
             _ => 1,
         },
         (Item::Auth, _) => 3,
+        (Item::Net, _) => 4,
     }
 }
 
 /// Counters of each group.
-const GROUPS: [usize; 4] = {
-    let (mut sizes, mut index) = ([0; 4], 0);
+const GROUPS: [usize; 5] = {
+    let (mut sizes, mut index) = ([0; 5], 0);
     while index < COUNTERS {
         sizes[group_of(index)] += 1;
         index += 1;
@@ -63,6 +65,7 @@ const AMOUNTS: [usize; GROUPS[0]] = members(0);
 const EVENTS: [usize; GROUPS[1]] = members(1);
 const MAIL: [usize; GROUPS[2]] = members(2);
 const AUTH: [usize; GROUPS[3]] = members(3);
+const NET: [usize; GROUPS[4]] = members(4);
 
 /// Bytes of the widths, three bits for each group.
 const WIDTHS_BYTES: usize = 2;
@@ -90,24 +93,24 @@ pub(crate) struct Widths(u16);
 
 impl Widths {
     /// All zero.
-    pub(crate) const NONE: Widths = Widths::of([0; 4]);
+    pub(crate) const NONE: Widths = Widths::of([0; 5]);
 
     /// A few commands and logins, well or failed: 16 bytes, one slot's size, which is
     /// what it takes without the failed ones as well.
-    pub(crate) const EVENTS: Widths = Widths::of([0, 1, 0, 1]);
+    pub(crate) const EVENTS: Widths = Widths::of([0, 1, 0, 1, 0]);
 
     /// What most sessions come to: some megabytes and seconds.
-    pub(crate) const SESSION: Widths = Widths::of([3, 2, 1, 0]);
+    pub(crate) const SESSION: Widths = Widths::of([3, 2, 1, 0, 0]);
 
     /// Of groups of these widths, in bytes; at most four.
-    const fn of([amounts, events, mail, auth]: [u16; 4]) -> Widths {
-        Widths(amounts | events << 3 | mail << 6 | auth << 9)
+    const fn of([amounts, events, mail, auth, net]: [u16; 5]) -> Widths {
+        Widths(amounts | events << 3 | mail << 6 | auth << 9 | net << 12)
     }
 
     /// Of each group the wider one.
     pub(crate) fn or(self, other: Widths) -> Widths {
         let group = |group: usize| (self.0 & 7 << (3 * group)).max(other.0 & 7 << (3 * group));
-        Widths(group(0) | group(1) | group(2) | group(3))
+        Widths(group(0) | group(1) | group(2) | group(3) | group(4))
     }
 
     /// The narrowest for these values.
@@ -118,17 +121,21 @@ impl Widths {
             least(bits(counters, AMOUNTS))
                 | least(bits(counters, EVENTS)) << 3
                 | least(bits(counters, MAIL)) << 6
-                | least(bits(counters, AUTH)) << 9,
+                | match bits(counters, AUTH) | bits(counters, NET) {
+                    0 => 0,
+                    _ => least(bits(counters, AUTH)) << 9 | least(bits(counters, NET)) << 12,
+                },
         )
     }
 
     /// What counters of these widths take in bytes.
     pub(crate) fn packed_bytes(self) -> usize {
-        let groups = GROUPS.iter().enumerate();
-        WIDTHS_BYTES
-            + groups
-                .map(|(group, counters)| counters * self.width(group))
-                .sum::<usize>()
+        let bytes = |group: usize| GROUPS[group] * self.width(group);
+        let rare = match self.has_rare() {
+            true => bytes(3) + bytes(4),
+            false => 0,
+        };
+        WIDTHS_BYTES + bytes(0) + bytes(1) + bytes(2) + rare
     }
 
     /// Those of packed counters.
@@ -141,6 +148,12 @@ impl Widths {
     fn split(packed: &[u8]) -> Option<(Widths, &[u8])> {
         let (widths, rest) = packed.split_first_chunk::<WIDTHS_BYTES>()?;
         Some((Widths(u16::from_le_bytes(*widths)), rest))
+    }
+
+    /// Whether one of the last two groups, which most entries do not need, has any bytes.
+    #[inline(always)]
+    fn has_rare(self) -> bool {
+        self.0 >= 1 << 9
     }
 
     /// The three bits of a group.
@@ -285,7 +298,12 @@ fn unpack_to(packed: &[u8], counters: &mut Counters) {
     let packed = read_group(widths.bits(0), groups, counters, AMOUNTS);
     let packed = read_group(widths.bits(1), packed, counters, EVENTS);
     let packed = read_group(widths.bits(2), packed, counters, MAIL);
-    read_group(widths.bits(3), packed, counters, AUTH);
+    if widths.has_rare() {
+        let packed = read_group(widths.bits(3), packed, counters, AUTH);
+        if widths.bits(4) != 0 {
+            read_group(widths.bits(4), packed, counters, NET);
+        }
+    }
 }
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
@@ -296,7 +314,20 @@ pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
     let packed = write_group(widths.bits(0), groups, counters, AMOUNTS);
     let packed = write_group(widths.bits(1), packed, counters, EVENTS);
     let packed = write_group(widths.bits(2), packed, counters, MAIL);
-    write_group(widths.bits(3), packed, counters, AUTH);
+    if widths.has_rare() {
+        let packed = write_group(widths.bits(3), packed, counters, AUTH);
+        if widths.bits(4) != 0 {
+            write_group(widths.bits(4), packed, counters, NET);
+        }
+    }
+}
+
+/// Packs zeros with these widths into the front of a slot.
+#[inline]
+pub(crate) fn pack_zeros(widths: Widths, packed: &mut [u8]) {
+    let packed = &mut packed[..widths.packed_bytes()];
+    packed.fill(0);
+    packed[..WIDTHS_BYTES].copy_from_slice(&widths.0.to_le_bytes());
 }
 
 /// Replaces what is packed in a slot, with the widths it has. False, and nothing
@@ -310,7 +341,12 @@ pub(crate) fn replace(packed: &mut [u8], counters: &Counters) -> bool {
     let surplus = (bits(counters, AMOUNTS) & !widths.mask(0))
         | (bits(counters, EVENTS) & !widths.mask(1))
         | (bits(counters, MAIL) & !widths.mask(2))
-        | (bits(counters, AUTH) & !widths.mask(3));
+        | match widths.has_rare() {
+            false => bits(counters, AUTH) | bits(counters, NET),
+            true => {
+                (bits(counters, AUTH) & !widths.mask(3)) | (bits(counters, NET) & !widths.mask(4))
+            }
+        };
     if surplus == 0 {
         pack(counters, widths, packed);
     }
@@ -434,7 +470,7 @@ mod tests {
 
     #[test]
     fn every_counter_is_in_one_group() {
-        let mut indexes = [&AMOUNTS[..], &EVENTS, &MAIL, &AUTH].concat();
+        let mut indexes = [&AMOUNTS[..], &EVENTS, &MAIL, &AUTH, &NET].concat();
         indexes.sort();
         assert_eq!(indexes, (0..COUNTERS).collect::<Vec<_>>());
         assert_eq!(EVENTS[..2], [NUM_CMDS, NUM_LOGINS]);
@@ -445,9 +481,16 @@ mod tests {
         assert_eq!(packed(&Counters::default(), 0).len(), 2);
         let widest = widest();
         let bytes = packed(&widest, 0);
-        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (210, 210));
+        assert_eq!((bytes.len(), MAX_PACKED_BYTES), (234, 234));
         assert_eq!(unpack(&bytes), widest);
         assert_eq!(unpack(&[]), Counters::default());
+        for widths in [Widths::NONE, Widths::EVENTS, Widths::SESSION] {
+            let mut bytes = [0x55; MAX_PACKED_BYTES];
+            pack_zeros(widths, &mut bytes);
+            let mut expected = [0x55; MAX_PACKED_BYTES];
+            pack(&Counters::default(), widths, &mut expected);
+            assert_eq!(bytes, expected);
+        }
     }
 
     #[test]

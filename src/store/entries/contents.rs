@@ -40,7 +40,7 @@ impl Contents {
         rest_len: 0,
     };
 
-    /// Texts, and counters in widths that are wide enough for them.
+    /// Texts, and counters in widths that are wide enough for them; without, zeros.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
@@ -50,7 +50,7 @@ impl Contents {
     pub(crate) fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
-        (counters, widths): (&Counters, Widths),
+        (counters, widths): (Option<&Counters>, Widths),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
         assert!(length <= MAX_TEXT_BYTES, "long texts are refused earlier");
@@ -60,7 +60,10 @@ impl Contents {
         let (text, packed) = heap.bytes_mut(blob).split_at_mut(length);
         text[..key.len()].copy_from_slice(key);
         text[key.len()..].copy_from_slice(rest);
-        packed::pack(counters, widths, packed);
+        match counters {
+            Some(counters) => packed::pack(counters, widths, packed),
+            None => packed::pack_zeros(widths, packed),
+        }
         Ok(Contents {
             blob,
             key_len: key.len() as u16,
@@ -171,7 +174,7 @@ impl Contents {
     ) -> Result<(), Full> {
         let packed = self.packed(&memory.heap);
         let (counters, widths) = (packed::unpack(packed), Widths::of_packed(packed));
-        let new = Contents::new(memory, texts, (&counters, widths))?;
+        let new = Contents::new(memory, texts, (Some(&counters), widths))?;
         std::mem::replace(self, new).free(memory);
         Ok(())
     }
@@ -253,7 +256,7 @@ mod tests {
                 }
                 _ => {
                     let widths = Widths::narrowest(&counters);
-                    Contents::new(&mut memory, both, (&counters, widths)).map(|contents| {
+                    Contents::new(&mut memory, both, (Some(&counters), widths)).map(|contents| {
                         all.push(Both {
                             contents,
                             texts,
@@ -285,7 +288,7 @@ mod tests {
     fn the_longest_texts_fit_with_the_widest_counters() {
         let mut memory = Memory::new(1 << 20, 4096);
         let text = [b'x'; MAX_TEXT_BYTES + 1];
-        let zero = (&Counters::default(), Widths::NONE);
+        let zero = (None, Widths::NONE);
         let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
         let widest = widest();
         contents.set(&mut memory, &widest).unwrap();

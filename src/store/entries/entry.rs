@@ -16,13 +16,13 @@
 //!
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
 //! [`packed`](crate::store::counters::packed)), together in a multiple of eight. The counters of a typical
-//! entry take as many bytes as listed here, of a new user or ip fewer; at most 210. In
+//! entry take as many bytes as listed here, of a new user or ip fewer; at most 234. In
 //! addition there are four bytes of an index, but for commands, and two bits of tables.
 //!
 //! | level | slot | texts | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 26 |
-//! | session | 108 | id and service | 46 |
+//! | session | 112 | id and service | 46 |
 //! | user | 80 | name | 16 to 46 |
 //! | domain | 68 | name | 46 |
 //! | ip | 68 | 4 or 16 | 16 to 46 |
@@ -252,6 +252,8 @@ pub(crate) struct Session {
     pub(crate) in_ip: Hook<Session>,
     /// The process, 0 when unknown.
     pub(crate) pid: u32,
+    /// When its first record came, in seconds since 1970; 0 in an older state.
+    pub(crate) created_secs: u32,
     /// The next session that its user defers.
     pub(crate) deferred_by_user: Option<Link<Session>>,
     /// The next session that its domain defers.
@@ -392,7 +394,7 @@ entries! {
         |_entry| pinned false, child None;
     Session in sessions {
         user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, command_count: 0, older: None, pid: 0, deferred_by_user: None,
+        commands: List::EMPTY, command_count: 0, older: None, pid: 0, created_secs: 0, deferred_by_user: None,
         deferred_by_domain: None, deferred_by_ip: None
     }
         SESSION, indexed true, newest first true,

@@ -164,7 +164,7 @@ impl Store {
     ) -> Option<Link<T>> {
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
-            table.create(memory, (key, b""), &Counters::default(), now, blank)
+            table.create(memory, (key, b""), None, now, blank)
         })?;
         let (table, memory) = T::table_mut(self);
         table.link(&mut memory.budget, link, hash, now);
@@ -207,15 +207,14 @@ impl Store {
             user: parents.user?,
             domain: parents.domain?,
             ip: parents.ip,
+            created_secs: now.wall.secs,
             ..blank
         };
         session.set(Flag::Connected, true);
         session.set(Flag::Indexed, true);
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
-            store
-                .sessions
-                .create(memory, texts, &Counters::default(), now, session)
+            store.sessions.create(memory, texts, None, now, session)
         })?;
         if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
             self.sessions.remove_from_index(older);
@@ -303,7 +302,9 @@ impl Store {
         command.common.stamp.set(Flag::Done, is_done);
         let link = self.with_room(now, |store| {
             let memory = &mut store.memory;
-            store.commands.create(memory, texts, counters, now, command)
+            store
+                .commands
+                .create(memory, texts, Some(counters), now, command)
         })?;
         self.insert_command(link, now);
         Some(link)

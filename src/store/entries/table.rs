@@ -63,7 +63,7 @@ impl<T: Entry> Table<T> {
         })
     }
 
-    /// Creates an entry with these texts and counters. It is in none of the lists
+    /// Creates an entry with these texts and counters, all zero without. It is in none of the lists
     /// and not in the index.
     ///
     /// # Errors
@@ -72,11 +72,12 @@ impl<T: Entry> Table<T> {
         &mut self,
         memory: &mut Memory,
         texts: (&[u8], &[u8]),
-        counters: &Counters,
+        counters: Option<&Counters>,
         now: Now,
         mut entry: T,
     ) -> Result<Link<T>, Full> {
-        let widths = T::WIDTHS.or(Widths::narrowest(counters));
+        let widths = counters.map_or(Widths::NONE, Widths::narrowest);
+        let widths = T::WIDTHS.or(widths);
         let contents = Contents::new(memory, texts, (counters, widths))?;
         let common = entry.common_mut();
         common.contents = contents;

@@ -282,7 +282,9 @@ impl Restoring {
         let mut counters = basis.counters;
         counters.saturate();
         let (table, memory) = T::table_mut(&mut self.store);
-        let made = table.create(memory, texts, &counters, touched, entry).ok();
+        let made = table
+            .create(memory, texts, Some(&counters), touched, entry)
+            .ok();
         self.left_out += usize::from(made.is_none());
         made
     }
@@ -409,6 +411,7 @@ impl Restoring {
             user_place,
             ip_place,
             pending,
+            created_secs,
         } = *saved
         else {
             return Err(Unsound);
@@ -437,6 +440,7 @@ impl Restoring {
             domain,
             ip,
             pid,
+            created_secs,
             ..Session::BLANK
         };
         session.set(Flag::Connected, connected);

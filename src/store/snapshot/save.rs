@@ -301,6 +301,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
                 session.has(Flag::DeferredByDomain),
                 session.has(Flag::DeferredByIp),
             ],
+            created_secs: session.created_secs,
         })?;
         Ok(self.sessions.push(link))
     }

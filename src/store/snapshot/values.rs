@@ -127,6 +127,8 @@ pub enum Saved<'a> {
         ip_place: u32,
         /// Whether its user, domain and address have not added what it counted.
         pending: [bool; 3],
+        /// When its first record came, in seconds since 1970; 0 when unknown.
+        created_secs: u32,
     },
     Command {
         /// The number of its session.

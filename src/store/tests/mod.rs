@@ -49,6 +49,7 @@ const fn report(value: u64) -> Report {
         stats: Stats { values },
         has_mail: true,
         has_auth: false,
+        has_net: false,
     }
 }
 

@@ -383,6 +383,7 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
                 user_place: 0,
                 ip_place: 0,
                 pending: [false; 3],
+                created_secs: 0,
             });
         }
         // Not the order of the values.
@@ -486,6 +487,7 @@ fn what_no_export_writes_is_not_believed() {
         user_place: 0,
         ip_place: 0,
         pending: [false; 3],
+        created_secs: 0,
     };
     let command = |session, running: u32| Saved::Command {
         session,

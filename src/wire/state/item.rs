@@ -125,7 +125,7 @@ items! {
     // In version 1: whether there is an older session of its id, which follows from the ids.
     TAG_SESSION Session {
         id, service, user, ip, pid, connected, placeholder, indexed, [bool] basis;
-        user_place, ip_place, pending
+        user_place, ip_place, pending, created_secs
     }
     TAG_COMMAND Command { session, name, args, command_number, basis; is_done }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Measure {
     Time,
     /// Things there are now: never a rate.
     Now,
-    /// How long ago the last update was.
+    /// How long ago something was.
     Age,
 }
 
@@ -40,6 +40,9 @@ pub(crate) struct Column {
     /// Which numbers of a reading it sums.
     parts: Vec<usize>,
 }
+
+/// The column of when a session began, all that a session counts since when.
+const CONNECT_TIME: &str = "connect_time";
 
 /// All columns. The `disk` column counts what -b asks for.
 pub(crate) fn all(bytes: bool) -> Vec<Column> {
@@ -115,6 +118,15 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
         };
         all.push(column(field.name, title, help, key, kind, &[field.name]));
     }
+    let since = "time since it connected";
+    all.push(column(
+        CONNECT_TIME,
+        "SINCE",
+        since,
+        None,
+        Measure::Age,
+        &[],
+    ));
     if bytes {
         // R and W sort by the halves of the column that D sorts by.
         for column in &mut all {
@@ -164,18 +176,27 @@ pub(crate) fn is_at(column: &Column, level: Level) -> bool {
         "num_cmds" => level != Level::Command,
         "num_logins" => !matches!(level, Level::Command | Level::Session),
         "num_connected_sessions" => !matches!(level, Level::Command | Level::Session),
+        CONNECT_TIME => level == Level::Session,
         _ => true,
     }
 }
 
 impl Column {
     /// The number to sort by: a rate a second, or a total. For an age the
-    /// moment of the update, so that the latest is the biggest.
+    /// moment itself, so that the latest is the biggest.
     pub(crate) fn number(&self, figures: &Figures<'_>) -> f64 {
         match self.kind {
-            Measure::Age => figures.updated_micros as f64,
+            Measure::Age => self.moment_micros(figures) as f64,
             Measure::Now => figures.values[self.parts[0]] as f64,
             _ => self.parts.iter().map(|&part| figures.number(part)).sum(),
+        }
+    }
+
+    /// The moment whose age is shown, in microseconds since 1970; 0: none.
+    fn moment_micros(&self, figures: &Figures<'_>) -> u64 {
+        match self.name {
+            CONNECT_TIME => figures.reset_secs.saturating_mul(1_000_000),
+            _ => figures.updated_micros,
         }
     }
 
@@ -183,10 +204,10 @@ impl Column {
     pub(crate) fn cell(&self, figures: &Figures<'_>, now_micros: u64) -> String {
         let number = self.number(figures);
         match self.kind {
-            Measure::Age if figures.updated_micros == 0 => number::NOTHING.to_owned(),
-            Measure::Age => {
-                number::age(now_micros.saturating_sub(figures.updated_micros) / 1_000_000)
-            }
+            Measure::Age => match self.moment_micros(figures) {
+                0 => number::NOTHING.to_owned(),
+                moment => number::age(now_micros.saturating_sub(moment) / 1_000_000),
+            },
             Measure::Now => number::whole(number as u64),
             _ if figures.is_unknown() => String::from("."),
             Measure::Bytes => number::bytes(number),

@@ -47,7 +47,7 @@ pub(crate) struct Question {
     pub level: Level,
     /// What its entries must fit.
     pub filters: Vec<Vec<u8>>,
-    /// Whether the sessions of its users are to be counted, which no server does.
+    /// Whether the sessions of its users are to be counted where the server does not.
     pub counts_sessions: bool,
 }
 
@@ -208,7 +208,9 @@ impl Server {
         if self.waiting.is_empty() {
             self.heard = now;
         }
-        match connection.send(&export_request(level, filters)) {
+        // Dovecot's own server ignores it.
+        let filters = [filters, &[filter::MORE.into()]].concat();
+        match connection.send(&export_request(level, &filters)) {
             Ok(()) => self.waiting.push_back(what),
             Err(error) => self.lose(reason(&error), now),
         }
@@ -426,7 +428,7 @@ impl Link {
         if server.waiting.len() < MAX_WAITING {
             server.send(Asked::Global, Level::Global, &[], now);
             let Question { level, filters, .. } = &self.question;
-            if self.question.counts_sessions {
+            if self.question.counts_sessions && !server.global.has_more() {
                 match server.count.left_out.checked_sub(1) {
                     Some(left) => server.count.left_out = left,
                     None => {

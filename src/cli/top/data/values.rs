@@ -37,7 +37,7 @@ mod tests {
         }
         assert_eq!(value_index("user_cpu"), Some(3));
         assert!(is_time(3) && !is_time(LOGINS));
-        assert_eq!(value_index("auth_cache_misses"), Some(VALUES - 1));
+        assert_eq!(value_index("lock_wait"), Some(VALUES - 1));
         assert_eq!(value_index("pid"), None);
     }
 }

@@ -5,7 +5,7 @@ use super::naive;
 use dovestat::cli::server::{Event, ReplyParser};
 use dovestat::stats::Report;
 use dovestat::store::{CommandUpdate, Level, Opening, Progress, Record, Store};
-use dovestat::wire::{parse_request, write_header, write_row, ColumnOrder, Request};
+use dovestat::wire::{parse_request, write_header, write_row, ColumnOrder, Columns, Request};
 use std::num::NonZeroU32;
 
 /// Sessions, users and addresses with all that makes names hard to print.
@@ -78,7 +78,11 @@ pub fn run(bytes: &[u8]) {
         match parse_request(&mut line.to_vec()) {
             Ok(Request::Reset) => store.reset(at(100)),
             Ok(Request::Status) => {}
-            Ok(Request::Export(level, filter)) => {
+            Ok(Request::Export {
+                level,
+                filter,
+                more,
+            }) => {
                 let steps = 1 + line.len() % 7;
                 let says_all = !filter.connected && filter.ip.is_none();
                 if level != Level::Global && (says_all || level != Level::Command) {
@@ -86,17 +90,20 @@ pub fn run(bytes: &[u8]) {
                     let found = naive::listed(&mut store, level, filter.clone(), steps);
                     assert_eq!(found, expected, "{level:?} {filter:?}");
                 }
-                let order = match line.len() % 2 {
-                    0 => ColumnOrder::V2_2,
-                    _ => ColumnOrder::V2_3,
+                let columns = Columns {
+                    order: match line.len() % 2 {
+                        0 => ColumnOrder::V2_2,
+                        _ => ColumnOrder::V2_3,
+                    },
+                    more,
                 };
                 let Opening::Rows(cursor) = store.open(level, filter) else {
                     continue;
                 };
                 let (mut reply, mut rows) = (Vec::new(), 0);
-                write_header(&mut reply, level, order);
+                write_header(&mut reply, level, columns);
                 while store.read(&cursor, &mut steps.clone(), |row| {
-                    write_row(&mut reply, row, order);
+                    write_row(&mut reply, row, columns);
                     rows += 1;
                     rows % 3 > 0
                 }) == Progress::More

@@ -5,7 +5,7 @@
 use super::input::{at, limits, Input};
 use super::model::Model;
 use super::{naive, state};
-use dovestat::stats::Report;
+use dovestat::stats::{Item, Report, FIELDS};
 use dovestat::store::{
     CommandUpdate, CursorId, Filter, Level, Network, Now, Opening, Pattern, Progress, Record, Row,
     Store,
@@ -96,15 +96,15 @@ fn report(input: &mut Input) -> Report {
     let mut report = Report {
         has_mail: width % 8 > 0,
         has_auth: width % 3 > 0,
+        has_net: width % 5 == 0,
         ..Report::default()
     };
-    let is_mail = |index| index < 18;
     for (index, sum) in report.stats.values.iter_mut().enumerate() {
         let is_set = index == 0 || index < usize::from(width) / 8;
-        let has = if is_mail(index) {
-            report.has_mail
-        } else {
-            report.has_auth
+        let has = match FIELDS[index].item {
+            Item::Mail => report.has_mail,
+            Item::Auth => report.has_auth,
+            Item::Net => report.has_net,
         };
         if is_set && has {
             *sum = value;

@@ -19,6 +19,8 @@ pub(crate) struct Figures<'a> {
     pub values: &'a [u64; VALUES],
     /// When it was updated, in microseconds since 1970.
     pub updated_micros: u64,
+    /// When it began to count, in seconds since 1970; 0 when that is not known.
+    pub reset_secs: u64,
     /// By how much they moved; `None` for totals.
     pub(crate) moved: Option<Moved<'a>>,
 }

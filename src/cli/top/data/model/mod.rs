@@ -16,8 +16,8 @@
 //!
 //! What a counter moved on by, so that no rate is ever negative:
 //! - it grew: the difference;
-//! - the entry's reset_timestamp is another: it was cleared or made anew since
-//!   the last sample, so all it has counted is new;
+//! - the entry's reset_timestamp, of a session its connect_time, is another: it was
+//!   cleared or made anew since the last sample, so all it has counted is new;
 //! - it shrank: nothing. What came in between is not known.
 //!
 //! An entry that a whole sample before did not list was made in between, and
@@ -72,7 +72,7 @@ enum Slot {
     Text(usize),
     /// A number of the reading.
     Value(usize),
-    /// reset_timestamp.
+    /// reset_timestamp, of sessions connect_time.
     Reset,
     /// last_update.
     Updated,
@@ -206,6 +206,12 @@ impl Table {
             .is_some_and(|now| self.taken.iter().any(|&(_, taken)| taken < now))
     }
 
+    /// Whether the server has our further columns.
+    pub(crate) fn has_more(&self) -> bool {
+        let own = value_index("net_in_bytes").map(Slot::Value);
+        own.is_some_and(|own| self.slots.contains(&own))
+    }
+
     /// The connection was lost or another question is asked: what is not
     /// listed next may have been there before.
     pub(crate) fn interrupt(&mut self) {
@@ -217,7 +223,7 @@ impl Table {
     pub(crate) fn begin(&mut self, names: &[String]) {
         let texts = level_row(self.level).texts;
         let slot = |name: &String| match name.as_str() {
-            "reset_timestamp" => Slot::Reset,
+            "reset_timestamp" | "connect_time" => Slot::Reset,
             "last_update" => Slot::Updated,
             name => match texts.iter().position(|&text| text == name) {
                 Some(text) => Slot::Text(text),
@@ -225,6 +231,9 @@ impl Table {
             },
         };
         let slots: Vec<Slot> = names.iter().map(slot).collect();
+        if slots.contains(&Slot::Value(SESSIONS)) {
+            self.sessions = None;
+        }
         // Other columns: a line that is the same means something else.
         self.expected = if slots == self.slots {
             self.first
@@ -463,7 +472,8 @@ impl Table {
         }
     }
 
-    /// Sets how many connected sessions each user has, which no server reports.
+    /// Sets how many connected sessions each user has, which Dovecot's server does not
+    /// report.
     pub(crate) fn count_sessions(&mut self, counted: HashMap<Box<[u8]>, u64>) {
         for entry in self.entries.iter_mut().flatten() {
             entry.values[SESSIONS] = counted.get(entry.text(0)).copied().unwrap_or(0);
@@ -500,6 +510,7 @@ impl Table {
         Figures {
             values: &entry.values,
             updated_micros: entry.updated_micros,
+            reset_secs: entry.reset_secs,
             moved,
         }
     }
