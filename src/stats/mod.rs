@@ -366,8 +366,9 @@ impl Report {
             _ => return Err(StatsError::Truncated),
         }
         let mut clear_if_gone = |had: &mut bool, has: bool, item: Item| {
-            if *had && !has {
-                *had = false;
+            // One that is there is marked: only one that is gone differs.
+            if *had != has {
+                *had = has;
                 values[item.fields()].fill(0);
             }
         };

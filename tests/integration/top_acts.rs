@@ -59,12 +59,12 @@ fn it_looks_as_it_was_left() {
     top.wait_text("Columns");
     // The last column but one is shown in front.
     top.keys("Gk \x1b");
-    top.wait_text("AHIT");
+    top.wait_text("LOCK%");
     top.keys("q");
     assert!(top.wait_end().success());
     let mut top = start(&socket, &state, &[], 100);
     top.wait("level, sort and columns", |s| {
-        s.contains("SERVICE") && s.contains("▼CPU%") && s.contains("AHIT")
+        s.contains("SERVICE") && s.contains("▼CPU%") && s.contains("LOCK%")
     });
     top.keys("q");
     top.wait_end();
