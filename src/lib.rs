@@ -38,7 +38,7 @@
 //! | to add | touch these | beside |
 //! |---|---|---|
 //! | a statistics field | `stats/mod` (its row), `stats/wire_struct` (the C struct), `cli/column` (its title in `top`) | `report/meter` if this host can measure it; dovestat-protocol(7) |
-//! | a level | `store/mod` (`Level`, its table and limits), `row`, `check`; `store/entries/entry`, `lifecycle`, `untracked`; each file of `store/update`; `store/query/plan`, `cursor`, `filter_eval`; `store/snapshot/values`, `save`, `restore`; `wire/reply`, `metrics`, `carbon`, `state/item`; `config/settings`, `table`, `value`; `daemon/server`; `cli/column`, `cli/top/level` | manuals, sample configuration |
+//! | a level with totals | `store/mod` (`Level`, its table), `store/entries/entry` (its row of `parents!`, its place in sessions), `store/update/apply` and `room` (which one a record is about), `store/filter` (its term), `store/snapshot/restore` (found for a session), `wire/state/item` (its item), `config/table` (its min_time), `cli/top/level` | `daemon/server` and `cli/top/view` where a key or a status names it; limits in tests; manuals, sample configuration |
 //! | a setting | `config/settings` (its field), `config/table` (its row: also `-a`, `needs_restart`), where it is used; `config/value` for a new kind of value | dovestatd.conf(5), sample configuration, `config/tests/print` |
 //! | a protocol of a listener | `config/settings` (`Protocol`), `config/value` (its word), `config/table` (the phrase); `daemon/serve/NEW` (a `Conversation`), `mod`, `client`, `daemon/start/listing`; `wire/NEW` if its bytes are new | dovestatd.conf(5), dovestat-protocol(7) |
 //! | an output format of `dump` | `cli/format/mod` (`Format`), `cli/args/table` (the phrase of `-f`) | dovestat(1), README |

@@ -6,7 +6,7 @@
 //! means by it, and the same as our padded `0.007442`.
 
 use crate::stats::{Unit, FIELDS, FIELD_COUNT};
-use crate::store::Level;
+use crate::store::{Level, LEVELS};
 use crate::wire::{write_header, Columns};
 
 /// Columns with names or other text.
@@ -157,23 +157,20 @@ impl ValueKind {
 /// dump of any level.
 pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
     let has = |name: &str| names.iter().any(|n| n == name);
-    let own: &[&'static str] = if has("cmd") {
-        &["cmd", "args", "session", "user"]
-    } else {
-        let levels = ["session", "user", "domain", "ip"];
-        match levels.iter().position(|level| has(level)) {
-            Some(at) => &[["session"], ["user"], ["domain"], ["ip"]][at],
-            None if names
-                .iter()
-                .any(|name| ValueKind::of(name) != ValueKind::Gauge) =>
-            {
-                &[]
-            }
-            None => return None,
+    let mut levels = Level::ALL[1..LEVELS].iter().map(|level| level.name());
+    let own = match levels.find(|name| has(name)) {
+        _ if has("cmd") => vec!["cmd", "args", "session", "user"],
+        Some(name) => vec![name],
+        None if names
+            .iter()
+            .any(|name| ValueKind::of(name) != ValueKind::Gauge) =>
+        {
+            Vec::new()
         }
+        None => return None,
     };
     let host = has("host").then_some("host");
-    Some(host.into_iter().chain(own.iter().copied()).collect())
+    Some(host.into_iter().chain(own).collect())
 }
 
 /// A number or time in microseconds or millionths, so that all of a column

@@ -5,8 +5,7 @@
 //! were given, and nothing here finds out whether users, hosts or paths exist.
 
 use super::{table, Defaults};
-use crate::store::Level;
-use crate::store::Network;
+use crate::store::{Level, Network, LEVELS};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,16 +24,10 @@ pub struct Settings {
     pub stats_state_interval_secs: u32,
     /// Most memory that statistics may use.
     pub stats_memory_limit_bytes: u64,
-    /// How long a command is kept after its last record at least, memory permitting.
-    pub stats_command_min_time_secs: u32,
-    /// Likewise a disconnected session, after its end.
-    pub stats_session_min_time_secs: u32,
-    /// Likewise a user, after its last session.
-    pub stats_user_min_time_secs: u32,
-    /// Likewise a domain, after its last user.
-    pub stats_domain_min_time_secs: u32,
-    /// Likewise an IP address, after its last session.
-    pub stats_ip_min_time_secs: u32,
+    /// How long an entry of each level is kept at least, memory permitting: a command after
+    /// its last record, a session after its end, others after their last session. In the
+    /// order of [`Level::ALL`].
+    pub stats_min_time_secs: [u32; LEVELS],
     /// The carbon receiver; none: nothing is sent.
     pub carbon_server: Option<HostPort>,
     /// This host's name in carbon paths; empty: the host name up to its first dot.
@@ -190,7 +183,6 @@ impl FileListener {
         }
     }
 
-    /// The effective path.
     pub fn path_in(&self, base_dir: &Path) -> PathBuf {
         base_dir.join(&self.name)
     }

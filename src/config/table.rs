@@ -15,6 +15,7 @@
 
 use super::settings::{FileListener, InetListener, ListenerOptions, Service, Settings};
 use super::value;
+use crate::store::Level;
 use std::path::PathBuf;
 
 /// A setting of a section whose typed form is `T`.
@@ -75,12 +76,26 @@ pub const FIFO_MODE: u32 = 0o200;
 pub const UNIX_NAMES: [&str; 1] = ["stats"];
 /// A `chroot` that is made if it is missing, as Dovecot has one with nothing in it.
 pub const CHROOT_MADE: &str = "empty";
-/// The least `stats_memory_limit`.
 pub const MEMORY_LIMIT_MIN_BYTES: u64 = 256 * 1024;
-/// carbon's own port.
 pub const CARBON_PORT: u16 = 2003;
 /// What `client_limit = 0` means, in Dovecot and here.
 const DEFAULT_CLIENT_LIMIT: u32 = 1000;
+
+/// The row of the min_time of a level.
+const fn min_time<const LEVEL: usize>(
+    name: &'static str,
+    default: &'static str,
+    about: &'static str,
+) -> Setting<Settings> {
+    Setting {
+        name,
+        default: Some(default),
+        about,
+        needs_restart: false,
+        set: |s, v| put(&mut s.stats_min_time_secs[LEVEL], value::time(v, 0)),
+        get: |s| value::show_time(s.stats_min_time_secs[LEVEL]),
+    }
+}
 
 pub const TOP: &[Setting<Settings>] = &[
     Setting {
@@ -135,46 +150,31 @@ pub const TOP: &[Setting<Settings>] = &[
         },
         get: |s| value::show_size(s.stats_memory_limit_bytes),
     },
-    Setting {
-        name: "stats_command_min_time",
-        default: Some("1 mins"),
-        about: "how long a command is kept after its last record, memory permitting",
-        needs_restart: false,
-        set: |s, v| put(&mut s.stats_command_min_time_secs, value::time(v, 0)),
-        get: |s| value::show_time(s.stats_command_min_time_secs),
-    },
-    Setting {
-        name: "stats_session_min_time",
-        default: Some("15 mins"),
-        about: "how long a disconnected session is kept, memory permitting",
-        needs_restart: false,
-        set: |s, v| put(&mut s.stats_session_min_time_secs, value::time(v, 0)),
-        get: |s| value::show_time(s.stats_session_min_time_secs),
-    },
-    Setting {
-        name: "stats_user_min_time",
-        default: Some("1 hours"),
-        about: "how long a user without sessions is kept, memory permitting",
-        needs_restart: false,
-        set: |s, v| put(&mut s.stats_user_min_time_secs, value::time(v, 0)),
-        get: |s| value::show_time(s.stats_user_min_time_secs),
-    },
-    Setting {
-        name: "stats_domain_min_time",
-        default: Some("12 hours"),
-        about: "how long a domain without users is kept, memory permitting",
-        needs_restart: false,
-        set: |s, v| put(&mut s.stats_domain_min_time_secs, value::time(v, 0)),
-        get: |s| value::show_time(s.stats_domain_min_time_secs),
-    },
-    Setting {
-        name: "stats_ip_min_time",
-        default: Some("12 hours"),
-        about: "how long an IP address without sessions is kept, memory permitting",
-        needs_restart: false,
-        set: |s, v| put(&mut s.stats_ip_min_time_secs, value::time(v, 0)),
-        get: |s| value::show_time(s.stats_ip_min_time_secs),
-    },
+    min_time::<{ Level::Command as usize }>(
+        "stats_command_min_time",
+        "1 mins",
+        "how long a command is kept after its last record, memory permitting",
+    ),
+    min_time::<{ Level::Session as usize }>(
+        "stats_session_min_time",
+        "15 mins",
+        "how long a disconnected session is kept, memory permitting",
+    ),
+    min_time::<{ Level::User as usize }>(
+        "stats_user_min_time",
+        "1 hours",
+        "how long a user without sessions is kept, memory permitting",
+    ),
+    min_time::<{ Level::Domain as usize }>(
+        "stats_domain_min_time",
+        "12 hours",
+        "how long a domain without users is kept, memory permitting",
+    ),
+    min_time::<{ Level::Ip as usize }>(
+        "stats_ip_min_time",
+        "12 hours",
+        "how long an IP address without sessions is kept, memory permitting",
+    ),
     Setting {
         name: "stats_carbon_server",
         default: Some(""),

@@ -264,12 +264,6 @@ pub(super) fn show_log_path(log_path: &LogPath) -> String {
 const PROTOCOLS: [(&str, Protocol); 2] = [("stats", Protocol::Stats), ("http", Protocol::Http)];
 const COLUMN_ORDERS: [(&str, ColumnOrder); 2] =
     [("2.2", ColumnOrder::V2_2), ("2.3", ColumnOrder::V2_3)];
-const LEVELS: [(&str, Level); 4] = [
-    ("global", Level::Global),
-    ("domain", Level::Domain),
-    ("user", Level::User),
-    ("ip", Level::Ip),
-];
 
 /// The value of a word.
 fn of_word<T: Copy>(words: &[(&str, T)], text: &str) -> Option<T> {
@@ -303,10 +297,13 @@ pub(crate) fn show_column_order(order: ColumnOrder) -> String {
 pub(super) fn levels(text: &str) -> Result<Vec<Level>, String> {
     let mut found = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || c == ',') {
-        match of_word(&LEVELS, word) {
+        let named = Level::named(word.as_bytes());
+        match named.filter(|level| Level::WITH_TOTALS.contains(level)) {
             Some(level) if !found.contains(&level) => found.push(level),
             None if !word.is_empty() => {
-                return Err(wrong(word, "is not one of global, domain, user and ip"));
+                let [others @ .., last] = Level::WITH_TOTALS.map(Level::name);
+                let others = others.join(", ");
+                return Err(wrong(word, &format!("is not one of {others} and {last}")));
             }
             _ => {}
         }
@@ -316,7 +313,7 @@ pub(super) fn levels(text: &str) -> Result<Vec<Level>, String> {
 
 /// The text of a list of levels.
 pub(super) fn show_levels(levels: &[Level]) -> String {
-    let names: Vec<&str> = levels.iter().map(|level| word_of(&LEVELS, level)).collect();
+    let names: Vec<&str> = levels.iter().map(|level| level.name()).collect();
     names.join(" ")
 }
 

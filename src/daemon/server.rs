@@ -25,7 +25,7 @@ use crate::daemon::serve::listener::Listener;
 use crate::daemon::snapshot::{Mark, State};
 use crate::daemon::start::listen::Opened;
 use crate::daemon::start::sd_notify::Manager;
-use crate::store::{Limits, Now, Store};
+use crate::store::{Level, Limits, Now, Store, LEVELS};
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::mem::reserve;
 use crate::sys::proc::process::raise_descriptor_limit;
@@ -63,11 +63,7 @@ struct Slots {
 pub(super) fn store_limits(settings: &Settings) -> Limits {
     Limits {
         memory_bytes: usize::try_from(settings.stats_memory_limit_bytes).unwrap_or(usize::MAX),
-        command_min_time_secs: settings.stats_command_min_time_secs,
-        session_min_time_secs: settings.stats_session_min_time_secs,
-        user_min_time_secs: settings.stats_user_min_time_secs,
-        domain_min_time_secs: settings.stats_domain_min_time_secs,
-        ip_min_time_secs: settings.stats_ip_min_time_secs,
+        min_time_secs: settings.stats_min_time_secs,
     }
 }
 
@@ -88,7 +84,7 @@ pub(super) fn make_room_for_clients(service: &Service, listeners: usize, log: &m
 
 /// The status for the service manager.
 fn short_status(store: &Store) -> String {
-    let [_, sessions, users, domains, ips] = store.usage().entries;
+    let [_, sessions, users, domains, ips, ..] = store.usage().entries;
     let connected = store.totals_of_everything().connected;
     format!(
         "serving; {connected} sessions connected, {sessions} kept; \
@@ -383,10 +379,13 @@ impl Daemon {
     /// Logs numbers about the daemon itself.
     fn log_status(&mut self, title: &str) {
         let usage = self.store.usage();
-        let by_level = |[commands, sessions, users, domains, ips]: [u64; 5]| {
-            format!(
-                "{commands} commands, {sessions} sessions, {users} users, {domains} domains, {ips} ips"
-            )
+        let by_level = |counts: [u64; LEVELS]| {
+            let mut text = String::new();
+            for (count, level) in counts.iter().zip(Level::ALL) {
+                let comma = if text.is_empty() { "" } else { ", " };
+                text += &format!("{comma}{count} {}s", level.name());
+            }
+            text
         };
         self.log.info(&format!(
             "{title}: {} of {} of memory used, {} resident, {} lost to holes; kept: {}; \

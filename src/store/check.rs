@@ -3,7 +3,7 @@
 //! For tests, of this room and of others, and for fuzzing: it looks at every
 //! entry several times. The programs do not call it, so they do not contain it.
 
-use crate::store::entries::entry::{with_link, Entry, Flag, Node};
+use crate::store::entries::entry::{each_parent, with_link, Entry, Flag, Node, Parent};
 use crate::store::entries::lifecycle::domain_of;
 use crate::store::entries::table::{key, Table};
 use crate::store::mem::arena::Link;
@@ -21,12 +21,10 @@ impl Store {
     pub fn check(&self) {
         check_level(&self.commands);
         check_level(&self.sessions);
-        check_level(&self.users);
-        check_level(&self.domains);
-        check_level(&self.ips);
+        each_parent!(P => check_level(P::table(self)));
         self.check_connected();
-        self.check_domains_and_users();
-        self.check_ips();
+        self.check_users();
+        each_parent!(P => self.check_parents::<P>());
         self.check_sessions();
         self.check_indexes();
         self.check_ids();
@@ -41,10 +39,11 @@ impl Store {
         );
         let reclaimable = self.memory.heap.reclaimable_bytes()
             + self.commands.arena.reclaimable_bytes()
-            + self.sessions.arena.reclaimable_bytes()
-            + self.users.arena.reclaimable_bytes()
-            + self.domains.arena.reclaimable_bytes()
-            + self.ips.arena.reclaimable_bytes();
+            + self.sessions.arena.reclaimable_bytes();
+        let of_parents = each_parent!(P => P::table(self).arena.reclaimable_bytes());
+        let reclaimable = of_parents
+            .into_iter()
+            .fold(reclaimable, |sum, bytes| sum + bytes);
         assert_eq!(budget.reclaimable_bytes(), reclaimable);
     }
 
@@ -91,13 +90,11 @@ impl Store {
         assert_eq!(self.global.connected, listed.len() as u64);
     }
 
-    /// A user is below its domain, a session below its user, and connected
-    /// sessions are counted above.
-    fn check_domains_and_users(&self) {
-        let (mut user_count, mut session_count) = (0, 0);
+    /// A user is below its domain.
+    fn check_users(&self) {
+        let mut user_count = 0;
         for domain_link in all(&self.domains) {
             let domain = &self.domains.arena[domain_link];
-            let mut connected = 0;
             for user_link in list(&self.users, domain.users, |user| user.in_domain) {
                 let user = &self.users.arena[user_link];
                 assert_eq!(user.domain, domain_link);
@@ -105,48 +102,41 @@ impl Store {
                     domain_of(key(&self.memory.heap, user)),
                     key(&self.memory.heap, domain)
                 );
-                let mut user_connected = 0;
-                for link in list(&self.sessions, user.sessions, |session| session.in_user) {
-                    let session = &self.sessions.arena[link];
-                    assert_eq!((session.user, session.domain), (user_link, domain_link));
-                    user_connected += u32::from(session.has(Flag::Connected));
-                    session_count += 1;
-                }
-                assert_eq!(user.connected, user_connected, "of user {user_link:?}");
-                connected += user_connected;
                 user_count += 1;
             }
-            assert_eq!(domain.connected, connected, "of domain {domain_link:?}");
         }
         assert_eq!(user_count, self.users.arena.len(), "users have domains");
-        assert_eq!(
-            session_count,
-            self.sessions.arena.len(),
-            "sessions have users"
-        );
     }
 
-    /// A session with an address is below it, and counted there while connected.
-    fn check_ips(&self) {
-        let mut session_count = 0;
-        for ip_link in all(&self.ips) {
-            let ip = &self.ips.arena[ip_link];
-            let mut connected = 0;
-            for link in list(&self.sessions, ip.sessions, |session| session.in_ip) {
-                let session = &self.sessions.arena[link];
-                assert_eq!(session.ip, Some(ip_link));
-                connected += u32::from(session.has(Flag::Connected));
-                session_count += 1;
+    /// A session is below its parents, and counted there while connected.
+    fn check_parents<P: Parent>(&self) {
+        let mut below = 0;
+        for parent in all(P::table(self)) {
+            let mut children: Vec<Node> = self.children(P::node(parent)).collect();
+            if let Node::Domain(_) = P::node(parent) {
+                let sessions = children.into_iter().flat_map(|user| self.children(user));
+                children = sessions.collect();
             }
-            assert_eq!(ip.connected, connected, "of ip {ip_link:?}");
+            let mut connected = 0;
+            for child in children {
+                let Node::Session(link) = child else {
+                    panic!("{child:?} is no session");
+                };
+                let session = self.entry(link);
+                assert_eq!(P::of(&session.above), Some(parent));
+                connected += u32::from(session.has(Flag::Connected));
+                below += 1;
+            }
+            let tally = self.entry(parent).tally();
+            assert_eq!(tally.connected, connected, "of {:?}", P::node(parent));
         }
         let sessions = all(&self.sessions).into_iter();
-        let with_ip = sessions.filter(|&link| self.sessions.arena[link].ip.is_some());
-        assert_eq!(
-            session_count,
-            with_ip.count(),
-            "sessions are below their ip"
-        );
+        let above = sessions.filter(|&link| P::of(&self.entry(link).above).is_some());
+        assert_eq!(below, above.count(), "sessions are below their parents");
+        for link in all(&self.sessions) {
+            let session = self.entry(link);
+            assert_eq!(self.entry(session.user()).domain, session.domain());
+        }
     }
 
     /// A command is below its session, and one id is that of one session only.
@@ -181,9 +171,7 @@ impl Store {
 
     /// All indexed entries are found by their keys.
     fn check_indexes(&self) {
-        self.check_index(&self.users, |_| true);
-        self.check_index(&self.domains, |_| true);
-        self.check_index(&self.ips, |_| true);
+        each_parent!(P => self.check_index(P::table(self), |_| true));
         self.check_index(&self.sessions, |session| session.has(Flag::Indexed));
     }
 

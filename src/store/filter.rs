@@ -4,6 +4,7 @@
 
 use crate::store::entries::lifecycle::Octets;
 use crate::store::wildcard::wildcard_match;
+use crate::store::Level;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -107,11 +108,40 @@ pub struct Filter {
     pub connected: bool,
 }
 
+/// A term about the entries of a level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Term<'a> {
+    Name(&'a Pattern),
+    Address(Network),
+}
+
+impl<'a> Term<'a> {
+    /// Whether the key of an entry fits. Adds to `work` as [`Pattern::matches`].
+    pub(crate) fn fits(self, key: &[u8], work: &mut usize) -> bool {
+        match self {
+            Term::Name(pattern) => pattern.matches(key, work),
+            Term::Address(network) => network.contains(key),
+        }
+    }
+
+    /// The key, when just one fits; `octets` is where that of an address is put.
+    pub(crate) fn exact(self, octets: &'a mut Option<Octets>) -> Option<&'a [u8]> {
+        match self {
+            Term::Name(pattern) => pattern.exact(),
+            Term::Address(network) => Some(octets.insert(Octets::of(network.exact()?)).as_slice()),
+        }
+    }
+}
+
 impl Filter {
-    /// Whether a term is about sessions themselves: an entry above fits when one of
-    /// its sessions fits all terms.
-    pub fn is_of_sessions(&self) -> bool {
-        self.session.is_some() || self.service.is_some() || self.ip.is_some()
+    /// The term about the entries of a level with totals.
+    pub(crate) fn term(&self, level: Level) -> Option<Term<'_>> {
+        match level {
+            Level::User => self.user.as_ref().map(Term::Name),
+            Level::Domain => self.domain.as_ref().map(Term::Name),
+            Level::Ip => self.ip.map(Term::Address),
+            _ => None,
+        }
     }
 
     /// Whether every entry fits.

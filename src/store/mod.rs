@@ -22,9 +22,9 @@
 //! freed, cursors move on; and creating an entry evicts others, or has a session deferred.
 //!
 //! Invariants, beside those of the modules:
-//! - Totals of a user, domain or ip = its own counters + those of its sessions that it
-//!   defers. Freeing a child changes no total.
-//! - `connected` of a user, domain or ip is the number of its connected sessions; an
+//! - Totals of a parent (a user, domain or ip) = its own counters + those of its sessions that
+//!   it defers. Freeing a child changes no total.
+//! - `connected` of a parent is the number of its connected sessions; an
 //!   entry is in the idle list of its level exactly when it is not pinned.
 //! - Entries move to other slots only before a record is applied; all links follow then.
 //!
@@ -60,14 +60,14 @@ pub use query::cursor::{CursorId, Progress};
 pub use query::plan::Opening;
 pub(crate) use query::rank::biggest_bytes;
 pub use record::{CommandUpdate, Note, Record};
-pub use row::{Row, Totals};
+pub use row::{Key, Row, Totals};
 pub use snapshot::restore::Restoring;
 pub(crate) use snapshot::values::{Basis, Kept, Listing, Origin, Saved};
 #[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
 
-use entries::entry::{Command, Domain, Ip, Session, User};
+use entries::entry::{each_parent, Command, Domain, Entry, Ip, Session, User};
 use entries::table::Table;
 use entries::untracked::Untracked;
 use mem::list::List;
@@ -103,7 +103,10 @@ impl Level {
         Level::Global,
     ];
 
-    /// The name in requests.
+    /// Those whose entries have totals, which carbon and Prometheus can get.
+    pub const WITH_TOTALS: [Level; 4] = [Level::Global, Level::Domain, Level::User, Level::Ip];
+
+    /// The name in requests, replies, metrics, carbon paths and settings.
     pub fn name(self) -> &'static str {
         match self {
             Level::Command => "command",
@@ -123,21 +126,17 @@ impl Level {
     }
 }
 
+/// How many levels have entries: all but global, the last one.
+pub const LEVELS: usize = Level::ALL.len() - 1;
+
 /// What the administrator decides about the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// All memory for statistics, in bytes.
     pub memory_bytes: usize,
-    /// Seconds that a command is kept untouched if memory allows.
-    pub command_min_time_secs: u32,
-    /// Of a disconnected session.
-    pub session_min_time_secs: u32,
-    /// Of a user without connected sessions.
-    pub user_min_time_secs: u32,
-    /// Of a domain without connected sessions.
-    pub domain_min_time_secs: u32,
-    /// Of an ip without connected sessions.
-    pub ip_min_time_secs: u32,
+    /// Seconds that an entry of each level is kept untouched and unpinned if memory allows,
+    /// in the order of [`Level::ALL`].
+    pub min_time_secs: [u32; LEVELS],
 }
 
 /// Numbers about the store itself, for status lines.
@@ -151,13 +150,12 @@ pub struct Usage {
     pub lost_bytes: usize,
     /// The limit in bytes.
     pub limit_bytes: usize,
-    /// Entries of the levels command, session, user, domain and ip.
-    pub entries: [usize; 5],
+    /// Entries of each level, in the order of [`Level::ALL`].
+    pub entries: [usize; LEVELS],
     /// Entries of the same levels freed to make room.
-    pub evictions: [u64; 5],
+    pub evictions: [u64; LEVELS],
 }
 
-/// The totals of everything.
 #[derive(Debug)]
 struct Global {
     /// Since `reset_secs`.
@@ -211,13 +209,29 @@ impl Store {
         let mut memory = Memory::new(limits.memory_bytes, page_bytes);
         let budget = &mut memory.budget;
         Ok(Store {
-            commands: Table::new(limits.command_min_time_secs, page_bytes, budget)?,
-            sessions: Table::new(limits.session_min_time_secs, page_bytes, budget)?,
+            commands: Table::new(
+                limits.min_time_secs[Level::Command as usize],
+                page_bytes,
+                budget,
+            )?,
+            sessions: Table::new(
+                limits.min_time_secs[Level::Session as usize],
+                page_bytes,
+                budget,
+            )?,
             connected: List::EMPTY,
             sessions_with_commands: 0,
-            users: Table::new(limits.user_min_time_secs, page_bytes, budget)?,
-            domains: Table::new(limits.domain_min_time_secs, page_bytes, budget)?,
-            ips: Table::new(limits.ip_min_time_secs, page_bytes, budget)?,
+            users: Table::new(
+                limits.min_time_secs[Level::User as usize],
+                page_bytes,
+                budget,
+            )?,
+            domains: Table::new(
+                limits.min_time_secs[Level::Domain as usize],
+                page_bytes,
+                budget,
+            )?,
+            ips: Table::new(limits.min_time_secs[Level::Ip as usize], page_bytes, budget)?,
             memory,
             untracked: Untracked::default(),
             global: Global {
@@ -234,41 +248,35 @@ impl Store {
 
     /// Sets the min_times anew; the memory limit is decided once.
     pub fn set_min_times(&mut self, limits: &Limits) {
-        self.commands.min_time_secs = limits.command_min_time_secs;
-        self.sessions.min_time_secs = limits.session_min_time_secs;
-        self.users.min_time_secs = limits.user_min_time_secs;
-        self.domains.min_time_secs = limits.domain_min_time_secs;
-        self.ips.min_time_secs = limits.ip_min_time_secs;
+        self.commands.min_time_secs = limits.min_time_secs[Level::Command as usize];
+        self.sessions.min_time_secs = limits.min_time_secs[Level::Session as usize];
+        each_parent!(P => {
+            P::table_mut(self).0.min_time_secs = limits.min_time_secs[P::LEVEL as usize];
+        });
     }
 
     /// Numbers about the store itself.
     pub fn usage(&self) -> Usage {
         let budget = &self.memory.budget;
-        let mut pages = self.memory.heap.slab_bytes();
-        pages += self.commands.arena.slab_bytes();
-        pages += self.sessions.arena.slab_bytes();
-        pages += self.users.arena.slab_bytes();
-        pages += self.domains.arena.slab_bytes();
-        pages += self.ips.arena.slab_bytes();
+        let lost_bytes = self.memory.heap.slab_bytes().lost;
+        fn add<T: Entry>(table: &Table<T>) -> (usize, usize, u64) {
+            (
+                table.arena.slab_bytes().lost,
+                table.arena.len(),
+                table.evictions,
+            )
+        }
+        let mut levels = [(0, 0, 0); LEVELS];
+        levels[Level::Command as usize] = add(&self.commands);
+        levels[Level::Session as usize] = add(&self.sessions);
+        each_parent!(P => levels[P::LEVEL as usize] = add(P::table(self)));
         Usage {
             used_bytes: budget.used_bytes(),
             resident_bytes: budget.used_bytes() + budget.spare_bytes(),
-            lost_bytes: pages.lost,
+            lost_bytes: levels.iter().fold(lost_bytes, |sum, (lost, ..)| sum + lost),
             limit_bytes: budget.limit_bytes(),
-            entries: [
-                self.commands.arena.len(),
-                self.sessions.arena.len(),
-                self.users.arena.len(),
-                self.domains.arena.len(),
-                self.ips.arena.len(),
-            ],
-            evictions: [
-                self.commands.evictions,
-                self.sessions.evictions,
-                self.users.evictions,
-                self.domains.evictions,
-                self.ips.evictions,
-            ],
+            entries: levels.map(|(_, count, _)| count),
+            evictions: levels.map(|(.., count)| count),
         }
     }
 }

@@ -8,24 +8,17 @@ use std::num::NonZeroU32;
 /// to the line it was parsed from, so that it is cheap to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
-    /// A session begins.
     Connect {
-        /// The session's id.
         session: &'a [u8],
-        /// Whose session.
         user: &'a [u8],
         /// The kind of server: `imap`, `pop3`, `lmtp`...
         service: &'a [u8],
-        /// The process.
         pid: u32,
-        /// The client's address.
         ip: Option<IpAddr>,
     },
     /// A session's totals so far.
     UpdateSession {
-        /// The session's id.
         session: &'a [u8],
-        /// The totals.
         report: &'a Report,
     },
     /// A command's totals so far.
@@ -37,16 +30,13 @@ pub enum Record<'a> {
     },
     /// Something to add to a user.
     AddUser {
-        /// The user.
         user: &'a [u8],
         /// The client's address, if the writer knows it.
         ip: Option<IpAddr>,
         /// The difference.
         report: &'a Report,
     },
-    /// A session ends.
     Disconnect {
-        /// The session's id.
         session: &'a [u8],
     },
 }
@@ -63,7 +53,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The client's address.
     pub fn ip(&self) -> Option<IpAddr> {
         match *self {
             Record::Connect { ip, .. } | Record::AddUser { ip, .. } => ip,
@@ -99,7 +88,6 @@ pub struct CommandUpdate<'a> {
     pub begins: Option<(&'a [u8], &'a [u8])>,
     /// Whether it is the last.
     pub done: bool,
-    /// The totals.
     pub report: &'a Report,
 }
 

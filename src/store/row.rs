@@ -1,10 +1,10 @@
 //! Rows: an entry as it is listed, with the names of what it belongs to.
 
-use super::Store;
+use super::{Level, Store};
 use crate::store::counters::Counters;
-use crate::store::entries::entry::{Flag, Node, WallTime};
+use crate::store::entries::entry::{with_link, Flag, Node, Parent, Tally, WallTime};
 use crate::store::entries::table::{key, rest};
-use crate::store::update::deferral::Defers;
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What rows of the levels above session have in common.
@@ -17,6 +17,31 @@ pub struct Totals {
     pub counters: Counters,
     /// The number of connected sessions.
     pub connected: u64,
+}
+
+/// What an entry of a level with totals is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    Name(&'a [u8]),
+    Address(IpAddr),
+}
+
+impl<'a> Key<'a> {
+    /// The key of an entry, of the bytes that it is stored as.
+    pub(super) fn of(level: Level, bytes: &'a [u8]) -> Key<'a> {
+        match level {
+            Level::Ip => Key::Address(address(bytes)),
+            _ => Key::Name(bytes),
+        }
+    }
+
+    /// A name is as it is, an address in digits.
+    pub fn text(&self) -> Cow<'a, [u8]> {
+        match self {
+            Key::Name(name) => Cow::Borrowed(name),
+            Key::Address(ip) => Cow::Owned(ip.to_string().into_bytes()),
+        }
+    }
 }
 
 /// One row of a reply.
@@ -38,7 +63,6 @@ pub enum Row<'a> {
         is_over: bool,
     },
     Session {
-        /// Its id.
         session: &'a [u8],
         user: &'a [u8],
         ip: Option<IpAddr>,
@@ -53,9 +77,7 @@ pub enum Row<'a> {
         /// When its first record came, in seconds since 1970; 0 when unknown.
         connect_secs: u32,
     },
-    User(&'a [u8], &'a Totals),
-    Domain(&'a [u8], &'a Totals),
-    Ip(IpAddr, &'a Totals),
+    Parent(Level, Key<'a>, &'a Totals),
     Global(&'a Totals),
 }
 
@@ -63,13 +85,15 @@ impl Row<'_> {
     /// The totals of a row above session.
     pub fn totals(&self) -> Option<&Totals> {
         match self {
-            Row::User(_, totals)
-            | Row::Domain(_, totals)
-            | Row::Ip(_, totals)
-            | Row::Global(totals) => Some(totals),
+            Row::Parent(.., totals) | Row::Global(totals) => Some(totals),
             Row::Command { .. } | Row::Session { .. } => None,
         }
     }
+}
+
+/// The row of an entry with totals.
+fn row_of<'a, P: Parent>(_: &P, key: &'a [u8], totals: &'a Totals) -> Row<'a> {
+    Row::Parent(P::LEVEL, Key::of(P::LEVEL, key), totals)
 }
 
 impl Store {
@@ -87,7 +111,7 @@ impl Store {
                     name: key(heap, command),
                     args: rest(heap, command),
                     session: key(heap, session),
-                    user: key(heap, &self.users.arena[session.user]),
+                    user: key(heap, &self.users.arena[session.user()]),
                     last_update: command.common.stamp.wall(),
                     counters: &counters,
                     service: rest(heap, session),
@@ -101,8 +125,11 @@ impl Store {
                 counters = session.common.contents.counters(heap);
                 Row::Session {
                     session: key(heap, session),
-                    user: key(heap, &self.users.arena[session.user]),
-                    ip: session.ip.map(|ip| address(key(heap, &self.ips.arena[ip]))),
+                    user: key(heap, &self.users.arena[session.user()]),
+                    ip: session
+                        .above
+                        .ip
+                        .map(|ip| address(key(heap, &self.ips.arena[ip]))),
                     service: rest(heap, session),
                     pid: session.pid,
                     connected: session.has(Flag::Connected),
@@ -111,35 +138,29 @@ impl Store {
                     connect_secs: session.created_secs,
                 }
             }
-            Node::User(link) => {
-                let user = &self.users.arena[link];
-                totals = self.gathered_totals(user, user.created_secs, user.connected);
-                Row::User(key(heap, user), &totals)
-            }
-            Node::Domain(link) => {
-                let domain = &self.domains.arena[link];
-                totals = self.gathered_totals(domain, domain.created_secs, domain.connected);
-                Row::Domain(key(heap, domain), &totals)
-            }
-            Node::Ip(link) => {
-                let ip = &self.ips.arena[link];
-                totals = self.gathered_totals(ip, ip.created_secs, ip.connected);
-                Row::Ip(address(key(heap, ip)), &totals)
-            }
+            parent => with_link!(parent, link => {
+                let entry = self.entry(link);
+                totals = self.gathered_totals(entry);
+                row_of(entry, key(heap, entry), &totals)
+            }, else _other => unreachable!("the others have rows of their own")),
         })
     }
 
     /// The totals of a user, domain or ip, with those of sessions that it defers.
-    fn gathered_totals<P: Defers>(&self, entry: &P, reset_secs: u32, connected: u32) -> Totals {
+    fn gathered_totals<P: Parent>(&self, entry: &P) -> Totals {
+        let Tally {
+            created_secs,
+            connected,
+            ..
+        } = *entry.tally();
         Totals {
-            reset_secs,
+            reset_secs: created_secs,
             last_update: self.last_update(entry),
             counters: self.gathered(entry),
             connected: connected.into(),
         }
     }
 
-    /// The totals of everything.
     pub fn totals_of_everything(&self) -> Totals {
         Totals {
             reset_secs: self.global.reset_secs,

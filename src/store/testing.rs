@@ -52,7 +52,6 @@ pub(crate) fn some_counters(random: &mut Random, bits: u64) -> Counters {
     }
 }
 
-/// The largest counters.
 pub(crate) fn widest() -> Counters {
     Counters {
         stats: Stats {

@@ -33,9 +33,7 @@ pub fn safe_part(name: &[u8]) -> String {
 fn row_part(row: &Row) -> Option<String> {
     Some(match row {
         Row::Global(_) => "global".to_owned(),
-        Row::Domain(name, _) => format!("domain.{}", safe_part(name)),
-        Row::User(name, _) => format!("user.{}", safe_part(name)),
-        Row::Ip(ip, _) => format!("ip.{}", safe_part(ip.to_string().as_bytes())),
+        Row::Parent(level, key, _) => format!("{}.{}", level.name(), safe_part(&key.text())),
         Row::Command { .. } | Row::Session { .. } => return None,
     })
 }
@@ -67,9 +65,8 @@ impl CarbonPaths {
     /// The path of the next row; `None` when it is not sent.
     pub fn of(&mut self, row: &Row) -> Option<String> {
         let mut path = format!("{}.{}", self.prefix, row_part(row)?);
-        if let (true, Row::User(name, _) | Row::Domain(name, _)) = (self.used.contains(&path), row)
-        {
-            path = format!("{path}-{:08x}", fnv1a(name));
+        if let (true, Row::Parent(_, key, _)) = (self.used.contains(&path), row) {
+            path = format!("{path}-{:08x}", fnv1a(&key.text()));
         }
         self.used.insert(path.clone()).then_some(path)
     }
@@ -107,7 +104,7 @@ pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Counters, WallTime};
+    use crate::store::{Counters, Key, Level, WallTime};
 
     #[test]
     fn parts_contain_only_safe_bytes() {
@@ -130,7 +127,7 @@ mod tests {
         };
         let forged = format!("a_b-{:08x}", fnv1a(b"a.b"));
         let mut paths = CarbonPaths::new("dovecot.mx");
-        let mut path = |name: &[u8]| paths.of(&Row::User(name, &totals));
+        let mut path = |name: &[u8]| paths.of(&Row::Parent(Level::User, Key::Name(name), &totals));
         assert_eq!(path(b"a_b").as_deref(), Some("dovecot.mx.user.a_b"));
         let path_of_forged = path(forged.as_bytes());
         assert_eq!(path_of_forged, Some(format!("dovecot.mx.user.{forged}")));

@@ -198,9 +198,7 @@ struct Draft {
     method: Method,
     path: Range<usize>,
     version: Version,
-    /// Connection has close.
     close: bool,
-    /// Connection has keep-alive.
     keep_alive: bool,
     /// The value of Content-Length.
     length: Option<Range<usize>>,

@@ -11,7 +11,7 @@
 //! different labels.
 
 use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
-use crate::store::{Level, Row, Totals, WallTime};
+use crate::store::{Level, Row, WallTime};
 use crate::wire::encoding::number::{push_digits, push_secs, push_stat};
 use std::borrow::Cow;
 
@@ -210,16 +210,16 @@ impl LevelFamily {
 
     /// Appends the sample of an entry above the session level.
     pub fn write_row(&self, out: &mut Vec<u8>, row: &Row) {
-        let address;
-        let (label, totals): (Option<(&str, &[u8])>, &Totals) = match row {
-            Row::Global(totals) => (None, totals),
-            Row::Domain(name, totals) => (Some(("domain", name)), totals),
-            Row::User(name, totals) => (Some(("user", name)), totals),
-            Row::Ip(ip, totals) => {
-                address = ip.to_string();
-                (Some(("ip", address.as_bytes())), totals)
+        let Some(totals) = row.totals() else {
+            return;
+        };
+        let text;
+        let label = match row {
+            Row::Parent(level, key, _) => {
+                text = key.text();
+                Some((level.name(), &*text))
             }
-            Row::Command { .. } | Row::Session { .. } => return,
+            _ => None,
         };
         let counters = &totals.counters;
         let number = match self.column {
@@ -294,7 +294,7 @@ fn push_byte(out: &mut Vec<u8>, byte: u8) {
 mod tests {
     use super::*;
     use crate::store::testing::Random;
-    use crate::store::Counters;
+    use crate::store::{Counters, Key, Totals};
     use std::collections::HashMap;
 
     fn label(value: &[u8]) -> String {
@@ -391,11 +391,12 @@ mod tests {
             text.ends_with(" gauge\ndovestat_global_last_update_timestamp_seconds 5.000042\n"),
             "{text}"
         );
-        let row = Row::User(b"a\"b", &totals);
+        let row = Row::Parent(Level::User, Key::Name(b"a\"b"), &totals);
         let text = written(Format::Text, 2, Level::User, &row);
         let sample = "dovestat_user_connected_sessions{user=\"a\\\"b\"} 2\n";
         assert!(text.ends_with(sample), "{text}");
-        let row = Row::Ip("2001:db8::1".parse().unwrap(), &totals);
+        let address = Key::Address("2001:db8::1".parse().unwrap());
+        let row = Row::Parent(Level::Ip, address, &totals);
         let text = written(Format::Text, 3, Level::Ip, &row);
         let sample = "dovestat_ip_reset_timestamp_seconds{ip=\"2001:db8::1\"} 1000\n";
         assert!(text.ends_with(sample), "{text}");
@@ -425,7 +426,7 @@ mod tests {
     #[test]
     fn families_are_all_different_and_named_by_convention() {
         let mut names = HashMap::new();
-        for level in [Level::Global, Level::Domain, Level::User, Level::Ip] {
+        for level in Level::WITH_TOTALS {
             for index in 0..LEVEL_FAMILIES {
                 let family = LevelFamily::new(level, index).family;
                 let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';

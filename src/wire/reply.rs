@@ -1,7 +1,7 @@
 //! Header lines and rows of a reply.
 
 use crate::stats::{Item, FIELDS, FIELD_COUNT};
-use crate::store::{Counters, Level, Row, Totals, WallTime};
+use crate::store::{Counters, Key, Level, Row, Totals, WallTime};
 use crate::wire::encoding::pen::Pen;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -49,23 +49,23 @@ const AUTH_COUNT: usize = AUTH.end - AUTH.start;
 /// Where the statistics fields of `net` are in [`FIELDS`].
 const NET: Range<usize> = Item::Net.fields();
 
+/// The columns of [`Totals`], and the last of them.
+const TOTALS: &str = "reset_timestamp\tlast_update\tnum_logins\tnum_cmds";
+const CONNECTED: &str = "\tnum_connected_sessions";
+
 /// Appends the header line of a level.
 pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
-    let keys = match level {
-        Level::Command => "cmd\targs\tsession\tuser\tlast_update",
-        Level::Session => "session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds",
-        Level::User => "user\treset_timestamp\tlast_update\tnum_logins\tnum_cmds",
-        Level::Domain => {
-            "domain\treset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
-        }
-        Level::Ip => {
-            "ip\treset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
-        }
-        Level::Global => {
-            "reset_timestamp\tlast_update\tnum_logins\tnum_cmds\tnum_connected_sessions"
-        }
-    };
-    out.extend_from_slice(keys.as_bytes());
+    let mut push = |text: &str| out.extend_from_slice(text.as_bytes());
+    match level {
+        Level::Command => push("cmd\targs\tsession\tuser\tlast_update"),
+        Level::Session => push("session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds"),
+        Level::Global => push(TOTALS),
+        level => [level.name(), "\t", TOTALS].into_iter().for_each(&mut push),
+    }
+    // Dovecot: users have no such column.
+    if !matches!(level, Level::Command | Level::Session | Level::User) {
+        push(CONNECTED);
+    }
     for range in columns.order.ranges() {
         push_names(out, range);
     }
@@ -73,8 +73,8 @@ pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
         let own = match level {
             Level::Command => "\tservice\tover",
             Level::Session => "\tconnect_time",
-            Level::User => "\tnum_connected_sessions",
-            Level::Domain | Level::Ip | Level::Global => "",
+            Level::User => CONNECTED,
+            _ => "",
         };
         out.extend_from_slice(own.as_bytes());
         push_names(out, NET);
@@ -111,8 +111,11 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, columns: Columns) {
             service,
             ..
         } => session.len() + user.len() + service.len(),
-        Row::User(name, _) | Row::Domain(name, _) => name.len(),
-        Row::Ip(..) | Row::Global(_) => 0,
+        Row::Parent(_, key, _) => match key {
+            Key::Name(name) => name.len(),
+            Key::Address(_) => 0,
+        },
+        Row::Global(_) => 0,
     };
     Pen::append(out, text_bytes, FIELD_COUNT + MAX_NUMBERS, |pen| {
         let counters = write_keys(pen, row);
@@ -180,19 +183,14 @@ fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
             pen.number(counters.num_cmds);
             counters
         }
-        Row::User(name, totals) => {
-            pen.text(name);
-            write_totals(pen, totals)
+        Row::Parent(level, key, totals) => {
+            match key {
+                Key::Name(name) => pen.text(name),
+                Key::Address(ip) => write_ip(pen, *ip),
+            }
+            write_totals(pen, totals, *level != Level::User)
         }
-        Row::Domain(name, totals) => {
-            pen.text(name);
-            write_connected(pen, totals)
-        }
-        Row::Ip(ip, totals) => {
-            write_ip(pen, *ip);
-            write_connected(pen, totals)
-        }
-        Row::Global(totals) => write_connected(pen, totals),
+        Row::Global(totals) => write_totals(pen, totals, true),
     }
 }
 
@@ -206,24 +204,20 @@ fn write_more(pen: &mut Pen, row: &Row) {
             pen.number(u64::from(*is_over));
         }
         Row::Session { connect_secs, .. } => pen.number(u64::from(*connect_secs)),
-        Row::User(_, totals) => pen.number(totals.connected),
-        Row::Domain(..) | Row::Ip(..) | Row::Global(_) => {}
+        Row::Parent(Level::User, _, totals) => pen.number(totals.connected),
+        Row::Parent(..) | Row::Global(_) => {}
     }
 }
 
-/// The columns from reset_timestamp to num_cmds.
-fn write_totals<'a>(pen: &mut Pen, totals: &'a Totals) -> &'a Counters {
+/// The columns of [`TOTALS`] and maybe [`CONNECTED`].
+fn write_totals<'a>(pen: &mut Pen, totals: &'a Totals, has_connected: bool) -> &'a Counters {
     pen.number(u64::from(totals.reset_secs));
     write_wall_time(pen, totals.last_update);
     pen.number(totals.counters.num_logins);
     pen.number(totals.counters.num_cmds);
-    &totals.counters
-}
-
-/// The columns from reset_timestamp to num_connected_sessions.
-fn write_connected<'a>(pen: &mut Pen, totals: &'a Totals) -> &'a Counters {
-    write_totals(pen, totals);
-    pen.number(totals.connected);
+    if has_connected {
+        pen.number(totals.connected);
+    }
     &totals.counters
 }
 
@@ -330,6 +324,7 @@ mod tests {
         };
         let hostile = &b"a\tb\nc\rd\0e\x01f"[..];
         let last_update = WallTime { secs: 7, usecs: 42 };
+        let address = Key::Address("2001:db8::1".parse().unwrap());
         for (level, row) in [
             (
                 Level::Command,
@@ -358,9 +353,15 @@ mod tests {
                     connect_secs: u32::MAX,
                 },
             ),
-            (Level::User, Row::User(hostile, &totals)),
-            (Level::Domain, Row::Domain(hostile, &totals)),
-            (Level::Ip, Row::Ip("2001:db8::1".parse().unwrap(), &totals)),
+            (
+                Level::User,
+                Row::Parent(Level::User, Key::Name(hostile), &totals),
+            ),
+            (
+                Level::Domain,
+                Row::Parent(Level::Domain, Key::Name(hostile), &totals),
+            ),
+            (Level::Ip, Row::Parent(Level::Ip, address, &totals)),
             (Level::Global, Row::Global(&totals)),
         ] {
             for (order, more) in [

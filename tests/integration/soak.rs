@@ -12,7 +12,7 @@ use std::process::{self, Command, Stdio};
 
 use dovestat::stats::{place, Report};
 use dovestat::store::{
-    CommandUpdate, Filter, Level, Limits, Note, Now, Opening, Pattern, Progress, Record, Row,
+    CommandUpdate, Filter, Key, Level, Limits, Note, Now, Opening, Pattern, Progress, Record, Row,
     Store, Totals, WallTime, SILENCE_SECS,
 };
 
@@ -142,11 +142,7 @@ impl Soak {
     fn new() -> Soak {
         let limits = Limits {
             memory_bytes: LIMIT_BYTES,
-            command_min_time_secs: 60,
-            session_min_time_secs: 900,
-            user_min_time_secs: 3600,
-            domain_min_time_secs: 43200,
-            ip_min_time_secs: 43200,
+            min_time_secs: [60, 900, 3600, 43_200, 43_200],
         };
         Soak {
             store: Store::new(&limits, at(0)).expect("4 MiB are enough"),
@@ -285,7 +281,7 @@ impl Soak {
             panic!("there are addresses");
         };
         while self.store.read(&cursor, &mut 1000, |row| {
-            if let Row::Ip(ip, totals) = row {
+            if let Row::Parent(_, Key::Address(ip), totals) = row {
                 sums.push((*ip, Sum::of(totals)));
             }
             true

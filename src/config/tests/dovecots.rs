@@ -1,6 +1,7 @@
 //! Dovecot's own files, read as they are: what is taken, and that nothing else is.
 
 use super::*;
+use crate::store::Level;
 
 /// A file of the data, as the main file.
 fn data(name: &str) -> Source {
@@ -74,7 +75,7 @@ fn as_distributions_and_panels_have_them() {
     let iredmail = dovecots(&data("iredmail.conf")).settings;
     at_our_own_places(&iredmail);
     assert_eq!(iredmail.stats_memory_limit_bytes, 32 << 20);
-    assert_eq!(iredmail.stats_command_min_time_secs, 120);
+    assert_eq!(iredmail.stats_min_time_secs[Level::Command as usize], 120);
     assert_eq!(iredmail.fifo_listeners[2].user.as_deref(), Some("vmail"));
     assert_eq!(iredmail.fifo_listeners[2].mode, 0o644);
     assert_eq!(iredmail.inet_listeners[0].port, 24242);
@@ -102,7 +103,7 @@ fn as_distributions_and_panels_have_them() {
 
     let tree = dovecots(&data("debian/dovecot.conf")).settings;
     at_our_own_places(&tree);
-    assert_eq!(tree.stats_session_min_time_secs, 3600);
+    assert_eq!(tree.stats_min_time_secs[Level::Session as usize], 3600);
     assert_eq!(tree.fifo_listeners[2].name, "old-stats-mail");
 }
 
@@ -133,7 +134,7 @@ fn included_by_a_file_of_ours() {
     assert_eq!(settings.base_dir, Path::new("/run/mine"));
     assert_eq!(settings.log_path, LogPath::Stderr);
     assert_eq!(settings.stats_memory_limit_bytes, 1 << 20);
-    assert_eq!(settings.stats_command_min_time_secs, 120);
+    assert_eq!(settings.stats_min_time_secs[Level::Command as usize], 120);
     // What is ours stays strict, overrides as well.
     write("base_dri = /run/mine\n");
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Every setting outside sections and its kind of value, at the limits.
 
 use super::*;
+use crate::store::Level;
 
 #[test]
 fn defaults_are_those_of_the_manual() {
@@ -13,11 +14,11 @@ fn defaults_are_those_of_the_manual() {
     );
     assert_eq!(s.stats_state_interval_secs, 300);
     assert_eq!(s.stats_memory_limit_bytes, 16 << 20);
-    assert_eq!(s.stats_command_min_time_secs, 60);
-    assert_eq!(s.stats_session_min_time_secs, 15 * 60);
-    assert_eq!(s.stats_user_min_time_secs, 3600);
-    assert_eq!(s.stats_domain_min_time_secs, 12 * 3600);
-    assert_eq!(s.stats_ip_min_time_secs, 12 * 3600);
+    assert_eq!(s.stats_min_time_secs[Level::Command as usize], 60);
+    assert_eq!(s.stats_min_time_secs[Level::Session as usize], 15 * 60);
+    assert_eq!(s.stats_min_time_secs[Level::User as usize], 3600);
+    assert_eq!(s.stats_min_time_secs[Level::Domain as usize], 12 * 3600);
+    assert_eq!(s.stats_min_time_secs[Level::Ip as usize], 12 * 3600);
     assert_eq!((s.carbon_server, s.carbon_name), (None, String::new()));
     assert_eq!(s.carbon_interval_secs, 30);
     assert_eq!(s.service.user, "dovestat");
@@ -125,7 +126,8 @@ fn sizes() {
 #[test]
 fn times() {
     let time = |text: &str| {
-        set(&format!("stats_user_min_time={text}")).map(|s| s.stats_user_min_time_secs)
+        set(&format!("stats_user_min_time={text}"))
+            .map(|s| s.stats_min_time_secs[Level::User as usize])
     };
     for (text, secs) in [
         ("0", 0),
@@ -178,11 +180,21 @@ fn times() {
 fn every_time_is_its_own() {
     type Get = fn(&Settings) -> u32;
     let all: [(&str, Get); 6] = [
-        ("stats_command_min_time", |s| s.stats_command_min_time_secs),
-        ("stats_session_min_time", |s| s.stats_session_min_time_secs),
-        ("stats_user_min_time", |s| s.stats_user_min_time_secs),
-        ("stats_domain_min_time", |s| s.stats_domain_min_time_secs),
-        ("stats_ip_min_time", |s| s.stats_ip_min_time_secs),
+        ("stats_command_min_time", |s| {
+            s.stats_min_time_secs[Level::Command as usize]
+        }),
+        ("stats_session_min_time", |s| {
+            s.stats_min_time_secs[Level::Session as usize]
+        }),
+        ("stats_user_min_time", |s| {
+            s.stats_min_time_secs[Level::User as usize]
+        }),
+        ("stats_domain_min_time", |s| {
+            s.stats_min_time_secs[Level::Domain as usize]
+        }),
+        ("stats_ip_min_time", |s| {
+            s.stats_min_time_secs[Level::Ip as usize]
+        }),
         ("stats_carbon_interval", |s| s.carbon_interval_secs),
     ];
     for (name, get) in all {

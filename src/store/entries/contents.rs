@@ -101,7 +101,6 @@ impl Contents {
         heap.bytes(self.blob)
     }
 
-    /// Length of both texts.
     #[inline(always)]
     fn text_bytes(self) -> usize {
         usize::from(self.key_len) + usize::from(self.rest_len)

@@ -30,11 +30,11 @@
 use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
 use crate::store::entries::table::Table;
-use crate::store::mem::arena::Link;
+use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::{Chain, Indexed};
-use crate::store::mem::list::{Hook, List};
+use crate::store::mem::list::{Hook, HookOf, List};
 use crate::store::mem::Memory;
-use crate::store::Store;
+use crate::store::{Level, Store, LEVELS};
 use std::num::NonZeroU32;
 
 /// A moment of the wall clock, for showing. Lasts until 2106.
@@ -168,20 +168,73 @@ pub(crate) enum Node {
     Ip(Link<Ip>),
 }
 
+/// Calls another macro of this file with the kinds of parents, in the order in which equals
+/// are freed.
+macro_rules! parent_levels {
+    ($macro:ident, $($args:tt)*) => {
+        $crate::store::entries::entry::$macro!(@ [Ip User Domain] $($args)*)
+    };
+}
+pub(crate) use parent_levels;
+
 /// The expression, with the link of a [`Node`] bound to a name: compiled once for each kind
-/// of entries. It reaches the entry by what is generic over [`Entry`].
+/// of entries. It reaches the entry by what is generic over [`Entry`]; with `else`, by what
+/// is generic over [`Parent`], and for others there is another expression.
 macro_rules! with_link {
-    ($node:expr, $link:ident => $body:expr) => {
+    (@ [$($level:ident)*] $node:expr, $link:ident => $body:expr, $other:ident => $else:expr) => {
         match $node {
-            Node::Command($link) => $body,
-            Node::Session($link) => $body,
-            Node::User($link) => $body,
-            Node::Domain($link) => $body,
-            Node::Ip($link) => $body,
+            $($crate::store::entries::entry::Node::$level($link) => $body,)*
+            $other => $else,
         }
+    };
+    (@ [$($level:ident)*] $node:expr, $link:ident => $body:expr) => {
+        match $node {
+            $($crate::store::entries::entry::Node::$level($link) => $body,)*
+            $crate::store::entries::entry::Node::Command($link) => $body,
+            $crate::store::entries::entry::Node::Session($link) => $body,
+        }
+    };
+    ($node:expr, $link:ident => $body:expr) => {
+        $crate::store::entries::entry::parent_levels!(with_link, $node, $link => $body)
+    };
+    ($node:expr, $link:ident => $body:expr, else $other:ident => $else:expr) => {
+        $crate::store::entries::entry::parent_levels!(
+            with_link, $node, $link => $body, $other => $else
+        )
     };
 }
 pub(crate) use with_link;
+
+/// The expression for each kind of parents.
+macro_rules! each_parent {
+    (@ [$($level:ident)*] $parent:ident => $body:expr) => {
+        [$({
+            type $parent = $crate::store::entries::entry::$level;
+            $body
+        }),*]
+    };
+    ($parent:ident => $body:expr) => {
+        $crate::store::entries::entry::parent_levels!(each_parent, $parent => $body)
+    };
+}
+pub(crate) use each_parent;
+
+/// The expression for the parents of a [`Level`], and one for the other levels.
+macro_rules! at_parent {
+    (@ [$($level:ident)*] $at:expr, $parent:ident => $body:expr, $else:expr) => {
+        match $at {
+            $($crate::store::Level::$level => {
+                type $parent = $crate::store::entries::entry::$level;
+                $body
+            })*
+            _ => $else,
+        }
+    };
+    ($at:expr, $parent:ident => $body:expr, else $else:expr) => {
+        $crate::store::entries::entry::parent_levels!(at_parent, $at, $parent => $body, $else)
+    };
+}
+pub(crate) use at_parent;
 
 impl Store {
     /// The level of a link.
@@ -202,6 +255,7 @@ impl Store {
 
 /// An entry of any level.
 pub(crate) trait Entry: Indexed {
+    const LEVEL: Level;
     /// The value of vacant slots in fresh pages.
     const BLANK: Self;
     /// The widths of counters that a new entry has from the beginning: what most
@@ -210,6 +264,8 @@ pub(crate) trait Entry: Indexed {
     const WIDTHS: Widths;
     /// Whether the list of the level has the newest entry first.
     const NEWEST_FIRST: bool;
+    /// Of a command itself: it has none.
+    type Child: Entry;
     fn node(link: Link<Self>) -> Node;
     fn table(store: &Store) -> &Table<Self>;
     fn table_mut(store: &mut Store) -> (&mut Table<Self>, &mut Memory);
@@ -217,8 +273,18 @@ pub(crate) trait Entry: Indexed {
     fn common_mut(&mut self) -> &mut Common<Self>;
     /// Whether the entry must not be freed; then it is not in the idle list.
     fn is_pinned(&self) -> bool;
+    /// In the order of their level.
+    fn children(&self) -> List<Self::Child>;
+
     /// The child that is freed first.
-    fn oldest_child(&self) -> Option<Node>;
+    fn oldest_child(&self) -> Option<Node> {
+        let children = self.children();
+        let oldest = match Self::Child::NEWEST_FIRST {
+            true => children.tail,
+            false => children.head,
+        };
+        oldest.map(Self::Child::node)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -242,10 +308,8 @@ pub(crate) struct Session {
     pub(crate) command_count: u32,
     /// The next older session of the same id.
     pub(crate) older: Option<Link<Session>>,
-    /// The user's domain, without a look at the user.
-    pub(crate) domain: Link<Domain>,
-    pub(crate) user: Link<User>,
-    pub(crate) ip: Option<Link<Ip>>,
+    /// The user's domain is here without a look at the user.
+    pub(crate) above: Parents,
     /// Place in the user's list, newest first.
     pub(crate) in_user: Hook<Session>,
     /// Place in the ip's list, newest first.
@@ -254,15 +318,21 @@ pub(crate) struct Session {
     pub(crate) pid: u32,
     /// When its first record came, in seconds since 1970; 0 in an older state.
     pub(crate) created_secs: u32,
-    /// The next session that its user defers.
-    pub(crate) deferred_by_user: Option<Link<Session>>,
-    /// The next session that its domain defers.
-    pub(crate) deferred_by_domain: Option<Link<Session>>,
-    /// The next session that its ip defers.
-    pub(crate) deferred_by_ip: Option<Link<Session>>,
+    /// The next session that the same parent defers, for each [`Parent::INDEX`].
+    pub(crate) next_deferred: [Option<Link<Session>>; PARENT_LEVELS],
 }
 
 impl Session {
+    #[inline(always)]
+    pub(crate) fn user(&self) -> Link<User> {
+        self.above.user.expect("a session has a user")
+    }
+
+    #[inline(always)]
+    pub(crate) fn domain(&self) -> Link<Domain> {
+        self.above.domain.expect("a session has a domain")
+    }
+
     #[inline(always)]
     pub(crate) fn has(&self, flag: Flag) -> bool {
         self.common.stamp.has(flag)
@@ -281,56 +351,56 @@ impl Session {
     }
 }
 
+/// How many levels of parents there are.
+pub(crate) const PARENT_LEVELS: usize = LEVELS - Level::User as usize;
+
+/// What parents of all levels have.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub(crate) struct User {
-    pub(crate) common: Common<User>,
-    /// The part of the name behind the first `@`.
-    pub(crate) domain: Link<Domain>,
-    /// Place in the domain's list, newest first.
-    pub(crate) in_domain: Hook<User>,
-    /// Sessions, newest first.
-    pub(crate) sessions: List<Session>,
+pub(crate) struct Tally {
     /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
     pub(crate) deferred: Option<Link<Session>>,
-    /// The number of connected sessions.
-    pub(crate) connected: u32,
-    /// When the entry was created, in seconds since 1970.
-    pub(crate) created_secs: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Domain {
-    pub(crate) common: Common<Domain>,
-    /// Users, newest first.
-    pub(crate) users: List<User>,
-    /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
-    pub(crate) deferred: Option<Link<Session>>,
-    /// The number of connected sessions.
-    pub(crate) connected: u32,
-    /// When the entry was created, in seconds since 1970.
-    pub(crate) created_secs: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Ip {
-    pub(crate) common: Common<Ip>,
-    /// Sessions, newest first.
-    pub(crate) sessions: List<Session>,
-    /// The first session that is deferred, see [`deferral`](crate::store::update::deferral).
-    pub(crate) deferred: Option<Link<Session>>,
-    /// The number of connected sessions.
-    pub(crate) connected: u32,
-    /// When the entry was created, in seconds since 1970.
-    pub(crate) created_secs: u32,
-}
-
-/// A user, domain or ip, which connected sessions pin.
-pub(crate) trait Parent: Entry {
     /// The number of pins: connected sessions, and more while a record is applied.
-    fn connected_mut(&mut self) -> &mut u32;
+    pub(crate) connected: u32,
+    /// When the entry was created, in seconds since 1970.
+    pub(crate) created_secs: u32,
+}
+
+impl Tally {
+    const BLANK: Tally = Tally {
+        deferred: None,
+        connected: 0,
+        created_secs: 0,
+    };
+}
+
+/// An entry that counts what its sessions do, and that connected sessions pin.
+pub(crate) trait Parent: Entry {
+    /// The place of the level among those of parents.
+    const INDEX: usize = Self::LEVEL as usize - Level::User as usize;
+    /// Set in a session while a parent of this level defers it.
+    const DEFERRED: Flag;
+    fn tally(&self) -> &Tally;
+    fn tally_mut(&mut self) -> &mut Tally;
+    fn tables_mut(store: &mut Store) -> (&mut Table<Self>, &mut Table<Session>, &mut Memory);
+    /// The one of this level.
+    fn of(parents: &Parents) -> Option<Link<Self>>;
+    fn of_mut(parents: &mut Parents) -> &mut Option<Link<Self>>;
+    /// The list of sessions of the one of this level, and its hook; `None` where sessions are
+    /// in the lists of its children.
+    fn sessions_mut<'a>(
+        table: &'a mut Table<Self>,
+        parents: &Parents,
+    ) -> Option<(&'a mut List<Session>, HookOf<Session>)>;
+    /// The place of a session in such a list.
+    fn hook(session: &Session) -> Hook<Session>;
+    /// The domain of a user.
+    fn domain_mut(&mut self) -> Option<&mut Link<Domain>>;
+    /// The list of the parent's own parent, and its hook.
+    fn siblings_mut(
+        store: &mut Store,
+        link: Link<Self>,
+    ) -> Option<(&mut List<Self>, &mut Arena<Self>, HookOf<Self>)>;
 }
 
 /// Placeholder for a link in a blank entry; it is never followed.
@@ -341,8 +411,8 @@ const fn nowhere<T>() -> Link<T> {
 macro_rules! entries {
     ($(
         $name:ident in $table:ident { $($field:ident: $blank:expr),* }
-        $widths:ident, indexed $is_indexed:literal, newest first $newest_first:literal,
-        |$entry:ident| pinned $is_pinned:expr, child $child:expr;
+        $widths:expr, indexed $is_indexed:literal, newest first $newest_first:literal,
+        children $child:ident, |$entry:ident| $children:expr, pinned $is_pinned:expr;
     )*) => {$(
         impl Indexed for $name {
             const IS_INDEXED: bool = $is_indexed;
@@ -355,12 +425,14 @@ macro_rules! entries {
         }
 
         impl Entry for $name {
-            const WIDTHS: Widths = Widths::$widths;
+            const LEVEL: Level = Level::$name;
+            const WIDTHS: Widths = $widths;
             const NEWEST_FIRST: bool = $newest_first;
             const BLANK: $name = $name {
                 common: Common::BLANK,
                 $($field: $blank),*
             };
+            type Child = $child;
             fn node(link: Link<Self>) -> Node {
                 Node::$name(link)
             }
@@ -374,9 +446,9 @@ macro_rules! entries {
                 let $entry = self;
                 $is_pinned
             }
-            fn oldest_child(&self) -> Option<Node> {
+            fn children(&self) -> List<$child> {
                 let $entry = self;
-                $child
+                $children
             }
             fn common(&self) -> &Common<Self> {
                 &self.common
@@ -390,37 +462,138 @@ macro_rules! entries {
 
 entries! {
     Command in commands { session: nowhere(), in_session: Hook::NONE, number: None }
-        NONE, indexed false, newest first false,
-        |_entry| pinned false, child None;
+        Widths::NONE, indexed false, newest first false,
+        children Command, |_command| List::EMPTY, pinned false;
     Session in sessions {
-        user: nowhere(), domain: nowhere(), ip: None, in_user: Hook::NONE, in_ip: Hook::NONE,
-        commands: List::EMPTY, command_count: 0, older: None, pid: 0, created_secs: 0, deferred_by_user: None,
-        deferred_by_domain: None, deferred_by_ip: None
+        commands: List::EMPTY, command_count: 0, older: None, above: Parents::NONE,
+        in_user: Hook::NONE, in_ip: Hook::NONE, pid: 0, created_secs: 0,
+        next_deferred: [None; PARENT_LEVELS]
     }
-        SESSION, indexed true, newest first true,
-        |session| pinned session.has(Flag::Connected), child session.commands.head.map(Node::Command);
-    User in users {
-        domain: nowhere(), in_domain: Hook::NONE, sessions: List::EMPTY, deferred: None,
-        connected: 0, created_secs: 0
-    }
-        EVENTS, indexed true, newest first true,
-        |user| pinned user.connected > 0, child user.sessions.tail.map(Node::Session);
-    Domain in domains { users: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
-        SESSION, indexed true, newest first true,
-        |domain| pinned domain.connected > 0, child domain.users.tail.map(Node::User);
-    Ip in ips { sessions: List::EMPTY, deferred: None, connected: 0, created_secs: 0 }
-        EVENTS, indexed true, newest first true,
-        |ip| pinned ip.connected > 0, child ip.sessions.tail.map(Node::Session);
+        Widths::SESSION, indexed true, newest first true,
+        children Command, |session| session.commands, pinned session.has(Flag::Connected);
 }
 
+/// Makes the levels of parents: see [`entries`](crate::store::entries).
 macro_rules! parents {
-    ($($name:ident)*) => {$(
-        impl Parent for $name {
-            fn connected_mut(&mut self) -> &mut u32 {
-                &mut self.connected
+    ($(
+        $name:ident in $table:ident, $one:ident, widths $widths:ident, $flag:ident,
+        children $children:ident: $child:ident $(by $in_it:ident)?
+        $(, below $above:ident: $above_name:ident in $above_table:ident by $in_above:ident)?;
+    )*) => {
+        /// The entries above a command or session, as far as there is room for them.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct Parents {
+            $(pub(crate) $one: Option<Link<$name>>,)*
+        }
+
+        impl Parents {
+            pub(crate) const NONE: Parents = Parents { $($one: None),* };
+
+            pub(crate) fn set<P: Parent>(&mut self, link: Link<P>) {
+                *P::of_mut(self) = Some(link);
+            }
+
+            /// Those of the levels whose [`Parent::DEFERRED`] is `wanted`.
+            #[inline(always)]
+            pub(crate) fn where_flag(&self, wanted: impl Fn(Flag) -> bool) -> Parents {
+                Parents {
+                    $($one: if wanted(Flag::$flag) { self.$one } else { None },)*
+                }
+            }
+
+            pub(crate) fn is_empty(&self) -> bool {
+                $(self.$one.is_none())&&*
             }
         }
-    )*};
+
+        $(
+            #[derive(Clone, Copy, Debug)]
+            #[repr(C)]
+            pub(crate) struct $name {
+                pub(crate) common: Common<$name>,
+                $(
+                    pub(crate) $above: Link<$above_name>,
+                    /// Place in its list, newest first.
+                    pub(crate) $in_above: Hook<$name>,
+                )?
+                /// Newest first.
+                pub(crate) $children: List<$child>,
+                pub(crate) tally: Tally,
+            }
+
+            entries! {
+                $name in $table {
+                    $($above: nowhere(), $in_above: Hook::NONE,)?
+                    $children: List::EMPTY, tally: Tally::BLANK
+                }
+                    Widths::$widths, indexed true, newest first true,
+                    children $child, |parent| parent.$children, pinned parent.tally.connected > 0;
+            }
+
+            impl Parent for $name {
+                const DEFERRED: Flag = Flag::$flag;
+
+                fn tally(&self) -> &Tally {
+                    &self.tally
+                }
+
+                fn tally_mut(&mut self) -> &mut Tally {
+                    &mut self.tally
+                }
+
+                fn tables_mut(
+                    store: &mut Store,
+                ) -> (&mut Table<Self>, &mut Table<Session>, &mut Memory) {
+                    (&mut store.$table, &mut store.sessions, &mut store.memory)
+                }
+
+                fn of(parents: &Parents) -> Option<Link<Self>> {
+                    parents.$one
+                }
+
+                fn of_mut(parents: &mut Parents) -> &mut Option<Link<Self>> {
+                    &mut parents.$one
+                }
+
+                fn sessions_mut<'a>(
+                    _table: &'a mut Table<Self>,
+                    _parents: &Parents,
+                ) -> Option<(&'a mut List<Session>, HookOf<Session>)> {
+                    None$(.or(_parents.$one.map(|link| {
+                        let hook: HookOf<Session> = |session| &mut session.$in_it;
+                        (&mut _table.arena[link].$children, hook)
+                    })))?
+                }
+
+                fn hook(_session: &Session) -> Hook<Session> {
+                    None$(.or(Some(_session.$in_it)))?.unwrap_or(Hook::NONE)
+                }
+
+                fn domain_mut(&mut self) -> Option<&mut Link<Domain>> {
+                    None$(.or(Some(&mut self.$above)))?
+                }
+
+                fn siblings_mut(
+                    _store: &mut Store,
+                    _link: Link<Self>,
+                ) -> Option<(&mut List<Self>, &mut Arena<Self>, HookOf<Self>)> {
+                    None$(.or({
+                        let arena = &mut _store.$table.arena;
+                        let list = &mut _store.$above_table.arena[arena[_link].$above].$table;
+                        let hook: HookOf<Self> = |entry| &mut entry.$in_above;
+                        Some((list, arena, hook))
+                    }))?
+                }
+            }
+        )*
+    };
 }
 
-parents! { User Domain Ip }
+parents! {
+    User in users, user, widths EVENTS, DeferredByUser,
+        children sessions: Session by in_user, below domain: Domain in domains by in_domain;
+    Domain in domains, domain, widths SESSION, DeferredByDomain,
+        children users: User;
+    Ip in ips, ip, widths EVENTS, DeferredByIp,
+        children sessions: Session by in_ip;
+}

@@ -10,7 +10,7 @@
 
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{
-    Command, Domain, Entry, Flag, Ip, Node, Now, Parent, Session, User,
+    each_parent, Command, Entry, Flag, Node, Now, Parent, Parents, Session, User,
 };
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
@@ -28,20 +28,6 @@ const MAX_LATER: usize = 1024;
 /// The most entries of a list that are passed over to put a session where it belongs by
 /// creation: it was made for a record that came before its CONNECT.
 const MAX_NEWER: usize = 1024;
-
-/// The entries above a command or session, as far as there is room for them.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Parents {
-    pub(crate) user: Option<Link<User>>,
-    pub(crate) domain: Option<Link<Domain>>,
-    pub(crate) ip: Option<Link<Ip>>,
-}
-
-impl Parents {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.user.is_none() && self.domain.is_none() && self.ip.is_none()
-    }
-}
 
 /// The 4 or 16 bytes of an address. One mapped into IPv6 is that IPv4 address.
 #[derive(Clone, Copy, Debug)]
@@ -85,20 +71,6 @@ impl Store {
         self.sessions.find(&self.memory, self.memory.hashed(id))
     }
 
-    pub(crate) fn find_user(&self, name: &[u8]) -> Option<Link<User>> {
-        self.users.find(&self.memory, self.memory.hashed(name))
-    }
-
-    pub(crate) fn find_domain(&self, name: &[u8]) -> Option<Link<Domain>> {
-        self.domains.find(&self.memory, self.memory.hashed(name))
-    }
-
-    pub(crate) fn find_ip(&self, ip: IpAddr) -> Option<Link<Ip>> {
-        let octets = Octets::of(ip);
-        let hashed = self.memory.hashed(octets.as_slice());
-        self.ips.find(&self.memory, hashed)
-    }
-
     /// The newest command of a session with a number, if fewer than [`MAX_LATER`] began
     /// after it.
     pub(crate) fn find_command(
@@ -115,53 +87,46 @@ impl Store {
 
     /// Finds or creates a user and its domain, and pins both.
     pub(crate) fn find_or_create_user(&mut self, user: Hashed, now: Now) -> Parents {
-        let created_secs = now.wall.secs;
         let domain = self.memory.hashed(domain_of(user.0));
-        let domain = self.find_or_create(domain, now, || Domain {
-            created_secs,
-            ..Domain::BLANK
-        });
+        let domain = self.find_or_create(domain, now);
         let user = domain.and_then(|domain| {
-            self.find_or_create(user, now, || User {
+            self.find_or_create_from(user, now, || User {
                 domain,
-                created_secs,
                 ..User::BLANK
             })
         });
         Parents {
             user,
             domain,
-            ip: None,
+            ..Parents::NONE
         }
     }
 
-    /// Finds or creates an ip, and pins it.
-    pub(crate) fn find_or_create_ip(&mut self, octets: Hashed, now: Now) -> Option<Link<Ip>> {
-        self.find_or_create(octets, now, || Ip {
-            created_secs: now.wall.secs,
-            ..Ip::BLANK
-        })
+    /// Finds the entry of a key, or creates one that has no parent itself, and pins it.
+    pub(crate) fn find_or_create<P: Parent>(&mut self, key: Hashed, now: Now) -> Option<Link<P>> {
+        self.find_or_create_from(key, now, || P::BLANK)
     }
 
     /// Finds the entry of a key, or creates it from a blank one, and pins it.
-    fn find_or_create<T: Parent + Lifecycle>(
+    fn find_or_create_from<P: Parent>(
         &mut self,
         key: Hashed,
         now: Now,
-        blank: impl FnOnce() -> T,
-    ) -> Option<Link<T>> {
-        let found = T::table(self).find(&self.memory, key);
+        blank: impl FnOnce() -> P,
+    ) -> Option<Link<P>> {
+        let found = P::table(self).find(&self.memory, key);
         let link = found.or_else(|| self.create_parent(key, now, blank()))?;
-        T::table_mut(self).0.pin(link);
+        P::table_mut(self).0.pin(link);
         Some(link)
     }
 
-    fn create_parent<T: Parent + Lifecycle>(
+    fn create_parent<T: Parent>(
         &mut self,
         (key, hash): Hashed,
         now: Now,
-        blank: T,
+        mut blank: T,
     ) -> Option<Link<T>> {
+        blank.tally_mut().created_secs = now.wall.secs;
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
             table.create(memory, (key, b""), None, now, blank)
@@ -173,25 +138,9 @@ impl Store {
     }
 
     pub(crate) fn unpin(&mut self, parents: Parents, now: Now) {
-        if let Some(user) = parents.user {
-            self.users.unpin(user, now);
-        }
-        if let Some(domain) = parents.domain {
-            self.domains.unpin(domain, now);
-        }
-        if let Some(ip) = parents.ip {
-            self.ips.unpin(ip, now);
-        }
-    }
-
-    /// The entries above a session.
-    pub(crate) fn parents(&self, link: Link<Session>) -> Parents {
-        let session = &self.sessions.arena[link];
-        Parents {
-            user: Some(session.user),
-            domain: Some(session.domain),
-            ip: session.ip,
-        }
+        each_parent!(P => if let Some(link) = P::of(&parents) {
+            P::table_mut(self).0.unpin(link, now);
+        });
     }
 
     /// Creates a connected session like `blank`, below parents that are pinned for it.
@@ -203,10 +152,9 @@ impl Store {
         blank: Session,
         now: Now,
     ) -> Option<Link<Session>> {
+        parents.user?;
         let mut session = Session {
-            user: parents.user?,
-            domain: parents.domain?,
-            ip: parents.ip,
+            above: parents,
             created_secs: now.wall.secs,
             ..blank
         };
@@ -324,7 +272,7 @@ impl Store {
     pub(crate) fn disconnect(&mut self, link: Link<Session>, now: Now) {
         // Without room for that now, what it counted is added when it is freed.
         let _ = self.flush(link);
-        let parents = self.parents(link);
+        let parents = self.sessions.arena[link].above;
         let arena = &mut self.sessions.arena;
         arena[link].set(Flag::Connected, false);
         self.connected
@@ -375,29 +323,27 @@ impl Lifecycle for Command {
 }
 
 impl Lifecycle for Session {
-    /// Puts a session into the lists of its user and ip, by creation.
+    /// Puts a session into the lists of its parents, by creation.
     fn join(store: &mut Store, link: Link<Session>) {
-        let arena = &mut store.sessions.arena;
-        let Session { user, ip, .. } = arena[link];
-        let sessions = &mut store.users.arena[user].sessions;
-        insert_by_creation(sessions, arena, link, |session| &mut session.in_user);
-        if let Some(ip) = ip {
-            let sessions = &mut store.ips.arena[ip].sessions;
-            insert_by_creation(sessions, arena, link, |session| &mut session.in_ip);
-        }
+        let above = store.sessions.arena[link].above;
+        each_parent!(P => {
+            let (table, sessions, _) = P::tables_mut(store);
+            if let Some((list, hook)) = P::sessions_mut(table, &above) {
+                insert_by_creation(list, &mut sessions.arena, link, hook);
+            }
+        });
     }
 
-    /// Takes a session out of the lists of its user and ip. Cursors there move on.
+    /// Takes a session out of the lists of its parents. Cursors there move on.
     fn leave(store: &mut Store, link: Link<Session>) {
         store.move_cursors_below_parents_on(link);
-        let arena = &mut store.sessions.arena;
-        let Session { user, ip, .. } = arena[link];
-        let sessions = &mut store.users.arena[user].sessions;
-        sessions.remove(arena, link, |session| &mut session.in_user);
-        if let Some(ip) = ip {
-            let sessions = &mut store.ips.arena[ip].sessions;
-            sessions.remove(arena, link, |session| &mut session.in_ip);
-        }
+        let above = store.sessions.arena[link].above;
+        each_parent!(P => {
+            let (table, sessions, _) = P::tables_mut(store);
+            if let Some((list, hook)) = P::sessions_mut(table, &above) {
+                list.remove(&mut sessions.arena, link, hook);
+            }
+        });
     }
 
     /// Frees a session, then adds what its parents have not added yet: now there is more room.
@@ -413,28 +359,18 @@ impl Lifecycle for Session {
     }
 }
 
-impl Lifecycle for User {
-    fn join(store: &mut Store, link: Link<User>) {
-        let arena = &mut store.users.arena;
-        let users = &mut store.domains.arena[arena[link].domain].users;
-        users.push_front(arena, link, |user| &mut user.in_domain);
+impl<P: Parent> Lifecycle for P {
+    fn join(store: &mut Store, link: Link<P>) {
+        if let Some((list, arena, hook)) = P::siblings_mut(store, link) {
+            list.push_front(arena, link, hook);
+        }
     }
 
-    fn leave(store: &mut Store, link: Link<User>) {
-        let arena = &mut store.users.arena;
-        let users = &mut store.domains.arena[arena[link].domain].users;
-        users.remove(arena, link, |user| &mut user.in_domain);
+    fn leave(store: &mut Store, link: Link<P>) {
+        if let Some((list, arena, hook)) = P::siblings_mut(store, link) {
+            list.remove(arena, link, hook);
+        }
     }
-}
-
-impl Lifecycle for Domain {
-    fn join(_: &mut Store, _: Link<Domain>) {}
-    fn leave(_: &mut Store, _: Link<Domain>) {}
-}
-
-impl Lifecycle for Ip {
-    fn join(_: &mut Store, _: Link<Ip>) {}
-    fn leave(_: &mut Store, _: Link<Ip>) {}
 }
 
 /// Puts a session into a list that has the newest first. All but one whose CONNECT came

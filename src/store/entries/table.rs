@@ -143,6 +143,7 @@ impl<T: Entry> Table<T> {
 
     /// Puts a new entry that is not pinned yet before all others, into the index
     /// and into the idle list.
+    #[inline(never)]
     pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
@@ -271,7 +272,7 @@ impl<T: Parent> Table<T> {
     /// Whether there is an entry of that key.
     pub(crate) fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
         let found = self.find(memory, key);
-        if let Some(link) = found.filter(|&link| *self.arena[link].connected_mut() == 0) {
+        if let Some(link) = found.filter(|&link| self.arena[link].tally().connected == 0) {
             self.arena[link].common_mut().touched_secs = now.uptime_secs;
             self.refresh_idle(link);
         }
@@ -279,7 +280,7 @@ impl<T: Parent> Table<T> {
     }
 
     pub(crate) fn pin(&mut self, link: Link<T>) {
-        let connected = self.arena[link].connected_mut();
+        let connected = &mut self.arena[link].tally_mut().connected;
         *connected += 1;
         if *connected == 1 {
             self.stop_idling(link);
@@ -287,7 +288,7 @@ impl<T: Parent> Table<T> {
     }
 
     pub(crate) fn unpin(&mut self, link: Link<T>, now: Now) {
-        let connected = self.arena[link].connected_mut();
+        let connected = &mut self.arena[link].tally_mut().connected;
         *connected -= 1;
         if *connected == 0 {
             self.make_idle(link, now);
@@ -300,7 +301,6 @@ pub(crate) fn key<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
     entry.common().contents.key(heap)
 }
 
-/// An entry's other text.
 pub(crate) fn rest<'a, T: Entry>(heap: &'a Heap, entry: &T) -> &'a [u8] {
     entry.common().contents.rest(heap)
 }

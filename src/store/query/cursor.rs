@@ -17,7 +17,9 @@
 //! Work is counted in steps: one for each node looked at, and more where a long
 //! pattern is compared with a long name.
 
-use crate::store::entries::entry::{with_link, Command, Entry, Flag, Node, Session, Stamp};
+use crate::store::entries::entry::{
+    at_parent, with_link, Command, Entry, Flag, Node, Parent, Session, Stamp,
+};
 use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
 use crate::store::mem::list::Hook;
@@ -36,11 +38,8 @@ pub struct CursorId(pub(crate) usize);
 pub(crate) enum Scope {
     /// Along the whole level.
     Table,
-    /// Along the list of its parent: a session's commands, a user's sessions, a
-    /// domain's users.
-    Parent,
-    /// Along the sessions of an ip.
-    Ip,
+    /// Along the list of an entry of this level, its commands, sessions or users.
+    Below(Level),
     /// Along the sessions of one id, from the newest on, or along the commands of these
     /// sessions, from those of the oldest on: one session of an id begins when the one
     /// before has ended.
@@ -133,12 +132,17 @@ impl Cursor {
 
 /// The level of a node.
 pub(crate) fn level_of(node: Node) -> Level {
-    match node {
-        Node::Command(_) => Level::Command,
-        Node::Session(_) => Level::Session,
-        Node::User(_) => Level::User,
-        Node::Domain(_) => Level::Domain,
-        Node::Ip(_) => Level::Ip,
+    fn of<T: Entry>(_: Link<T>) -> Level {
+        T::LEVEL
+    }
+    with_link!(node, link => of(link))
+}
+
+/// The level in whose lists the sessions below entries of a level are.
+fn list_level(level: Level) -> Level {
+    match level {
+        Level::Domain => Level::User,
+        level => level,
     }
 }
 
@@ -149,7 +153,6 @@ impl Store {
         walk.map_or(0, |walk| walk.picks.capacity() * size_of::<Pick>())
     }
 
-    /// Ends a walk.
     pub fn close(&mut self, cursor: CursorId) {
         self.cursors[cursor.0] = None;
     }
@@ -247,10 +250,11 @@ impl Store {
     /// The node behind a node, not below it.
     fn behind(&self, walk: &Cursor, mut node: Node) -> Option<Node> {
         while level_of(node) != walk.level {
-            let scope = match walk.level {
-                Level::Ip => Scope::Ip,
-                _ => Scope::Parent,
+            let above = match node {
+                Node::Session(_) => list_level(walk.level),
+                _ => walk.level,
             };
+            let scope = Scope::Below(above);
             let sibling = self.beside(scope, node, Side::Behind);
             if sibling.is_some() {
                 return sibling;
@@ -264,15 +268,17 @@ impl Store {
     }
 
     /// The neighbour of a node.
-    fn beside(&self, scope: Scope, node: Node, side: Side) -> Option<Node> {
+    pub(crate) fn beside(&self, scope: Scope, node: Node, side: Side) -> Option<Node> {
         match (scope, node) {
             (Scope::Table, node) => {
                 with_link!(node, link => side.of(self.entry(link).common().in_level))
             }
-            (Scope::Parent, Node::Command(link)) => side.of(self.entry(link).in_session),
-            (Scope::Parent, Node::Session(link)) => side.of(self.entry(link).in_user),
-            (Scope::Parent, Node::User(link)) => side.of(self.entry(link).in_domain),
-            (Scope::Ip, Node::Session(link)) => side.of(self.entry(link).in_ip),
+            (Scope::Below(_), Node::Command(link)) => side.of(self.entry(link).in_session),
+            (Scope::Below(level), Node::Session(link)) => {
+                let session = self.entry(link);
+                at_parent!(level, P => side.of(P::hook(session)), else None)
+            }
+            (Scope::Below(_), Node::User(link)) => side.of(self.entry(link).in_domain),
             (Scope::Id, Node::Session(link)) => self.session_of_id(link, side).map(Node::Session),
             (Scope::Id, Node::Command(link)) => {
                 let command = self.entry(link);
@@ -310,25 +316,11 @@ impl Store {
 
     /// The first child of an entry, and the list that it is in.
     pub(crate) fn first_child(&self, node: Node) -> (Scope, Option<Node>) {
-        match node {
-            Node::Command(_) => (Scope::One, None),
-            Node::Session(link) => {
-                let commands = self.entry(link).commands;
-                (Scope::Parent, commands.head.map(Node::Command))
-            }
-            Node::User(link) => {
-                let sessions = self.entry(link).sessions;
-                (Scope::Parent, sessions.head.map(Node::Session))
-            }
-            Node::Domain(link) => {
-                let users = self.entry(link).users;
-                (Scope::Parent, users.head.map(Node::User))
-            }
-            Node::Ip(link) => {
-                let sessions = self.entry(link).sessions;
-                (Scope::Ip, sessions.head.map(Node::Session))
-            }
+        fn first<T: Entry>(entry: &T) -> (Scope, Option<Node>) {
+            let first = entry.children().head;
+            (Scope::Below(T::LEVEL), first.map(T::Child::node))
         }
+        with_link!(node, link => first(self.entry(link)))
     }
 
     /// The children of an entry.
@@ -340,8 +332,10 @@ impl Store {
     /// What a session or user belongs to, on the way to a level.
     fn above(&self, node: Node, level: Level) -> Option<Node> {
         match (node, level) {
-            (Node::Session(link), Level::Ip) => self.entry(link).ip.map(Node::Ip),
-            (Node::Session(link), _) => Some(Node::User(self.entry(link).user)),
+            (Node::Session(link), _) => {
+                let above = &self.entry(link).above;
+                at_parent!(list_level(level), P => P::of(above).map(P::node), else None)
+            }
             (Node::User(link), _) => Some(Node::Domain(self.entry(link).domain)),
             _ => None,
         }
@@ -376,12 +370,9 @@ impl Store {
 
     /// How big an entry is.
     fn load_usecs(&self, node: Node) -> u64 {
-        let counters = match node {
-            Node::User(link) => self.gathered(self.entry(link)),
-            Node::Domain(link) => self.gathered(self.entry(link)),
-            Node::Ip(link) => self.gathered(self.entry(link)),
-            node => with_link!(node, link => self.table(link).counters(&self.memory, link)),
-        };
+        let counters = with_link!(node, link => self.gathered(self.entry(link)), else node => {
+            with_link!(node, link => self.table(link).counters(&self.memory, link))
+        });
         counters.stats.load_usecs()
     }
 
@@ -395,7 +386,7 @@ impl Store {
     /// its level does not change.
     pub(crate) fn move_cursors_below_parents_on(&mut self, link: Link<Session>) {
         self.move_on(Node::Session(link), |walk| {
-            walk.level != Level::Session || matches!(walk.scope, Scope::Parent | Scope::Ip)
+            walk.level != Level::Session || matches!(walk.scope, Scope::Below(_))
         });
     }
 

@@ -4,10 +4,12 @@
 //! what belongs to it holds if *one* of its sessions (for user= at the domain level, of
 //! its users) fits the whole filter: a witness, which the walk seeks below the entry.
 
-use crate::store::entries::entry::{with_link, Entry, Flag, Node, WallTime};
+use crate::store::entries::entry::{each_parent, with_link, Entry, Flag, Node, Parent, WallTime};
 use crate::store::entries::table::{key, rest};
-use crate::store::filter::{Filter, Pattern};
-use crate::store::Store;
+use crate::store::filter::Filter;
+use crate::store::mem::arena::Link;
+use crate::store::query::cursor::level_of;
+use crate::store::{Level, Store};
 
 impl Store {
     /// Whether an entry fits all terms about itself and what it belongs to; that of time
@@ -22,27 +24,22 @@ impl Store {
 
     /// Whether one of the children of an entry has to fit as well.
     pub(crate) fn needs_witness(&self, filter: &Filter, node: Node) -> bool {
-        match node {
-            Node::Command(_) | Node::Session(_) => false,
-            Node::User(_) => filter.is_of_sessions(),
-            Node::Domain(_) => filter.is_of_sessions() || filter.user.is_some(),
-            Node::Ip(_) => {
-                filter.session.is_some()
-                    || filter.service.is_some()
-                    || filter.user.is_some()
-                    || filter.domain.is_some()
-            }
+        fn is_beside<P: Parent>(_: Link<P>, filter: &Filter) -> bool {
+            let is_above = |level| P::LEVEL == Level::User && level == Level::Domain;
+            let terms = Level::WITH_TOTALS.into_iter();
+            let mut others = terms.filter(|&level| level != P::LEVEL && !is_above(level));
+            others.any(|level| filter.term(level).is_some())
         }
+        with_link!(node, link => {
+            filter.session.is_some() || filter.service.is_some() || is_beside(link, filter)
+        }, else _other => false)
     }
 
     /// When a record last reached an entry, as its row shows.
     fn last_update_of(&self, node: Node) -> WallTime {
-        match node {
-            Node::User(link) => self.last_update(self.entry(link)),
-            Node::Domain(link) => self.last_update(self.entry(link)),
-            Node::Ip(link) => self.last_update(self.entry(link)),
-            node => with_link!(node, link => self.entry(link).common().stamp.wall()),
-        }
+        with_link!(node, link => self.last_update(self.entry(link)), else node => {
+            with_link!(node, link => self.entry(link).common().stamp.wall())
+        })
     }
 
     /// Whether a session is connected, that of a command, or one below an entry.
@@ -56,35 +53,43 @@ impl Store {
     /// Whether the names of an entry and of what it belongs to fit.
     fn is_named(&self, filter: &Filter, node: Node, work: &mut usize) -> bool {
         let heap = &self.memory.heap;
-        let mut is_like = |pattern: &Option<Pattern>, name| {
-            let pattern = pattern.as_ref();
-            pattern.is_none_or(|pattern| pattern.matches(name, work))
+        let fits = |level, name, work: &mut usize| {
+            let term = filter.term(level);
+            term.is_none_or(|term| term.fits(name, work))
         };
         let above = match node {
             Node::Command(link) => Node::Session(self.entry(link).session),
             Node::Session(link) => {
                 let session = self.entry(link);
                 let id = filter.session.as_ref();
-                let is_from = |ip| self.is_named(filter, Node::Ip(ip), &mut 0);
+                let is_below = |work: &mut usize| {
+                    each_parent!(P => match P::LEVEL {
+                        Level::User | Level::Domain => true,
+                        level => P::of(&session.above).map_or(filter.term(level).is_none(), |link| {
+                            fits(level, key(heap, self.entry(link)), work)
+                        }),
+                    })
+                };
+                let service = filter.service.as_ref();
                 let fits = id.is_none_or(|id| id == key(heap, session))
-                    && (filter.ip.is_none() || session.ip.is_some_and(is_from))
-                    && is_like(&filter.service, rest(heap, session));
+                    && !is_below(work).contains(&false)
+                    && service.is_none_or(|service| service.matches(rest(heap, session), work));
                 if !fits {
                     return false;
                 }
-                Node::User(session.user)
+                Node::User(session.user())
             }
             Node::User(link) => {
                 let user = self.entry(link);
-                if !is_like(&filter.user, key(heap, user)) {
+                if !fits(Level::User, key(heap, user), work) {
                     return false;
                 }
                 Node::Domain(user.domain)
             }
-            Node::Domain(link) => return is_like(&filter.domain, key(heap, self.entry(link))),
-            Node::Ip(link) => {
-                let octets = key(heap, self.entry(link));
-                return filter.ip.is_none_or(|network| network.contains(octets));
+            parent => {
+                return with_link!(parent, link => {
+                    fits(level_of(parent), key(heap, self.entry(link)), work)
+                });
             }
         };
         self.is_named(filter, above, work)

@@ -25,7 +25,6 @@ impl Pick {
 }
 
 impl Store {
-    /// Picks an entry.
     pub(crate) fn pick(&self, node: Node) -> Pick {
         let version = with_link!(node, link => self.table(link).arena.version(link));
         Pick { node, version }

@@ -6,12 +6,12 @@
 //! entries are picked and sorted by age, as long as they are few; else the walk
 //! is along the level.
 
-use crate::store::entries::entry::{Command, Domain, Ip, Node, Session, User};
+use crate::store::entries::entry::{at_parent, each_parent, Command, Entry, Node};
 use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
 use crate::store::query::cursor::{level_of, Cursor, CursorId, Scope, Side};
 use crate::store::query::rank::Ranking;
-use crate::store::{Level, Store};
+use crate::store::{Level, Store, LEVELS};
 
 /// The most entries that are picked, and looked at for that, when a walk begins.
 const MAX_PICKS: usize = 1024;
@@ -29,7 +29,6 @@ pub enum Opening {
 /// The way of a walk.
 struct Plan {
     scope: Scope,
-    /// The first entry.
     first: Option<Node>,
     /// The last command, if it is one of commands.
     last: Option<Link<Command>>,
@@ -56,15 +55,25 @@ impl Plan {
 
 /// The entry that a filter names exactly, if it names one: `Some(None)` is one that is
 /// not known.
-type Named<T> = Option<Option<Link<T>>>;
+type Named = Option<Option<Node>>;
 
 /// The entries that a filter names.
 struct Names {
     /// The newest of the id.
-    session: Named<Session>,
-    user: Named<User>,
-    domain: Named<Domain>,
-    ip: Named<Ip>,
+    session: Named,
+    /// Those of each level.
+    parents: [Named; LEVELS],
+}
+
+impl Names {
+    /// The one of a level, if it exists.
+    fn known(&self, level: Level) -> Option<Node> {
+        self.parents[level as usize].flatten()
+    }
+
+    fn is_unknown(&self, level: Level) -> bool {
+        self.parents[level as usize] == Some(None)
+    }
 }
 
 /// What an iterator has, unless it is more than `most`.
@@ -116,27 +125,21 @@ impl Store {
     /// The plan of a walk; `None` when there is nothing to list, not even a header.
     fn plan(&self, level: Level, filter: &Filter) -> Option<Plan> {
         let names = self.names(filter);
-        let is_unknown_user = names.user == Some(None);
-        let is_unknown_domain = names.domain == Some(None);
-        let is_unknown_ip = names.ip == Some(None);
-        let (first, is_refused) = match level {
-            Level::Command => (self.commands.all.head.map(Node::Command), false),
-            Level::Session => (
-                self.sessions.all.head.map(Node::Session),
-                is_unknown_user || is_unknown_ip,
-            ),
-            Level::User => (
-                self.users.all.head.map(Node::User),
-                is_unknown_user || is_unknown_domain,
-            ),
-            Level::Domain => (self.domains.all.head.map(Node::Domain), is_unknown_domain),
-            Level::Ip => (self.ips.all.head.map(Node::Ip), is_unknown_ip),
+        let is_refused = match level {
+            Level::Command => false,
+            Level::Session => names.is_unknown(Level::User) || names.is_unknown(Level::Ip),
+            Level::User => names.is_unknown(Level::User) || names.is_unknown(Level::Domain),
             Level::Global => return Some(Plan::one(None)),
+            level => names.is_unknown(level),
         };
+        let first = at_parent!(level, P => P::table(self).all.head.map(P::node), else match level {
+            Level::Command => self.commands.all.head.map(Node::Command),
+            _ => self.sessions.all.head.map(Node::Session),
+        });
         if first.is_none() || is_refused {
             return None;
         }
-        if names.session == Some(None) || is_unknown_user || is_unknown_domain || is_unknown_ip {
+        if names.session == Some(None) || names.parents.contains(&Some(None)) {
             return Some(Plan::one(None));
         }
         let table = Plan {
@@ -148,10 +151,8 @@ impl Store {
 
     /// A shorter way than along the level, by the names of known entries.
     fn shortcut(&self, level: Level, names: &Names) -> Option<Plan> {
-        let session = names.session.flatten().map(Node::Session);
-        let user = names.user.flatten().map(Node::User);
-        let domain = names.domain.flatten().map(Node::Domain);
-        let ip = names.ip.flatten().map(Node::Ip);
+        let session = names.session.flatten();
+        let [user, domain, ip] = [Level::User, Level::Domain, Level::Ip].map(|it| names.known(it));
         // The one with the fewest sessions first.
         let holder = user.or(ip).or(domain);
         let mut picks = match (level, session, holder) {
@@ -165,10 +166,10 @@ impl Store {
             (Level::Session, None, Some(holder)) => {
                 return Some(Plan::list(self.first_child(holder)));
             }
-            (Level::User, _, _) if user.is_some() => return Some(Plan::one(user)),
-            (Level::Domain, _, _) if domain.is_some() => return Some(Plan::one(domain)),
-            (Level::Ip, _, _) if ip.is_some() => return Some(Plan::one(ip)),
-            (Level::User | Level::Domain | Level::Ip, Some(_), _) => {
+            _ if names.known(level).is_some() => {
+                return Some(Plan::one(names.known(level)));
+            }
+            (_, Some(_), _) => {
                 let sessions = few(self.list(Scope::Id, session), MAX_PICKS)?;
                 let rows = sessions.into_iter();
                 rows.filter_map(|node| self.row_of(node, level)).collect()
@@ -228,14 +229,18 @@ impl Store {
 
     /// The entries that a filter names.
     fn names(&self, filter: &Filter) -> Names {
-        let user = filter.user.as_ref().and_then(|pattern| pattern.exact());
-        let domain = filter.domain.as_ref().and_then(|pattern| pattern.exact());
-        let ip = filter.ip.and_then(|network| network.exact());
+        let mut parents = [None; LEVELS];
+        each_parent!(P => {
+            let (term, mut octets) = (filter.term(P::LEVEL), None);
+            if let Some(key) = term.and_then(|term| term.exact(&mut octets)) {
+                let found = P::table(self).find(&self.memory, self.memory.hashed(key));
+                parents[P::LEVEL as usize] = Some(found.map(P::node));
+            }
+        });
+        let session = filter.session.as_ref();
         Names {
-            session: filter.session.as_ref().map(|id| self.find_session(id)),
-            user: user.map(|name| self.find_user(name)),
-            domain: domain.map(|name| self.find_domain(name)),
-            ip: ip.map(|ip| self.find_ip(ip)),
+            session: session.map(|id| self.find_session(id).map(Node::Session)),
+            parents,
         }
     }
 }

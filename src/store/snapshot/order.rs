@@ -9,36 +9,26 @@ use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::list::{HookOf, List};
 use crate::store::snapshot::values::Unsound;
 use crate::store::{Now, Store};
+use std::num::NonZeroU32;
 
-/// The entries of a level by their numbers, each with its places in as many lists;
-/// `None` for those that were left out.
+/// The numbers of the links of a level's entries in the order in which they came, each with
+/// its places in as many lists; `None` for those that were left out.
 #[derive(Debug)]
-pub(super) struct Restored<T, const LISTS: usize>(Vec<(Option<Link<T>>, [u32; LISTS])>);
+pub(super) struct Restored<const LISTS: usize>(Vec<(Option<NonZeroU32>, [u32; LISTS])>);
 
-/// Entries by their keys; those of one key stay as they came. Numbers are sorted, not
-/// links, so that the code for it is there once.
-fn sorted<T>(keyed: impl Iterator<Item = (u32, Link<T>)>) -> Vec<Link<T>> {
-    let mut numbers = Vec::new();
-    let links: Vec<Link<T>> = keyed
-        .zip(0u32..)
-        .map(|((key, link), number)| {
-            numbers.push((key, number));
-            link
-        })
-        .collect();
-    numbers.sort_unstable();
-    numbers
-        .into_iter()
-        .map(|(_, number)| links[number as usize])
-        .collect()
+/// Entries of the smallest key first, given with their keys and what decides between equals.
+/// Numbers are sorted, not links, so that the code for it is there once.
+fn sorted<T>(mut keyed: Vec<(u32, u32, NonZeroU32)>) -> impl Iterator<Item = Link<T>> {
+    keyed.sort_unstable();
+    keyed.into_iter().map(|(.., link)| Link::from_number(link))
 }
 
-impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
-    pub(super) const NONE: Restored<T, LISTS> = Restored(Vec::new());
+impl<const LISTS: usize> Restored<LISTS> {
+    pub(super) const NONE: Restored<LISTS> = Restored(Vec::new());
 
     /// Adds the next entry.
-    pub(super) fn push(&mut self, link: Option<Link<T>>, places: [u32; LISTS]) {
-        self.0.push((link, places));
+    pub(super) fn push<T>(&mut self, link: Option<Link<T>>, places: [u32; LISTS]) {
+        self.0.push((link.map(Link::number), places));
     }
 
     /// How many there are, with those that were left out.
@@ -47,9 +37,9 @@ impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
     }
 
     /// The entry of a number, if it was not left out.
-    pub(super) fn find(&self, number: u32) -> Result<Option<Link<T>>, Unsound> {
+    pub(super) fn find<T>(&self, number: u32) -> Result<Option<Link<T>>, Unsound> {
         let (link, _) = self.0.get(number as usize).ok_or(Unsound)?;
-        Ok(*link)
+        Ok(link.map(Link::from_number))
     }
 
     /// Sets the place of an entry in a list.
@@ -64,34 +54,52 @@ impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
         Ok(())
     }
 
+    /// The entries with the order in which they came.
+    fn numbered(&self) -> impl Iterator<Item = (u32, NonZeroU32, &[u32; LISTS])> {
+        let numbered = self.0.iter().zip(0u32..);
+        numbered.filter_map(|((link, places), number)| Some((number, (*link)?, places)))
+    }
+
     /// The entries by their places in a list.
-    pub(super) fn by_place(&self, list: usize) -> Vec<Link<T>> {
-        let placed =
-            |&(link, places): &(Option<Link<T>>, [u32; LISTS])| Some((places[list], link?));
-        sorted(self.0.iter().filter_map(placed))
+    pub(super) fn by_place<T>(&self, list: usize) -> impl Iterator<Item = Link<T>> {
+        let placed = self.numbered();
+        sorted(
+            placed
+                .map(|(number, link, places)| (places[list], number, link))
+                .collect(),
+        )
     }
 
     /// The entries by age, longest untouched first; those of one age as they came, or
     /// the other way round.
-    pub(super) fn by_age(&self, arena: &Arena<T>, newest_first: bool) -> Vec<Link<T>> {
-        let mut links: Vec<_> = self.0.iter().filter_map(|&(link, _)| link).collect();
-        if newest_first {
-            links.reverse();
-        }
-        sorted(
-            links
-                .into_iter()
-                .map(|link| (arena[link].common().touched_secs, link)),
-        )
+    pub(super) fn by_age<T: Entry>(
+        &self,
+        arena: &Arena<T>,
+        newest_first: bool,
+    ) -> impl Iterator<Item = Link<T>> {
+        let aged = self.numbered().map(|(number, link, _)| {
+            let touched_secs = arena[Link::from_number(link)].common().touched_secs;
+            (
+                touched_secs,
+                if newest_first { !number } else { number },
+                link,
+            )
+        });
+        sorted(aged.collect())
     }
 
     /// Puts the entries into the order of their places, and the idle ones into that
-    /// of their ages. Versions are renewed in that order.
-    pub(super) fn arrange(&self, table: &mut Table<T>, newest_first: bool) {
+    /// of their ages. Versions are renewed in that order. Returns them in the first.
+    pub(super) fn arrange<T: Entry>(
+        &self,
+        table: &mut Table<T>,
+        newest_first: bool,
+    ) -> Vec<Link<T>> {
         let Table {
             all, idle, arena, ..
         } = table;
-        for link in self.by_place(0) {
+        let by_place: Vec<Link<T>> = self.by_place(0).collect();
+        for &link in &by_place {
             place(all, arena, link, |entry| &mut entry.common_mut().in_level);
             arena.renew(link);
         }
@@ -100,12 +108,10 @@ impl<T: Entry, const LISTS: usize> Restored<T, LISTS> {
                 place_last(idle, arena, link, |entry| &mut entry.common_mut().in_age);
             }
         }
+        by_place
     }
-}
-
-impl<T: Parent, const LISTS: usize> Restored<T, LISTS> {
     /// Links a new entry into its level and adds it.
-    pub(super) fn link(
+    pub(super) fn link<T: Parent>(
         &mut self,
         store: &mut Store,
         made: Option<Link<T>>,

@@ -2,9 +2,9 @@
 //! of sessions that they defer, and of those that had no room.
 
 use crate::store::counters::Difference;
-use crate::store::entries::entry::{Entry, Session};
+use crate::store::entries::entry::{Entry, Parent, Session};
 use crate::store::mem::arena::{Arena, Link};
-use crate::store::update::deferral::{chain, enchain, Defers, MOST};
+use crate::store::update::deferral::{chain, enchain, MOST};
 use crate::store::{Counters, Store};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -16,7 +16,7 @@ pub(super) struct Pending(BTreeMap<NonZeroU32, Counters>);
 
 impl Pending {
     /// Notes what a restored entry has not added.
-    pub(super) fn insert<P: Defers>(&mut self, made: Option<Link<P>>, pending: &Counters) {
+    pub(super) fn insert<P: Parent>(&mut self, made: Option<Link<P>>, pending: &Counters) {
         if let Some(link) = made.filter(|_| *pending != Counters::default()) {
             let mut pending = *pending;
             pending.saturate();
@@ -26,7 +26,7 @@ impl Pending {
 
     /// Lets an entry defer a restored session, unless that counted more than the entry
     /// has not added.
-    pub(super) fn defer<P: Defers>(
+    pub(super) fn defer<P: Parent>(
         &mut self,
         parent: (Link<P>, &mut P),
         sessions: &mut Arena<Session>,

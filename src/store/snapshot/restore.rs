@@ -18,7 +18,10 @@
 //! nothing of it is used then.
 
 use crate::store::entries::contents::MAX_TEXT_BYTES;
-use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use crate::store::entries::entry::{
+    at_parent, each_parent, Command, Domain, Entry, Flag, Ip, Parent, Parents, Session, User,
+    PARENT_LEVELS,
+};
 use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
 use crate::store::entries::table::key;
 use crate::store::mem::arena::Link;
@@ -26,10 +29,9 @@ use crate::store::mem::index::Chain;
 use crate::store::snapshot::order::{place, place_last, Restored};
 use crate::store::snapshot::pending::Pending;
 use crate::store::snapshot::save::by_creation;
-use crate::store::snapshot::values::{Basis, Kept, Listing, Origin, Saved, Unsound};
-use crate::store::{Full, Limits, Now, Store, WallTime};
+use crate::store::snapshot::values::{Basis, Kept, Listing, Saved, Unsound};
+use crate::store::{Full, Key, Level, Limits, Now, Store, WallTime, LEVELS};
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// The longest time between two processes that counts: what is idle that long
 /// is old by any setting worth the name.
@@ -91,14 +93,11 @@ pub struct Restoring {
     next_place: u32,
     // Each level with the places in its list; of sessions, also in those of their users and
     // addresses.
-    domains: Restored<Domain, 1>,
-    ips: Restored<Ip, 1>,
-    users: Restored<User, 1>,
-    sessions: Restored<Session, 3>,
-    commands: Restored<Command, 1>,
-    pending_by_domain: Pending,
-    pending_by_ip: Pending,
-    pending_by_user: Pending,
+    parents: [Restored<1>; PARENT_LEVELS],
+    sessions: Restored<3>,
+    commands: Restored<1>,
+    /// What parents have not added.
+    pending: [Pending; PARENT_LEVELS],
 }
 
 /// Whether a moment can be kept.
@@ -123,14 +122,10 @@ impl Restoring {
             connected: 0,
             left_out: 0,
             next_place: 0,
-            domains: Restored::NONE,
-            ips: Restored::NONE,
-            users: Restored::NONE,
+            parents: [Restored::NONE; PARENT_LEVELS],
             sessions: Restored::NONE,
             commands: Restored::NONE,
-            pending_by_domain: Pending::default(),
-            pending_by_ip: Pending::default(),
-            pending_by_user: Pending::default(),
+            pending: Default::default(),
         })
     }
 
@@ -149,16 +144,9 @@ impl Restoring {
         }
         match *saved {
             Saved::Global { .. } => self.take_global(saved),
-            Saved::Domain { name, ref origin } => self.take_domain(name, origin),
-            Saved::Ip {
-                address,
-                ref origin,
-            } => self.take_ip(address, origin),
-            Saved::User {
-                name,
-                domain,
-                ref origin,
-            } => self.take_user(name, domain, origin),
+            Saved::Parent { level, .. } => {
+                at_parent!(level, P => self.take_parent::<P>(saved), else Err(Unsound))
+            }
             Saved::Session { .. } => self.take_session(saved),
             Saved::Command { .. } => self.take_command(saved),
         }
@@ -172,9 +160,9 @@ impl Restoring {
         let place = self.next_place;
         self.next_place = place.checked_add(1).ok_or(Unsound)?;
         match listing {
-            Listing::Domains => self.domains.set_place(number, 0, place),
-            Listing::Ips => self.ips.set_place(number, 0, place),
-            Listing::Users => self.users.set_place(number, 0, place),
+            Listing::Domains => self.parents[Domain::INDEX].set_place(number, 0, place),
+            Listing::Ips => self.parents[Ip::INDEX].set_place(number, 0, place),
+            Listing::Users => self.parents[User::INDEX].set_place(number, 0, place),
             Listing::Sessions => self.sessions.set_place(number, 0, place),
             Listing::Commands => self.commands.set_place(number, 0, place),
             Listing::UserSessions => self.sessions.set_place(number, 1, place),
@@ -191,23 +179,21 @@ impl Restoring {
         self.arrange();
         link_ids(&mut self.store);
         // What has no room is reported by the note of the next record, as after evictions.
-        let by_user = self.pending_by_user.flush::<User>(&mut self.store);
-        let by_domain = self.pending_by_domain.flush::<Domain>(&mut self.store);
-        let by_ip = self.pending_by_ip.flush::<Ip>(&mut self.store);
-        self.store.has_lost |= !(by_user && by_domain && by_ip);
+        each_parent!(P => {
+            let pending = std::mem::take(&mut self.pending[P::INDEX]);
+            self.store.has_lost |= !pending.flush::<P>(&mut self.store);
+        });
         self.store.memory.budget.open_reserve(false);
         if let Some(kept) = self.kept {
             return Ok((self.store, kept));
         }
+        let mut entries = [0; LEVELS];
+        entries[Level::Command as usize] = self.commands.count();
+        entries[Level::Session as usize] = self.sessions.count();
+        each_parent!(P => entries[P::LEVEL as usize] = self.parents[P::INDEX].count());
         let kept = Kept {
             connected: self.connected,
-            entries: [
-                self.commands.count(),
-                self.sessions.count(),
-                self.users.count(),
-                self.domains.count(),
-                self.ips.count(),
-            ],
+            entries: Kept::entries_of(entries),
             used_bytes: self.store.usage().used_bytes as u64,
         };
         let mut again = Restoring::new(&self.limits, self.now).map_err(|Full| Unsound)?;
@@ -220,28 +206,27 @@ impl Restoring {
     fn arrange(&mut self) {
         let newest_first = self.kept.is_some();
         let store = &mut self.store;
-        self.domains.arrange(&mut store.domains, newest_first);
-        self.ips.arrange(&mut store.ips, newest_first);
-        self.users.arrange(&mut store.users, newest_first);
+        each_parent!(P => {
+            let table = P::table_mut(store).0;
+            for link in self.parents[P::INDEX].arrange(table, newest_first) {
+                if let Some((list, arena, hook)) = P::siblings_mut(store, link) {
+                    place(list, arena, link, hook);
+                }
+            }
+        });
         self.sessions.arrange(&mut store.sessions, newest_first);
-        self.commands.arrange(&mut store.commands, newest_first);
-        for link in self.users.by_place(0) {
-            let arena = &mut store.users.arena;
-            let users = &mut store.domains.arena[arena[link].domain].users;
-            place(users, arena, link, |user| &mut user.in_domain);
-        }
-        for link in self.commands.by_place(0) {
+        for link in self.commands.arrange(&mut store.commands, newest_first) {
             let arena = &mut store.commands.arena;
             let commands = &mut store.sessions.arena[arena[link].session].commands;
             place(commands, arena, link, |command| &mut command.in_session);
         }
         let arena = &mut store.sessions.arena;
         for link in self.sessions.by_place(1) {
-            let sessions = &mut store.users.arena[arena[link].user].sessions;
+            let sessions = &mut store.users.arena[arena[link].user()].sessions;
             place(sessions, arena, link, |session| &mut session.in_user);
         }
         for link in self.sessions.by_place(2) {
-            if let Some(ip) = arena[link].ip {
+            if let Some(ip) = arena[link].above.ip {
                 let sessions = &mut store.ips.arena[ip].sessions;
                 place(sessions, arena, link, |session| &mut session.in_ip);
             }
@@ -322,77 +307,52 @@ impl Restoring {
         Ok(())
     }
 
-    fn take_domain(&mut self, name: &[u8], origin: &Origin) -> Result<(), Unsound> {
-        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
-        if self.store.find_domain(name).is_some() {
+    fn take_parent<P: Parent>(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        let Saved::Parent {
+            key,
+            above,
+            ref origin,
+            ..
+        } = *saved
+        else {
             return Err(Unsound);
-        }
-        let made = self.make(
-            (name, b""),
-            (&origin.basis, touched),
-            Domain {
-                created_secs: origin.created_secs,
-                ..Domain::BLANK
-            },
-        );
-        let places = [origin.basis.place];
-        self.pending_by_domain.insert(made, &origin.pending);
-        self.domains.link(&mut self.store, made, touched, places);
-        Ok(())
-    }
-
-    fn take_ip(&mut self, ip: IpAddr, origin: &Origin) -> Result<(), Unsound> {
-        let octets = Octets::of(ip);
-        let octets = octets.as_slice();
-        let touched = self.touched(&origin.basis, origin.is_pinned, (octets, b""))?;
-        if self.store.find_ip(ip).is_some() {
-            return Err(Unsound);
-        }
-        let made = self.make(
-            (octets, b""),
-            (&origin.basis, touched),
-            Ip {
-                created_secs: origin.created_secs,
-                ..Ip::BLANK
-            },
-        );
-        let places = [origin.basis.place];
-        self.pending_by_ip.insert(made, &origin.pending);
-        self.ips.link(&mut self.store, made, touched, places);
-        Ok(())
-    }
-
-    fn take_user(&mut self, name: &[u8], domain: u32, origin: &Origin) -> Result<(), Unsound> {
-        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
-        let domain = self.domains.find(domain)?;
-        if self.store.find_user(name).is_some() {
-            return Err(Unsound);
-        }
-        let places = [origin.basis.place];
-        let Some(domain) = domain else {
-            self.left_out += 1;
-            self.users.push(None, places);
-            return Ok(());
         };
+        let octets;
+        let name = match key {
+            Key::Name(name) => name,
+            Key::Address(ip) => {
+                octets = Octets::of(ip);
+                octets.as_slice()
+            }
+        };
+        let touched = self.touched(&origin.basis, origin.is_pinned, (name, b""))?;
         let store = &self.store;
-        if key(&store.memory.heap, &store.domains.arena[domain]) != domain_of(name) {
+        if P::table(store)
+            .find(&store.memory, store.memory.hashed(name))
+            .is_some()
+        {
             return Err(Unsound);
         }
-        let made = self.make(
-            (name, b""),
-            (&origin.basis, touched),
-            User {
-                domain,
-                created_secs: origin.created_secs,
-                ..User::BLANK
-            },
-        );
-        let store = &mut self.store;
-        self.pending_by_user.insert(made, &origin.pending);
-        self.users.link(store, made, touched, places);
+        let mut entry = P::BLANK;
+        entry.tally_mut().created_secs = origin.created_secs;
+        let places = [origin.basis.place];
+        if let Some(domain) = entry.domain_mut() {
+            let found = self.parents[Domain::INDEX].find(above.ok_or(Unsound)?)?;
+            let Some(found) = found else {
+                self.left_out += 1;
+                self.parents[P::INDEX].push::<P>(None, places);
+                return Ok(());
+            };
+            if self::key(&store.memory.heap, store.entry(found)) != domain_of(name) {
+                return Err(Unsound);
+            }
+            *domain = found;
+        }
+        let made = self.make((name, b""), (&origin.basis, touched), entry);
+        self.pending[P::INDEX].insert(made, &origin.pending);
+        self.parents[P::INDEX].link(&mut self.store, made, touched, places);
         if let Some(link) = made {
-            let users = &mut store.domains.arena[domain].users;
-            users.push_front(&mut store.users.arena, link, |user| &mut user.in_domain);
+            P::join(&mut self.store, link);
         }
         Ok(())
     }
@@ -417,10 +377,10 @@ impl Restoring {
             return Err(Unsound);
         };
         let touched = self.touched(basis, connected, (id, service))?;
-        let user = self.users.find(user)?;
+        let user = self.parents[User::INDEX].find(user)?;
         let wanted_ip = ip;
         let ip = match ip {
-            Some(number) => self.ips.find(number)?,
+            Some(number) => self.parents[Ip::INDEX].find(number)?,
             None => None,
         };
         let is_known = indexed && self.store.find_session(id).is_some();
@@ -431,14 +391,17 @@ impl Restoring {
         let places = [basis.place, user_place, ip_place];
         let Some(user) = user.filter(|_| ip.is_some() == wanted_ip.is_some()) else {
             self.left_out += 1;
-            self.sessions.push(None, places);
+            self.sessions.push::<Session>(None, places);
             return Ok(());
         };
         let domain = self.store.users.arena[user].domain;
-        let mut session = Session {
-            user,
-            domain,
+        let above = Parents {
+            user: Some(user),
+            domain: Some(domain),
             ip,
+        };
+        let mut session = Session {
+            above,
             pid,
             created_secs,
             ..Session::BLANK
@@ -476,35 +439,22 @@ impl Restoring {
         let arena = &mut store.sessions.arena;
         let connected = &mut store.connected;
         connected.push_back(arena, link, |session| &mut session.common.in_age);
-        store.users.pin(session.user);
-        store.domains.pin(store.users.arena[session.user].domain);
-        if let Some(ip) = session.ip {
-            store.ips.pin(ip);
-        }
+        each_parent!(P => if let Some(parent) = P::of(&session.above) {
+            P::table_mut(store).0.pin(parent);
+        });
         store.global.connected += 1;
     }
 
-    /// Lets user, domain and address of a session defer it.
-    fn defer(&mut self, link: Link<Session>, [by_user, by_domain, by_ip]: [bool; 3]) {
+    /// Lets those parents of a session defer it that had not added what it counted.
+    fn defer(&mut self, link: Link<Session>, is_pending: [bool; PARENT_LEVELS]) {
         let store = &mut self.store;
         let counted = store.sessions.counters(&store.memory, link);
-        let session = (link, &counted);
-        let arena = &mut store.sessions.arena;
-        let Session {
-            user, domain, ip, ..
-        } = arena[link];
-        if by_user {
-            let parent = (user, &mut store.users.arena[user]);
-            self.pending_by_user.defer(parent, arena, session);
-        }
-        if by_domain {
-            let parent = (domain, &mut store.domains.arena[domain]);
-            self.pending_by_domain.defer(parent, arena, session);
-        }
-        if let Some(ip) = ip.filter(|_| by_ip) {
-            let parent = (ip, &mut store.ips.arena[ip]);
-            self.pending_by_ip.defer(parent, arena, session);
-        }
+        let above = store.sessions.arena[link].above;
+        each_parent!(P => if let (true, Some(at)) = (is_pending[P::INDEX], P::of(&above)) {
+            let (table, sessions, _) = P::tables_mut(store);
+            let parent = (at, &mut table.arena[at]);
+            self.pending[P::INDEX].defer(parent, &mut sessions.arena, (link, &counted));
+        });
     }
 
     fn take_command(&mut self, saved: &Saved) -> Result<(), Unsound> {
@@ -524,7 +474,7 @@ impl Restoring {
         let places = [basis.place];
         let Some(session) = session else {
             self.left_out += 1;
-            self.commands.push(None, places);
+            self.commands.push::<Command>(None, places);
             return Ok(());
         };
         let mut command = Command {

@@ -13,14 +13,14 @@
 //!
 //! Must not: change anything, or know what becomes of the values.
 
+use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{
-    with_link, Command, Domain, Entry, Flag, Ip, Node, Session, User,
+    each_parent, with_link, Command, Common, Entry, Flag, Ip, Node, Parent, Session, Stamp, User,
+    PARENT_LEVELS,
 };
 use crate::store::entries::table::{key, rest, Table};
 use crate::store::mem::arena::Link;
-use crate::store::row::address;
-use crate::store::update::deferral::Defers;
-use crate::store::{Basis, Kept, Now, Origin, Saved, Store};
+use crate::store::{Basis, Kept, Key, Now, Origin, Saved, Store};
 use std::num::NonZeroU32;
 
 /// The entries of a level, oldest first.
@@ -69,6 +69,7 @@ impl Numbers {
 }
 
 /// The entries of a level on their way out.
+#[derive(Default)]
 struct Outgoing {
     places: Numbers,
     /// The numbers of those that were handed out.
@@ -120,6 +121,7 @@ impl Idle {
         }
     }
 
+    #[inline(never)]
     fn at(store: &Store, node: Node, now: Now) -> Idle {
         with_link!(node, link => Idle::of(store, link, now))
     }
@@ -139,11 +141,8 @@ fn age_secs<T: Entry>(entry: &T, now: Now) -> u32 {
 struct Export<'a, F> {
     store: &'a Store,
     now: Now,
-    /// Takes the values.
     take: F,
-    domains: Outgoing,
-    ips: Outgoing,
-    users: Outgoing,
+    parents: [Outgoing; PARENT_LEVELS],
     sessions: Outgoing,
     commands: Outgoing,
     /// The places of sessions among those of their users.
@@ -167,13 +166,10 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
     fn idle_entries(&mut self) -> Result<(), E> {
         let (store, now) = (self.store, self.now);
         // Of equals the larger kind comes first, as the smaller one is freed first.
-        let tails = [
-            store.domains.idle.tail.map(Node::Domain),
-            store.users.idle.tail.map(Node::User),
-            store.ips.idle.tail.map(Node::Ip),
-            store.sessions.idle.tail.map(Node::Session),
-            store.commands.idle.tail.map(Node::Command),
-        ];
+        let mut tails: Vec<_> = each_parent!(P => P::table(store).idle.tail.map(P::node)).into();
+        tails.reverse();
+        tails.push(store.sessions.idle.tail.map(Node::Session));
+        tails.push(store.commands.idle.tail.map(Node::Command));
         let idle_at = |node| Idle::at(store, node, now);
         let mut nexts: Vec<Idle> = tails.into_iter().flatten().map(idle_at).collect();
         let earlier = |nexts: &[Idle], a: usize, b: usize| match nexts[b].is_before(&nexts[a]) {
@@ -186,40 +182,46 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
                 Some(node) => nexts[at] = idle_at(node),
                 None => drop(nexts.remove(at)),
             }
-            match idle.node {
+            with_link!(idle.node, link => self.parent(link)?, else node => match node {
                 Node::Command(link) => self.command(link)?,
                 Node::Session(link) => self.session(link)?,
-                Node::User(link) => self.user(link)?,
-                Node::Domain(link) => self.domain(link)?,
-                Node::Ip(link) => self.ip(link)?,
-            };
+                _ => continue,
+            });
         }
         Ok(())
     }
 
     /// What an entry has in common with all others.
     fn basis<T: Entry>(&self, outgoing: &Outgoing, link: Link<T>, entry: &T) -> Basis {
-        let common = entry.common();
+        let &Common {
+            stamp, contents, ..
+        } = entry.common();
+        let place = outgoing.places.get(link);
+        self.basis_of(age_secs(entry, self.now), stamp, contents, place)
+    }
+
+    #[inline(never)]
+    fn basis_of(
+        &self,
+        age_secs: u32,
+        stamp: Stamp,
+        contents: Contents,
+        place: Option<u32>,
+    ) -> Basis {
         Basis {
-            age_secs: age_secs(entry, self.now),
-            last_update: common.stamp.wall(),
-            counters: common.contents.counters(&self.store.memory.heap),
-            place: outgoing.places.get(link).unwrap_or_default(),
+            age_secs,
+            last_update: stamp.wall(),
+            counters: contents.counters(&self.store.memory.heap),
+            place: place.unwrap_or_default(),
         }
     }
 
     /// What a user, domain or ip has. While it is pinned it has no age.
-    fn origin<P: Defers>(
-        &self,
-        outgoing: &Outgoing,
-        link: Link<P>,
-        entry: &P,
-        created_secs: u32,
-    ) -> Origin {
+    fn origin<P: Parent>(&self, link: Link<P>, entry: &P) -> Origin {
         let is_pinned = entry.is_pinned();
-        let basis = self.basis(outgoing, link, entry);
+        let basis = self.basis(&self.parents[P::INDEX], link, entry);
         Origin {
-            created_secs,
+            created_secs: entry.tally().created_secs,
             is_pinned,
             basis: Basis {
                 age_secs: if is_pinned { 0 } else { basis.age_secs },
@@ -230,48 +232,26 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
         }
     }
 
-    /// Hands out a domain, unless it came before; its number.
-    fn domain(&mut self, link: Link<Domain>) -> Result<u32, E> {
-        if let Some(number) = self.domains.numbers.get(link) {
+    /// Hands out a parent, unless it came before; its number.
+    #[inline(never)]
+    fn parent<P: Parent>(&mut self, link: Link<P>) -> Result<u32, E> {
+        if let Some(number) = self.parents[P::INDEX].numbers.get(link) {
             return Ok(number);
         }
-        let domain = &self.store.domains.arena[link];
-        let origin = self.origin(&self.domains, link, domain, domain.created_secs);
-        (self.take)(&Saved::Domain {
-            name: key(&self.store.memory.heap, domain),
+        let store = self.store;
+        let above = match P::node(link) {
+            Node::User(user) => Some(self.parent(store.entry(user).domain)?),
+            _ => None,
+        };
+        let entry = store.entry(link);
+        let origin = self.origin(link, entry);
+        (self.take)(&Saved::Parent {
+            level: P::LEVEL,
+            key: Key::of(P::LEVEL, key(&store.memory.heap, entry)),
+            above,
             origin,
         })?;
-        Ok(self.domains.push(link))
-    }
-
-    /// Hands out an address, unless it came before; its number.
-    fn ip(&mut self, link: Link<Ip>) -> Result<u32, E> {
-        if let Some(number) = self.ips.numbers.get(link) {
-            return Ok(number);
-        }
-        let ip = &self.store.ips.arena[link];
-        let origin = self.origin(&self.ips, link, ip, ip.created_secs);
-        (self.take)(&Saved::Ip {
-            address: address(key(&self.store.memory.heap, ip)),
-            origin,
-        })?;
-        Ok(self.ips.push(link))
-    }
-
-    /// Hands out a user, unless it came before; its number.
-    fn user(&mut self, link: Link<User>) -> Result<u32, E> {
-        if let Some(number) = self.users.numbers.get(link) {
-            return Ok(number);
-        }
-        let user = &self.store.users.arena[link];
-        let domain = self.domain(user.domain)?;
-        let origin = self.origin(&self.users, link, user, user.created_secs);
-        (self.take)(&Saved::User {
-            name: key(&self.store.memory.heap, user),
-            domain,
-            origin,
-        })?;
-        Ok(self.users.push(link))
+        Ok(self.parents[P::INDEX].push(link))
     }
 
     /// Hands out a session, unless it came before; its number.
@@ -280,15 +260,20 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             return Ok(number);
         }
         let session = &self.store.sessions.arena[link];
-        let user = self.user(session.user)?;
-        let ip = session.ip.map(|ip| self.ip(ip)).transpose()?;
+        let user = self.parent(session.user())?;
+        let mut above = [None; PARENT_LEVELS];
+        each_parent!(P => if let Some(link) = P::of(&session.above) {
+            above[P::INDEX] = Some(self.parent(link)?);
+        });
         let basis = self.basis(&self.sessions, link, session);
         let heap = &self.store.memory.heap;
+        let mut pending = [false; PARENT_LEVELS];
+        each_parent!(P => pending[P::INDEX] = session.has(P::DEFERRED));
         (self.take)(&Saved::Session {
             id: key(heap, session),
             service: rest(heap, session),
             user,
-            ip,
+            ip: above[Ip::INDEX],
             pid: session.pid,
             connected: session.has(Flag::Connected),
             placeholder: session.has(Flag::Placeholder),
@@ -296,11 +281,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             basis,
             user_place: self.user_places.get(link).unwrap_or_default(),
             ip_place: self.ip_places.get(link).unwrap_or_default(),
-            pending: [
-                session.has(Flag::DeferredByUser),
-                session.has(Flag::DeferredByDomain),
-                session.has(Flag::DeferredByIp),
-            ],
+            pending,
             created_secs: session.created_secs,
         })?;
         Ok(self.sessions.push(link))
@@ -363,17 +344,17 @@ impl Store {
             counters: self.global.counters,
             kept: Some(Kept {
                 connected: self.global.connected,
-                entries: usage.entries.map(|count| count as u64),
+                entries: Kept::entries_of(usage.entries.map(|count| count as u64)),
                 used_bytes: usage.used_bytes as u64,
             }),
         })?;
+        let mut parents: [_; PARENT_LEVELS] = Default::default();
+        each_parent!(P => parents[P::INDEX] = Outgoing::of::<P>(self));
         let mut export = Export {
             store: self,
             now,
             take,
-            domains: Outgoing::of::<Domain>(self),
-            ips: Outgoing::of::<Ip>(self),
-            users: Outgoing::of::<User>(self),
+            parents,
             sessions: Outgoing::of::<Session>(self),
             commands: Outgoing::of::<Command>(self),
             user_places: self.places_below(

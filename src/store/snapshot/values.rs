@@ -4,8 +4,8 @@
 //! [`save`](super::save) and [`restore`](super::restore), and one in the items of a state
 //! file ([`wire`](crate::wire)).
 
-use crate::store::{Counters, WallTime};
-use std::net::IpAddr;
+use crate::store::entries::entry::PARENT_LEVELS;
+use crate::store::{Counters, Key, Level, WallTime, LEVELS};
 use std::num::NonZeroU32;
 
 /// A value that no export wrote, or none that was to come.
@@ -42,9 +42,21 @@ pub struct Origin {
 pub struct Kept {
     /// Sessions.
     pub connected: u64,
-    /// Entries of the levels command, session, user, domain and ip.
+    /// Entries of the levels command, session, user, domain and ip, with the last those of
+    /// all levels that came later.
     pub entries: [u64; 5],
     pub used_bytes: u64,
+}
+
+impl Kept {
+    /// Its entries, of the numbers of those of each level.
+    pub(super) fn entries_of(counts: [u64; LEVELS]) -> [u64; 5] {
+        let mut entries = [0; 5];
+        for (index, count) in counts.into_iter().enumerate() {
+            entries[index.min(4)] += count;
+        }
+        entries
+    }
 }
 
 /// A list whose order version 1 has behind all entries.
@@ -91,18 +103,11 @@ pub enum Saved<'a> {
         /// `None` in version 1, whose entries come level by level, oldest first.
         kept: Option<Kept>,
     },
-    Domain {
-        name: &'a [u8],
-        origin: Origin,
-    },
-    Ip {
-        address: IpAddr,
-        origin: Origin,
-    },
-    User {
-        name: &'a [u8],
-        /// The number of its domain.
-        domain: u32,
+    Parent {
+        level: Level,
+        key: Key<'a>,
+        /// The number of a user's domain.
+        above: Option<u32>,
         origin: Origin,
     },
     Session {
@@ -126,7 +131,7 @@ pub enum Saved<'a> {
         /// How many sessions its address has longer; 0 in version 1.
         ip_place: u32,
         /// Whether its user, domain and address have not added what it counted.
-        pending: [bool; 3],
+        pending: [bool; PARENT_LEVELS],
         /// When its first record came, in seconds since 1970; 0 when unknown.
         created_secs: u32,
     },

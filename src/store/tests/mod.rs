@@ -15,11 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const LIMITS: Limits = Limits {
     memory_bytes: 64 << 20,
-    command_min_time_secs: 60,
-    session_min_time_secs: 900,
-    user_min_time_secs: 3600,
-    domain_min_time_secs: 43200,
-    ip_min_time_secs: 43200,
+    min_time_secs: [60, 900, 3600, 43200, 43200],
 };
 
 /// The instant so many seconds after the start.
@@ -117,8 +113,7 @@ fn row_key(row: &Row) -> String {
     match row {
         Row::Command { name, .. } => text(name),
         Row::Session { session, .. } => text(session),
-        Row::User(name, _) | Row::Domain(name, _) => text(name),
-        Row::Ip(ip, _) => ip.to_string(),
+        Row::Parent(_, key, _) => text(&key.text()),
         Row::Global(_) => "global".to_owned(),
     }
 }
@@ -126,11 +121,7 @@ fn row_key(row: &Row) -> String {
 fn totals(store: &mut Store, level: Level, name: &str) -> Totals {
     let mut found = None;
     walk(store, level, Filter::default(), |row| match row {
-        Row::User(_, totals) | Row::Domain(_, totals) | Row::Ip(_, totals)
-            if row_key(row) == name =>
-        {
-            found = Some(**totals);
-        }
+        Row::Parent(.., totals) if row_key(row) == name => found = Some(**totals),
         _ => {}
     });
     found.unwrap_or_else(|| panic!("{level:?} {name} is listed"))

@@ -304,9 +304,9 @@ fn idle_entries_come_by_importance_whatever_their_level() {
             Saved::Session {
                 connected: true, ..
             } => 's',
-            Saved::Domain { origin, .. } if !origin.is_pinned => 'd',
-            Saved::Ip { origin, .. } if !origin.is_pinned => 'i',
-            Saved::User { origin, .. } if !origin.is_pinned => 'u',
+            Saved::Parent { level, origin, .. } if !origin.is_pinned => {
+                level.name().chars().next().unwrap()
+            }
             Saved::Session { .. } => 'S',
             Saved::Command { .. } => 'c',
             Saved::Global { .. } => 'g',
@@ -355,14 +355,17 @@ fn values_of_version_1_are_put_in_order_before_they_are_restored() {
             counters: basis(0, 7).counters,
             kept: None,
         });
-        take(&Saved::Domain {
-            name: b"",
+        take(&Saved::Parent {
+            level: Level::Domain,
+            key: Key::Name(b""),
+            above: None,
             origin: origin(true, basis(0, 7)),
         });
         for number in 0..2 * SESSIONS {
-            take(&Saved::User {
-                name: format!("user-{number}").as_bytes(),
-                domain: 0,
+            take(&Saved::Parent {
+                level: Level::User,
+                key: Key::Name(format!("user-{number}").as_bytes()),
+                above: Some(0),
                 origin: origin(
                     number >= SESSIONS,
                     basis(if number < SESSIONS { 3 } else { 0 }, 1),
@@ -497,13 +500,16 @@ fn what_no_export_writes_is_not_believed() {
         is_done: false,
         basis,
     };
-    let domain = |name, basis| Saved::Domain {
-        name,
+    let domain = |name, basis| Saved::Parent {
+        level: Level::Domain,
+        key: Key::Name(name),
+        above: None,
         origin: Origin { basis, ..origin },
     };
-    let user = |name, domain| Saved::User {
-        name,
-        domain,
+    let user = |name, domain| Saved::Parent {
+        level: Level::User,
+        key: Key::Name(name),
+        above: Some(domain),
         origin,
     };
     let global = Saved::Global {
@@ -513,8 +519,10 @@ fn what_no_export_writes_is_not_believed() {
         counters: Counters::default(),
         kept: Some(Kept::default()),
     };
-    let ip = Saved::Ip {
-        address: [10, 0, 0, 1].into(),
+    let ip = Saved::Parent {
+        level: Level::Ip,
+        key: Key::Address([10, 0, 0, 1].into()),
+        above: None,
         origin,
     };
     let good = [

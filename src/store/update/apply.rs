@@ -18,8 +18,10 @@
 use crate::stats::{Report, Stats};
 use crate::store::counters::packed::{self, Step};
 use crate::store::counters::{Counters, Difference, Event};
-use crate::store::entries::entry::{Command, Entry, Flag, Now, Session, WallTime};
-use crate::store::entries::lifecycle::{Lifecycle, Octets, Parents};
+use crate::store::entries::entry::{
+    each_parent, Command, Entry, Flag, Now, Parent, Parents, Session, WallTime, PARENT_LEVELS,
+};
+use crate::store::entries::lifecycle::{Lifecycle, Octets};
 use crate::store::entries::table::{key, rest};
 use crate::store::mem::arena::Link;
 use crate::store::mem::Hashed;
@@ -159,7 +161,7 @@ impl Store {
                 let session = &self.sessions.arena[link];
                 report(
                     key(&self.memory.heap, session),
-                    key(&self.memory.heap, &self.users.arena[session.user]),
+                    key(&self.memory.heap, &self.users.arena[session.user()]),
                 );
                 self.disconnect(link, now);
                 true
@@ -187,7 +189,7 @@ impl Store {
             return (!self.is_repeated(link, connect)).then_some(Note::DuplicateSession);
         }
         let mut parents = self.find_or_create_user(connect.user, now);
-        parents.ip = connect.ip.and_then(|ip| self.find_or_create_ip(ip, now));
+        parents.ip = connect.ip.and_then(|ip| self.find_or_create(ip, now));
         // What a placeholder counted stays where it was counted.
         let flushed = live.is_none_or(|placeholder| self.flush_now(placeholder, now));
         let session = match live {
@@ -217,8 +219,8 @@ impl Store {
     fn is_repeated(&self, link: Link<Session>, connect: &Connect) -> bool {
         let session = &self.sessions.arena[link];
         let heap = &self.memory.heap;
-        let ip = session.ip.map(|ip| key(heap, &self.ips.arena[ip]));
-        key(heap, &self.users.arena[session.user]) == connect.user.0
+        let ip = session.above.ip.map(|ip| key(heap, &self.ips.arena[ip]));
+        key(heap, &self.users.arena[session.user()]) == connect.user.0
             && (rest(heap, session), session.pid) == (connect.service, connect.pid)
             && ip == connect.ip.map(|(octets, _)| octets)
     }
@@ -232,19 +234,17 @@ impl Store {
         parents: Parents,
         now: Now,
     ) -> Option<Link<Session>> {
-        let (user, domain) = (parents.user?, parents.domain?);
+        parents.user?;
         self.with_room(now, |store| {
             let texts = (connect.id.0, connect.service);
             store.sessions.rename(&mut store.memory, link, texts)
         })?;
-        let before = self.parents(link);
+        let before = self.sessions.arena[link].above;
         Session::leave(self, link);
         let session = &mut self.sessions.arena[link];
         session.set(Flag::Placeholder, false);
         session.pid = connect.pid;
-        session.user = user;
-        session.domain = domain;
-        session.ip = parents.ip;
+        session.above = parents;
         Session::join(self, link);
         self.unpin(before, now);
         self.touch_session(link, now);
@@ -362,7 +362,10 @@ impl Store {
         let counted = match stored {
             Some(()) => self.count_above(session, difference, now),
             // The session's own counters lack it.
-            None => self.count_upwards(self.parents(session), difference, now),
+            None => {
+                let above = self.sessions.arena[session].above;
+                self.count_upwards(above, difference, now)
+            }
         };
         (created.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
     }
@@ -373,17 +376,15 @@ impl Store {
     fn count_untracked_command(&mut self, id: u32, now: Now) {
         let parents = match self.untracked.find(id, &self.users, &self.ips) {
             Some((user, ip)) => {
-                let domain = self.users.arena[user].domain;
-                self.users.pin(user);
-                self.domains.pin(domain);
-                if let Some(ip) = ip {
-                    self.ips.pin(ip);
-                }
-                Parents {
+                let parents = Parents {
                     user: Some(user),
-                    domain: Some(domain),
+                    domain: Some(self.users.arena[user].domain),
                     ip,
-                }
+                };
+                each_parent!(P => if let Some(link) = P::of(&parents) {
+                    P::table_mut(self).0.pin(link);
+                });
+                parents
             }
             None => self.find_or_create_user(self.memory.hashed(b""), now),
         };
@@ -399,7 +400,7 @@ impl Store {
         now: Now,
     ) -> Option<Note> {
         let mut parents = self.find_or_create_user(user, now);
-        parents.ip = ip.and_then(|ip| self.find_or_create_ip(ip, now));
+        parents.ip = ip.and_then(|ip| self.find_or_create(ip, now));
         let difference = Counters::of_stats(stats);
         let counted = self.count_upwards(parents, Difference::Of(&difference), now);
         self.unpin(parents, now);
@@ -456,43 +457,34 @@ impl Store {
     ) -> bool {
         self.global.last_update = now.wall;
         self.global.counters.count(difference);
-        let memory = &mut self.memory;
-        let (users, domains, ips) = (&mut self.users, &mut self.domains, &mut self.ips);
-        let full = Parents {
-            user: parents
-                .user
-                .filter(|&user| users.reach(memory, user, difference, now).is_err()),
-            domain: parents
-                .domain
-                .filter(|&domain| domains.reach(memory, domain, difference, now).is_err()),
-            ip: parents
-                .ip
-                .filter(|&ip| ips.reach(memory, ip, difference, now).is_err()),
-        };
-        full.is_empty() || self.count_with_room(full, difference, now)
+        let is_full = each_parent!(P => P::of(&parents).is_some_and(|link| {
+            let (table, memory) = P::table_mut(self);
+            table.reach(memory, link, difference, now).is_err()
+        }));
+        is_full == [false; PARENT_LEVELS] || self.count_with_room(parents, is_full, difference, now)
     }
 
-    /// Adds to entries that have no room, if freeing others makes some.
+    /// Adds to those parents that have no room, if freeing others makes some.
     #[cold]
     #[inline(never)]
-    fn count_with_room(&mut self, full: Parents, difference: Difference, now: Now) -> bool {
-        fn count<T: Entry>(
-            store: &mut Store,
-            link: Option<Link<T>>,
-            difference: Difference,
-            now: Now,
-        ) -> bool {
-            let counted = link.map(|link| {
-                store.with_room(now, |store| {
-                    let (table, memory) = T::table_mut(store);
+    fn count_with_room(
+        &mut self,
+        parents: Parents,
+        is_full: [bool; PARENT_LEVELS],
+        difference: Difference,
+        now: Now,
+    ) -> bool {
+        let mut is_full = is_full.into_iter();
+        let counted = each_parent!(P => match (is_full.next(), P::of(&parents)) {
+            (Some(true), Some(link)) => {
+                let count = |store: &mut Store| {
+                    let (table, memory) = P::table_mut(store);
                     table.count(memory, link, difference)
-                })
-            });
-            counted != Some(None)
-        }
-        let user = count(self, full.user, difference, now);
-        let domain = count(self, full.domain, difference, now);
-        let ip = count(self, full.ip, difference, now);
-        user && domain && ip
+                };
+                self.with_room(now, count).is_some()
+            }
+            _ => true,
+        });
+        counted.into_iter().all(|counted| counted)
     }
 }

@@ -20,10 +20,13 @@
 //!
 //! Must not: run while a link is anywhere but in the store's own structures.
 
-use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
+use crate::store::entries::entry::{
+    at_parent, each_parent, with_link, Command, Entry, Flag, Node, Parent, Session,
+};
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
-use crate::store::Store;
+use crate::store::query::cursor::Side;
+use crate::store::{Level, Store, LEVELS};
 
 /// The most children that follow an entry.
 const MAX_CHILDREN: usize = 16_384;
@@ -109,13 +112,13 @@ impl Movable for Session {
                 .follow(arena, new, |session| &mut session.common.in_age),
             false => store.sessions.follow_idle(new),
         }
+        each_parent!(P => {
+            let (table, sessions, _) = P::tables_mut(store);
+            if let Some((list, hook)) = P::sessions_mut(table, &session.above) {
+                list.follow(&mut sessions.arena, new, hook);
+            }
+        });
         let arena = &mut store.sessions.arena;
-        let sessions = &mut store.users.arena[session.user].sessions;
-        sessions.follow(arena, new, |session| &mut session.in_user);
-        if let Some(ip) = session.ip {
-            let sessions = &mut store.ips.arena[ip].sessions;
-            sessions.follow(arena, new, |session| &mut session.in_ip);
-        }
         if let Some(newer) = session.newer() {
             arena[newer].older = Some(new);
         }
@@ -133,83 +136,24 @@ impl Movable for Session {
     }
 }
 
-impl Movable for User {
-    fn has_few_children(store: &Store, link: Link<User>, steps: &mut usize) -> bool {
-        are_few(store.sessions_of_user(link), steps)
+impl<P: Parent> Movable for P {
+    fn has_few_children(store: &Store, link: Link<P>, steps: &mut usize) -> bool {
+        let node = P::node(link);
+        let below = |node| store.children(node);
+        are_few(below(node), steps)
+            && (P::LEVEL != Level::Domain || are_few(below(node).flat_map(below), steps))
     }
 
-    fn relocate(store: &mut Store, old: Link<User>) -> Option<Link<User>> {
-        let budget = &mut store.memory.budget;
-        let new = store.users.relocate(budget, old, true)?;
-        let user = store.users.arena[new];
-        if !user.is_pinned() {
-            store.users.follow_idle(new);
+    fn relocate(store: &mut Store, old: Link<P>) -> Option<Link<P>> {
+        let (table, memory) = P::table_mut(store);
+        let new = table.relocate(&mut memory.budget, old, true)?;
+        if !table.arena[new].is_pinned() {
+            table.follow_idle(new);
         }
-        let users = &mut store.domains.arena[user.domain].users;
-        users.follow(&mut store.users.arena, new, |user| &mut user.in_domain);
-        let mut at = user.sessions.head;
-        while let Some(link) = at {
-            let session = &mut store.sessions.arena[link];
-            session.user = new;
-            at = session.in_user.next;
+        if let Some((list, arena, hook)) = P::siblings_mut(store, new) {
+            list.follow(arena, new, hook);
         }
-        Some(new)
-    }
-}
-
-impl Movable for Domain {
-    fn has_few_children(store: &Store, link: Link<Domain>, steps: &mut usize) -> bool {
-        let users = || store.users_of_domain(link);
-        let sessions = users().flat_map(|user| store.sessions_of_user(user));
-        are_few(users(), steps) && are_few(sessions, steps)
-    }
-
-    fn relocate(store: &mut Store, old: Link<Domain>) -> Option<Link<Domain>> {
-        let budget = &mut store.memory.budget;
-        let new = store.domains.relocate(budget, old, true)?;
-        let domain = store.domains.arena[new];
-        if !domain.is_pinned() {
-            store.domains.follow_idle(new);
-        }
-        let mut at = domain.users.head;
-        while let Some(link) = at {
-            let user = &mut store.users.arena[link];
-            user.domain = new;
-            at = user.in_domain.next;
-            let mut at = user.sessions.head;
-            while let Some(link) = at {
-                let session = &mut store.sessions.arena[link];
-                session.domain = new;
-                at = session.in_user.next;
-            }
-        }
-        Some(new)
-    }
-}
-
-impl Movable for Ip {
-    fn has_few_children(store: &Store, link: Link<Ip>, steps: &mut usize) -> bool {
-        let arena = &store.sessions.arena;
-        let first = store.ips.arena[link].sessions.head;
-        are_few(
-            std::iter::successors(first, |&link| arena[link].in_ip.next),
-            steps,
-        )
-    }
-
-    fn relocate(store: &mut Store, old: Link<Ip>) -> Option<Link<Ip>> {
-        let budget = &mut store.memory.budget;
-        let new = store.ips.relocate(budget, old, true)?;
-        let ip = store.ips.arena[new];
-        if !ip.is_pinned() {
-            store.ips.follow_idle(new);
-        }
-        let mut at = ip.sessions.head;
-        while let Some(link) = at {
-            let session = &mut store.sessions.arena[link];
-            session.ip = Some(new);
-            at = session.in_ip.next;
-        }
+        store.follow_parent(P::node(new), P::node(new));
         Some(new)
     }
 }
@@ -253,15 +197,15 @@ impl Store {
     fn sweep(&mut self, sweep: &mut Sweep, only_sparse: bool, wanted: usize) -> usize {
         let mut steps = 0;
         while steps < wanted {
-            let is_over = match sweep.table {
-                0 => self.sweep_level::<Command>(sweep, only_sparse, wanted, &mut steps),
-                1 => self.sweep_level::<Session>(sweep, only_sparse, wanted, &mut steps),
-                2 => self.sweep_level::<User>(sweep, only_sparse, wanted, &mut steps),
-                3 => self.sweep_level::<Domain>(sweep, only_sparse, wanted, &mut steps),
-                _ => self.sweep_level::<Ip>(sweep, only_sparse, wanted, &mut steps),
-            };
+            let level = Level::ALL[sweep.table];
+            let is_over = at_parent!(level, P => {
+                self.sweep_level::<P>(sweep, only_sparse, wanted, &mut steps)
+            }, else match level {
+                Level::Command => self.sweep_level::<Command>(sweep, only_sparse, wanted, &mut steps),
+                _ => self.sweep_level::<Session>(sweep, only_sparse, wanted, &mut steps),
+            });
             if is_over {
-                sweep.table = (sweep.table + 1) % 5;
+                sweep.table = (sweep.table + 1) % LEVELS;
                 sweep.slot = 0;
             }
             if is_over && sweep.table == 0 {
@@ -309,16 +253,23 @@ impl Store {
         false
     }
 
-    /// The sessions of a user, newest first.
-    fn sessions_of_user(&self, link: Link<User>) -> impl Iterator<Item = Link<Session>> + '_ {
-        let first = self.users.arena[link].sessions.head;
-        std::iter::successors(first, |&link| self.sessions.arena[link].in_user.next)
-    }
-
-    /// The users of a domain, newest first.
-    fn users_of_domain(&self, link: Link<Domain>) -> impl Iterator<Item = Link<User>> + '_ {
-        let first = self.domains.arena[link].users.head;
-        std::iter::successors(first, |&link| self.users.arena[link].in_domain.next)
+    /// Lets what is below `holder` know where its parent is now.
+    fn follow_parent(&mut self, holder: Node, parent: Node) {
+        let (scope, mut at) = self.first_child(holder);
+        while let Some(child) = at {
+            match (child, parent) {
+                (Node::Session(link), _) => {
+                    let above = &mut self.entry_mut(link).above;
+                    with_link!(parent, link => above.set(link), else _other => {});
+                }
+                (Node::User(link), Node::Domain(domain)) => {
+                    self.entry_mut(link).domain = domain;
+                    self.follow_parent(child, parent);
+                }
+                _ => {}
+            }
+            at = self.beside(scope, child, Side::Behind);
+        }
     }
 
     /// Lets cursors that stand at an entry, or have picked it, follow it; the work is added

@@ -15,17 +15,16 @@
 //! its records, [`Store::flush`] when it ends, [`Store::flush_now`] when its totals are
 //! replaced, and [`Store::detach`] with [`Store::add_pending`] when it is freed.
 //!
-//! Invariants: a session is in the chain of its user exactly when it has
-//! [`Flag::DeferredByUser`], likewise for domain and ip; then nothing it counted is in the
-//! counters of that entry, but for the login. A session whose totals cannot be
+//! Invariants: a session is in the chain of its user, domain or ip exactly when it has the
+//! flag for that ([`Parent::DEFERRED`]); then nothing it counted is in the counters of that
+//! entry, but for the login. A session whose totals cannot be
 //! added so, because they shrank or are partly another user's, is flushed and not deferred
 //! again. One that could not be flushed when it ended, for want of memory,
 //! stays deferred until it is freed; if there is no room even then, the record that room was
 //! made for gets the note [`Note::NoRoom`](crate::store::Note::NoRoom).
 
 use crate::store::counters::{Counters, Difference};
-use crate::store::entries::entry::{Domain, Flag, Ip, Now, Parent, Session, User, WallTime};
-use crate::store::entries::lifecycle::Parents;
+use crate::store::entries::entry::{each_parent, Entry, Now, Parent, Parents, Session, WallTime};
 use crate::store::entries::table::Table;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::Memory;
@@ -34,46 +33,6 @@ use crate::store::{Full, Store};
 /// The most connected sessions of an entry that defers them.
 pub(crate) const MOST: u32 = 12;
 
-/// An entry that defers sessions.
-pub(crate) trait Defers: Parent {
-    /// Set in a session while this kind of entry defers it.
-    const FLAG: Flag;
-    /// The first session of the chain.
-    fn first(&self) -> Option<Link<Session>>;
-    fn first_mut(&mut self) -> &mut Option<Link<Session>>;
-    /// The session behind another in the chain.
-    fn next(session: &Session) -> Option<Link<Session>>;
-    fn next_mut(session: &mut Session) -> &mut Option<Link<Session>>;
-}
-
-macro_rules! defers {
-    ($entry:ident, $flag:ident, $next:ident) => {
-        impl Defers for $entry {
-            const FLAG: Flag = Flag::$flag;
-
-            fn first(&self) -> Option<Link<Session>> {
-                self.deferred
-            }
-
-            fn first_mut(&mut self) -> &mut Option<Link<Session>> {
-                &mut self.deferred
-            }
-
-            fn next(session: &Session) -> Option<Link<Session>> {
-                session.$next
-            }
-
-            fn next_mut(session: &mut Session) -> &mut Option<Link<Session>> {
-                &mut session.$next
-            }
-        }
-    };
-}
-
-defers!(User, DeferredByUser, deferred_by_user);
-defers!(Domain, DeferredByDomain, deferred_by_domain);
-defers!(Ip, DeferredByIp, deferred_by_ip);
-
 /// What a freed session counted and some of its parents have not added.
 pub(crate) struct Pending {
     parents: Parents,
@@ -81,11 +40,12 @@ pub(crate) struct Pending {
 }
 
 /// The sessions that an entry defers.
-pub(crate) fn chain<'a, P: Defers>(
+pub(crate) fn chain<'a, P: Parent>(
     sessions: &'a Arena<Session>,
     parent: &P,
 ) -> impl Iterator<Item = Link<Session>> + 'a {
-    std::iter::successors(parent.first(), |&link| P::next(&sessions[link]))
+    let next = |&link: &Link<Session>| sessions[link].next_deferred[P::INDEX];
+    std::iter::successors(parent.tally().deferred, next)
 }
 
 /// Lets an entry defer a session that has counted nothing yet, or, once there are more
@@ -93,7 +53,7 @@ pub(crate) fn chain<'a, P: Defers>(
 ///
 /// # Errors
 /// [`Full`] when that has no room; what is not added then stays deferred.
-fn defer<P: Defers>(
+fn defer<P: Parent>(
     table: &mut Table<P>,
     memory: &mut Memory,
     sessions: &mut Table<Session>,
@@ -103,12 +63,12 @@ fn defer<P: Defers>(
     let parent = &mut table.arena[link];
     // Some may be there still that ended when there was no room to add them.
     let deferred = chain(&sessions.arena, parent).count();
-    if *parent.connected_mut() <= MOST && deferred < MOST as usize {
+    if parent.tally().connected <= MOST && deferred < MOST as usize {
         enchain(parent, &mut sessions.arena, session);
         return Ok(());
     }
     // It adds with every record from now on.
-    while let Some(deferred) = table.arena[link].first() {
+    while let Some(deferred) = table.arena[link].tally().deferred {
         let counted = sessions.counters(memory, deferred);
         flush(table, memory, sessions, link, (deferred, &counted))?;
     }
@@ -116,66 +76,66 @@ fn defer<P: Defers>(
 }
 
 /// Puts a session into an entry's chain.
-pub(crate) fn enchain<P: Defers>(
+pub(crate) fn enchain<P: Parent>(
     parent: &mut P,
     sessions: &mut Arena<Session>,
     session: Link<Session>,
 ) {
-    let next = parent.first_mut().replace(session);
-    *P::next_mut(&mut sessions[session]) = next;
-    sessions[session].set(P::FLAG, true);
+    let next = parent.tally_mut().deferred.replace(session);
+    sessions[session].next_deferred[P::INDEX] = next;
+    sessions[session].set(P::DEFERRED, true);
 }
 
 /// Takes a session out of an entry's chain.
-fn unchain<P: Defers>(
+fn unchain<P: Parent>(
     table: &mut Table<P>,
     sessions: &mut Arena<Session>,
     parent: Link<P>,
     session: Link<Session>,
 ) {
-    let next = P::next_mut(&mut sessions[session]).take();
-    sessions[session].set(P::FLAG, false);
+    let next = sessions[session].next_deferred[P::INDEX].take();
+    sessions[session].set(P::DEFERRED, false);
     let before = chain(sessions, &table.arena[parent])
-        .find(|&link| P::next(&sessions[link]) == Some(session));
+        .find(|&link| sessions[link].next_deferred[P::INDEX] == Some(session));
     match before {
-        Some(before) => *P::next_mut(&mut sessions[before]) = next,
-        None => *table.arena[parent].first_mut() = next,
+        Some(before) => sessions[before].next_deferred[P::INDEX] = next,
+        None => table.arena[parent].tally_mut().deferred = next,
     }
 }
 
 /// Lets an entry's chain point to a session that moved.
-fn follow<P: Defers>(
+fn follow<P: Parent>(
     table: &mut Table<P>,
     sessions: &mut Arena<Session>,
     parent: Link<P>,
     (old, new): (Link<Session>, Link<Session>),
 ) {
-    if !sessions[new].has(P::FLAG) {
+    if !sessions[new].has(P::DEFERRED) {
         return;
     }
-    let first = table.arena[parent].first_mut();
+    let first = &mut table.arena[parent].tally_mut().deferred;
     if *first == Some(old) {
         *first = Some(new);
         return;
     }
     let before = chain(sessions, &table.arena[parent])
-        .find(|&link| P::next(&sessions[link]) == Some(old))
+        .find(|&link| sessions[link].next_deferred[P::INDEX] == Some(old))
         .expect("a deferred session is in its chain");
-    *P::next_mut(&mut sessions[before]) = Some(new);
+    sessions[before].next_deferred[P::INDEX] = Some(new);
 }
 
 /// Adds what a session counted to the entry that defers it, if it does.
 ///
 /// # Errors
 /// [`Full`] when that has no room; then the session stays deferred.
-fn flush<P: Defers>(
+fn flush<P: Parent>(
     table: &mut Table<P>,
     memory: &mut Memory,
     sessions: &mut Table<Session>,
     parent: Link<P>,
     (session, counted): (Link<Session>, &Counters),
 ) -> Result<(), Full> {
-    if !sessions.arena[session].has(P::FLAG) {
+    if !sessions.arena[session].has(P::DEFERRED) {
         return Ok(());
     }
     table.count(memory, parent, Difference::Of(counted))?;
@@ -190,31 +150,23 @@ fn flush<P: Defers>(
 }
 
 impl Store {
-    /// Lets user, domain and ip of a session that has counted nothing yet defer it.
+    /// Lets the parents of a session that has counted nothing yet defer it.
     pub(crate) fn defer(&mut self, link: Link<Session>) {
-        let Session {
-            user, domain, ip, ..
-        } = self.sessions.arena[link];
-        let (memory, sessions) = (&mut self.memory, &mut self.sessions);
-        // Without room now, they add what they deferred when those sessions end.
-        let _ = defer(&mut self.users, memory, sessions, user, link);
-        let _ = defer(&mut self.domains, memory, sessions, domain, link);
-        if let Some(ip) = ip {
-            let _ = defer(&mut self.ips, memory, sessions, ip, link);
-        }
+        let above = self.sessions.arena[link].above;
+        each_parent!(P => if let Some(parent) = P::of(&above) {
+            let (table, sessions, memory) = P::tables_mut(self);
+            // Without room now, it adds what it deferred when those sessions end.
+            let _ = defer(table, memory, sessions, parent, link);
+        });
     }
 
     /// Lets the entries that defer a session follow it where it moved.
     pub(crate) fn follow_deferred(&mut self, old: Link<Session>, new: Link<Session>) {
-        let sessions = &mut self.sessions.arena;
-        let Session {
-            user, domain, ip, ..
-        } = sessions[new];
-        follow(&mut self.users, sessions, user, (old, new));
-        follow(&mut self.domains, sessions, domain, (old, new));
-        if let Some(ip) = ip {
-            follow(&mut self.ips, sessions, ip, (old, new));
-        }
+        let above = self.sessions.arena[new].above;
+        each_parent!(P => if let Some(parent) = P::of(&above) {
+            let (table, sessions, _) = P::tables_mut(self);
+            follow(table, &mut sessions.arena, parent, (old, new));
+        });
     }
 
     /// Ends the deferring of a session.
@@ -222,18 +174,13 @@ impl Store {
     /// # Errors
     /// [`Full`] when one of the entries has no room; it defers the session still.
     pub(crate) fn flush(&mut self, link: Link<Session>) -> Result<(), Full> {
-        let Session {
-            user, domain, ip, ..
-        } = self.sessions.arena[link];
-        let (memory, sessions) = (&mut self.memory, &mut self.sessions);
-        let counted = sessions.counters(memory, link);
-        let session = (link, &counted);
-        let by_user = flush(&mut self.users, memory, sessions, user, session);
-        let by_domain = flush(&mut self.domains, memory, sessions, domain, session);
-        let by_ip = ip.map_or(Ok(()), |ip| {
-            flush(&mut self.ips, memory, sessions, ip, session)
-        });
-        by_user.and(by_domain).and(by_ip)
+        let above = self.sessions.arena[link].above;
+        let counted = self.sessions.counters(&self.memory, link);
+        let flushed = each_parent!(P => P::of(&above).map_or(Ok(()), |parent| {
+            let (table, sessions, memory) = P::tables_mut(self);
+            flush(table, memory, sessions, parent, (link, &counted))
+        }));
+        flushed.into_iter().collect()
     }
 
     /// Ends the deferring of a session that has to be flushed now, if need be by
@@ -247,25 +194,15 @@ impl Store {
     /// which of its parents.
     pub(crate) fn detach(&mut self, link: Link<Session>) -> Option<Pending> {
         let session = &self.sessions.arena[link];
-        let parents = Parents {
-            user: Some(session.user).filter(|_| session.has(Flag::DeferredByUser)),
-            domain: Some(session.domain).filter(|_| session.has(Flag::DeferredByDomain)),
-            ip: session.ip.filter(|_| session.has(Flag::DeferredByIp)),
-        };
+        let parents = session.above.where_flag(|deferred| session.has(deferred));
         if parents.is_empty() {
             return None;
         }
         let counted = self.sessions.counters(&self.memory, link);
-        let sessions = &mut self.sessions.arena;
-        if let Some(user) = parents.user {
-            unchain(&mut self.users, sessions, user, link);
-        }
-        if let Some(domain) = parents.domain {
-            unchain(&mut self.domains, sessions, domain, link);
-        }
-        if let Some(ip) = parents.ip {
-            unchain(&mut self.ips, sessions, ip, link);
-        }
+        each_parent!(P => if let Some(parent) = P::of(&parents) {
+            let (table, sessions, _) = P::tables_mut(self);
+            unchain(table, &mut sessions.arena, parent, link);
+        });
         Some(Pending { parents, counted })
     }
 
@@ -274,15 +211,11 @@ impl Store {
     pub(crate) fn add_pending(&mut self, pending: &Pending) -> bool {
         let Pending { parents, counted } = pending;
         let counted = Difference::Of(counted);
-        let memory = &mut self.memory;
-        let by_user = parents
-            .user
-            .map(|user| self.users.count(memory, user, counted));
-        let by_domain = parents
-            .domain
-            .map(|domain| self.domains.count(memory, domain, counted));
-        let by_ip = parents.ip.map(|ip| self.ips.count(memory, ip, counted));
-        ![by_user, by_domain, by_ip].contains(&Some(Err(Full)))
+        let added = each_parent!(P => P::of(parents).is_none_or(|parent| {
+            let (table, memory) = P::table_mut(self);
+            table.count(memory, parent, counted).is_ok()
+        }));
+        added.into_iter().all(|added| added)
     }
 
     /// Adds what a record of a session counts to the entries above it that do not defer it,
@@ -295,24 +228,21 @@ impl Store {
         now: Now,
     ) -> bool {
         let session = &self.sessions.arena[link];
-        let parents = Parents {
-            user: Some(session.user).filter(|_| !session.has(Flag::DeferredByUser)),
-            domain: Some(session.domain).filter(|_| !session.has(Flag::DeferredByDomain)),
-            ip: session.ip.filter(|_| !session.has(Flag::DeferredByIp)),
-        };
+        let parents = session.above.where_flag(|deferred| !session.has(deferred));
         self.count_upwards(parents, difference, now)
     }
 
     /// What an entry and the sessions that it defers counted.
     #[inline(never)]
-    pub(crate) fn gathered<P: Defers>(&self, parent: &P) -> Counters {
+    pub(crate) fn gathered<P: Parent>(&self, parent: &P) -> Counters {
         let mut sum = parent.common().contents.counters(&self.memory.heap);
         sum.add(&self.pending(parent));
         sum
     }
 
     /// What the sessions that an entry defers counted.
-    pub(crate) fn pending<P: Defers>(&self, parent: &P) -> Counters {
+    #[inline(never)]
+    pub(crate) fn pending<P: Parent>(&self, parent: &P) -> Counters {
         let mut sum = Counters::default();
         for link in chain(&self.sessions.arena, parent) {
             sum.add(&self.sessions.counters(&self.memory, link));
@@ -322,7 +252,7 @@ impl Store {
 
     /// When a record last reached an entry or a session that it defers.
     #[inline(never)]
-    pub(crate) fn last_update<P: Defers>(&self, parent: &P) -> WallTime {
+    pub(crate) fn last_update<P: Parent>(&self, parent: &P) -> WallTime {
         let sessions = chain(&self.sessions.arena, parent);
         let updates = sessions.map(|link| self.sessions.arena[link].common.stamp.wall());
         updates.fold(parent.common().stamp.wall(), WallTime::max)
@@ -332,19 +262,19 @@ impl Store {
 /// Checks that sessions are in the chains of their flags, for [`Store::check`].
 #[cfg(any(test, feature = "internals"))]
 pub(crate) fn check(store: &Store) {
-    let in_chains = |flag: Flag| {
+    let in_chains = |flag| {
         let mut marked = Vec::new();
         let mut at = store.sessions.all.head;
         while let Some(link) = at {
             let session = &store.sessions.arena[link];
-            assert!(session.domain == store.users.arena[session.user].domain);
+            assert!(session.domain() == store.users.arena[session.user()].domain);
             marked.extend(session.has(flag).then_some(link.number()));
             at = session.common.in_level.next;
         }
         marked.sort();
         marked
     };
-    fn chained<P: Defers>(table: &Table<P>, store: &Store) -> Vec<std::num::NonZeroU32> {
+    fn chained<P: Parent>(table: &Table<P>, store: &Store) -> Vec<std::num::NonZeroU32> {
         let mut found = Vec::new();
         let mut at = table.all.head;
         while let Some(link) = at {
@@ -356,13 +286,5 @@ pub(crate) fn check(store: &Store) {
         found.sort();
         found
     }
-    assert_eq!(
-        chained(&store.users, store),
-        in_chains(Flag::DeferredByUser)
-    );
-    assert_eq!(
-        chained(&store.domains, store),
-        in_chains(Flag::DeferredByDomain)
-    );
-    assert_eq!(chained(&store.ips, store), in_chains(Flag::DeferredByIp));
+    each_parent!(P => assert_eq!(chained(P::table(store), store), in_chains(P::DEFERRED)));
 }

@@ -19,7 +19,7 @@
 //!
 //! One call frees one entry, in constant time.
 
-use crate::store::entries::entry::{with_link, Command, Entry, Node, Now, Session};
+use crate::store::entries::entry::{each_parent, with_link, Command, Entry, Node, Now, Session};
 use crate::store::entries::lifecycle::Lifecycle;
 use crate::store::entries::table::Table;
 use crate::store::mem::arena::Link;
@@ -95,14 +95,13 @@ impl Store {
 
     /// What is freed first.
     fn oldest(&self, now: Now) -> Option<Candidate> {
+        let parents = each_parent!(P => Candidate::of(P::table(self), now));
         [
             Candidate::of(&self.commands, now),
             Candidate::of(&self.sessions, now),
-            Candidate::of(&self.ips, now),
-            Candidate::of(&self.users, now),
-            Candidate::of(&self.domains, now),
         ]
         .into_iter()
+        .chain(parents)
         .flatten()
         .reduce(Candidate::or_older)
     }

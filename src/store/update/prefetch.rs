@@ -168,7 +168,7 @@ impl Store {
                 // Another id of that hash, as rare as one in 2^32.
                 hint.link = None;
             } else if !session.has(Flag::DeferredByDomain) {
-                let domain = &self.domains.arena[session.domain];
+                let domain = &self.domains.arena[session.domain()];
                 domain.common.contents.prefetch_counters(&self.memory.heap);
             }
         }
@@ -181,7 +181,7 @@ impl Store {
         let session = &self.sessions.arena[link];
         session.common.contents.prefetch(&self.memory.heap);
         if !session.has(Flag::DeferredByDomain) {
-            prefetch(&self.domains.arena[session.domain].common);
+            prefetch(&self.domains.arena[session.domain()].common);
         }
         let is_command = matches!(record, Record::UpdateCommand { .. });
         if let (true, Some(last)) = (is_command, session.commands.tail) {
@@ -210,12 +210,12 @@ impl Store {
             // that a processor can wait for at once.
             let found = session.insert(&self.sessions.arena[command.session]);
             prefetch(&found.common);
-            prefetch(&found.user);
+            prefetch(&found.above);
         }
         let mut users = [None; PREFETCH_ROWS];
         for (user, session) in users.iter_mut().zip(sessions.into_iter().flatten()) {
             session.common.contents.prefetch_texts(heap);
-            prefetch(&user.insert(&self.users.arena[session.user]).common);
+            prefetch(&user.insert(&self.users.arena[session.user()]).common);
         }
         for user in users.into_iter().flatten() {
             user.common.contents.prefetch_texts(heap);

@@ -81,7 +81,6 @@ fn push(out: &mut Vec<u8>, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> u
     out.extend_from_slice(&room[..length]);
 }
 
-/// Appends decimal digits.
 pub(crate) fn push_digits(out: &mut Vec<u8>, number: u64) {
     push(out, |room| write_digits(room, number));
 }

@@ -14,7 +14,6 @@ use crate::wire::encoding::number::{write_digits, write_secs, write_value, NUMBE
 /// Where a line is written, field by field, each ended by a TAB.
 pub(crate) struct Pen<'a> {
     room: &'a mut [u8],
-    /// Bytes written.
     at: usize,
 }
 

@@ -3,7 +3,6 @@
 use super::*;
 use crate::store::testing::Random;
 
-/// A plain request.
 const PLAIN: HttpRequest = HttpRequest {
     method: Method::Get,
     path: b"/metrics",

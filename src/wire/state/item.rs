@@ -17,7 +17,7 @@
 //! items are read.
 
 use super::field::{names, push_item, push_text, Field, Fields, Format, Version};
-use crate::store::{Basis, Kept, Listing, Origin, Saved, WallTime};
+use crate::store::{Basis, Kept, Key, Level, Listing, Origin, Saved, WallTime};
 use crate::sys::fs::lookup::Inode;
 
 /// A line of a FIFO whose LF is still to come.
@@ -63,11 +63,13 @@ const LAST_TAG: u8 = TAG_PARTIAL;
 macro_rules! structs {
     ($($name:ident$(<$life:lifetime>)? { $($field:ident),*; $($newer:ident),* })*) => {$(
         impl<'a> Field<'a> for $name$(<$life>)? {
+            #[inline(never)]
             fn push(&self, out: &mut Vec<u8>) {
                 $(self.$field.push(out);)*
                 $(self.$newer.push(out);)*
             }
 
+            #[inline(never)]
             fn take(from: &mut Fields<'a, '_>) -> Option<Self> {
                 Some($name {
                     $($field: Field::take(from)?,)*
@@ -98,6 +100,7 @@ macro_rules! items {
                     $($field.push(out);)*
                     $($newer.push(out);)*
                 }),)*
+                Saved::Parent { level, key, above, origin } => push_parent(out, *level, (key, *above), origin),
             }
         }
 
@@ -111,17 +114,59 @@ macro_rules! items {
                     },)*
                     $($newer: from.take_newer()?,)*
                 }),)*
-                _ => None,
+                _ => take_parent(from, tag),
             }
         }
     };
 }
 
+/// The items of entries of levels with totals.
+const PARENTS: [(u8, Level); 3] = [
+    (TAG_DOMAIN, Level::Domain),
+    (TAG_IP, Level::Ip),
+    (TAG_USER, Level::User),
+];
+
+/// Adds an entry of such a level: its key, a user's domain, what all have.
+fn push_parent(
+    out: &mut Vec<u8>,
+    level: Level,
+    (key, above): (&Key, Option<u32>),
+    origin: &Origin,
+) {
+    let tag = PARENTS.iter().find(|(_, known)| *known == level);
+    let (tag, _) = tag.expect("each level with totals has an item");
+    push_item(out, *tag, |out| {
+        match key {
+            Key::Name(name) => name.push(out),
+            Key::Address(ip) => ip.push(out),
+        }
+        if let Some(number) = above {
+            number.push(out);
+        }
+        origin.push(out);
+    });
+}
+
+/// Takes the fields of such an entry off.
+fn take_parent<'a>(from: &mut Fields<'a, '_>, tag: u8) -> Option<Saved<'a>> {
+    let &(_, level) = PARENTS.iter().find(|(known, _)| *known == tag)?;
+    Some(Saved::Parent {
+        level,
+        key: match level {
+            Level::Ip => Key::Address(Field::take(from)?),
+            _ => Key::Name(Field::take(from)?),
+        },
+        above: match level {
+            Level::User => Some(Field::take(from)?),
+            _ => None,
+        },
+        origin: Field::take(from)?,
+    })
+}
+
 items! {
     TAG_GLOBAL Global { now, reset_secs, last_update, counters; kept }
-    TAG_DOMAIN Domain { name, origin; }
-    TAG_IP Ip { address, origin; }
-    TAG_USER User { name, domain, origin; }
     // In version 1: whether there is an older session of its id, which follows from the ids.
     TAG_SESSION Session {
         id, service, user, ip, pid, connected, placeholder, indexed, [bool] basis;
@@ -275,8 +320,13 @@ mod tests {
             basis,
             pending: Counters::default(),
         };
-        let name = b"d";
-        assert_eq!(saved, Saved::Domain { name, origin });
+        let domain = Saved::Parent {
+            level: Level::Domain,
+            key: Key::Name(b"d"),
+            above: None,
+            origin,
+        };
+        assert_eq!(saved, domain);
     }
 
     #[test]
@@ -297,7 +347,7 @@ mod tests {
         assert_eq!(format.pass_over(&mut rest), Some(true));
         assert_eq!(format.pass_over(&mut rest), Some(false));
         let taken = format.take_item(&mut rest);
-        let Some(Some(StateItem::Saved(Saved::Domain { origin, .. }))) = taken else {
+        let Some(Some(StateItem::Saved(Saved::Parent { origin, .. }))) = taken else {
             panic!("a domain, but {taken:?}");
         };
         let basis = origin.basis;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::stats::FIELD_COUNT;
-use crate::store::{Basis, Counters, Kept, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES};
+use crate::store::{
+    Basis, Counters, Kept, Key, Level, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
+};
 use crate::sys::fs::lookup::Inode;
 
 const BASIS: Basis = Basis {
@@ -39,6 +41,12 @@ fn items() -> Vec<StateItem<'static>> {
         is_done: false,
         basis,
     };
+    let parent = |level, key| Saved::Parent {
+        level,
+        key,
+        above: None,
+        origin,
+    };
     let saved = [
         Saved::Global {
             now: BASIS.last_update,
@@ -51,21 +59,21 @@ fn items() -> Vec<StateItem<'static>> {
                 used_bytes: 6,
             }),
         },
-        Saved::Domain { name: b"", origin },
-        Saved::Ip {
-            address: "192.0.2.1".parse().unwrap(),
-            origin,
-        },
-        Saved::Ip {
-            address: "2001:db8::1".parse().unwrap(),
+        parent(Level::Domain, Key::Name(b"")),
+        parent(Level::Ip, Key::Address("192.0.2.1".parse().unwrap())),
+        Saved::Parent {
+            level: Level::Ip,
+            key: Key::Address("2001:db8::1".parse().unwrap()),
+            above: None,
             origin: Origin {
                 basis: BASIS,
                 ..origin
             },
         },
-        Saved::User {
-            name: &[b'x'; MAX_BYTES],
-            domain: u32::MAX,
+        Saved::Parent {
+            level: Level::User,
+            key: Key::Name(&[b'x'; MAX_BYTES]),
+            above: Some(u32::MAX),
             origin,
         },
         Saved::Session {
@@ -144,7 +152,15 @@ fn what_was_written_is_read() {
 fn any_byte_that_is_wrong_or_missing_is_noticed() {
     let items: Vec<_> = items()
         .into_iter()
-        .filter(|item| !matches!(item, StateItem::Saved(Saved::User { .. })))
+        .filter(|item| {
+            !matches!(
+                item,
+                StateItem::Saved(Saved::Parent {
+                    level: Level::User,
+                    ..
+                })
+            )
+        })
         .collect();
     let bytes = write(&items);
     for at in 0..bytes.len() {

@@ -24,11 +24,7 @@ const DAY_SECS: u32 = 86_400;
 fn limits(memory_bytes: usize) -> Limits {
     Limits {
         memory_bytes,
-        command_min_time_secs: 60,
-        session_min_time_secs: 900,
-        user_min_time_secs: 3600,
-        domain_min_time_secs: 43_200,
-        ip_min_time_secs: 43_200,
+        min_time_secs: [60, 900, 3600, 43_200, 43_200],
     }
 }
 
@@ -85,10 +81,9 @@ fn rows(store: &mut Store, level: Level) -> Vec<String> {
             } => {
                 format!("{session:?} {user:?} {connected} {counters:?}")
             }
-            Row::User(name, totals) | Row::Domain(name, totals) => {
-                format!("{name:?} {} {:?}", totals.connected, totals.counters)
+            Row::Parent(_, key, totals) => {
+                format!("{key:?} {} {:?}", totals.connected, totals.counters)
             }
-            Row::Ip(ip, totals) => format!("{ip} {} {:?}", totals.connected, totals.counters),
             Row::Global(totals) => format!("{} {:?}", totals.connected, totals.counters),
         });
         true

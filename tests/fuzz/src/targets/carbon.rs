@@ -1,7 +1,7 @@
 //! Names of users and domains, one a line, on their way to carbon; and the answer of
 //! the look-up of its host.
 
-use dovestat::store::{Counters, Row, Totals, WallTime};
+use dovestat::store::{Counters, Key, Level, Row, Totals, WallTime};
 use dovestat::wire::{parse_addresses, safe_part, write_lines, CarbonPaths};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -39,10 +39,11 @@ pub fn run(bytes: &[u8]) {
     let mut paths = CarbonPaths::new(&prefix);
     let mut used = HashSet::new();
     for (number, name) in lines.enumerate() {
-        let row = match number % 3 {
-            0 => Row::Domain(name, &totals),
-            _ => Row::User(name, &totals),
+        let level = match number % 3 {
+            0 => Level::Domain,
+            _ => Level::User,
         };
+        let row = Row::Parent(level, Key::Name(name), &totals);
         let Some(path) = paths.of(&row) else {
             continue;
         };

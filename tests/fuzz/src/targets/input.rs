@@ -43,11 +43,7 @@ impl<'a> Input<'a> {
 pub fn limits(memory_bytes: usize) -> Limits {
     Limits {
         memory_bytes,
-        command_min_time_secs: 60,
-        session_min_time_secs: 900,
-        user_min_time_secs: 3600,
-        domain_min_time_secs: 43200,
-        ip_min_time_secs: 43200,
+        min_time_secs: [60, 900, 3600, 43_200, 43_200],
     }
 }
 

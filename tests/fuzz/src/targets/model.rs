@@ -6,7 +6,7 @@
 //! something was freed in a memory smaller than settings allow.
 
 use super::naive::domain_of;
-use dovestat::store::{Filter, Level, Note, Opening, Progress, Record, Row, Store, Totals};
+use dovestat::store::{Filter, Key, Level, Note, Opening, Progress, Record, Row, Store, Totals};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -120,9 +120,11 @@ fn sums(store: &mut Store) -> BTreeMap<Who, Sum> {
     for level in [Level::User, Level::Domain, Level::Ip] {
         each(store, level, |row| {
             let (who, totals) = match row {
-                Row::User(name, totals) => (Who::User(name.to_vec()), totals),
-                Row::Domain(name, totals) => (Who::Domain(name.to_vec()), totals),
-                Row::Ip(ip, totals) => (Who::Ip(*ip), totals),
+                Row::Parent(Level::User, Key::Name(name), totals) => {
+                    (Who::User(name.to_vec()), totals)
+                }
+                Row::Parent(_, Key::Name(name), totals) => (Who::Domain(name.to_vec()), totals),
+                Row::Parent(_, Key::Address(ip), totals) => (Who::Ip(*ip), totals),
                 _ => unreachable!("a level has rows of its kind"),
             };
             let before = sums.insert(who, Sum::of(totals));

@@ -1,6 +1,6 @@
 //! What a request lists, found by looking at everything.
 
-use dovestat::store::{Filter, Level, Opening, Pattern, Progress, Row, Store};
+use dovestat::store::{Filter, Key, Level, Opening, Pattern, Progress, Row, Store};
 use std::net::IpAddr;
 
 /// What tells a row from others, and what filters ask of it.
@@ -64,8 +64,8 @@ fn entry(row: &Row) -> Option<Entry> {
             entry.connected = connected;
             entry.updated_secs = last_update.secs.into();
         }
-        Row::User(name, _) | Row::Domain(name, _) => entry.name = name.to_vec(),
-        Row::Ip(ip, _) => entry.ip = Some(ip),
+        Row::Parent(_, Key::Name(name), _) => entry.name = name.to_vec(),
+        Row::Parent(_, Key::Address(ip), _) => entry.ip = Some(ip),
         Row::Global(_) => return None,
     }
     Some(entry)
@@ -135,7 +135,7 @@ pub fn expected(store: &mut Store, level: Level, filter: &Filter) -> Vec<Entry> 
         let mut below = sessions.iter().filter(|session| is_parent(session));
         below.any(|session| session_fits(filter, session))
     };
-    let by_session = filter.is_of_sessions();
+    let by_session = filter.session.is_some() || filter.service.is_some() || filter.ip.is_some();
     entries.retain(|entry| {
         let name = &entry.name;
         let in_time = entry.updated_secs >= filter.since_secs;

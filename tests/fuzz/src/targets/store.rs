@@ -296,10 +296,9 @@ impl World {
                 (Level::Command, Row::Command { .. }) | (Level::Session, Row::Session { .. }) => {
                     None
                 }
-                (Level::User, Row::User(name, _)) | (Level::Domain, Row::Domain(name, _)) => {
-                    Some(name.escape_ascii().to_string())
+                (wanted, Row::Parent(level, key, _)) if wanted == *level => {
+                    Some(key.text().escape_ascii().to_string())
                 }
-                (Level::Ip, Row::Ip(ip, _)) => Some(ip.to_string()),
                 (Level::Global, Row::Global(_)) => Some(String::new()),
                 _ => panic!("a row of another level: {row:?}"),
             };
