@@ -52,7 +52,6 @@ impl Fatal {
         }
     }
 
-    /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Fatal::Closed => 0,

@@ -68,7 +68,6 @@ pub const DEFAULT_USER: &str = "dovestat";
 pub const SYSTEM_BASE_DIR: &str = "/run/dovestat";
 /// Where the statistics of that daemon outlive a restart.
 pub const SYSTEM_STATE_DIR: &str = "/var/lib/dovestat";
-/// The default FIFOs.
 pub const FIFO_NAMES: [&str; 2] = ["stats-mail", "stats-user"];
 /// The mode of FIFOs by default: a reader of one takes the records of others.
 pub const FIFO_MODE: u32 = 0o200;

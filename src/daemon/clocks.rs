@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// most.
 const START_SECS: u32 = 1 << 30;
 
-/// Both clocks.
 #[derive(Debug)]
 pub(super) struct Clocks {
     /// When the daemon started.

@@ -57,7 +57,6 @@ impl Item {
     }
 }
 
-/// One statistics field.
 #[derive(Debug)]
 pub struct Field {
     /// The column's name in replies.

@@ -51,7 +51,6 @@ pub(super) fn look(fifos: &[PathBuf], last_record_secs: u64, findings: &mut Find
 /// A refusal, by its line.
 #[derive(Debug, PartialEq, Eq)]
 enum Denial {
-    /// Of AppArmor.
     AppArmor(String),
     SeLinux(String),
 }

@@ -45,7 +45,6 @@ struct Screen {
     view: View,
     link: Link,
     terminal: Terminal,
-    /// What it shows.
     painter: Painter,
     /// The signs it can show.
     glyphs: &'static Glyphs,

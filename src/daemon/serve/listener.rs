@@ -19,9 +19,7 @@ pub(crate) enum Socket {
 /// among those of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
-    /// A `unix_listener`.
     Unix(usize),
-    /// An `inet_listener`.
     Inet(usize),
     /// No section names it: the service manager passed it.
     Unnamed,

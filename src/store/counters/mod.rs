@@ -18,7 +18,6 @@ pub(crate) const MAX_SUM: u64 = i64::MAX as u64;
 /// What an entry of any level counts, or a difference to add to that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// The statistics.
     pub stats: Stats,
     /// CONNECTs.
     pub num_logins: u64,
