@@ -57,6 +57,7 @@ impl Item {
     }
 }
 
+/// A row of [`FIELDS`]: a statistics field of the wire, of replies and of metrics.
 #[derive(Debug)]
 pub struct Field {
     /// The column's name in replies.
