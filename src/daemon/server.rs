@@ -31,6 +31,7 @@ use crate::daemon::start::sd_notify::Manager;
 use crate::store::{Level, Limits, Now, Store, LEVELS};
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::mem::reserve;
+use crate::sys::mem::resident::Unneeded;
 use crate::sys::proc::process::raise_descriptor_limit;
 use crate::sys::proc::signal::Signals;
 use crate::sys::reason;
@@ -55,6 +56,11 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// How long a listener is not polled after accept(2) failed, as it does while there are
 /// no descriptors left, and how long the loop sleeps after poll(2) failed.
 const BACKOFF: Duration = Duration::from_millis(200);
+
+/// A wait that is worth giving memory back for it, and how often that is done; some times
+/// more at once, so that an idle daemon that was asked a question has none.
+const IDLE: Duration = Duration::from_secs(1);
+const IDLE_AT_ONCE: u32 = 10;
 
 /// Slots of the poll set. FIFOs, clients and listeners keep theirs in themselves.
 struct Slots {
@@ -117,6 +123,9 @@ pub(super) struct Daemon {
     /// `None` without a usable state_dir.
     pub(super) state: Option<State>,
     clocks: Clocks,
+    unneeded: Unneeded,
+    /// When giving memory back is paid for, one time an [`IDLE`].
+    idle_paid_at: Instant,
     /// The warning that no record came.
     waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
@@ -166,6 +175,8 @@ impl Daemon {
             signals,
             manager,
             state,
+            unneeded: Unneeded::but_for(PollSet::sleep as *const ()),
+            idle_paid_at: clocks.started(),
             clocks,
             waiting: Waiting::default(),
             start_secs: now.wall.secs,
@@ -200,11 +211,19 @@ impl Daemon {
     /// When poll(2) fails for another reason than a signal.
     pub(super) fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
+        let mut instant = self.clocks.started();
         loop {
             let slots = self.fill_poll_set(&mut poll);
             let timeout = self.timeout();
-            let waited = poll.wait(timeout);
-            let (instant, now) = self.clocks.read();
+            let waited = match self.may_sleep(timeout, instant) {
+                true => {
+                    self.fifos.iter_mut().for_each(FifoInput::give_up_buffer);
+                    poll.sleep(timeout, &self.unneeded)
+                }
+                false => poll.wait(timeout),
+            };
+            let now;
+            (instant, now) = self.clocks.read();
             match waited {
                 Ok(()) => {}
                 // The system is short of memory: that passes.
@@ -358,6 +377,16 @@ impl Daemon {
         wakes.chain(silence).chain(clients).min()
     }
 
+    /// Whether memory is to be given back for a wait.
+    fn may_sleep(&mut self, timeout: Option<Duration>, instant: Instant) -> bool {
+        let is_long = timeout.is_none_or(|timeout| timeout >= IDLE);
+        let is_due = is_long && self.idle_paid_at < instant + IDLE * IDLE_AT_ONCE;
+        if is_due {
+            self.idle_paid_at = self.idle_paid_at.max(instant) + IDLE;
+        }
+        is_due
+    }
+
     /// Handles signals. Returns whether the daemon goes on.
     fn handle_signals(&mut self, instant: Instant) -> bool {
         let pending = self.signals.take();
@@ -447,6 +476,8 @@ impl Daemon {
     }
 
     /// Reads a FIFO and applies the records, as [`FifoInput::read`] does.
+    // Not inlined: a loop that sleeps need not have room for it on the stack.
+    #[inline(never)]
     fn read_fifo(&mut self, index: usize, least_bytes: usize, now: Now) -> (usize, bool) {
         let Daemon {
             fifos,

@@ -439,6 +439,12 @@ pub fn rss_bytes(pid: u32) -> u64 {
     proc_number(pid, "status", "VmRSS:") * 1024
 }
 
+/// Memory that no other process has in common with this one, in bytes.
+pub fn private_bytes(pid: u32) -> u64 {
+    let of = |name| proc_number(pid, "smaps_rollup", name) * 1024;
+    of("Private_Clean:") + of("Private_Dirty:")
+}
+
 /// How often a process has slept so far.
 pub fn wakeups(pid: u32) -> u64 {
     proc_number(pid, "status", "voluntary_ctxt_switches:")

@@ -148,6 +148,11 @@ impl FifoInput {
         }
     }
 
+    /// Frees the buffer, which is not needed before something comes.
+    pub(crate) fn give_up_buffer(&mut self) {
+        self.lines.give_up();
+    }
+
     /// The line that is not complete yet, if a restart does not lose its end.
     pub(crate) fn partial(&self) -> Option<PartialLine<'_>> {
         let (bytes, is_too_long) = self.lines.partial();
