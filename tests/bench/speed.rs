@@ -66,7 +66,18 @@ const WORKLOADS: &[Workload] = &[
         limit: "4 M",
         ..mixed("", 0, 300_000)
     },
+    webmail("webmail, full", false),
+    webmail("webmail with d, full", true),
 ];
+
+/// Short sessions of known users in a memory that such sessions have filled.
+const fn webmail(name: &'static str, d: bool) -> Workload {
+    Workload {
+        kind: Kind::Webmail { d },
+        limit: "16 M",
+        ..mixed(name, 75_000, 300_000)
+    }
+}
 
 /// UPDATE-SESSION of that many sessions.
 const fn updates(name: &'static str, sessions: usize) -> Workload {
