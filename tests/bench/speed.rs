@@ -412,12 +412,12 @@ fn idle_table(has_original: bool) {
     if has_original {
         services.push(Service::original("16 M"));
     }
-    let figures: [(&str, fn(u32) -> u64); 2] =
-        [("resident", rss_bytes), ("private", private_bytes)];
-    for (name, bytes) in figures {
-        let kib = services
-            .iter()
-            .map(|service| bytes(service.pid) as f64 / 1024.0);
+    for (name, bytes) in [
+        ("resident", rss_bytes as fn(u32) -> u64),
+        ("private", private_bytes),
+    ] {
+        let kib = services.iter();
+        let kib = kib.map(|service| bytes(service.pid) as f64 / 1024.0);
         println!("{name:22} {}", compared(kib));
     }
 }

@@ -9,10 +9,10 @@
 //!   and an idle daemon sleeps.
 //! - All FIFOs rest together. Each wake-up for them is charged [`WINDOW`] of time, and the
 //!   more is owed, the longer is the rest; so there are at most 48 wake-ups in a second, and
-//!   a few before of [`MOST_OWED`]. A record that comes alone costs one. A burst after a
-//!   quiet time finds short rests, and is over before they grow. The rest is [`WINDOW`] while
-//!   something comes in each, twice that where a wake-up for a record and one for an empty
-//!   pipe alternate.
+//!   [`MOST_OWED`] more after a quiet time. A record that comes alone costs one. A burst
+//!   after a quiet time finds short rests, and is over before they grow. The rest is
+//!   [`WINDOW`] while something comes in each, twice that where a wake-up for a record and
+//!   one for an empty pipe alternate.
 //! - What a pipe holds bounds a rest: at most as much shorter as it is smaller than
 //!   [`LARGE_BYTES`], and at the rate of what came last, an eighth of the pipe is to come.
 //!   Where that leaves no [`LEAST`], as in a flood, the FIFOs are watched, and nothing is
