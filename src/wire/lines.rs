@@ -174,6 +174,8 @@ mod tests {
             let before = kept.lines.len() as u64;
             let handed_out = buffer.filled(piece.len(), &mut kept);
             assert_eq!(handed_out, kept.lines.len() as u64 - before);
+            buffer.give_up();
+            assert_eq!(buffer.bytes.is_empty(), buffer.partial().0.is_empty());
         }
         kept.lines
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    private_bytes, program, rss_bytes, unavailable, wait_until, Daemon, Setup, TempDir,
+    holds_within, private_bytes, program, rss_bytes, unavailable, wait_until, Daemon, Setup,
+    TempDir,
 };
 use crate::link::Client;
 
@@ -71,6 +72,15 @@ fn an_idle_daemon_takes_less_memory_than_the_original() {
     wait_until("less than 3.2 MB resident", is_small);
     let is_small = || private_bytes(daemon.pid()) < MAX_IDLE_PRIVATE_BYTES;
     wait_until("less than 256 KB private", is_small);
+    // It is soon as small again as before many requests.
+    let mut client = daemon.client();
+    for _ in 0..100 {
+        client.export_raw("session");
+    }
+    wait_until("less than 256 KB private again", || {
+        client.export_raw("session");
+        holds_within(Duration::from_millis(50), is_small)
+    });
 }
 
 #[test]

@@ -317,6 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn a_long_wait_ends_as_any() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        near.write_all(b"x").unwrap();
+        let mut set = PollSet::new();
+        let slot = set.push(far.as_fd(), Interest::READ);
+        let unneeded = Unneeded::but_for(PollSet::sleep as *const ());
+        set.sleep(None, &unneeded).unwrap();
+        assert!(set.ready(slot).readable);
+        let before = std::time::Instant::now();
+        let mut set = PollSet::new();
+        set.sleep(Some(Duration::from_micros(1500)), &unneeded)
+            .unwrap();
+        assert!(before.elapsed() >= Duration::from_micros(1500));
+    }
+
+    #[test]
     fn an_empty_set_waits_out_its_timeout() {
         let before = std::time::Instant::now();
         PollSet::new()

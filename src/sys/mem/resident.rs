@@ -203,10 +203,12 @@ mod tests {
 
     /// Resident pages of files, in KiB.
     fn file_kib() -> u64 {
+        resident_kib("RssFile:")
+    }
+
+    fn resident_kib(name: &str) -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssFile:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap()
             .trim()
             .trim_end_matches(" kB")
@@ -225,6 +227,29 @@ mod tests {
             assert!(file_kib() < before, "{before}");
             let again = format!("{:?}", std::process::Command::new("id").output().unwrap());
             assert_eq!(text, again);
+        });
+    }
+
+    /// Uses so much stack, all of it.
+    #[inline(never)]
+    fn dig() -> u64 {
+        let stack = std::hint::black_box([1u8; STACK_BYTES / 2]);
+        stack.iter().map(|byte| u64::from(*byte)).sum()
+    }
+
+    #[test]
+    fn the_stack_below_is_given_back() {
+        alone(module_path!(), "the_stack_below_is_given_back", || {
+            let unneeded = Unneeded::but_for(file_kib as *const ());
+            let above = std::hint::black_box([7u8; 64]);
+            dig();
+            let before = resident_kib("RssAnon:");
+            unneeded.give_back();
+            let given_kib = STACK_BYTES as u64 / 2048;
+            let after = resident_kib("RssAnon:");
+            assert!(after + given_kib / 2 < before, "{before}, then {after}");
+            assert_eq!(std::hint::black_box(above), [7; 64]);
+            assert_eq!(dig(), STACK_BYTES as u64 / 2);
         });
     }
 }

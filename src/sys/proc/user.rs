@@ -462,6 +462,27 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_shown_by_name_or_number() {
+        assert_eq!(
+            (shown_user(0), shown_group(0)),
+            ("root".into(), "root".into())
+        );
+        let unknown = 4_000_000_001;
+        assert_eq!(shown_user(unknown), "4000000001");
+        assert_eq!(shown_group(unknown), "4000000001");
+        assert_eq!(find_group("root").unwrap(), Some(0));
+        assert_eq!(find_group("4000000001").unwrap(), Some(unknown));
+        assert_eq!(find_group("no-such-group").unwrap(), None);
+    }
+
+    #[test]
+    fn a_child_that_finds_nothing_is_an_error() {
+        assert_eq!(find_apart(&|| Ok(b"found".to_vec())).unwrap(), b"found");
+        assert_eq!(find_apart(&|| Ok(Vec::new())).unwrap(), b"");
+        assert!(find_apart(&|| Err(io::ErrorKind::NotFound.into())).is_err());
+    }
+
+    #[test]
     fn a_named_user_gets_its_groups() {
         if !is_root() {
             return;
@@ -469,8 +490,16 @@ mod tests {
         alone(module_path!(), "a_named_user_gets_its_groups", || {
             let user = User::find("nobody").unwrap().unwrap();
             let gid = user.gid.unwrap();
+            let mut expected = groups(&user).unwrap();
             drop_privileges(&user, gid, None).unwrap();
             assert_eq!(effective_uid(), user.uid);
+            let mut found = vec![0; MAX_GROUPS];
+            // SAFETY: pointer and count are those of `found`, borrowed for the call.
+            let count = cerr(unsafe { libc::getgroups(MAX_GROUPS as _, found.as_mut_ptr()) });
+            found.truncate(count.unwrap() as usize);
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
         });
     }
 
