@@ -57,9 +57,12 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// no descriptors left, and how long the loop sleeps after poll(2) failed.
 const BACKOFF: Duration = Duration::from_millis(200);
 
-/// A wait that is worth giving memory back for it, and how often that is done; some times
-/// more at once, so that an idle daemon that was asked a question has none.
+/// The shortest wait that memory is given back for, and how often that is done: once in
+/// this time.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How many times in a row it is done sooner, after a time without: a daemon that is asked
+/// once or twice is as small again as before.
 const IDLE_AT_ONCE: u32 = 10;
 
 /// Slots of the poll set. FIFOs, clients and listeners keep theirs in themselves.
