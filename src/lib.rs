@@ -3,7 +3,8 @@
 //!
 //! # The way of the data
 //!
-//! 1. `daemon/server` waits for what is ready, once in each turn of its loop.
+//! 1. `daemon/server` waits for what is ready, once in each turn of its loop;
+//!    `daemon/input/rest` knows when the FIFOs are read.
 //! 2. `daemon/input/fifo` reads bytes of a FIFO; `wire/lines` cuts them into lines,
 //!    `wire/record` decodes a line to a record, its stats field by the table of `stats`.
 //! 3. `daemon/input/records` hands it to the store: `store/update/apply` finds or creates

@@ -10,7 +10,7 @@
 //! | `start/limits` | whether the memory limit fits what the system allows |
 //! | `start/identity`, `pidfile`, `sd_notify` | the user that root becomes; the number of the process; the service manager |
 //! | `server`, `clocks`, `reload` | the loop; its time; the settings read again |
-//! | `input/` | records: `fifo` cuts bytes to lines, `records` applies lines to the store, `waiting` warns when none comes |
+//! | `input/` | records: `rest` knows when FIFOs are read, `fifo` cuts bytes to lines, `records` applies lines to the store, `waiting` warns when none comes |
 //! | `serve/` | clients |
 //! | `serve/listener`, `client`, `clients` | what clients connect to; a connection, in bounded memory; which are kept |
 //! | `serve/protocol`, `context` | the interface of a protocol to its connection; to the rest of the daemon |

@@ -1,12 +1,14 @@
 //! The loop: one turn after the other, until a signal ends it.
 //!
 //! A turn rebuilds the poll set, waits until something is ready or due, reads the clocks
-//! once, and then works in one fixed order: signals, the watchdog, sessions that fell
-//! silent, FIFOs, carbon, clients, new connections, the state, files that vanished, memory
-//! that ran out. Work in a turn is bounded: one read(2) of each FIFO, so many steps for
-//! all clients together ([`Clients`]) and for carbon, [`ACCEPTS_A_TURN`] for each listener,
-//! [`SILENCES_A_TURN`]. So none starves the others; if work is left, the next turn does
-//! not wait.
+//! once, and then works in one fixed order: FIFOs, signals, the watchdog, sessions that fell
+//! silent, carbon, clients, new connections, the state, files that vanished, memory
+//! that ran out. FIFOs come first, and last in the poll set: so all else is done with the
+//! records that were written before it was asked for. When they are read is for [`Rest`].
+//! Work in a turn is bounded: one read(2) of each FIFO, or of one that rested what its pipe
+//! holds, so many steps for all clients together ([`Clients`]) and for carbon,
+//! [`ACCEPTS_A_TURN`] for each listener, [`SILENCES_A_TURN`]. So none starves the others; if
+//! work is left, the next turn does not wait.
 
 use super::clocks::Clocks;
 use super::faults::{Fault, Faults};
@@ -16,6 +18,7 @@ use super::options::Options;
 use crate::config::{Fatal, Service, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::input::records::Records;
+use crate::daemon::input::rest::Rest;
 use crate::daemon::input::waiting::Waiting;
 use crate::daemon::push::carbon::Carbon;
 use crate::daemon::serve::client::Client;
@@ -28,6 +31,7 @@ use crate::daemon::start::sd_notify::Manager;
 use crate::store::{Level, Limits, Now, Store, LEVELS};
 use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::mem::reserve;
+use crate::sys::mem::resident::Unneeded;
 use crate::sys::proc::process::raise_descriptor_limit;
 use crate::sys::proc::signal::Signals;
 use crate::sys::reason;
@@ -42,9 +46,9 @@ const ACCEPTS_A_TURN: usize = 16;
 /// Sessions that may be found silent in one turn.
 const SILENCES_A_TURN: usize = 256;
 
-/// Reads of a FIFO at the end while there is something in it: more than any pipe holds,
-/// but bounded for writers that never stop.
-const LAST_READS: usize = 64;
+/// The most bytes read of a FIFO at the end: more than any pipe holds, but bounded for
+/// writers that never stop.
+const LAST_BYTES: usize = 4 << 20;
 
 /// Descriptors needed beside those of clients.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -53,8 +57,17 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// no descriptors left, and how long the loop sleeps after poll(2) failed.
 const BACKOFF: Duration = Duration::from_millis(200);
 
+/// The shortest wait that memory is given back for, and how often that is done: once in
+/// this time.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How many times in a row it is done sooner, after a time without: a daemon that is asked
+/// once or twice is as small again as before.
+const IDLE_AT_ONCE: u32 = 10;
+
 /// Slots of the poll set. FIFOs, clients and listeners keep theirs in themselves.
 struct Slots {
+    signals: usize,
     carbon: Option<usize>,
     state: Option<usize>,
 }
@@ -101,6 +114,7 @@ pub(super) struct Daemon {
     pub(super) log: Log,
     faults: Faults,
     fifos: Vec<FifoInput>,
+    rest: Rest,
     pub(super) listeners: Vec<Listener>,
     /// The files of FIFOs and listeners.
     files: Files,
@@ -112,6 +126,9 @@ pub(super) struct Daemon {
     /// `None` without a usable state_dir.
     pub(super) state: Option<State>,
     clocks: Clocks,
+    unneeded: Unneeded,
+    /// When giving memory back is paid for, one time an [`IDLE`].
+    idle_paid_at: Instant,
     /// The warning that no record came.
     waiting: Waiting,
     /// When the daemon started, in seconds since 1970.
@@ -153,6 +170,7 @@ impl Daemon {
             log,
             faults: Faults::new(),
             fifos: opened.fifos,
+            rest: Rest::new(clocks.started()),
             listeners: opened.listeners,
             files: Files::new(base_dir, opened.files, in_chroot),
             clients: Clients::new(most_client_bytes(limits.memory_bytes)),
@@ -160,6 +178,8 @@ impl Daemon {
             signals,
             manager,
             state,
+            unneeded: Unneeded::but_for(PollSet::sleep as *const ()),
+            idle_paid_at: clocks.started(),
             clocks,
             waiting: Waiting::default(),
             start_secs: now.wall.secs,
@@ -194,11 +214,19 @@ impl Daemon {
     /// When poll(2) fails for another reason than a signal.
     pub(super) fn run(&mut self) -> Result<(), Fatal> {
         let mut poll = PollSet::new();
+        let mut instant = self.clocks.started();
         loop {
             let slots = self.fill_poll_set(&mut poll);
             let timeout = self.timeout();
-            let waited = poll.wait(timeout);
-            let (instant, now) = self.clocks.read();
+            let waited = match self.may_sleep(timeout, instant) {
+                true => {
+                    self.fifos.iter_mut().for_each(FifoInput::give_up_buffer);
+                    poll.sleep(timeout, &self.unneeded)
+                }
+                false => poll.wait(timeout),
+            };
+            let now;
+            (instant, now) = self.clocks.read();
             match waited {
                 Ok(()) => {}
                 // The system is short of memory: that passes.
@@ -214,16 +242,12 @@ impl Daemon {
                 let ready = slot.map(|slot| poll.ready(slot));
                 ready.is_some_and(|ready| ready.readable || ready.writable)
             };
-            if !self.handle_signals(instant) {
+            self.read_fifos(instant, now, is_ready);
+            if is_ready(Some(slots.signals)) && !self.handle_signals(instant) {
                 return Ok(());
             }
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
-            for index in 0..self.fifos.len() {
-                if is_ready(self.fifos[index].slot) {
-                    self.read_fifo(index, now);
-                }
-            }
             let lines = self.line_count();
             self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
@@ -293,17 +317,7 @@ impl Daemon {
         self.manager.stopping("ending");
         self.files.remove();
         let (_, now) = self.clocks.read();
-        for index in 0..self.fifos.len() {
-            // What is left in one that the service manager keeps is for the next daemon.
-            let mut reads = if self.fifos[index].is_kept() {
-                0
-            } else {
-                LAST_READS
-            };
-            while reads > 0 && self.read_fifo(index, now) > 0 {
-                reads -= 1;
-            }
-        }
+        self.empty_fifos(now);
         if let Some(state) = &mut self.state {
             state.finish(&self.store, now, &self.fifos, &mut self.log);
         }
@@ -316,14 +330,11 @@ impl Daemon {
     /// Rebuilds the poll set, and keeps each slot beside what was pushed.
     fn fill_poll_set(&mut self, poll: &mut PollSet) -> Slots {
         poll.clear();
-        poll.push(self.signals.as_fd(), Interest::READ);
+        let signals = poll.push(self.signals.as_fd(), Interest::READ);
         let carbon = self.carbon.waits_for();
         let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
         let state = self.state.as_ref().and_then(State::waits_for);
         let state = state.map(|fd| poll.push(fd, Interest::READ));
-        for input in &mut self.fifos {
-            input.slot = Some(poll.push(input.fifo.as_fd(), Interest::READ));
-        }
         self.clients.fill_poll_set(poll);
         for listener in &mut self.listeners {
             listener.slot = match listener.retry_at {
@@ -331,7 +342,17 @@ impl Daemon {
                 Some(_) => None,
             };
         }
-        Slots { carbon, state }
+        for input in &mut self.fifos {
+            input.slot = match self.rest.until() {
+                None => Some(poll.push(input.fifo.as_fd(), Interest::READ)),
+                Some(_) => None,
+            };
+        }
+        Slots {
+            signals,
+            carbon,
+            state,
+        }
     }
 
     /// The time until something is due; `None`: nothing is.
@@ -350,12 +371,23 @@ impl Daemon {
             .listeners
             .iter()
             .filter_map(|listener| listener.retry_at)
+            .chain(self.rest.until())
             .chain(self.carbon.wakes_at())
             .chain(self.manager.wakes_at())
             .chain(self.files.wakes_at())
             .chain(self.state.as_ref().and_then(State::wakes_at))
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).chain(clients).min()
+    }
+
+    /// Whether memory is to be given back for a wait.
+    fn may_sleep(&mut self, timeout: Option<Duration>, instant: Instant) -> bool {
+        let is_long = timeout.is_none_or(|timeout| timeout >= IDLE);
+        let is_due = is_long && self.idle_paid_at < instant + IDLE * IDLE_AT_ONCE;
+        if is_due {
+            self.idle_paid_at = self.idle_paid_at.max(instant) + IDLE;
+        }
+        is_due
     }
 
     /// Handles signals. Returns whether the daemon goes on.
@@ -416,8 +448,40 @@ impl Daemon {
         }
     }
 
-    /// Reads a FIFO once and applies the records. Returns the number of bytes.
-    fn read_fifo(&mut self, index: usize, now: Now) -> usize {
+    /// Reads the FIFOs that are ready, or, while they rest, all that came.
+    fn read_fifos(&mut self, instant: Instant, now: Now, is_ready: impl Fn(Option<usize>) -> bool) {
+        let is_resting = self.rest.until().is_some();
+        let mut taken = self.rest.begin(instant);
+        let mut was_read = false;
+        for index in 0..self.fifos.len() {
+            let FifoInput { fifo, slot, .. } = &self.fifos[index];
+            if is_resting || is_ready(*slot) {
+                let capacity = fifo.capacity_bytes();
+                let least_bytes = if is_resting { capacity } else { 1 };
+                let (bytes, has_more) = self.read_fifo(index, least_bytes, now);
+                taken.add(bytes, capacity, has_more);
+                was_read = true;
+            }
+        }
+        if was_read {
+            self.rest.end(&taken, instant);
+        }
+    }
+
+    /// Reads all that is in the FIFOs, but for those that the service manager keeps: what is
+    /// left there is for the next daemon.
+    fn empty_fifos(&mut self, now: Now) {
+        for index in 0..self.fifos.len() {
+            if !self.fifos[index].is_kept() {
+                self.read_fifo(index, LAST_BYTES, now);
+            }
+        }
+    }
+
+    /// Reads a FIFO and applies the records, as [`FifoInput::read`] does.
+    // Not inlined: a loop that sleeps need not have room for it on the stack.
+    #[inline(never)]
+    fn read_fifo(&mut self, index: usize, least_bytes: usize, now: Now) -> (usize, bool) {
         let Daemon {
             fifos,
             store,
@@ -427,11 +491,11 @@ impl Daemon {
         } = self;
         let name = Rc::clone(fifos[index].name());
         let mut records = Records::new(&name, store, (log, faults), now);
-        let result = fifos[index].read(&mut records, now.wall.secs);
+        let result = fifos[index].read(&mut records, least_bytes, now.wall.secs);
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {}", reason(&error));
             faults.report(log, Fault::ReadFailed, now.uptime_secs, report);
-            0
+            (0, false)
         })
     }
 

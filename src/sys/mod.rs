@@ -54,7 +54,7 @@
 //! | [`mem::page`]            | memory straight from the kernel                      |
 //! | [`mem::limits`]          | how much memory the process may have                 |
 //! | [`mem::reserve`]         | memory for when there is none left                   |
-//! | [`mem::resident`]        | giving back memory that only the start needed        |
+//! | [`mem::resident`]        | memory that a process need not have while it sleeps  |
 //! | [`local_time`]           | a wall clock instant in local time                   |
 //! | [`syslog`]               | a log socket that never blocks                       |
 //! | [`terminal`]             | a terminal as a screen, always given back as it was  |

@@ -25,8 +25,10 @@ pub trait LineReader<const BATCH: usize> {
 /// The line that is not complete yet, and room for the bytes behind it.
 #[derive(Debug)]
 pub struct LineBuffer {
-    /// An incomplete line of at most [`MAX_LINE_BYTES`], then room.
+    /// An incomplete line of at most [`MAX_LINE_BYTES`], then room; empty when not in use.
     bytes: Box<[u8]>,
+    /// How many bytes are read at once.
+    read_bytes: usize,
     /// Length of the incomplete line.
     partial: usize,
     /// A line that is too long has been handed out; its end is still to come.
@@ -37,7 +39,8 @@ impl LineBuffer {
     /// A buffer into which `read_bytes` are read at once.
     pub fn new(read_bytes: usize) -> LineBuffer {
         LineBuffer {
-            bytes: vec![0; MAX_LINE_BYTES + read_bytes].into(),
+            bytes: Box::default(),
+            read_bytes,
             partial: 0,
             skipping: false,
         }
@@ -45,8 +48,22 @@ impl LineBuffer {
 
     /// Where the next bytes are read to; its length is that given to [`LineBuffer::new`].
     pub fn room(&mut self) -> &mut [u8] {
-        let read_bytes = self.bytes.len() - MAX_LINE_BYTES;
-        &mut self.bytes[self.partial..][..read_bytes]
+        self.take_up();
+        &mut self.bytes[self.partial..][..self.read_bytes]
+    }
+
+    /// Allocates the memory if it is not there.
+    fn take_up(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; MAX_LINE_BYTES + self.read_bytes].into();
+        }
+    }
+
+    /// Frees the memory, unless there is an incomplete line in it.
+    pub fn give_up(&mut self) {
+        if self.partial == 0 {
+            self.bytes = Box::default();
+        }
     }
 
     /// Hands out the lines that `count` bytes in the room complete; returns their number.
@@ -115,6 +132,7 @@ impl LineBuffer {
     pub fn resume(&mut self, bytes: &[u8], is_too_long: bool) {
         let is_line = bytes.len() <= MAX_LINE_BYTES && !bytes.contains(&b'\n');
         if is_line && (bytes.is_empty() || !is_too_long) {
+            self.take_up();
             self.bytes[..bytes.len()].copy_from_slice(bytes);
             self.partial = bytes.len();
             self.skipping = is_too_long;
@@ -156,6 +174,8 @@ mod tests {
             let before = kept.lines.len() as u64;
             let handed_out = buffer.filled(piece.len(), &mut kept);
             assert_eq!(handed_out, kept.lines.len() as u64 - before);
+            buffer.give_up();
+            assert_eq!(buffer.bytes.is_empty(), buffer.partial().0.is_empty());
         }
         kept.lines
     }

@@ -21,7 +21,7 @@ mod records;
 mod service;
 mod workload;
 
-use harness::{program, rss_bytes, send_signal, wait_until, TempDir};
+use harness::{private_bytes, program, rss_bytes, send_signal, wait_until, wakeups, TempDir};
 use link::{Client, Writer};
 use service::Service;
 use std::fs::{self, File};
@@ -66,7 +66,18 @@ const WORKLOADS: &[Workload] = &[
         limit: "4 M",
         ..mixed("", 0, 300_000)
     },
+    webmail("webmail, full", false),
+    webmail("webmail with d, full", true),
 ];
+
+/// Short sessions of known users in a memory that such sessions have filled.
+const fn webmail(name: &'static str, d: bool) -> Workload {
+    Workload {
+        kind: Kind::Webmail { d },
+        limit: "16 M",
+        ..mixed(name, 75_000, 300_000)
+    }
+}
 
 /// UPDATE-SESSION of that many sessions.
 const fn updates(name: &'static str, sessions: usize) -> Workload {
@@ -343,6 +354,74 @@ fn bursts_table(has_original: bool) {
     }
 }
 
+/// Records that come one at a time, as they do from mail processes: each written
+/// alone, at a rate that leaves a service idle for most of the time.
+fn paced_table(has_original: bool) {
+    println!(
+        "\n{:22} {:>9} {:>9} {:>7}   {:>9} {:>9}",
+        "one at a time, us", "dovestatd", "old-stats", "ratio", "wake-ups", "a second"
+    );
+    for (rate, records) in [(7000, 22_000), (300, 1500)] {
+        let workload = mixed("", 1000, records);
+        let (prepare, measured) = (workload.prepare(), workload.measured());
+        let cost = |service: Service| {
+            let mut writer = service.writer();
+            writer.send_raw(&prepare);
+            service.settle(&writer);
+            let (cpu, woken, begin) = (cpu_ns(service.pid), wakeups(service.pid), Instant::now());
+            let lines = measured.split_inclusive(|&byte| byte == b'\n');
+            for (n, line) in (0u32..).zip(lines) {
+                let due = Duration::from_secs(1) * n / rate;
+                std::thread::sleep(due.saturating_sub(begin.elapsed()));
+                writer.send_raw(line);
+            }
+            let secs = begin.elapsed().as_secs_f64();
+            let woken = wakeups(service.pid) - woken;
+            service.settle(&writer);
+            let cpu = cpu_ns(service.pid) - cpu;
+            let record_us = cpu as f64 / 1000.0 / records as f64;
+            (record_us, woken as f64 / secs)
+        };
+        let (mut ours, mut its) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(cost(Service::ours("3 G")));
+            if has_original {
+                its.push(cost(Service::original("3 G")));
+            }
+        }
+        let both = || [&ours, &its].into_iter().filter(|costs| !costs.is_empty());
+        let records = both().map(|costs| median(costs.iter().map(|cost| cost.0).collect()));
+        let woken = both().map(|costs| median(costs.iter().map(|cost| cost.1).collect()));
+        let woken: Vec<String> = woken.map(|woken| format!("{woken:9.0}")).collect();
+        println!(
+            "{:22} {}   {}",
+            format!("{rate} a second"),
+            compared(records),
+            woken.join(" ")
+        );
+    }
+}
+
+/// The memory of a service that was asked once and has nothing to do.
+fn idle_table(has_original: bool) {
+    println!(
+        "\n{:22} {:>9} {:>9} {:>7}",
+        "idle memory, KiB", "dovestatd", "old-stats", "ratio"
+    );
+    let mut services = vec![Service::ours("16 M")];
+    if has_original {
+        services.push(Service::original("16 M"));
+    }
+    for (name, bytes) in [
+        ("resident", rss_bytes as fn(u32) -> u64),
+        ("private", private_bytes),
+    ] {
+        let kib = services.iter();
+        let kib = kib.map(|service| bytes(service.pid) as f64 / 1024.0);
+        println!("{name:22} {}", compared(kib));
+    }
+}
+
 /// The latency of a small request while the FIFO is flooded and another client
 /// lists 100,000 rows again and again.
 fn latency_table(has_original: bool) {
@@ -482,9 +561,11 @@ fn main() {
     if !chosen.is_empty() {
         records_table(has_original, &chosen);
     }
-    let tables: [(&str, &dyn Fn()); 4] = [
+    let tables: [(&str, &dyn Fn()); 6] = [
         ("rows", &|| rows_table(has_original)),
         ("bursts", &|| bursts_table(has_original)),
+        ("paced", &|| paced_table(has_original)),
+        ("idle", &|| idle_table(has_original)),
         ("latency", &|| latency_table(has_original)),
         ("instructions", &instructions_table),
     ];

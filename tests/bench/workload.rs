@@ -15,6 +15,10 @@ pub enum Kind {
     Churn,
     /// ADD-USER of logins that failed, each of another user.
     Failures,
+    /// Sessions of webmail with one command: CONNECT, UPDATE-CMD, UPDATE-SESSION,
+    /// DISCONNECT, by 5,000 users at the addresses of 50 servers. `d` is whether the
+    /// command says that it is done, which real Dovecot seldom does.
+    Webmail { d: bool },
 }
 
 /// A workload.
@@ -23,7 +27,7 @@ pub struct Workload {
     pub name: &'static str,
     /// What is fed.
     pub kind: Kind,
-    /// How many sessions are connected beforehand.
+    /// How many sessions are connected beforehand; those of webmail have ended by then.
     pub sessions: usize,
     /// How many records are measured.
     pub records: usize,
@@ -41,6 +45,25 @@ fn connect_of(n: usize) -> Vec<u8> {
     let user = format!("user{n}@domain{}.org", n % 1000);
     let ip = format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255);
     connect(&id(n), &user, "imap", 1000 + n as u32 % 30_000, &ip)
+}
+
+/// The `n`th record of webmail, with totals of a session that is over.
+fn webmail(n: usize, d: bool, stats: &str) -> Vec<u8> {
+    let (n, step) = (n / 4, n % 4);
+    match step {
+        0 => {
+            let user = Random::new(n as u64).index(5000);
+            let name = format!("user{user}@domain{}.org", user % 1000);
+            let ip = format!("10.0.0.{}", n % 50);
+            connect(&id(n), &name, "imap", 1000 + n as u32 % 30_000, &ip)
+        }
+        1 => {
+            let args = format!("1:{} (FLAGS)", n % 1000);
+            command(&id(n), 1, if d { "d" } else { "" }, "FETCH", &args, stats)
+        }
+        2 => update(&id(n), stats),
+        _ => disconnect(&id(n)),
+    }
 }
 
 /// Totals that every step raises.
@@ -73,9 +96,18 @@ impl Workload {
     pub fn prepare(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let first = totals(1);
-        for n in 0..self.sessions {
-            push(&mut bytes, connect_of(n));
-            push(&mut bytes, update(&id(n), &first));
+        match self.kind {
+            Kind::Webmail { d } => {
+                for n in 0..self.sessions * 4 {
+                    push(&mut bytes, webmail(n, d, &first));
+                }
+            }
+            _ => {
+                for n in 0..self.sessions {
+                    push(&mut bytes, connect_of(n));
+                    push(&mut bytes, update(&id(n), &first));
+                }
+            }
         }
         bytes
     }
@@ -118,6 +150,9 @@ impl Workload {
                     let user = format!("guess{}@domain{}.org", n, n % 1000);
                     let failed = Auth([0, 0, 1, 0, 0, 1]).field();
                     push(&mut bytes, add_user(&user, "imap", &failed));
+                }
+                Kind::Webmail { d } => {
+                    push(&mut bytes, webmail(self.sessions * 4 + n, d, &stats));
                 }
             }
         }

@@ -424,19 +424,30 @@ pub fn with_usual_signals(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(reset) }
 }
 
+/// The number behind `name` in a file of a process.
+fn proc_number(pid: u32, file: &str, name: &str) -> u64 {
+    let path = format!("/proc/{pid}/{file}");
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    let number = number.and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {path}"))
+}
+
 /// Resident memory of a process, in bytes.
 pub fn rss_bytes(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("/proc/PID/status");
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmRSS:"))
-        .expect("VmRSS");
-    let kib: u64 = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("VmRSS in kB");
-    kib * 1024
+    proc_number(pid, "status", "VmRSS:") * 1024
+}
+
+/// Memory that no other process has in common with this one, in bytes.
+pub fn private_bytes(pid: u32) -> u64 {
+    let of = |name| proc_number(pid, "smaps_rollup", name) * 1024;
+    of("Private_Clean:") + of("Private_Dirty:")
+}
+
+/// How often a process has slept so far.
+pub fn wakeups(pid: u32) -> u64 {
+    proc_number(pid, "status", "voluntary_ctxt_switches:")
 }
 
 /// Processor time of a process, user and system, in the kernel's ticks of 10 ms.

@@ -5,7 +5,7 @@
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
 //! `mail` are tools; `protocol`, `damage`, `requests`, `more`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
-//! `activation`, `state`, `small`, `memory`, `crowd`, `vanishing`, `rights`, `valgrind`,
+//! `activation`, `state`, `small`, `memory`, `crowd`, `wakeups`, `vanishing`, `rights`, `valgrind`,
 //! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
@@ -67,3 +67,4 @@ mod top_acts;
 mod units;
 mod valgrind;
 mod vanishing;
+mod wakeups;

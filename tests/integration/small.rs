@@ -6,11 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::harness::{program, rss_bytes, unavailable, wait_until, Daemon, Setup, TempDir};
+use crate::harness::{
+    holds_within, private_bytes, program, rss_bytes, unavailable, wait_until, Daemon, Setup,
+    TempDir,
+};
 use crate::link::Client;
 
 /// The resident memory of Dovecot 2.3.19's service without statistics.
 const MAX_IDLE_BYTES: u64 = 3_200_000;
+
+/// The memory of that service that no other process has in common with it.
+const MAX_IDLE_PRIVATE_BYTES: u64 = 256 << 10;
 
 /// The most that a program may take on disk.
 const MAX_PROGRAM_BYTES: u64 = 1 << 20;
@@ -64,6 +70,17 @@ fn an_idle_daemon_takes_less_memory_than_the_original() {
     let (daemon, _) = start(&path, "idle-memory");
     let is_small = || rss_bytes(daemon.pid()) < MAX_IDLE_BYTES;
     wait_until("less than 3.2 MB resident", is_small);
+    let is_small = || private_bytes(daemon.pid()) < MAX_IDLE_PRIVATE_BYTES;
+    wait_until("less than 256 KB private", is_small);
+    // It is soon as small again as before many requests.
+    let mut client = daemon.client();
+    for _ in 0..100 {
+        client.export_raw("session");
+    }
+    wait_until("less than 256 KB private again", || {
+        client.export_raw("session");
+        holds_within(Duration::from_millis(50), is_small)
+    });
 }
 
 #[test]

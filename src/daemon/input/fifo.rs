@@ -1,6 +1,6 @@
 //! A FIFO, and its bytes cut into lines.
 //!
-//! One call reads once, at most [`READ_BYTES`].
+//! One read(2) takes at most [`READ_BYTES`].
 
 use crate::store::PREFETCH_BATCH;
 use crate::sys::fs::fifo::Fifo;
@@ -10,8 +10,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-/// The most bytes read in a turn: as much as an ordinary pipe holds, some 200
-/// records.
+/// The most bytes of a read(2): as much as an ordinary pipe holds, some 200 records.
 const READ_BYTES: usize = 65536;
 
 /// A FIFO and the line that is not complete yet.
@@ -104,12 +103,30 @@ impl FifoInput {
         self.counts.bytes.get()
     }
 
-    /// Reads once and hands out the lines that are complete. `now_secs` is the time since
-    /// 1970. Returns the number of bytes.
+    /// Reads to the end of what there is, but not on once it has `least_bytes`, and hands
+    /// out the lines that are complete. `now_secs` is the time since 1970. Returns the
+    /// number of bytes, and whether there may be more.
     ///
     /// # Errors
     /// Those of read(2); nothing to read is none.
     pub(crate) fn read(
+        &mut self,
+        reader: &mut impl LineReader<PREFETCH_BATCH>,
+        least_bytes: usize,
+        now_secs: u32,
+    ) -> io::Result<(usize, bool)> {
+        let mut bytes = 0;
+        loop {
+            let count = self.read_once(reader, now_secs)?;
+            bytes += count;
+            if count < READ_BYTES || bytes >= least_bytes {
+                return Ok((bytes, count == READ_BYTES));
+            }
+        }
+    }
+
+    /// Reads once.
+    fn read_once(
         &mut self,
         reader: &mut impl LineReader<PREFETCH_BATCH>,
         now_secs: u32,
@@ -129,6 +146,11 @@ impl FifoInput {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error),
         }
+    }
+
+    /// Frees the buffer, which is not needed before something comes.
+    pub(crate) fn give_up_buffer(&mut self) {
+        self.lines.give_up();
     }
 
     /// The line that is not complete yet, if a restart does not lose its end.

@@ -24,7 +24,7 @@ use crate::store::Limits;
 use crate::sys::fs::created::CreatedFile;
 use crate::sys::fs::dir::Owner;
 use crate::sys::mem::reserve;
-use crate::sys::mem::resident::forget_code;
+use crate::sys::mem::resident::map_large_blocks;
 use crate::sys::proc::process::{daemonize, set_umask, Readiness};
 use crate::sys::proc::signal::{reset_inherited, Signals};
 use std::io::{self, Write};
@@ -45,7 +45,18 @@ const EX_SOFTWARE: i32 = 70;
 ///
 /// # Errors
 /// Whatever keeps it from starting, or poll(2) failing.
-pub(crate) fn serve(mut options: Options) -> Result<(), Fatal> {
+pub(crate) fn serve(options: Options) -> Result<(), Fatal> {
+    let (_pidfile, mut daemon) = start(options)?;
+    let result = daemon.run();
+    daemon.finish(&result);
+    result
+}
+
+/// Opens everything, and gives up root.
+// Not inlined: while the daemon serves, the stack has no room for it.
+#[inline(never)]
+fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> {
+    map_large_blocks();
     let (manager, passed) = Manager::from_env();
     reset_inherited().map_err(Fatal::io("reset signals"))?;
     let is_trial = options.try_out();
@@ -121,7 +132,7 @@ pub(crate) fn serve(mut options: Options) -> Result<(), Fatal> {
         settings.base_dir.display(),
         show_size(limits.memory_bytes as u64),
     );
-    let mut daemon = Daemon::new(
+    let mut daemon = Box::new(Daemon::new(
         options,
         (settings, limits),
         log,
@@ -129,7 +140,7 @@ pub(crate) fn serve(mut options: Options) -> Result<(), Fatal> {
         signals,
         manager,
         state,
-    )?;
+    )?);
     daemon.wait_for_records(fifos);
     daemon.log_info(&serving);
     if let Some(readiness) = readiness {
@@ -138,10 +149,7 @@ pub(crate) fn serve(mut options: Options) -> Result<(), Fatal> {
             .map_err(Fatal::io("detach from the starter"))?;
     }
     daemon.announce();
-    forget_code();
-    let result = daemon.run();
-    daemon.finish(&result);
-    result
+    Ok((held_pidfile, daemon))
 }
 
 /// Makes base_dir if need be, and locks it against other daemons.

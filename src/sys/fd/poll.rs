@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::sys::cerr;
+use crate::sys::mem::resident::Unneeded;
 
 /// What a descriptor is waited for.
 ///
@@ -93,6 +94,19 @@ impl PollSet {
         poll(&mut self.fds, timeout_millis(timeout))
     }
 
+    /// As [`PollSet::wait`], for a long wait: `unneeded` is given back before, all but for
+    /// this function.
+    #[inline(never)]
+    pub(crate) fn sleep(
+        &mut self,
+        timeout: Option<Duration>,
+        unneeded: &Unneeded,
+    ) -> io::Result<()> {
+        let timeout_millis = timeout_millis(timeout);
+        unneeded.give_back();
+        poll(&mut self.fds, timeout_millis)
+    }
+
     /// What the last wait found for a slot; nothing before the first.
     ///
     /// # Panics
@@ -122,6 +136,7 @@ pub(crate) fn is_writable(fd: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// poll(2), where being interrupted is having found nothing.
+#[inline(always)]
 fn poll(fds: &mut [libc::pollfd], timeout_millis: libc::c_int) -> io::Result<()> {
     let count = fds.len() as libc::nfds_t;
     // SAFETY: pointer and count are those of a slice borrowed for the call.
@@ -299,6 +314,22 @@ mod tests {
         });
         set.wait(None).unwrap();
         assert!(set.ready(0).readable);
+    }
+
+    #[test]
+    fn a_long_wait_ends_as_any() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        near.write_all(b"x").unwrap();
+        let mut set = PollSet::new();
+        let slot = set.push(far.as_fd(), Interest::READ);
+        let unneeded = Unneeded::but_for(PollSet::sleep as *const ());
+        set.sleep(None, &unneeded).unwrap();
+        assert!(set.ready(slot).readable);
+        let before = std::time::Instant::now();
+        let mut set = PollSet::new();
+        set.sleep(Some(Duration::from_micros(1500)), &unneeded)
+            .unwrap();
+        assert!(before.elapsed() >= Duration::from_micros(1500));
     }
 
     #[test]

@@ -147,11 +147,17 @@ impl Fifo {
     }
 
     /// How much fits into the pipe before writers block, in bytes.
-    #[cfg(all(test, target_os = "linux"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn capacity_bytes(&self) -> usize {
         // SAFETY: no pointers; the descriptor is owned by `reader`.
         let size = cerr(unsafe { libc::fcntl(self.reader.as_raw_fd(), libc::F_GETPIPE_SZ) });
-        size.unwrap().unsigned_abs() as usize
+        size.unwrap_or_default() as usize
+    }
+
+    /// What pipes of other systems grow to.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        16384
     }
 
     /// Where it lies, for its removal on a clean shutdown; none for one that was

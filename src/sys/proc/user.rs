@@ -12,15 +12,17 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::time::SystemTime;
 
 use crate::sys::cerr;
 use crate::sys::local_time::LocalTime;
+use crate::sys::proc::process::wait;
 
 /// A user, as far as running as one goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,15 +72,25 @@ impl User {
 /// the name is unknown.
 pub(crate) fn find_group(name_or_gid: &str) -> io::Result<Option<u32>> {
     let name = CString::new(name_or_gid)?;
-    let by_name = lookup(
-        |record, text, len_bytes, found| {
-            // SAFETY: `name` is a NUL-terminated string, the rest as `lookup`
-            // promises; all outlive the call.
-            unsafe { libc::getgrnam_r(name.as_ptr(), record, text, len_bytes, found) }
-        },
-        |record: &libc::group| record.gr_gid,
-    )?;
+    let find = || {
+        let by_name = lookup(
+            |record, text, len_bytes, found| {
+                // SAFETY: `name` is a NUL-terminated string, the rest as `lookup`
+                // promises; all outlive the call.
+                unsafe { libc::getgrnam_r(name.as_ptr(), record, text, len_bytes, found) }
+            },
+            |record: &libc::group| record.gr_gid.to_ne_bytes(),
+        );
+        Ok(by_name?.into_iter().flatten().collect())
+    };
+    let by_name = ids_of(&find_apart(&find)?).pop();
     Ok(by_name.or_else(|| numeric_id(name_or_gid)))
+}
+
+/// The ids of their bytes.
+fn ids_of(bytes: &[u8]) -> Vec<u32> {
+    let ids = bytes.chunks_exact(4).filter_map(|id| id.try_into().ok());
+    ids.map(u32::from_ne_bytes).collect()
 }
 
 /// The most groups of a process: NGROUPS_MAX of Linux.
@@ -114,15 +126,24 @@ pub(crate) fn groups(user: &User) -> io::Result<Vec<u32>> {
 
 /// A user for a person: by name, by number where the database has none.
 pub(crate) fn shown_user(uid: u32) -> String {
-    let user = User::find(&uid.to_string()).ok().flatten();
-    let name = user.and_then(|user| user.name);
-    name.unwrap_or_else(|| uid.to_string())
+    shown(uid, &|| {
+        let user = User::find(&uid.to_string())?;
+        Ok(user.and_then(|user| user.name))
+    })
 }
 
 /// A group for a person: by name, by number where the database has none.
 pub(crate) fn shown_group(gid: u32) -> String {
-    let name = group_name(gid).ok().flatten();
-    name.unwrap_or_else(|| gid.to_string())
+    shown(gid, &|| group_name(gid))
+}
+
+/// An id for a person.
+fn shown(id: u32, name: &dyn Fn() -> io::Result<Option<String>>) -> String {
+    let find = || Ok(name()?.unwrap_or_default().into_bytes());
+    match find_apart(&find).map(String::from_utf8) {
+        Ok(Ok(name)) if !name.is_empty() => name,
+        _ => id.to_string(),
+    }
 }
 
 /// Owner, group and mode of a file for a person.
@@ -204,14 +225,48 @@ pub(crate) fn drop_privileges(
     Ok(())
 }
 
+/// What a child finds in a database: libraries that a lookup may load, for others than
+/// files, are not for a daemon to keep.
+fn find_apart(find: &dyn Fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    let (mut found, mut finder) = UnixStream::pair()?;
+    // SAFETY: no pointers. The child looks something up and ends, whatever threads there
+    // are: fork(3) of the C library leaves its allocator usable.
+    let child = cerr(unsafe { libc::fork() })?;
+    if child == 0 {
+        let is_found = find().and_then(|bytes| finder.write_all(&bytes)).is_ok();
+        // SAFETY: no pointers; ends the child without running what belongs to its parent.
+        unsafe { libc::_exit((!is_found).into()) };
+    }
+    drop(finder);
+    let mut bytes = Vec::new();
+    let is_read = found.read_to_end(&mut bytes);
+    let status = wait(child);
+    is_read?;
+    match status {
+        Some(0) => Ok(bytes),
+        _ => Err(io::Error::other("it cannot be read")),
+    }
+}
+
 /// Sets the supplementary groups.
 fn set_groups(name: Option<&str>, gid: u32) -> io::Result<()> {
     match name {
         Some(name) => {
-            let name = CString::new(name)?;
-            // SAFETY: the name is a NUL-terminated string that outlives the
-            // call.
-            cerr(unsafe { libc::initgroups(name.as_ptr(), gid as _) })?;
+            let user = User {
+                name: Some(name.to_owned()),
+                uid: u32::MAX,
+                gid: Some(gid),
+            };
+            let find = || {
+                Ok(groups(&user)?
+                    .into_iter()
+                    .flat_map(u32::to_ne_bytes)
+                    .collect())
+            };
+            let groups = ids_of(&find_apart(&find)?);
+            let count = groups.len() as _;
+            // SAFETY: pointer and count are those of `groups`, which outlives the call.
+            cerr(unsafe { libc::setgroups(count, groups.as_ptr()) })?;
         }
         // SAFETY: the pointer is to one group id, which outlives the call.
         None => drop(cerr(unsafe { libc::setgroups(1, &gid) })?),
@@ -407,6 +462,27 @@ mod tests {
     }
 
     #[test]
+    fn ids_are_shown_by_name_or_number() {
+        assert_eq!(
+            (shown_user(0), shown_group(0)),
+            ("root".into(), "root".into())
+        );
+        let unknown = 4_000_000_001;
+        assert_eq!(shown_user(unknown), "4000000001");
+        assert_eq!(shown_group(unknown), "4000000001");
+        assert_eq!(find_group("root").unwrap(), Some(0));
+        assert_eq!(find_group("4000000001").unwrap(), Some(unknown));
+        assert_eq!(find_group("no-such-group").unwrap(), None);
+    }
+
+    #[test]
+    fn a_child_that_finds_nothing_is_an_error() {
+        assert_eq!(find_apart(&|| Ok(b"found".to_vec())).unwrap(), b"found");
+        assert_eq!(find_apart(&|| Ok(Vec::new())).unwrap(), b"");
+        assert!(find_apart(&|| Err(io::ErrorKind::NotFound.into())).is_err());
+    }
+
+    #[test]
     fn a_named_user_gets_its_groups() {
         if !is_root() {
             return;
@@ -414,8 +490,16 @@ mod tests {
         alone(module_path!(), "a_named_user_gets_its_groups", || {
             let user = User::find("nobody").unwrap().unwrap();
             let gid = user.gid.unwrap();
+            let mut expected = groups(&user).unwrap();
             drop_privileges(&user, gid, None).unwrap();
             assert_eq!(effective_uid(), user.uid);
+            let mut found = vec![0; MAX_GROUPS];
+            // SAFETY: pointer and count are those of `found`, borrowed for the call.
+            let count = cerr(unsafe { libc::getgroups(MAX_GROUPS as _, found.as_mut_ptr()) });
+            found.truncate(count.unwrap() as usize);
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
         });
     }
 
