@@ -89,6 +89,8 @@ impl Listing {
 }
 
 /// One value of a store. Numbers of entries count those of their level.
+// One at a time is made, on the stack.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saved<'a> {
     /// The totals; the first of all values.
