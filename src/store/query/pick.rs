@@ -37,11 +37,15 @@ impl Store {
         is_here.then_some(node)
     }
 
-    /// Sorts existing entries of one level, the one made last first, each once.
+    /// Sorts existing entries of one level, the one made last first, each once. Numbers are
+    /// sorted, as in [`snapshot`](crate::store::snapshot), so that the code for it is there
+    /// once.
     pub(crate) fn newest_first(&self, nodes: &mut Vec<Node>) {
-        nodes.sort_unstable_by_key(
-            |&node| with_link!(node, link => self.table(link).arena.age(link)),
-        );
-        nodes.dedup();
+        let key = |(&node, place): (&Node, u32)| with_link!(node, link => (self.table(link).arena.age(link), place, link.number()));
+        let mut keys: Vec<_> = nodes.iter().zip(0..).map(key).collect();
+        keys.sort_unstable();
+        keys.dedup_by_key(|&mut (.., number)| number);
+        let at = |(_, place, _): (u32, u32, _)| nodes[place as usize];
+        *nodes = keys.into_iter().map(at).collect();
     }
 }
