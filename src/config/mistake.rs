@@ -17,7 +17,7 @@ pub struct Location {
 
 impl Location {
     /// The place that is `source` as a whole.
-    pub(super) fn whole(source: &str) -> Location {
+    pub(crate) fn whole(source: &str) -> Location {
         Location {
             source: visible(source).into(),
             line: None,

@@ -6,7 +6,7 @@
 //! [`table`], which sets fields of the typed [`Settings`] through the pairs of functions in
 //! `value`. Of a file that is Dovecot's own only the statistics are read. `print` goes the
 //! other way through the same table. `origin` keeps the location of each setting; `fatal`
-//! is what ends a program.
+//! is what ends a program; `reply` is what Dovecot's master replies.
 //!
 //! Invariants:
 //! - a [`Settings`] that [`read`] returned holds only values inside their ranges,
@@ -27,6 +27,7 @@ mod mistake;
 mod origin;
 pub(crate) mod own_files;
 mod print;
+mod reply;
 mod settings;
 pub mod table;
 mod text;
@@ -38,9 +39,10 @@ mod tests;
 pub(crate) use fatal::{line as fatal_line, Fatal};
 pub use mistake::{Location, Mistake, Mistakes};
 pub use print::Shown;
+pub(crate) use reply::Reply;
 pub use settings::{
     Address, ColumnOrder, FileListener, HostPort, InetListener, ListenerOptions, LogPath, Protocol,
-    Service, Settings, UnixListener,
+    Service, Settings, StateDir, UnixListener,
 };
 pub(crate) use table::{Scope, CHROOT_MADE, DEFAULT_USER, MEMORY_LIMIT_MIN_BYTES};
 pub(crate) use value::show_size;
@@ -132,17 +134,24 @@ impl Configuration {
     }
 }
 
-/// Reads the configuration, then applies the `NAME=VALUE` texts of `overrides`: what
-/// can be made of it, and every mistake of the files and of the overrides, in reading
-/// order.
+/// Reads the configuration, then applies the `NAME=VALUE` texts of Dovecot's master, then
+/// those of `overrides`: what can be made of it, and every mistake of the files and of the
+/// overrides, in reading order.
 pub(crate) fn examine(
     source: &Source,
+    dovecots: &[String],
     overrides: &[String],
     defaults: &Defaults,
 ) -> (Configuration, Vec<Mistake>) {
-    let overrides = overrides.iter().flat_map(|given| text::overriding(given));
+    let mut items = Vec::new();
+    for given in dovecots {
+        items.extend(text::overriding("dovecot.conf", given));
+    }
+    for given in overrides {
+        items.extend(text::overriding(&format!("-o {given}"), given));
+    }
     let main = Location::whole(&source.path().to_string_lossy());
-    build::build(text::read(source), overrides.collect(), defaults, main)
+    build::build(text::read(source), items, defaults, main)
 }
 
 /// [`examine`], where each mistake is an error.
@@ -151,10 +160,11 @@ pub(crate) fn examine(
 /// All of them.
 pub(crate) fn read(
     source: &Source,
+    dovecots: &[String],
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Configuration, Mistakes> {
-    match examine(source, overrides, defaults) {
+    match examine(source, dovecots, overrides, defaults) {
         (configuration, mistakes) if mistakes.is_empty() => Ok(configuration),
         (_, mistakes) => Err(Mistakes(mistakes)),
     }
@@ -167,5 +177,5 @@ pub fn load(
     overrides: &[String],
     defaults: &Defaults,
 ) -> Result<Settings, Mistakes> {
-    read(source, overrides, defaults).map(|configuration| configuration.settings)
+    read(source, &[], overrides, defaults).map(|configuration| configuration.settings)
 }

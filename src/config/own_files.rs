@@ -22,6 +22,10 @@ pub(crate) const STATE_PROBE: &str = "state.probe";
 /// In state_dir: the file by which one daemon holds it.
 pub(crate) const STATE_LOCK: &str = ".state.lock";
 
+/// In state_dir: the socket by which a service of Dovecot passes what it holds to the one
+/// that follows it.
+pub(crate) const STATE_HANDOVER: &str = "handover";
+
 /// All of them, each with the setting that names its directory or path.
 pub(crate) fn own_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
     let mut files = vec![("base_dir", settings.base_dir.join(LOCK))];
@@ -32,6 +36,7 @@ pub(crate) fn own_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
             STATE_SET_ASIDE,
             STATE_PROBE,
             STATE_LOCK,
+            STATE_HANDOVER,
         ];
         files.extend(names.map(|name| ("state_dir", dir.join(name))));
     }

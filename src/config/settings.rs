@@ -115,6 +115,8 @@ pub enum LogPath {
     #[default]
     Syslog,
     Stderr,
+    /// The log process of the Dovecot that this is a service of; no setting says so.
+    Dovecot,
     /// Lines appended to a file; an absolute path.
     File(PathBuf),
 }
@@ -229,7 +231,7 @@ pub struct InetListener {
 impl InetListener {
     /// A section without settings. In Dovecot 2.3 the one named `http` is for
     /// Prometheus.
-    pub(super) fn new(name: Option<String>) -> InetListener {
+    pub(crate) fn new(name: Option<String>) -> InetListener {
         let mut options = ListenerOptions::of_inet();
         if name.as_deref() == Some("http") {
             options.protocol = Protocol::Http;

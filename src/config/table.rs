@@ -480,6 +480,7 @@ pub(super) fn set<T>(
 }
 
 /// What is known of `name` in a section.
+#[inline(never)]
 pub(super) fn find(scope: Scope, name: &str) -> Option<Known> {
     fn about<T>(rows: &[Setting<T>], name: &str) -> Option<Known> {
         let row = rows.iter().find(|row| row.name == name)?;

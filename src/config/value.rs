@@ -255,7 +255,7 @@ pub(super) fn log_path(text: &str) -> Result<LogPath, String> {
 pub(super) fn show_log_path(log_path: &LogPath) -> String {
     match log_path {
         LogPath::Syslog => "syslog".to_owned(),
-        LogPath::Stderr => "stderr".to_owned(),
+        LogPath::Stderr | LogPath::Dovecot => "stderr".to_owned(),
         LogPath::File(path) => path.to_string_lossy().into_owned(),
     }
 }

@@ -228,7 +228,8 @@ impl BaseDir {
 
 #[derive(Debug)]
 pub(super) struct Files {
-    base_dir: BaseDir,
+    /// `None`: it is Dovecot's.
+    base_dir: Option<BaseDir>,
     /// The files of FIFOs and sockets.
     all: Vec<ListenerFile>,
     /// When they are looked at next; `None` in a chroot.
@@ -236,14 +237,21 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Looked at from now on, unless they are out of reach in a chroot.
-    pub(super) fn new(mut base_dir: BaseDir, all: Vec<ListenerFile>, in_chroot: bool) -> Files {
-        // An open directory outside of it is a way out of a chroot.
-        base_dir.dir.take_if(|_| in_chroot);
+    /// Looked at from now on, unless they are Dovecot's, or out of reach in a chroot.
+    pub(super) fn new(
+        mut base_dir: Option<BaseDir>,
+        all: Vec<ListenerFile>,
+        in_chroot: bool,
+    ) -> Files {
+        if let (Some(base_dir), true) = (&mut base_dir, in_chroot) {
+            // An open directory outside of it is a way out of a chroot.
+            base_dir.dir = None;
+        }
+        let is_looked_at = base_dir.is_some() && !in_chroot;
         Files {
             base_dir,
             all,
-            due: (!in_chroot).then(|| Instant::now() + INTERVAL),
+            due: is_looked_at.then(|| Instant::now() + INTERVAL),
         }
     }
 
@@ -265,18 +273,21 @@ impl Files {
         listeners: &mut [Listener],
         log: &mut Log,
     ) {
+        let Some(base_dir) = &mut self.base_dir else {
+            return;
+        };
         if self.due.is_none_or(|due| due > instant) {
             return;
         }
         self.due = Some(instant + INTERVAL);
-        let restored = self.base_dir.restore();
-        if let (Err(why), false) = (&restored, self.base_dir.is_missing) {
-            let path = self.base_dir.path.display();
+        let restored = base_dir.restore();
+        if let (Err(why), false) = (&restored, base_dir.is_missing) {
+            let path = base_dir.path.display();
             log.error(&format!(
                 "base_dir {path} {why}; nothing can be sent or asked there: restart dovestatd"
             ));
         }
-        self.base_dir.is_missing = restored.is_err();
+        base_dir.is_missing = restored.is_err();
         if restored.is_err() {
             return;
         }
@@ -289,7 +300,7 @@ impl Files {
             };
             let made = match file.access {
                 Some(access) => file
-                    .make(access, (&self.base_dir.path, log), fifos, listeners)
+                    .make(access, (&base_dir.path, log), fifos, listeners)
                     .map_err(|error| format!("cannot be made anew: {error}; restart dovestatd")),
                 None => Err("is the service manager's: restart its socket unit".to_owned()),
             };

@@ -1,4 +1,4 @@
-//! The log: lines to syslog, standard error or a file.
+//! The log: lines to syslog, standard error, a file, or the log process of Dovecot.
 //!
 //! Writing a line never blocks the daemon: a line that would have to wait is dropped, and
 //! the next one that is written contains the number of dropped lines. Bytes of peers pass
@@ -31,6 +31,8 @@ const MAX_VISIBLE_BYTES: usize = 200;
 enum Target {
     Syslog(Syslog),
     Stderr(OwnedFd),
+    /// The pipe to Dovecot's log process.
+    Dovecot(OwnedFd),
     File(LogFile),
 }
 
@@ -79,6 +81,7 @@ impl Log {
         let target = match path {
             LogPath::Syslog => Target::Syslog(Syslog::open(Path::new(LOG_PATH))?),
             LogPath::Stderr => Target::Stderr(nonblocking_twin(io::stderr().as_fd())?),
+            LogPath::Dovecot => Target::Dovecot(nonblocking_twin(io::stderr().as_fd())?),
             LogPath::File(path) => Target::File(LogFile::open(path, owner)?),
         };
         Ok(Log { target, dropped: 0 })
@@ -102,7 +105,7 @@ impl Log {
     pub(super) fn can_be_rotated(&self) -> bool {
         match &self.target {
             Target::File(log) => log.dir.is_writable(),
-            Target::Syslog(_) | Target::Stderr(_) => true,
+            Target::Syslog(_) | Target::Stderr(_) | Target::Dovecot(_) => true,
         }
     }
 
@@ -110,7 +113,7 @@ impl Log {
     pub(super) fn is_connected(&self) -> bool {
         match &self.target {
             Target::Syslog(syslog) => syslog.is_connected(),
-            Target::Stderr(_) | Target::File(_) => true,
+            Target::Stderr(_) | Target::Dovecot(_) | Target::File(_) => true,
         }
     }
 
@@ -132,10 +135,12 @@ impl Log {
             0 => String::new(),
             count => format!(" ({count} lines before this one could not be logged)"),
         };
-        let label = match severity {
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-            Severity::Info => "",
+        // Types of lib/failures.h: at the beginning of a line, behind a byte 1.
+        let (label, dovecots_type) = match severity {
+            Severity::Fatal => ("error: ", '\u{5}'),
+            Severity::Error => ("error: ", '\u{4}'),
+            Severity::Warning => ("warning: ", '\u{3}'),
+            Severity::Info => ("", '\u{2}'),
         };
         let now = SystemTime::now();
         let written = match &mut self.target {
@@ -146,6 +151,13 @@ impl Log {
             }
             Target::Stderr(fd) => {
                 write_line(fd.as_fd(), format!("dovestatd: {label}{message}{dropped}"))
+            }
+            Target::Dovecot(fd) => {
+                let pid = std::process::id();
+                write_line(
+                    fd.as_fd(),
+                    format!("\u{1}{dovecots_type}{pid} {message}{dropped}"),
+                )
             }
             Target::File(log) => {
                 let (time, pid) = (LocalTime::at(now), std::process::id());
@@ -176,7 +188,7 @@ fn write_line(fd: std::os::fd::BorrowedFd, mut line: String) -> bool {
 pub(crate) fn shown(path: &LogPath) -> String {
     match path {
         LogPath::Syslog => "syslog".to_owned(),
-        LogPath::Stderr => "stderr".to_owned(),
+        LogPath::Stderr | LogPath::Dovecot => "stderr".to_owned(),
         LogPath::File(path) => path.display().to_string(),
     }
 }

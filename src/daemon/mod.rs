@@ -18,9 +18,10 @@
 //! | `serve/http`, `scrape`, `health` | HTTP for Prometheus; the metrics; those about the daemon |
 //! | `push/` | reports to a receiver of `carbon`: their bytes (`batch`), its addresses (`resolve`) |
 //! | `level_walk` | the rows of levels in slices, for `export`, `scrape` and `batch` |
+//! | `master/` | Dovecot's own master as the starter |
 //! | `files` | files of FIFOs and sockets, made anew when they vanish |
 //! | `snapshot` | statistics saved for the next start |
-//! | `faults`, `log` | what peers do wrong, counted and logged at a limited rate; lines to syslog, standard error or a file |
+//! | `faults`, `log` | what peers do wrong, counted and logged at a limited rate; lines to syslog, standard error, a file or Dovecot |
 //!
 //! Must not: end, stall or spin, whatever its peers send. Assertions are for bugs, never
 //! for input.
@@ -33,6 +34,7 @@ mod files;
 mod input;
 mod level_walk;
 mod log;
+mod master;
 mod options;
 mod push;
 mod reload;
@@ -51,7 +53,9 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
-            if let Some(line) = fatal.line("dovestatd") {
+            if master::is_starter() {
+                master::log_fatal(&fatal);
+            } else if let Some(line) = fatal.line("dovestatd") {
                 // A failure of that cannot be reported anywhere.
                 let _ = io::stderr().write_all(line.as_bytes());
             }

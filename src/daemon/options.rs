@@ -86,6 +86,8 @@ pub(super) enum Command {
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub source: Source,
+    /// The statistics' settings of Dovecot's master, as `NAME=VALUE`.
+    pub dovecots: Vec<String>,
     /// `NAME=VALUE` of every `-o`.
     pub overrides: Vec<String>,
     /// Stay in the foreground.
@@ -129,6 +131,7 @@ impl Options {
             .map_or(Command::Serve, |(_, command)| command);
         let options = Options {
             source,
+            dovecots: Vec::new(),
             overrides: matches.opt_strs("o"),
             foreground: matches.opt_present("F"),
         };
@@ -156,7 +159,13 @@ impl Options {
     /// # Errors
     /// [`Fatal::Configuration`] with all mistakes.
     pub(super) fn load(&self) -> Result<Configuration, Fatal> {
-        config::read(&self.source, &self.overrides, &Defaults::ours()).map_err(Fatal::Configuration)
+        let Options {
+            source,
+            dovecots,
+            overrides,
+            ..
+        } = self;
+        config::read(source, dovecots, overrides, &Defaults::ours()).map_err(Fatal::Configuration)
     }
 
     /// Reads the configuration as it holds for this daemon: in the foreground it
@@ -202,7 +211,7 @@ impl Options {
     /// [`Fatal::Configuration`] with all mistakes.
     pub(super) fn check(&self) -> Result<(), Fatal> {
         let (configuration, mut mistakes) =
-            config::examine(&self.source, &self.overrides, &Defaults::ours());
+            config::examine(&self.source, &[], &self.overrides, &Defaults::ours());
         for notice in &configuration.notices {
             // There is nowhere else to report that this failed.
             let _ = writeln!(io::stderr(), "{} (notice)", notice);

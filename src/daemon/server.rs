@@ -20,6 +20,7 @@ use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::input::records::Records;
 use crate::daemon::input::rest::Rest;
 use crate::daemon::input::waiting::Waiting;
+use crate::daemon::master::Master;
 use crate::daemon::push::carbon::Carbon;
 use crate::daemon::serve::client::Client;
 use crate::daemon::serve::clients::{most_client_bytes, most_clients, Clients};
@@ -113,16 +114,18 @@ pub(super) struct Daemon {
     pub(super) store: Store,
     pub(super) log: Log,
     faults: Faults,
-    fifos: Vec<FifoInput>,
+    pub(super) fifos: Vec<FifoInput>,
     rest: Rest,
     pub(super) listeners: Vec<Listener>,
     /// The files of FIFOs and listeners.
     files: Files,
-    clients: Clients,
+    pub(super) clients: Clients,
     pub(super) carbon: Carbon,
     signals: Signals,
     /// Does nothing without NOTIFY_SOCKET.
     manager: Manager,
+    /// The master of Dovecot, if this is a service of it.
+    pub(super) master: Option<Master>,
     /// `None` without a usable state_dir.
     pub(super) state: Option<State>,
     clocks: Clocks,
@@ -142,9 +145,9 @@ impl Daemon {
         options: &Options,
         (settings, limits): (Settings, Limits),
         mut log: Log,
-        (mut opened, base_dir): (Opened, BaseDir),
+        (mut opened, base_dir): (Opened, Option<BaseDir>),
         signals: Signals,
-        manager: Manager,
+        (manager, master): (Manager, Option<Master>),
         mut state: Option<State>,
     ) -> Result<Daemon, Fatal> {
         let clocks = Clocks::start();
@@ -177,6 +180,7 @@ impl Daemon {
             carbon,
             signals,
             manager,
+            master,
             state,
             unneeded: Unneeded::but_for(PollSet::sleep as *const ()),
             idle_paid_at: clocks.started(),
@@ -192,7 +196,7 @@ impl Daemon {
     }
 
     /// Lines read from FIFOs.
-    fn line_count(&self) -> u64 {
+    pub(super) fn line_count(&self) -> u64 {
         let current = self.fifos.iter().filter(|input| input.is_current());
         current.map(FifoInput::line_count).sum()
     }
@@ -261,7 +265,11 @@ impl Daemon {
                 }
             }
             self.serve_state(instant, now, is_ready(slots.state));
-            self.fifos.retain(|input| !input.has_ended());
+            if !self.serve_master(instant, is_ready) {
+                return Ok(());
+            }
+            self.fifos
+                .retain(|input| !input.has_ended() || input.is_current());
             let (fifos, listeners) = (&mut self.fifos, &mut self.listeners);
             self.files.serve(instant, fifos, listeners, &mut self.log);
             self.find_memory(now);
@@ -321,6 +329,7 @@ impl Daemon {
         if let Some(state) = &mut self.state {
             state.finish(&self.store, now, &self.fifos, &mut self.log);
         }
+        self.hand_over();
         if let Err(fatal) = result {
             self.log.error(&fatal.to_string());
         }
@@ -335,6 +344,9 @@ impl Daemon {
         let carbon = carbon.map(|(fd, interest)| poll.push(fd, interest));
         let state = self.state.as_ref().and_then(State::waits_for);
         let state = state.map(|fd| poll.push(fd, Interest::READ));
+        if let Some(master) = &mut self.master {
+            master.fill_poll_set(poll);
+        }
         self.clients.fill_poll_set(poll);
         for listener in &mut self.listeners {
             listener.slot = match listener.retry_at {
@@ -344,8 +356,8 @@ impl Daemon {
         }
         for input in &mut self.fifos {
             input.slot = match self.rest.until() {
-                None => Some(poll.push(input.fifo.as_fd(), Interest::READ)),
-                Some(_) => None,
+                None if !input.has_ended() => Some(poll.push(input.fifo.as_fd(), Interest::READ)),
+                _ => None,
             };
         }
         Slots {
@@ -376,6 +388,7 @@ impl Daemon {
             .chain(self.manager.wakes_at())
             .chain(self.files.wakes_at())
             .chain(self.state.as_ref().and_then(State::wakes_at))
+            .chain(self.master.as_ref().and_then(Master::wakes_at))
             .map(|until| until.saturating_duration_since(now));
         wakes.chain(silence).chain(clients).min()
     }
@@ -392,7 +405,15 @@ impl Daemon {
 
     /// Handles signals. Returns whether the daemon goes on.
     fn handle_signals(&mut self, instant: Instant) -> bool {
-        let pending = self.signals.take();
+        let mut pending = self.signals.take();
+        if let Some(master) = &self.master {
+            if std::mem::take(&mut pending.int) {
+                // It asks an idle process to end, which this one never is.
+                master.report_status();
+            }
+            // Its settings and its log are the master's.
+            pending.hup = false;
+        }
         if pending.hup {
             self.manager.reloading();
             self.reload(instant);
@@ -405,7 +426,7 @@ impl Daemon {
             let faults = self.faults.summary();
             self.log.info(&format!("faults of peers so far: {faults}"));
         }
-        !(pending.term || pending.int)
+        !(pending.term || pending.int || pending.quit)
     }
 
     /// Logs numbers about the daemon itself.
@@ -468,11 +489,16 @@ impl Daemon {
         }
     }
 
-    /// Reads all that is in the FIFOs, but for those that the service manager keeps: what is
-    /// left there is for the next daemon.
+    /// Reads all that is in the FIFOs, but for those that the service manager keeps, or that
+    /// pass on to the next process: what is left there is for the next daemon.
     fn empty_fifos(&mut self, now: Now) {
         for index in 0..self.fifos.len() {
-            if !self.fifos[index].is_kept() {
+            let input = &self.fifos[index];
+            let is_left = match &self.master {
+                Some(master) => master.passes_on(input),
+                None => input.is_kept(),
+            };
+            if !is_left {
                 self.read_fifo(index, LAST_BYTES, now);
             }
         }

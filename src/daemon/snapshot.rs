@@ -59,7 +59,7 @@ pub(super) struct Mark {
 pub(super) struct State {
     dir: Dir,
     /// Keeps other daemons out.
-    _lock: DirLock,
+    lock: DirLock,
     path: PathBuf,
     /// The path is out of reach.
     in_chroot: bool,
@@ -74,6 +74,9 @@ pub(super) struct State {
     /// The last write failed, which is logged once.
     is_failing: bool,
 }
+
+/// Waits for the daemon that has the lock of a directory; `None`: in vain.
+type Wait<'a> = &'a mut dyn FnMut(&Dir) -> io::Result<Option<DirLock>>;
 
 /// The time between two writes.
 fn interval(settings: &Settings) -> Option<Duration> {
@@ -102,9 +105,12 @@ fn loss(path: &Path, error: &io::Error) -> String {
     format!("state_dir {path}: {why}; a restart will lose the statistics: {remedy}")
 }
 
-/// Takes the directory for this daemon alone.
-fn lock(dir: Dir, owner: Owner) -> io::Result<(Dir, DirLock)> {
-    let lock = lock_directory(&dir, LOCK, owner)?;
+/// Takes the directory for this daemon alone, `wait`ing for another one that has it.
+fn lock(dir: Dir, owner: Owner, wait: Wait) -> io::Result<(Dir, DirLock)> {
+    let lock = match lock_directory(&dir, LOCK, owner)? {
+        None => wait(&dir)?,
+        lock => lock,
+    };
     let taken = || io::Error::other("another daemon keeps its state there");
     Ok((dir, lock.ok_or_else(taken)?))
 }
@@ -128,20 +134,21 @@ impl State {
     /// called before root is given up.
     ///
     /// # Errors
-    /// A directory that root does not trust.
+    /// A directory that root does not trust; a signal that ended the waiting.
     pub(super) fn open(
         settings: &Settings,
         owner: Owner,
+        wait: Wait,
         log: &mut Log,
     ) -> Result<Option<State>, Fatal> {
         let Some(path) = settings.state_path() else {
             log.info("state_dir is empty: a restart will lose the statistics");
             return Ok(None);
         };
-        match Dir::open_or_make(path, 0o700, owner).and_then(|dir| lock(dir, owner)) {
+        match Dir::open_or_make(path, 0o700, owner).and_then(|dir| lock(dir, owner, wait)) {
             Ok((dir, lock)) => Ok(Some(State {
                 dir,
-                _lock: lock,
+                lock,
                 path: path.to_owned(),
                 in_chroot: settings.service.chroot_in(&settings.base_dir).is_some(),
                 every: interval(settings),
@@ -150,7 +157,7 @@ impl State {
                 writer: None,
                 is_failing: false,
             })),
-            Err(error) if is_refused(&error) => {
+            Err(error) if is_refused(&error) || error.kind() == io::ErrorKind::Interrupted => {
                 Err(Fatal::Io(format!("state_dir {}", path.display()), error))
             }
             Err(error) => {
@@ -158,6 +165,11 @@ impl State {
                 Ok(None)
             }
         }
+    }
+
+    /// What keeps other daemons out.
+    pub(super) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Tries whether the daemon's user can write a state, and logs if not.
@@ -265,7 +277,8 @@ impl State {
     /// The directory to write to: the one at the path, if there is one.
     fn dir(&mut self) -> io::Result<&Dir> {
         if !self.in_chroot && matches!(self.dir.is_at(&self.path), Ok(false)) {
-            (self.dir, self._lock) = lock(Dir::open(&self.path, None)?, None)?;
+            let dir = Dir::open(&self.path, None)?;
+            (self.dir, self.lock) = lock(dir, None, &mut |_| Ok(None))?;
         }
         Ok(&self.dir)
     }

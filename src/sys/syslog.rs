@@ -30,6 +30,8 @@ const TAG: &str = "dovestatd";
 /// How grave a line is, with the numbers of RFC 3164.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
+    /// The program ends by it.
+    Fatal = 2,
     /// Something does not work.
     Error = 3,
     /// Something may not work as intended.

@@ -84,8 +84,25 @@ impl Dovecot {
 
     /// The same with further lines of configuration.
     pub fn mail_with(dir: TempDir, fifo: &str, lines: &str) -> Dovecot {
+        let plugin = format!("plugin {{\n  old_stats_notify_path = {fifo}\n}}\n");
+        Dovecot::mail_config(dir, &(plugin + LISTENERS_OFF + lines))
+    }
+
+    /// IMAP, POP3 and LMTP with a statistics service of these lines, which the mail
+    /// processes report to.
+    pub fn mail_and_service(dir: TempDir, service: &str) -> Dovecot {
+        Dovecot::mail_config(dir, service)
+    }
+
+    /// No protocols, and a statistics service of these lines.
+    pub fn service(dir: TempDir, service: &str) -> Dovecot {
+        let conf = format!("{}protocols =\n{service}", head(&dir));
+        Dovecot::start(dir, &conf, 0, 0)
+    }
+
+    fn mail_config(dir: TempDir, lines: &str) -> Dovecot {
         let (imap, pop3) = (free_port(), free_port());
-        let conf = mail_config(&dir, fifo, imap, pop3) + lines;
+        let conf = mail_config(&dir, imap, pop3) + lines;
         let home = dir.at("mail");
         fs::create_dir_all(&home).expect("mkdir mail");
         let chown = Command::new("chown")
@@ -104,15 +121,8 @@ impl Dovecot {
 
     fn start(dir: TempDir, conf: &str, imap: u16, pop3: u16) -> Dovecot {
         fs::create_dir_all(dir.at("state")).expect("mkdir state");
-        let conf = dir.write("dovecot.conf", conf);
-        let log = fs::File::create(dir.at("stderr")).expect("create stderr");
-        let master = Command::new("dovecot")
-            .args(["-F", "-c", &conf])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start dovecot");
+        dir.write("dovecot.conf", conf);
+        let master = spawn(&dir);
         Dovecot {
             dir,
             imap,
@@ -152,9 +162,24 @@ impl Dovecot {
         read("stderr") + &read("log")
     }
 
+    /// The number of the master's process.
+    pub fn pid(&self) -> u32 {
+        self.master.id()
+    }
+
     /// Ends it.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// Ends it by a signal, waits for more, and starts one with the same configuration.
+    pub fn restart(&mut self, signal: i32, wait: impl FnOnce()) {
+        crate::harness::send_signal(self.pid(), signal);
+        wait_until("the master's end", || {
+            matches!(self.master.try_wait(), Ok(Some(_)))
+        });
+        wait();
+        self.master = spawn(&self.dir);
     }
 
     fn end(&mut self) {
@@ -180,6 +205,18 @@ impl Drop for Dovecot {
     }
 }
 
+/// Starts the master.
+fn spawn(dir: &TempDir) -> Child {
+    let log = fs::File::create(dir.at("stderr")).expect("create stderr");
+    Command::new("dovecot")
+        .args(["-F", "-c", &dir.at("dovecot.conf")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start dovecot")
+}
+
 /// What every instance has.
 fn head(dir: &TempDir) -> String {
     format!(
@@ -194,9 +231,9 @@ fn head(dir: &TempDir) -> String {
     )
 }
 
-/// The part of Dovecot's configuration that the manual asks administrators for:
-/// mail processes write to our FIFO, and the original makes no FIFOs or sockets.
-fn mail_config(dir: &TempDir, fifo: &str, imap: u16, pop3: u16) -> String {
+/// The part of Dovecot's configuration that the manual asks administrators for: mail
+/// processes report what they do.
+fn mail_config(dir: &TempDir, imap: u16, pop3: u16) -> String {
     let mail = dir.at("mail");
     let mut conf = head(dir);
     conf += &format!(
@@ -210,20 +247,22 @@ fn mail_config(dir: &TempDir, fifo: &str, imap: u16, pop3: u16) -> String {
          auth_failure_delay = 0\n\
          passdb {{\n  driver = static\n  args = password=pass\n}}\n\
          userdb {{\n  driver = static\n  args = uid={MAIL_USER} gid={MAIL_USER} home={mail}/%d/%n allow_all_users=yes\n}}\n\
-         plugin {{\n  old_stats_refresh = 2 secs\n  old_stats_track_cmds = yes\n  old_stats_notify_path = {fifo}\n}}\n"
+         plugin {{\n  old_stats_refresh = 2 secs\n  old_stats_track_cmds = yes\n}}\n"
     );
     conf += &inet("imap-login", "imap", imap, "imaps");
     conf += &inet("pop3-login", "pop3", pop3, "pop3s");
     // Without it a wrong password delays the next logins by seconds.
     conf += "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n";
     conf += "service lmtp {\n  unix_listener lmtp {\n    mode = 0666\n  }\n}\n";
-    conf += "service old-stats {\n\
-         \x20 fifo_listener old-stats-mail {\n    mode = 0\n  }\n\
-         \x20 fifo_listener old-stats-user {\n    mode = 0\n  }\n\
-         \x20 unix_listener old-stats {\n    mode = 0\n  }\n\
-         }\n";
     conf
 }
+
+/// Switches the listeners of the original off.
+const LISTENERS_OFF: &str = "service old-stats {\n\
+    \x20 fifo_listener old-stats-mail {\n    mode = 0\n  }\n\
+    \x20 fifo_listener old-stats-user {\n    mode = 0\n  }\n\
+    \x20 unix_listener old-stats {\n    mode = 0\n  }\n\
+    }\n";
 
 /// A login service on one port of 127.0.0.1.
 fn inet(service: &str, plain: &str, port: u16, tls: &str) -> String {

@@ -6,7 +6,7 @@
 //! `mail` are tools; `protocol`, `damage`, `requests`, `more`, `listeners`, `contract`,
 //! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
 //! `activation`, `state`, `small`, `memory`, `crowd`, `wakeups`, `vanishing`, `rights`, `valgrind`,
-//! `receivers`, `peers`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
+//! `receivers`, `peers`, `master`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
 //! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
 //! `manual`, `packaging`, `units` and `starters` those of what comes with the programs; `model`, its
@@ -32,6 +32,7 @@ mod link;
 mod listeners;
 mod mail;
 mod manual;
+mod master;
 mod memory;
 mod metrics;
 mod model;

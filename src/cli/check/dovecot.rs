@@ -132,6 +132,19 @@ impl Dovecot {
         self.get("service auth/user").map(str::to_owned)
     }
 
+    /// The socket of a service that dovestatd is the program of.
+    pub(super) fn service_socket(&self) -> Option<PathBuf> {
+        let service = self.settings.iter().find_map(|(path, value)| {
+            let program = value.split_whitespace().next()?;
+            let is_ours = Path::new(program).file_name()? == "dovestatd";
+            path.strip_suffix("executable").filter(|_| is_ours)
+        })?;
+        let listener = format!("{service}unix_listener ");
+        let names = self.settings.keys();
+        let mut names = names.filter_map(|path| path.strip_prefix(&listener)?.rsplit_once('/'));
+        names.next().map(|(name, _)| self.in_base_dir(name))
+    }
+
     /// The plugins of a protocol.
     fn plugins(&self, protocol: &str) -> Vec<&str> {
         let own = self.get(&format!("protocol {protocol}/mail_plugins"));

@@ -22,6 +22,7 @@ use super::server::Address;
 use crate::config::table;
 use crate::config::Fatal;
 use daemon::Daemon;
+use dovecot::Dovecot;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,12 +42,16 @@ pub(super) struct CheckOptions {
 /// Writing to standard output failed.
 pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     let mut findings = Findings::default();
-    let daemon = daemon::look(options.server.as_ref(), &mut findings);
+    let mut of_dovecot = Findings::default();
+    let dovecot = dovecot::read(options.dovecot.as_deref(), &mut of_dovecot);
+    let service = dovecot.as_ref().and_then(Dovecot::service_socket);
+    let server = options.server.clone().or(service.map(Address::Unix));
+    let daemon = daemon::look(server.as_ref(), &mut findings);
     let fifos: Vec<PathBuf> = match &daemon {
         Some(daemon) => daemon.fifos.iter().map(|fifo| fifo.path.clone()).collect(),
         None => default_fifos(),
     };
-    let dovecot = dovecot::read(options.dovecot.as_deref(), &mut findings);
+    findings.0.append(&mut of_dovecot.0);
     for path in &fifos {
         fifo::look(path, daemon.is_some(), &mut findings);
     }

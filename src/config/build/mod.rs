@@ -404,7 +404,7 @@ fn find_or_add<T>(list: &mut Vec<T>, same: impl Fn(&T) -> bool, new: impl Fn() -
 }
 
 /// The one name of a setting that has two.
-fn canonical(key: &str) -> &str {
+pub(super) fn canonical(key: &str) -> &str {
     match key.strip_prefix("old_") {
         Some(name) if name.starts_with("stats_") => name,
         _ => key,

@@ -12,7 +12,7 @@ fn data(name: &str) -> Source {
 /// Reads a file of Dovecot's.
 #[track_caller]
 fn dovecots(source: &Source) -> Configuration {
-    let found = super::super::read(source, &[], &defaults());
+    let found = super::super::read(source, &[], &[], &defaults());
     let found = found.unwrap_or_else(|mistakes| panic!("{mistakes}"));
     assert!(found.is_dovecots);
     found
@@ -200,7 +200,7 @@ fn listeners_of_the_new_statistics_are_left_to_dovecot() {
          unix_listener stats-writer {\ngroup = $nothing\n}\n\
          inet_listener http {\nport = 9900\n}\n}\n",
     );
-    let found = super::super::read(&Source::Named(path), &[], &defaults()).unwrap();
+    let found = super::super::read(&Source::Named(path), &[], &[], &defaults()).unwrap();
     let notice = |name: &str| {
         format!(
             "unix_listener {name} is left to Dovecot: it belongs to the new statistics of \

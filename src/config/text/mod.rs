@@ -134,14 +134,16 @@ pub(super) fn content(path: &Path, max_bytes: usize) -> Result<String, String> {
     }
 }
 
-/// The items of one `-o` argument.
+/// The items of one `-o` argument, with its place for messages.
 ///
 /// Sections are divided by slashes: `service/stats/user=mail`. Everything between
 /// the kind of a listener and the setting is the listener's name, its slashes
 /// included: `service/stats/unix_listener//run/mail/stats/mode=0666`.
-pub(super) fn overriding(text: &str) -> Vec<Item> {
+#[cold]
+#[inline(never)]
+pub(super) fn overriding(place: &str, text: &str) -> Vec<Item> {
     let mut reader = Reader::new();
-    let place = Location::whole(&format!("-o {text}"));
+    let place = Location::whole(place);
     let Some((path, value)) = text.split_once('=') else {
         reader.wrong(&place, "expected NAME=VALUE".to_owned());
         return reader.text.items;

@@ -27,7 +27,9 @@ pub(crate) struct FifoInput {
     lines: LineBuffer,
     /// Another FIFO has its path now; it is read for writers that have it open.
     is_retired: bool,
-    /// All of those have closed it.
+    /// It comes to its end when its last writer closes it.
+    can_end: bool,
+    /// All writers have closed it.
     has_ended: bool,
 }
 
@@ -51,8 +53,36 @@ impl FifoInput {
             counts: Rc::default(),
             lines: LineBuffer::new(READ_BYTES),
             is_retired: false,
+            can_end: false,
             has_ended: false,
         }
+    }
+
+    /// One of an earlier process, to be read until its last writer closes it, with the
+    /// counts of the one that took its path, if there is one.
+    pub(crate) fn retired(mut self, follower: Option<&FifoInput>) -> FifoInput {
+        if let Some(follower) = follower {
+            self.counts = Rc::clone(&follower.counts);
+        }
+        self.is_retired = true;
+        self.can_end = true;
+        self
+    }
+
+    /// Has it end when its last writer closes it. Returns whether that can be found out.
+    pub(crate) fn let_end(&mut self) -> bool {
+        self.can_end |= self.fifo.close_writer();
+        self.can_end
+    }
+
+    /// Whether [`FifoInput::has_ended`] will be true.
+    pub(crate) fn can_end(&self) -> bool {
+        self.can_end
+    }
+
+    /// The identity of the FIFO that another process made.
+    pub(crate) fn inode(&self) -> Option<Inode> {
+        self.kept
     }
 
     /// Replaces the FIFO by `fifo`. Returns the old one, to be read until its last writer
@@ -63,7 +93,7 @@ impl FifoInput {
             ..FifoInput::new(fifo, &self.name, None)
         };
         let mut old = std::mem::replace(self, new);
-        old.fifo.close_writer();
+        old.let_end();
         old.is_retired = true;
         old
     }
@@ -140,7 +170,7 @@ impl FifoInput {
                 if lines > 0 {
                     counts.last_secs.set(now_secs);
                 }
-                self.has_ended = self.is_retired && count == 0;
+                self.has_ended = self.can_end && count == 0;
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -160,6 +160,12 @@ impl Clients {
         self.all.len()
     }
 
+    /// Whether one of them waits for a reply.
+    pub(crate) fn are_busy(&self) -> bool {
+        let is_busy = |client: &Client| client.standing().idle_since_secs.is_none();
+        self.all.iter().any(is_busy)
+    }
+
     /// Adds all of them to the poll set.
     pub(crate) fn fill_poll_set(&mut self, poll: &mut PollSet) {
         for client in &mut self.all {

@@ -7,7 +7,9 @@ use crate::daemon::log::{self, Log};
 use crate::daemon::start::pidfile::PidFile;
 use crate::sys::fs::dir::{Dir, Owner};
 use crate::sys::proc::privileges::{drop_capabilities, empty_bounding_set, forbid_new};
-use crate::sys::proc::user::{drop_privileges, effective_uid, find_group, User};
+use crate::sys::proc::user::{
+    drop_privileges, drop_privileges_to, effective_uid, find_group, User,
+};
 use crate::sys::reason;
 use std::io;
 use std::os::fd::AsFd;
@@ -17,6 +19,8 @@ use std::path::Path;
 pub(crate) struct Identity {
     user: User,
     gid: u32,
+    /// The supplementary groups; `None`: those of the user in the database.
+    groups: Option<Vec<u32>>,
 }
 
 impl Identity {
@@ -39,7 +43,18 @@ impl Identity {
                 return Err(Fatal::Setting(text));
             }
         };
-        Ok(Some(Identity { user, gid }))
+        Ok(Some(Identity {
+            user,
+            gid,
+            groups: None,
+        }))
+    }
+
+    /// With these supplementary groups beside its own group alone.
+    pub(crate) fn with_groups(mut self, mut groups: Vec<u32>) -> Identity {
+        groups.push(self.gid);
+        self.groups = Some(groups);
+        self
     }
 
     /// The user's name, or number where there is none.
@@ -70,8 +85,12 @@ impl Identity {
         if self.user.uid != 0 {
             empty_bounding_set();
         }
-        drop_privileges(&self.user, self.gid, root.as_ref().map(AsFd::as_fd))
-            .map_err(Fatal::io("give up root"))
+        let root = root.as_ref().map(AsFd::as_fd);
+        match &self.groups {
+            Some(groups) => drop_privileges_to(&self.user, self.gid, groups, root),
+            None => drop_privileges(&self.user, self.gid, root),
+        }
+        .map_err(Fatal::io("give up root"))
     }
 
     /// Logs what the user may not do, but the settings ask for. To be called when root is

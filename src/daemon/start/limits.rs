@@ -6,7 +6,7 @@
 //! stats_memory_limit is lowered, so that the statistics give way to new ones and
 //! nothing else runs out of memory.
 
-use crate::config::{show_size, Settings, MEMORY_LIMIT_MIN_BYTES};
+use crate::config::{show_size, LogPath, Settings, MEMORY_LIMIT_MIN_BYTES};
 use crate::daemon::log::{size, Log};
 use crate::daemon::serve::clients::most_client_bytes;
 use crate::store::Level;
@@ -29,12 +29,16 @@ struct Ceiling {
     used_bytes: u64,
 }
 
-/// The limits that the process has.
-fn ceilings() -> Vec<Ceiling> {
+/// The limits that the process has; the first two are vsz_limit of a service of Dovecot.
+fn ceilings(is_dovecots: bool) -> Vec<Ceiling> {
     let used = in_use();
     let resource = |name: &str, limit: ResourceLimit, used_bytes| {
         let bytes = limit.bytes().ok()??;
-        let name = name.to_owned();
+        let name = if is_dovecots {
+            ["vsz_limit (", name, ")"].concat()
+        } else {
+            name.to_owned()
+        };
         Some(Ceiling {
             name,
             bytes,
@@ -130,8 +134,9 @@ fn judge(
 /// fits what the system allows. Logs why.
 pub(crate) fn fit_memory_limit(settings: &Settings, log: &mut Log) -> usize {
     let limit = settings.stats_memory_limit_bytes;
+    let is_dovecots = settings.log_path == LogPath::Dovecot;
     let beside = beside_bytes(settings);
-    let (limit, warnings) = judge(limit, beside, &ceilings(), machine_bytes());
+    let (limit, warnings) = judge(limit, beside, &ceilings(is_dovecots), machine_bytes());
     for warning in warnings {
         log.warning(&warning);
     }

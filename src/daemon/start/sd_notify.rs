@@ -83,6 +83,18 @@ impl Manager {
         (manager, passed)
     }
 
+    /// None: the variables, which are removed, are for another process.
+    pub(crate) fn none() -> Manager {
+        for name in ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS"] {
+            take(name);
+        }
+        Manager {
+            notify: None,
+            watchdog: None,
+            next_sign: None,
+        }
+    }
+
     /// The daemon serves, or serves again after a reload.
     pub(crate) fn ready(&mut self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));

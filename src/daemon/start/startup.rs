@@ -10,6 +10,7 @@ use crate::config::{
 };
 use crate::daemon::files::{BaseDir, ListenerFile};
 use crate::daemon::log::{self, Log};
+use crate::daemon::master::{listeners, Master};
 use crate::daemon::options::Options;
 use crate::daemon::server::{make_room_for_clients, store_limits, Daemon};
 use crate::daemon::snapshot::State;
@@ -57,12 +58,19 @@ pub(crate) fn serve(options: Options) -> Result<(), Fatal> {
 #[inline(never)]
 fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> {
     map_large_blocks();
-    let (manager, passed) = Manager::from_env();
+    let (mut master, from_master) = Master::from_env()?.unzip();
+    let (manager, passed) = match &master {
+        Some(_) => (Manager::none(), Vec::new()),
+        None => Manager::from_env(),
+    };
     reset_inherited().map_err(Fatal::io("reset signals"))?;
-    let is_trial = options.try_out();
-    let configuration = options.load_to_serve()?;
-    // What the manager opened needs no owner and no directory.
-    if passed.is_empty() {
+    let is_trial = master.is_none() && options.try_out();
+    let configuration = match &master {
+        Some(master) => master.load(&mut options)?,
+        None => options.load_to_serve()?,
+    };
+    // What the manager or the master opened needs no owner and no directory.
+    if passed.is_empty() && master.is_none() {
         let missing = preflight::missing(&configuration);
         if !missing.is_empty() {
             return Err(Fatal::Configuration(Mistakes(missing)));
@@ -80,9 +88,16 @@ fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> 
     } = configuration;
 
     set_umask(0o027);
-    let identity = Identity::of(&settings.service)?;
+    let mut identity = Identity::of(&settings.service)?;
+    if let Some(master) = &master {
+        let groups = &master.environment.restrict.groups;
+        identity = identity.map(|identity| identity.with_groups(groups.clone()));
+    }
     let owner = identity.as_ref().map(Identity::ids);
-    let base_dir = lock_base_dir(&settings.base_dir, owner)?;
+    let base_dir = match &master {
+        Some(_) => None,
+        None => Some(lock_base_dir(&settings.base_dir, owner)?),
+    };
     if settings.service.chroot.as_deref() == Some(Path::new(CHROOT_MADE)) && owner.is_some() {
         identity::make_empty(&settings.base_dir, owner)?;
     }
@@ -96,7 +111,13 @@ fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> 
     for notice in &notices {
         log.warning(&notice.to_string());
     }
-    let opened = open_listeners(&settings, owner, passed, &mut log)?;
+    let mut opened = match (&master, from_master) {
+        (Some(master), Some(passed)) => {
+            let names = &master.environment.listeners;
+            listeners::take_over(&settings, names, passed, &mut log)?
+        }
+        _ => open_listeners(&settings, owner, passed, &mut log)?,
+    };
     let places = opened.files.iter().filter_map(ListenerFile::made).cloned();
     tidy_up_panics(settings.log_path.clone(), owner, places.collect());
     let fifos = listing::fifos(&opened, &settings);
@@ -104,8 +125,15 @@ fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> 
         log.info(&line);
     }
     make_room_for_clients(&settings.service, opened.listeners.len(), &mut log);
-    let signals = Signals::install().map_err(Fatal::io("install signal handlers"))?;
-    let state = State::open(&settings, owner, &mut log)?;
+    let signals = match &master {
+        Some(_) => Signals::install_with_quit(),
+        None => Signals::install(),
+    };
+    let signals = signals.map_err(Fatal::io("install signal handlers"))?;
+    let state = match &mut master {
+        Some(master) => master.open_state(&settings, owner, &signals, &mut opened, &mut log)?,
+        None => State::open(&settings, owner, &mut |_| Ok(None), &mut log)?,
+    };
     let pidfile = settings.pidfile.as_deref();
     let held_pidfile = pidfile
         .map(|path| PidFile::write(path, owner))
@@ -138,7 +166,7 @@ fn start(mut options: Options) -> Result<(Option<PidFile>, Box<Daemon>), Fatal> 
         log,
         (opened, base_dir),
         signals,
-        manager,
+        (manager, master),
         state,
     )?);
     daemon.wait_for_records(fifos);

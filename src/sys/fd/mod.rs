@@ -1,4 +1,5 @@
 pub(crate) mod inherited;
 pub(crate) mod notify;
 pub(crate) mod output;
+pub(crate) mod pass;
 pub(crate) mod poll;

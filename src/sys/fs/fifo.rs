@@ -90,17 +90,19 @@ impl Fifo {
     }
 
     /// Takes over one that another process opened, keeps and removes.
-    pub(crate) fn adopt(reader: File) -> io::Result<Fifo> {
-        // SAFETY: no pointers; the descriptor is owned by `reader`.
-        let flags = cerr(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_GETFL) })?;
-        let writer = match flags & libc::O_ACCMODE {
-            libc::O_RDWR => None,
-            libc::O_RDONLY => {
-                let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
-                let mut options = File::options();
-                options.write(true).custom_flags(libc::O_NONBLOCK);
-                Some(options.open(path)?)
-            }
+    pub(crate) fn adopt(file: File) -> io::Result<Fifo> {
+        // SAFETY: no pointers; the descriptor is owned by `file`.
+        let flags = cerr(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut options = File::options();
+        options.custom_flags(libc::O_NONBLOCK);
+        let (reader, writer) = match flags & libc::O_ACCMODE {
+            // Its end can be found where there is a reader that cannot write.
+            libc::O_RDWR => match options.read(true).open(path) {
+                Ok(reader) => (reader, Some(file)),
+                Err(_) => (file, None),
+            },
+            libc::O_RDONLY => (file, Some(options.write(true).open(path)?)),
             _ => return Err(io::Error::other("a FIFO that is open for writing only")),
         };
         let flags = flags | libc::O_NONBLOCK;
@@ -135,9 +137,19 @@ impl Fifo {
             .map_err(CreateError::during("set mode"))
     }
 
-    /// Has [`Fifo::read`] come to the end of the file once no other process can write.
-    pub(crate) fn close_writer(&mut self) {
-        self.writer = None;
+    /// Has [`Fifo::read`] come to the end of the file once no other process can write;
+    /// false where it cannot, as the reader can write itself.
+    pub(crate) fn close_writer(&mut self) -> bool {
+        self.writer.take().is_some()
+    }
+
+    /// One whose writer was closed by the process that passed it.
+    pub(crate) fn ending(reader: File) -> Fifo {
+        Fifo {
+            reader,
+            writer: None,
+            file: None,
+        }
     }
 
     /// Reads what is there; `WouldBlock` when nothing is. No end of file unless

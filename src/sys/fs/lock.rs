@@ -13,15 +13,29 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{fchown, PermissionsExt};
 
 use crate::sys::cerr;
 use crate::sys::fs::dir::{Dir, Owner};
 
-/// A directory is locked until this is dropped.
+/// A directory is locked until this is dropped, and every copy that was passed to another
+/// process.
 #[derive(Debug)]
-pub(crate) struct DirLock(#[allow(dead_code)] OwnedFd);
+pub(crate) struct DirLock(OwnedFd);
+
+impl DirLock {
+    /// One that the process which had the lock has passed.
+    pub(crate) fn passed(fd: OwnedFd) -> DirLock {
+        DirLock(fd)
+    }
+}
+
+impl AsFd for DirLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Locks the directory by the file `name` in it; `None` when another process, or
 /// another `DirLock` of this one, has it. A file that is made for that is for

@@ -40,7 +40,40 @@ pub(crate) fn take_descriptors(count: usize) -> Vec<io::Result<Passed>> {
     taken
 }
 
+/// What Dovecot's master passed.
+#[derive(Debug)]
+pub(crate) struct FromMaster {
+    /// What is written here tells the master how many clients are welcome.
+    pub status: File,
+    /// Its reader is the master: an error of poll(2) is the request to end.
+    pub dead: File,
+    pub listeners: Vec<io::Result<Passed>>,
+}
+
+/// Takes over what Dovecot 2.2's and 2.3's master passes, with `count` listeners. Closes
+/// the others, as [`take_descriptors`] does.
+#[cold]
+#[inline(never)]
+pub(crate) fn take_from_master(count: usize) -> io::Result<FromMaster> {
+    // lib-master/master-interface.h: MASTER_STATUS_FD, MASTER_DEAD_FD,
+    // MASTER_LISTEN_FD_FIRST.
+    const STATUS: RawFd = 5;
+    const DEAD: RawFd = 6;
+    const LISTEN: usize = 7;
+    let status = take(STATUS)?;
+    let dead = take(DEAD)?;
+    let mut listeners = take_descriptors(count + LISTEN - FIRST as usize);
+    listeners.drain(..LISTEN - FIRST as usize);
+    Ok(FromMaster {
+        status,
+        dead,
+        listeners,
+    })
+}
+
 /// What was passed as a file.
+#[cold]
+#[inline(never)]
 fn passed(file: File) -> io::Result<Passed> {
     let found = Found::from(&file.metadata()?);
     match found.kind {

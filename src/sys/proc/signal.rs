@@ -1,8 +1,8 @@
 //! Signals as something poll(2) can wait for.
 //!
-//! Owns: the handlers of TERM, INT, HUP and USR1, for a program with a screen
-//! also of QUIT, TSTP, CONT and WINCH, for one that passes signals on to a child
-//! of all of these and a few more, the set of those that came, and a socket
+//! Owns: the handlers of TERM, INT, HUP and USR1, under Dovecot's master also of QUIT,
+//! for a program with a screen of that, TSTP, CONT and WINCH, for one that passes signals
+//! on to a child of all of these and a few more, the set of those that came, and a socket
 //! pair: the handler writes a byte to one end, the loop polls the other. Beside
 //! them: sending signals, and dying of one.
 //!
@@ -38,9 +38,9 @@ pub(crate) struct PendingSignals {
     pub int: bool,
     pub hup: bool,
     pub usr1: bool,
-    /// SIGQUIT; to a screen only, as all below.
+    /// SIGQUIT, where its handler is installed.
     pub quit: bool,
-    /// SIGTSTP: asked to stop. [`Signals::stop`] does it.
+    /// SIGTSTP; to a screen only, as all below: asked to stop. [`Signals::stop`] does it.
     pub tstp: bool,
     /// SIGCONT: going on after having been stopped.
     pub cont: bool,
@@ -72,6 +72,13 @@ impl Signals {
     /// in this process before.
     pub(crate) fn install() -> io::Result<Signals> {
         Signals::install_for(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
+    }
+
+    /// As [`Signals::install`], and for QUIT.
+    pub(crate) fn install_with_quit() -> io::Result<Signals> {
+        let signals = Signals::install()?;
+        set_action(libc::SIGQUIT, handler())?;
+        Ok(signals)
     }
 
     /// As [`Signals::install`], for a program that fills a terminal's screen:

@@ -206,6 +206,23 @@ pub(crate) fn drop_privileges(
 ) -> io::Result<()> {
     // Before the database is out of reach.
     set_groups(user.name.as_deref(), gid)?;
+    drop_ids(user, gid, root)
+}
+
+/// As [`drop_privileges`], with these supplementary groups, whatever the database has.
+pub(crate) fn drop_privileges_to(
+    user: &User,
+    gid: u32,
+    groups: &[u32],
+    root: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    // SAFETY: pointer and count are those of a slice borrowed for the call.
+    cerr(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })?;
+    drop_ids(user, gid, root)
+}
+
+/// Gives up root, but for the supplementary groups.
+fn drop_ids(user: &User, gid: u32, root: Option<BorrowedFd<'_>>) -> io::Result<()> {
     if let Some(root) = root {
         chroot(root)?;
     }

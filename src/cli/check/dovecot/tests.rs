@@ -55,6 +55,21 @@ const PATHS: [&str; 2] = [
 ];
 
 #[test]
+fn a_service_that_dovestatd_is_has_a_socket() {
+    const LISTENER: &str = "  fifo_listener old-stats-user {";
+    let with = |executable: &str| {
+        let lines = format!(
+            "  executable = {executable}\n  unix_listener sub/figures {{\n    mode = 0666\n  }}\n{LISTENER}"
+        );
+        dovecot("2.3.19.1", &[(LISTENER, &lines)]).service_socket()
+    };
+    let socket = Some(PathBuf::from("/nonexistent/dovecot/sub/figures"));
+    assert_eq!(with("/usr/sbin/dovestatd -o a=b"), socket);
+    assert_eq!(with("old-stats"), None);
+    assert_eq!(dovecot("2.3.19.1", &[]).service_socket(), None);
+}
+
+#[test]
 fn settings_are_found_by_their_sections() {
     let dovecot = dovecot("2.3.19.1", &[]);
     assert_eq!(dovecot.version, "2.3.19.1");
