@@ -209,16 +209,10 @@ impl<T: Entry> Table<T> {
         });
     }
 
-    /// What creating an entry of such texts and widths now may take from the budget, in
-    /// bytes, where at most four entries are made that may share a class of the heap.
-    pub(crate) fn wanted_bytes(
-        &self,
-        memory: &Memory,
-        texts: (&[u8], &[u8]),
-        widths: Widths,
-    ) -> usize {
-        let blob = Contents::blob_bytes(texts, T::WIDTHS.or(widths));
-        self.arena.wanted_bytes() + memory.heap.wanted_bytes(blob, 4)
+    /// What creating an entry with such a blob now may take from the budget, in bytes,
+    /// where at most four entries are made that may share a class of the heap.
+    pub(crate) fn wanted_bytes(&self, heap: &Heap, blob_bytes: usize) -> usize {
+        self.arena.wanted_bytes() + heap.wanted_bytes(blob_bytes, 4)
     }
 
     /// Replaces an entry's texts.
@@ -268,15 +262,13 @@ impl<T: Entry> Table<T> {
 }
 
 impl<T: Parent> Table<T> {
-    /// Makes the entry of a key the youngest of the idle ones, if it is one of them.
-    /// Whether there is an entry of that key.
-    pub(crate) fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
-        let found = self.find(memory, key);
-        if let Some(link) = found.filter(|&link| self.arena[link].tally().connected == 0) {
-            self.arena[link].common_mut().touched_secs = now.uptime_secs;
+    /// Makes an entry the youngest of the idle ones, if it is one of them.
+    pub(crate) fn refresh(&mut self, link: Link<T>, now: Now) {
+        let entry = &mut self.arena[link];
+        if entry.tally().connected == 0 {
+            entry.common_mut().touched_secs = now.uptime_secs;
             self.refresh_idle(link);
         }
-        found.is_some()
     }
 
     pub(crate) fn pin(&mut self, link: Link<T>) {
