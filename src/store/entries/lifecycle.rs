@@ -87,14 +87,28 @@ impl Store {
 
     /// Finds or creates a user and its domain, and pins both.
     pub(crate) fn find_or_create_user(&mut self, user: Hashed, now: Now) -> Parents {
-        let domain = self.memory.hashed(domain_of(user.0));
-        let domain = self.find_or_create(domain, now);
-        let user = domain.and_then(|domain| {
-            self.find_or_create_from(user, now, || User {
-                domain,
-                ..User::BLANK
-            })
-        });
+        let (user, domain) = match self.users.find(&self.memory, user) {
+            Some(link) => {
+                let domain = self.users.arena[link].domain;
+                self.domains.pin(domain);
+                (Some(link), Some(domain))
+            }
+            None => {
+                let domain = self.memory.hashed(domain_of(user.0));
+                let domain = self.find_or_create(domain, now);
+                let create = |domain| {
+                    let blank = User {
+                        domain,
+                        ..User::BLANK
+                    };
+                    self.create_parent(user, now, blank)
+                };
+                (domain.and_then(create), domain)
+            }
+        };
+        if let Some(user) = user {
+            self.users.pin(user);
+        }
         Parents {
             user,
             domain,
@@ -104,18 +118,8 @@ impl Store {
 
     /// Finds the entry of a key, or creates one that has no parent itself, and pins it.
     pub(crate) fn find_or_create<P: Parent>(&mut self, key: Hashed, now: Now) -> Option<Link<P>> {
-        self.find_or_create_from(key, now, || P::BLANK)
-    }
-
-    /// Finds the entry of a key, or creates it from a blank one, and pins it.
-    fn find_or_create_from<P: Parent>(
-        &mut self,
-        key: Hashed,
-        now: Now,
-        blank: impl FnOnce() -> P,
-    ) -> Option<Link<P>> {
         let found = P::table(self).find(&self.memory, key);
-        let link = found.or_else(|| self.create_parent(key, now, blank()))?;
+        let link = found.or_else(|| self.create_parent(key, now, P::BLANK))?;
         P::table_mut(self).0.pin(link);
         Some(link)
     }
@@ -143,10 +147,12 @@ impl Store {
         });
     }
 
-    /// Creates a connected session like `blank`, below parents that are pinned for it.
+    /// Creates a connected session like `blank`, below parents that are pinned for it;
+    /// `was_known` is whether there may be an older one of the same id.
     pub(crate) fn create_session(
         &mut self,
         (id, hash): Hashed,
+        was_known: bool,
         service: &[u8],
         parents: Parents,
         blank: Session,
@@ -164,7 +170,9 @@ impl Store {
             let (memory, texts) = (&mut store.memory, (id, service));
             store.sessions.create(memory, texts, None, now, session)
         })?;
-        if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
+        // Room was made meanwhile, perhaps by freeing that one.
+        let find = || self.sessions.find(&self.memory, (id, hash));
+        if let Some(older) = was_known.then(find).flatten() {
             self.sessions.remove_from_index(older);
             let arena = &mut self.sessions.arena;
             arena[older].set(Flag::Indexed, false);
@@ -201,7 +209,7 @@ impl Store {
         let parents = self.find_or_create_user(self.memory.hashed(b""), now);
         let mut placeholder = Session::BLANK;
         placeholder.set(Flag::Placeholder, true);
-        match self.create_session(id, b"", parents, placeholder, now) {
+        match self.create_session(id, false, b"", parents, placeholder, now) {
             Some(link) => Ok((link, Some(Note::Placeholder))),
             None => {
                 self.unpin(parents, now);

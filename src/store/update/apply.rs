@@ -201,7 +201,8 @@ impl Store {
                     pid: connect.pid,
                     ..Session::BLANK
                 };
-                self.create_session(connect.id, connect.service, parents, blank, now)
+                let (id, was_known) = (connect.id, known.is_some());
+                self.create_session(id, was_known, connect.service, parents, blank, now)
             }
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
