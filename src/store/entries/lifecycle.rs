@@ -90,6 +90,7 @@ impl Store {
         let (user, domain) = match self.users.find(&self.memory, user) {
             Some(link) => {
                 let domain = self.users.arena[link].domain;
+                self.users.pin(link);
                 self.domains.pin(domain);
                 (Some(link), Some(domain))
             }
@@ -106,9 +107,6 @@ impl Store {
                 (domain.and_then(create), domain)
             }
         };
-        if let Some(user) = user {
-            self.users.pin(user);
-        }
         Parents {
             user,
             domain,
@@ -118,12 +116,15 @@ impl Store {
 
     /// Finds the entry of a key, or creates one that has no parent itself, and pins it.
     pub(crate) fn find_or_create<P: Parent>(&mut self, key: Hashed, now: Now) -> Option<Link<P>> {
-        let found = P::table(self).find(&self.memory, key);
-        let link = found.or_else(|| self.create_parent(key, now, P::BLANK))?;
-        P::table_mut(self).0.pin(link);
+        let (table, memory) = P::table_mut(self);
+        let Some(link) = table.find(memory, key) else {
+            return self.create_parent(key, now, P::BLANK);
+        };
+        table.pin(link);
         Some(link)
     }
 
+    /// Creates an entry from a blank one, and pins it.
     fn create_parent<T: Parent>(
         &mut self,
         (key, hash): Hashed,
@@ -131,12 +132,13 @@ impl Store {
         mut blank: T,
     ) -> Option<Link<T>> {
         blank.tally_mut().created_secs = now.wall.secs;
+        blank.tally_mut().connected = 1;
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
             table.create(memory, (key, b""), None, now, blank)
         })?;
         let (table, memory) = T::table_mut(self);
-        table.link(&mut memory.budget, link, hash, now);
+        table.link(&mut memory.budget, link, hash);
         T::join(self, link);
         Some(link)
     }

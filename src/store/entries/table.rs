@@ -141,15 +141,13 @@ impl<T: Entry> Table<T> {
         self.index.remove(&mut self.arena, link)
     }
 
-    /// Puts a new entry that is not pinned yet before all others, into the index
-    /// and into the idle list.
+    /// Puts a new entry before all others and into the index.
     #[inline(never)]
-    pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
+    pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
         self.add_to_index(budget, link, hash);
-        self.make_idle(link, now);
     }
 
     /// Takes an idle entry that is not in the index out of the lists, and releases it.
