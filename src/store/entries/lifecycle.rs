@@ -87,14 +87,26 @@ impl Store {
 
     /// Finds or creates a user and its domain, and pins both.
     pub(crate) fn find_or_create_user(&mut self, user: Hashed, now: Now) -> Parents {
-        let domain = self.memory.hashed(domain_of(user.0));
-        let domain = self.find_or_create(domain, now);
-        let user = domain.and_then(|domain| {
-            self.find_or_create_from(user, now, || User {
-                domain,
-                ..User::BLANK
-            })
-        });
+        let (user, domain) = match self.users.find(&self.memory, user) {
+            Some(link) => {
+                let domain = self.users.arena[link].domain;
+                self.users.pin(link);
+                self.domains.pin(domain);
+                (Some(link), Some(domain))
+            }
+            None => {
+                let domain = self.memory.hashed(domain_of(user.0));
+                let domain = self.find_or_create(domain, now);
+                let create = |domain| {
+                    let blank = User {
+                        domain,
+                        ..User::BLANK
+                    };
+                    self.create_parent(user, now, blank)
+                };
+                (domain.and_then(create), domain)
+            }
+        };
         Parents {
             user,
             domain,
@@ -104,22 +116,15 @@ impl Store {
 
     /// Finds the entry of a key, or creates one that has no parent itself, and pins it.
     pub(crate) fn find_or_create<P: Parent>(&mut self, key: Hashed, now: Now) -> Option<Link<P>> {
-        self.find_or_create_from(key, now, || P::BLANK)
-    }
-
-    /// Finds the entry of a key, or creates it from a blank one, and pins it.
-    fn find_or_create_from<P: Parent>(
-        &mut self,
-        key: Hashed,
-        now: Now,
-        blank: impl FnOnce() -> P,
-    ) -> Option<Link<P>> {
-        let found = P::table(self).find(&self.memory, key);
-        let link = found.or_else(|| self.create_parent(key, now, blank()))?;
-        P::table_mut(self).0.pin(link);
+        let (table, memory) = P::table_mut(self);
+        let Some(link) = table.find(memory, key) else {
+            return self.create_parent(key, now, P::BLANK);
+        };
+        table.pin(link);
         Some(link)
     }
 
+    /// Creates an entry from a blank one, and pins it.
     fn create_parent<T: Parent>(
         &mut self,
         (key, hash): Hashed,
@@ -127,12 +132,13 @@ impl Store {
         mut blank: T,
     ) -> Option<Link<T>> {
         blank.tally_mut().created_secs = now.wall.secs;
+        blank.tally_mut().connected = 1;
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
             table.create(memory, (key, b""), None, now, blank)
         })?;
         let (table, memory) = T::table_mut(self);
-        table.link(&mut memory.budget, link, hash, now);
+        table.link(&mut memory.budget, link, hash);
         T::join(self, link);
         Some(link)
     }
@@ -143,10 +149,12 @@ impl Store {
         });
     }
 
-    /// Creates a connected session like `blank`, below parents that are pinned for it.
+    /// Creates a connected session like `blank`, below parents that are pinned for it;
+    /// `was_known` is whether there may be an older one of the same id.
     pub(crate) fn create_session(
         &mut self,
         (id, hash): Hashed,
+        was_known: bool,
         service: &[u8],
         parents: Parents,
         blank: Session,
@@ -164,7 +172,9 @@ impl Store {
             let (memory, texts) = (&mut store.memory, (id, service));
             store.sessions.create(memory, texts, None, now, session)
         })?;
-        if let Some(older) = self.sessions.find(&self.memory, (id, hash)) {
+        // Room was made meanwhile, perhaps by freeing that one.
+        let find = || self.sessions.find(&self.memory, (id, hash));
+        if let Some(older) = was_known.then(find).flatten() {
             self.sessions.remove_from_index(older);
             let arena = &mut self.sessions.arena;
             arena[older].set(Flag::Indexed, false);
@@ -201,7 +211,7 @@ impl Store {
         let parents = self.find_or_create_user(self.memory.hashed(b""), now);
         let mut placeholder = Session::BLANK;
         placeholder.set(Flag::Placeholder, true);
-        match self.create_session(id, b"", parents, placeholder, now) {
+        match self.create_session(id, false, b"", parents, placeholder, now) {
             Some(link) => Ok((link, Some(Note::Placeholder))),
             None => {
                 self.unpin(parents, now);

@@ -141,15 +141,13 @@ impl<T: Entry> Table<T> {
         self.index.remove(&mut self.arena, link)
     }
 
-    /// Puts a new entry that is not pinned yet before all others, into the index
-    /// and into the idle list.
+    /// Puts a new entry before all others and into the index.
     #[inline(never)]
-    pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32, now: Now) {
+    pub(crate) fn link(&mut self, budget: &mut Budget, link: Link<T>, hash: u32) {
         self.all.push_front(&mut self.arena, link, |entry| {
             &mut entry.common_mut().in_level
         });
         self.add_to_index(budget, link, hash);
-        self.make_idle(link, now);
     }
 
     /// Takes an idle entry that is not in the index out of the lists, and releases it.
@@ -209,16 +207,10 @@ impl<T: Entry> Table<T> {
         });
     }
 
-    /// What creating an entry of such texts and widths now may take from the budget, in
-    /// bytes, where at most four entries are made that may share a class of the heap.
-    pub(crate) fn wanted_bytes(
-        &self,
-        memory: &Memory,
-        texts: (&[u8], &[u8]),
-        widths: Widths,
-    ) -> usize {
-        let blob = Contents::blob_bytes(texts, T::WIDTHS.or(widths));
-        self.arena.wanted_bytes() + memory.heap.wanted_bytes(blob, 4)
+    /// What creating an entry with such a blob now may take from the budget, in bytes,
+    /// where at most four entries are made that may share a class of the heap.
+    pub(crate) fn wanted_bytes(&self, heap: &Heap, blob_bytes: usize) -> usize {
+        self.arena.wanted_bytes() + heap.wanted_bytes(blob_bytes, 4)
     }
 
     /// Replaces an entry's texts.
@@ -268,15 +260,13 @@ impl<T: Entry> Table<T> {
 }
 
 impl<T: Parent> Table<T> {
-    /// Makes the entry of a key the youngest of the idle ones, if it is one of them.
-    /// Whether there is an entry of that key.
-    pub(crate) fn refresh(&mut self, memory: &Memory, key: Hashed, now: Now) -> bool {
-        let found = self.find(memory, key);
-        if let Some(link) = found.filter(|&link| self.arena[link].tally().connected == 0) {
-            self.arena[link].common_mut().touched_secs = now.uptime_secs;
+    /// Makes an entry the youngest of the idle ones, if it is one of them.
+    pub(crate) fn refresh(&mut self, link: Link<T>, now: Now) {
+        let entry = &mut self.arena[link];
+        if entry.tally().connected == 0 {
+            entry.common_mut().touched_secs = now.uptime_secs;
             self.refresh_idle(link);
         }
-        found.is_some()
     }
 
     pub(crate) fn pin(&mut self, link: Link<T>) {

@@ -77,6 +77,8 @@ pub(crate) struct Budget {
     shattered_bytes: usize,
     /// Frames not in use, the latest last.
     spare: Vec<Frame>,
+    /// The sum of their sizes.
+    spare_bytes: usize,
 }
 
 impl Budget {
@@ -89,6 +91,7 @@ impl Budget {
             ample_bytes: limit_bytes - limit_bytes / RESERVE_SHARE - limit_bytes / AMPLE_SHARE,
             shattered_bytes: limit_bytes / SHATTERED_SHARE,
             spare: Vec::new(),
+            spare_bytes: 0,
         }
     }
 
@@ -168,8 +171,8 @@ impl Budget {
             return Err(Full);
         }
         self.used_bytes += bytes;
-        while self.used_bytes + self.spare_bytes() > self.limit_bytes {
-            self.spare.remove(0);
+        while self.used_bytes + self.spare_bytes > self.limit_bytes {
+            self.take_spare(0);
         }
         Ok(Charge { bytes })
     }
@@ -190,7 +193,7 @@ impl Budget {
         let is_best = |frame: &Frame| fits(frame) && frame.is_written() == is_written;
         let best = self.spare.iter().rposition(is_best);
         let spare = best.or_else(|| self.spare.iter().rposition(fits));
-        let spare = spare.map(|at| self.spare.remove(at));
+        let spare = spare.map(|at| self.take_spare(at));
         let charge = self.charge(bytes.get(), purpose)?;
         match spare.map_or_else(|| Frame::map(bytes), Ok) {
             Ok(frame) => Ok((frame, charge)),
@@ -206,13 +209,20 @@ impl Budget {
     pub(crate) fn give_frame(&mut self, frame: Frame, charge: Charge) {
         self.release(charge);
         if self.spare.len() == MOST_SPARE {
-            self.spare.remove(0);
+            self.take_spare(0);
         }
+        self.spare_bytes += frame.bytes();
         self.spare.push(frame);
     }
 
+    fn take_spare(&mut self, at: usize) -> Frame {
+        let frame = self.spare.remove(at);
+        self.spare_bytes -= frame.bytes();
+        frame
+    }
+
     pub(crate) fn spare_bytes(&self) -> usize {
-        self.spare.iter().map(Frame::bytes).sum()
+        self.spare_bytes
     }
 
     /// Adds `bytes` to a charge.

@@ -242,37 +242,37 @@ impl Vacancies {
         };
     }
 
-    /// Whether compaction should move a used slot, because its page is sparse.
+    /// Whether compaction should move a used slot, because its page is sparse: there are
+    /// vacant slots for a whole page, the page is among the emptiest and at most as full
+    /// as the average, and [`Vacancies::take`] takes from another one.
     #[inline]
     pub(crate) fn is_sparse(&self, slot: SlotNumber) -> bool {
-        self.is_sparse_page(slot >> self.shift)
+        let number = slot >> self.shift;
+        self.vacant() >= self.slots_per_page
+            && number != self.fullest
+            && self.pages[number as usize].used <= self.most_used_of_sparse()
     }
 
-    /// Whether a page is sparse: it is among the emptiest and at most as full as the
-    /// average, there are vacant slots for a whole page, and the page that
-    /// [`Vacancies::take`] takes from is another one.
-    #[inline]
-    fn is_sparse_page(&self, number: u32) -> bool {
-        let vacant = self.vacant();
-        if vacant < self.slots_per_page {
-            return false;
-        }
-        let emptiest = self.open_fills.trailing_zeros();
-        let used = self.pages[number as usize].used;
-        number != self.fullest
-            && used >> self.fill_shift <= emptiest + SPARSE_FILLS
-            && used as usize * self.present() <= self.len
+    /// The most used slots of a page among the emptiest that is at most as full as the
+    /// average.
+    fn most_used_of_sparse(&self) -> u32 {
+        let fills = self.open_fills.trailing_zeros() + SPARSE_FILLS + 1;
+        ((fills << self.fill_shift) - 1).min((self.len / self.present()) as u32)
     }
 
     /// Searches `pages` pages for the first used slot at or behind a number, if wanted in
     /// sparse pages only.
     pub(crate) fn search(&self, slot: SlotNumber, only_sparse: bool, pages: usize) -> Search {
+        let (passed_over, most_used) = match only_sparse {
+            true if self.vacant() < self.slots_per_page => return Search::End,
+            true => (self.fullest, self.most_used_of_sparse()),
+            false => (NONE, u32::MAX),
+        };
         let (first, mut within) = self.split(slot);
         let end = self.pages.len().min(first + pages);
         for number in first..end {
-            if self.pages[number].charge.is_some()
-                && (!only_sparse || self.is_sparse_page(number as u32))
-            {
+            let used = self.pages[number].used;
+            if used > 0 && used <= most_used && number as u32 != passed_over {
                 let words = &self.vacant[self.words_of(number)];
                 while within < self.slots_per_page {
                     let used = !words[within / 64] >> (within % 64);

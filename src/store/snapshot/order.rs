@@ -121,7 +121,8 @@ impl<const LISTS: usize> Restored<LISTS> {
         let (table, memory) = T::table_mut(store);
         if let Some(link) = made {
             let hash = memory.hash(key(&memory.heap, &table.arena[link]));
-            table.link(&mut memory.budget, link, hash, touched);
+            table.link(&mut memory.budget, link, hash);
+            table.make_idle(link, touched);
         }
         self.push(made, places);
     }

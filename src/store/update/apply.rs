@@ -63,8 +63,9 @@ impl Store {
         if record.text_bytes() > MAX_TEXT_BYTES {
             return Some(Note::TooLong);
         }
+        let hint = self.completed(record, hint);
         self.make_room_for(record, hint, now);
-        let session = self.session_of(record, hint);
+        let session = self.session_again(record, hint);
         let note = self.apply_to(record, session, hint.hashes, now);
         if !self.has_lost {
             return note;
@@ -200,7 +201,8 @@ impl Store {
                     pid: connect.pid,
                     ..Session::BLANK
                 };
-                self.create_session(connect.id, connect.service, parents, blank, now)
+                let (id, was_known) = (connect.id, known.is_some());
+                self.create_session(id, was_known, connect.service, parents, blank, now)
             }
         };
         let counted = self.count_upwards(parents, Difference::One(Event::Login), now);

@@ -24,7 +24,6 @@ use crate::store::entries::lifecycle::Lifecycle;
 use crate::store::entries::table::Table;
 use crate::store::mem::arena::Link;
 use crate::store::Store;
-use std::cmp::Ordering;
 
 /// Commands of a session that are no flood.
 const ALWAYS_FAIR: usize = 16;
@@ -40,31 +39,28 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The head of a level's idle list.
-    fn of<T: Entry>(table: &Table<T>, now: Now) -> Option<Candidate> {
-        let link = table.idle.head?;
+    /// The head of a level's idle list, if its share is larger than that of the best so
+    /// far; else that one.
+    #[inline(always)]
+    fn or_head<T: Entry>(best: Option<Candidate>, table: &Table<T>, now: Now) -> Option<Candidate> {
+        let Some(link) = table.idle.head else {
+            return best;
+        };
         let touched_secs = table.arena[link].common().touched_secs;
-        Some(Candidate {
-            node: T::node(link),
-            age_secs: now.uptime_secs.saturating_sub(touched_secs).into(),
-            min_time_secs: table.min_time_secs.max(1).into(),
-        })
-    }
-
-    /// The candidate with the larger share; on equal shares `self`.
-    fn or_older(self, other: Candidate) -> Candidate {
-        let (mine, its) = (
-            self.age_secs * other.min_time_secs,
-            other.age_secs * self.min_time_secs,
-        );
-        match mine.cmp(&its) {
-            Ordering::Less => other,
-            Ordering::Equal | Ordering::Greater => self,
+        let age_secs = u64::from(now.uptime_secs.saturating_sub(touched_secs));
+        let min_time_secs = u64::from(table.min_time_secs.max(1));
+        match best {
+            Some(best) if best.age_secs * min_time_secs >= age_secs * best.min_time_secs => {
+                Some(best)
+            }
+            _ => Some(Candidate {
+                node: T::node(link),
+                age_secs,
+                min_time_secs,
+            }),
         }
     }
-}
 
-impl Candidate {
     /// Whether it has outlived its min_time.
     fn is_past(self) -> bool {
         self.age_secs >= self.min_time_secs
@@ -95,15 +91,10 @@ impl Store {
 
     /// What is freed first.
     fn oldest(&self, now: Now) -> Option<Candidate> {
-        let parents = each_parent!(P => Candidate::of(P::table(self), now));
-        [
-            Candidate::of(&self.commands, now),
-            Candidate::of(&self.sessions, now),
-        ]
-        .into_iter()
-        .chain(parents)
-        .flatten()
-        .reduce(Candidate::or_older)
+        let mut best = Candidate::or_head(None, &self.commands, now);
+        best = Candidate::or_head(best, &self.sessions, now);
+        each_parent!(P => best = Candidate::or_head(best, P::table(self), now));
+        best
     }
 
     /// The oldest command of a session that has more than its fair share.

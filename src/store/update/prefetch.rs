@@ -44,7 +44,7 @@ const TEXT_BYTES: usize = 64;
 pub struct Hint {
     pub(crate) hashes: Hashes,
     /// Where the session was.
-    link: Option<Link<Session>>,
+    pub(crate) link: Option<Link<Session>>,
     /// [`Index::removals`] at that time.
     removals: u32,
 }
@@ -222,9 +222,26 @@ impl Store {
         }
     }
 
+    /// The hint with the session that a record is about, as far as it is known.
+    #[inline(always)]
+    pub(crate) fn completed(&self, record: &Record, hint: Hint) -> Hint {
+        Hint {
+            link: self.session_of(record, hint),
+            removals: self.sessions.index.removals(),
+            ..hint
+        }
+    }
+
+    /// The session of a hint that was completed before entries were moved or freed.
+    #[inline(always)]
+    pub(crate) fn session_again(&self, record: &Record, hint: Hint) -> Option<Link<Session>> {
+        hint.link?;
+        self.session_of(record, hint)
+    }
+
     /// The session that a record is about.
     #[inline(always)]
-    pub(crate) fn session_of(&self, record: &Record, hint: Hint) -> Option<Link<Session>> {
+    fn session_of(&self, record: &Record, hint: Hint) -> Option<Link<Session>> {
         let id = record.subject();
         match (record, hint.link) {
             (Record::AddUser { .. }, _) => None,

@@ -11,18 +11,19 @@
 //! in the middle of a record ([`Store::with_room`]); a part of the
 //! reserve of the budget is kept vacant so that this is rare.
 //!
-//! Compaction begins where some pages ([`DUE_PAGES`]) can be emptied and memory is short,
-//! or pages worth [`SHATTERED_SHARE`] of the limit at any time, and works the harder the
-//! more they are. So holes take at most a sixteenth of the limit, and what one page of
-//! each kind of slot makes unavoidable.
+//! Compaction begins where pages worth [`SHATTERED_SHARE`] of the limit can be emptied, and
+//! works the harder the more they are. So holes take at most a sixteenth of the limit, and
+//! what one page of each kind of slot makes unavoidable.
 
 use crate::store::counters::packed::Widths;
 use crate::store::counters::Counters;
-use crate::store::entries::entry::{Entry, Flag, Now};
+use crate::store::entries::contents::Contents;
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Now, Session, User};
 use crate::store::entries::lifecycle::{domain_of, Octets};
-use crate::store::entries::table::Table;
-use crate::store::mem::budget::{Budget, Full, Purpose, SHATTERED_SHARE};
-use crate::store::{page_bytes, Hint, Record, Store};
+use crate::store::mem::arena::Link;
+use crate::store::mem::budget::{Full, Purpose, SHATTERED_SHARE};
+use crate::store::mem::Hashed;
+use crate::store::{Hint, Record, Store};
 use std::net::IpAddr;
 
 /// The most entries that are freed for one record beforehand. Enough to empty several of
@@ -46,26 +47,23 @@ const MAX_EFFORT: usize = 64;
 /// as far as [`MAX_COMPACTION`] allows.
 const MOST_SHARE: usize = 16;
 
-/// So many pages to be emptied are worth compaction while memory is short.
-const DUE_PAGES: usize = 4;
-
 /// The share of the limit that is kept vacant for counters that grow.
 const GROWTH_SHARE: usize = 64;
 
-/// Which entries above a record's session exist.
+/// What a record may create: the bytes of the new entries' blobs, zero where it creates
+/// none.
 #[derive(Clone, Copy, Default)]
-struct Known {
-    user: bool,
-    domain: bool,
-    ip: bool,
+struct Wanted {
+    command: usize,
+    session: usize,
+    user: usize,
+    domain: usize,
+    ip: usize,
 }
 
-impl Budget {
-    /// Whether there is room for new entries of so many bytes, and for growth.
-    fn has_room(&self, wanted_bytes: usize) -> bool {
-        wanted_bytes <= self.room_bytes(Purpose::Create)
-            && self.limit_bytes() / GROWTH_SHARE <= self.room_bytes(Purpose::Grow)
-    }
+/// What the blob of an entry that has counted nothing takes, in bytes.
+fn blob_bytes<T: Entry>(texts: (&[u8], &[u8])) -> usize {
+    Contents::blob_bytes(texts, T::WIDTHS)
 }
 
 impl Store {
@@ -86,7 +84,8 @@ impl Store {
         None
     }
 
-    /// Makes room for what a record may need. No link found before is of use afterwards.
+    /// Makes room for what a record may need. No link found before is of use afterwards but
+    /// that of the hint, by [`Store::session_again`].
     #[inline(always)]
     pub(crate) fn make_room_for(&mut self, record: &Record, hint: Hint, now: Now) {
         if !self.memory.budget.is_ample() {
@@ -100,31 +99,20 @@ impl Store {
     fn make_room(&mut self, record: &Record, hint: Hint, now: Now) {
         let (mut evictions, mut steps) = (0, 0);
         let limit_bytes = self.memory.budget.limit_bytes();
-        let widths = match record {
-            Record::UpdateCommand { update, .. } => {
-                Widths::narrowest(&Counters::of_stats(&update.report.stats))
-            }
-            _ => Widths::NONE,
-        };
-        let known = self.refresh_parents(record, hint, now);
-        let has_room = |store: &Store| {
-            let wanted_bytes = store.wanted_bytes(record, hint, widths, known);
-            store.memory.budget.has_room(wanted_bytes)
-        };
+        let wanted = self.wanted(record, hint, now);
         loop {
-            // Compaction takes vacant slots, too: what there is room for is seen after it.
-            let is_due = match has_room(self) {
-                false => self.is_compaction_due(DUE_PAGES * page_bytes(limit_bytes)),
-                true if steps == 0 => self.is_compaction_due(limit_bytes / SHATTERED_SHARE),
-                // Evictions for one record can leave many holes.
-                true => self.is_compaction_due(limit_bytes / MOST_SHARE),
+            let mut has_room = self.has_room(&wanted);
+            // Evictions for one record can leave many holes.
+            let share = match has_room && steps > 0 {
+                true => MOST_SHARE,
+                false => SHATTERED_SHARE,
             };
-            if is_due && steps < MAX_COMPACTION {
+            if steps < MAX_COMPACTION && self.is_compaction_due(limit_bytes / share) {
                 steps += self.compact(1);
+                // It takes vacant slots, too.
+                has_room = self.has_room(&wanted);
             }
-            let is_over =
-                steps >= MAX_COMPACTION || !self.is_compaction_due(limit_bytes / MOST_SHARE);
-            if has_room(self) {
+            if has_room {
                 // What growth has used of the reserve is given back bit by bit; not for a
                 // command that goes on, which could be what is freed.
                 let gives_back = evictions < MAX_GIVING_BACK
@@ -132,7 +120,9 @@ impl Store {
                     && !matches!(record, Record::UpdateCommand { .. });
                 if gives_back && self.evict_for(record, hint, now) {
                     evictions += 1;
-                } else if is_over {
+                } else if steps >= MAX_COMPACTION
+                    || !self.is_compaction_due(limit_bytes / MOST_SHARE)
+                {
                     return;
                 }
             } else if evictions < MAX_EVICTIONS && self.evict_for(record, hint, now) {
@@ -145,34 +135,13 @@ impl Store {
         }
     }
 
-    /// Makes the user, domain and ip that a record is about the youngest of all, so that
-    /// they are not freed for its sake; which of them are known.
-    fn refresh_parents(&mut self, record: &Record, hint: Hint, now: Now) -> Known {
-        let (user, hash) = match *record {
-            Record::Connect { user, .. } => (user, hint.hashes.user),
-            Record::AddUser { user, .. } => (user, hint.hashes.subject),
-            _ => return Known::default(),
-        };
-        if matches!(record, Record::Connect { .. }) && self.is_refused(record, hint) {
-            return Known::default();
-        }
-        let memory = &self.memory;
-        let octets = record.ip().map(Octets::of);
-        Known {
-            user: self.users.refresh(memory, (user, hash), now),
-            domain: self
-                .domains
-                .refresh(memory, memory.hashed(domain_of(user)), now),
-            ip: octets.is_some_and(|ip| {
-                self.ips
-                    .refresh(memory, (ip.as_slice(), hint.hashes.ip), now)
-            }),
-        }
-    }
-
-    /// What the entries that a record may make can take from the budget, in bytes.
-    fn wanted_bytes(&self, record: &Record, hint: Hint, widths: Widths, known: Known) -> usize {
+    /// What a record may create. Its user, domain and ip become the youngest of all, so
+    /// that they are not freed for its sake.
+    fn wanted(&mut self, record: &Record, hint: Hint, now: Now) -> Wanted {
+        let mut wanted = Wanted::default();
+        let is_refused = hint.link.is_some_and(|link| self.is_refused(record, link));
         match *record {
+            _ if is_refused => {}
             Record::Connect {
                 session,
                 user,
@@ -180,65 +149,102 @@ impl Store {
                 ip,
                 ..
             } => {
-                if self.is_refused(record, hint) {
-                    return 0;
-                }
-                self.wanted_by(&self.sessions, (session, service))
-                    + self.wanted_above(user, ip, known)
+                wanted.session = blob_bytes::<Session>((session, service));
+                self.want_user(&mut wanted, (user, hint.hashes.user), now);
+                self.want_ip(&mut wanted, ip, hint, now);
             }
-            Record::AddUser { user, ip, .. } => self.wanted_above(user, ip, known),
+            Record::AddUser { user, ip, .. } => {
+                self.want_user(&mut wanted, (user, hint.hashes.subject), now);
+                self.want_ip(&mut wanted, ip, hint, now);
+            }
             Record::UpdateSession { session, .. } | Record::UpdateCommand { session, .. }
-                if self.session_of(record, hint).is_none() =>
+                if hint.link.is_none() =>
             {
-                self.wanted_by(&self.sessions, (session, b"")) + self.wanted_above(b"", None, known)
+                wanted.session = blob_bytes::<Session>((session, b""));
+                wanted.user = blob_bytes::<User>((b"", b""));
+                wanted.domain = blob_bytes::<Domain>((b"", b""));
             }
-            Record::UpdateCommand { update, .. } => match update.begins {
-                Some(texts) if !self.is_refused(record, hint) => {
-                    self.commands.wanted_bytes(&self.memory, texts, widths)
+            Record::UpdateCommand { update, .. } => {
+                if let Some(texts) = update.begins {
+                    let counters = Counters::of_stats(&update.report.stats);
+                    let widths = Command::WIDTHS.or(Widths::narrowest(&counters));
+                    wanted.command = Contents::blob_bytes(texts, widths);
                 }
-                _ => 0,
-            },
-            Record::UpdateSession { .. } | Record::Disconnect { .. } => 0,
+            }
+            Record::UpdateSession { .. } | Record::Disconnect { .. } => {}
         }
+        wanted
+    }
+
+    /// Adds a user and its domain, those that are not known.
+    fn want_user(&mut self, wanted: &mut Wanted, user: Hashed, now: Now) {
+        let domain = match self.users.find(&self.memory, user) {
+            Some(link) => {
+                self.users.refresh(link, now);
+                Some(self.users.arena[link].domain)
+            }
+            None => {
+                wanted.user = blob_bytes::<User>((user.0, b""));
+                let domain = self.memory.hashed(domain_of(user.0));
+                self.domains.find(&self.memory, domain)
+            }
+        };
+        match domain {
+            Some(link) => self.domains.refresh(link, now),
+            None => wanted.domain = blob_bytes::<Domain>((domain_of(user.0), b"")),
+        }
+    }
+
+    /// Adds an ip that is not known.
+    fn want_ip(&mut self, wanted: &mut Wanted, ip: Option<IpAddr>, hint: Hint, now: Now) {
+        let Some(octets) = ip.map(Octets::of) else {
+            return;
+        };
+        let octets = octets.as_slice();
+        match self.ips.find(&self.memory, (octets, hint.hashes.ip)) {
+            Some(link) => self.ips.refresh(link, now),
+            None => wanted.ip = blob_bytes::<Ip>((octets, b"")),
+        }
+    }
+
+    /// Whether there is room for what is wanted, and for growth.
+    fn has_room(&self, wanted: &Wanted) -> bool {
+        let heap = &self.memory.heap;
+        let mut bytes = 0;
+        if wanted.command > 0 {
+            bytes += self.commands.wanted_bytes(heap, wanted.command);
+        }
+        if wanted.session > 0 {
+            bytes += self.sessions.wanted_bytes(heap, wanted.session);
+        }
+        if wanted.user > 0 {
+            bytes += self.users.wanted_bytes(heap, wanted.user);
+        }
+        if wanted.domain > 0 {
+            bytes += self.domains.wanted_bytes(heap, wanted.domain);
+        }
+        if wanted.ip > 0 {
+            bytes += self.ips.wanted_bytes(heap, wanted.ip);
+        }
+        let budget = &self.memory.budget;
+        bytes <= budget.room_bytes(Purpose::Create)
+            && budget.limit_bytes() / GROWTH_SHARE <= budget.room_bytes(Purpose::Grow)
     }
 
     /// Whether a record will be refused for the session that it is about.
-    fn is_refused(&self, record: &Record, hint: Hint) -> bool {
-        let known = self.session_of(record, hint);
-        known.is_some_and(|link| {
-            let session = &self.sessions.arena[link];
-            let is_connected = session.has(Flag::Connected);
-            match record {
-                Record::Connect { .. } => is_connected && !session.has(Flag::Placeholder),
-                _ => !is_connected,
-            }
-        })
-    }
-
-    /// What an entry that has counted nothing can take from the budget, in bytes.
-    fn wanted_by<T: Entry>(&self, table: &Table<T>, texts: (&[u8], &[u8])) -> usize {
-        table.wanted_bytes(&self.memory, texts, Widths::NONE)
-    }
-
-    /// What a user, its domain and an ip can take, those that are not known.
-    fn wanted_above(&self, user: &[u8], ip: Option<IpAddr>, known: Known) -> usize {
-        let mut bytes = 0;
-        if !known.user {
-            bytes += self.wanted_by(&self.users, (user, b""));
+    fn is_refused(&self, record: &Record, link: Link<Session>) -> bool {
+        let session = &self.sessions.arena[link];
+        let is_connected = session.has(Flag::Connected);
+        match record {
+            Record::Connect { .. } => is_connected && !session.has(Flag::Placeholder),
+            _ => !is_connected,
         }
-        if !known.domain {
-            bytes += self.wanted_by(&self.domains, (domain_of(user), b""));
-        }
-        if let Some(ip) = ip.filter(|_| !known.ip) {
-            bytes += self.wanted_by(&self.ips, (Octets::of(ip).as_slice(), b""));
-        }
-        bytes
     }
 
     /// Frees one entry for a record.
     fn evict_for(&mut self, record: &Record, hint: Hint, now: Now) -> bool {
         if let Record::UpdateCommand { .. } = record {
-            if let Some(link) = self.session_of(record, hint) {
+            if let Some(link) = self.session_again(record, hint) {
                 return self.evict_for_command(link, now);
             }
         }
