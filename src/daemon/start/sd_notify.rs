@@ -41,7 +41,8 @@ pub(crate) struct Manager {
     next_sign: Option<Instant>,
 }
 
-/// Takes a variable out of the environment.
+/// Takes a variable out of the environment; not inlined, for its size.
+#[inline(never)]
 fn take(name: &str) -> Option<OsString> {
     let value = env::var_os(name);
     env::remove_var(name);

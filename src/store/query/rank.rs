@@ -9,7 +9,7 @@
 
 use crate::store::entries::entry::Node;
 use crate::store::query::pick::Pick;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// The biggest entries seen so far.
@@ -92,8 +92,10 @@ impl Ranking {
     /// The biggest entries, last seen first; levels are walked newest first.
     pub(crate) fn picks(self) -> Vec<Pick> {
         let mut ranked = self.biggest.into_vec();
-        ranked.sort_unstable_by_key(|ranked| Reverse(ranked.seen));
-        ranked.into_iter().map(|ranked| ranked.pick).collect()
+        // Of equal loads, only the order in which they were seen counts.
+        ranked.iter_mut().for_each(|one| one.load_usecs = 0);
+        let by_seen = BinaryHeap::from(ranked).into_sorted_vec();
+        by_seen.into_iter().rev().map(|one| one.pick).collect()
     }
 }
 

@@ -129,6 +129,8 @@ impl<const LISTS: usize> Restored<LISTS> {
 }
 
 /// Puts an entry behind all others of a list.
+// Not inlined: once for each list and level, it would take kilobytes.
+#[inline(never)]
 pub(super) fn place_last<T: Entry>(
     list: &mut List<T>,
     arena: &mut Arena<T>,
@@ -140,6 +142,7 @@ pub(super) fn place_last<T: Entry>(
 }
 
 /// Makes an entry the newest of a list: to be called for all of them, oldest first.
+#[inline(never)]
 pub(super) fn place<T: Entry>(
     list: &mut List<T>,
     arena: &mut Arena<T>,

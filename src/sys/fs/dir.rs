@@ -156,7 +156,8 @@ impl Dir {
         self.open_anything(name, flags | libc::O_NOFOLLOW, mode)
     }
 
-    /// openat(2).
+    /// openat(2); not inlined, as it has many callers.
+    #[inline(never)]
     fn open_anything(&self, name: &str, flags: libc::c_int, mode: u32) -> io::Result<File> {
         c_name(name)?;
         open_in(Some(self), name, flags, mode)
