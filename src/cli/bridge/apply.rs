@@ -249,7 +249,7 @@ impl Sessions {
         };
         entry.last = last_figures(event);
         let may_be_found = entry.process.is_none() && entry.hibernations == 0;
-        if may_be_found && self.join.expects(&self.key(at)) && self.has_anvil {
+        if may_be_found && self.has_anvil && self.join.ended(&self.key(at), at) {
             if let Some(entry) = self.get(at) {
                 entry.stage = Stage::Ending(now.ms + IN_FLIGHT_MS);
             }

@@ -6,17 +6,19 @@
 //!
 //! A login is dated by its lookup, a connection by its guid, which the mail process makes
 //! when it has the reply: one or two milliseconds later, on an idle machine. Both reach
-//! the bridge at other moments: the event up to 60 ms late, and a session may end before
-//! anvil was asked. So a key is settled when each of its connections is older than
-//! [`IN_FLIGHT_MS`], there are as many logins, and each was before its connection; or
-//! when its oldest connection has waited for [`PATIENCE_MS`]. Then there may be logins too
-//! many (sessions that were too short to be seen: one is skipped if the next is before the
-//! connection, too) or too few (events that were lost: the oldest connections are left
-//! over).
+//! the bridge at other moments: events up to 60 ms late, and a session may be over before
+//! anvil is asked. So:
 //!
-//! Invariants: a login is matched once; connections that anvil lists no more are dropped
-//! soon.
-//! A key without logins and connections is not kept.
+//! - Only connections older than [`IN_FLIGHT_MS`] are matched: their logins are known,
+//!   and so is the end of those that anvil lists no more.
+//! - Connections that are listed belong to sessions that have not ended. If there are as
+//!   many of one as of the other, they are matched in order. If not, some event is late,
+//!   or lost: after [`PATIENCE_MS`] the latest are matched.
+//! - A session that has ended has a connection that is listed no more, or was too short
+//!   for that. It gets the only one that can be its own, or none.
+//!
+//! Invariants: a login is matched once. Connections that are listed no more are dropped
+//! soon. A key without logins and connections is not kept.
 
 use super::anvil::{guid_usecs, Guid};
 use super::Now;
@@ -26,8 +28,11 @@ use std::collections::HashMap;
 pub(super) const PATIENCE_MS: u64 = 1000;
 
 /// The longest time that events of a login are on their way. A session that ended is to
-/// be forgotten no sooner, nor is a connection that anvil lists no more.
+/// be forgotten no sooner.
 pub(super) const IN_FLIGHT_MS: u64 = 100;
+
+/// How long after its lookup a session that ended may have got its connection.
+const NEAR_USECS: u64 = 50_000;
 
 /// A session, by its place in the table of sessions.
 pub(super) type SessionAt = u32;
@@ -42,16 +47,27 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct Waiting {
     connection: Connection,
+    usecs: u64,
     first_seen_ms: u64,
-    /// The reply that listed it last, and when that was.
-    reply: u64,
     last_seen_ms: u64,
+    /// The reply that listed it last.
+    reply: u64,
+    /// It may have been that of a session that was forgotten.
+    is_doubtful: bool,
+}
+
+#[derive(Debug)]
+struct Login {
+    session: SessionAt,
+    /// When its user was looked up.
+    usecs: u64,
+    has_ended: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Sessions and when their users were looked up, in the order of the events.
-    logins: Vec<(SessionAt, u64)>,
+    /// In the order of the events.
+    logins: Vec<Login>,
     /// By time.
     connections: Vec<Waiting>,
 }
@@ -70,8 +86,12 @@ impl Join {
     /// A session's user was looked up.
     pub(super) fn login(&mut self, key: &[u8], session: SessionAt, usecs: u64) {
         let queue = self.queues.entry(key.to_vec()).or_default();
-        if queue.logins.iter().all(|login| login.0 != session) {
-            queue.logins.push((session, usecs));
+        if queue.logins.iter().all(|login| login.session != session) {
+            queue.logins.push(Login {
+                session,
+                usecs,
+                has_ended: false,
+            });
         }
     }
 
@@ -84,34 +104,68 @@ impl Join {
             return;
         }
         let usecs = guid_usecs(&connection.guid);
-        let earlier = |waiting: &Waiting| guid_usecs(&waiting.connection.guid) <= usecs;
-        let at = connections.partition_point(earlier);
-        connections.insert(
-            at,
-            Waiting {
-                connection,
-                first_seen_ms: now.ms,
-                reply,
-                last_seen_ms: now.ms,
-            },
-        );
+        let at = connections.partition_point(|waiting| waiting.usecs <= usecs);
+        let waiting = Waiting {
+            connection,
+            usecs,
+            first_seen_ms: now.ms,
+            last_seen_ms: now.ms,
+            reply,
+            is_doubtful: false,
+        };
+        connections.insert(at, waiting);
     }
 
-    /// A session has ended, or its process is known otherwise.
-    pub(super) fn forget(&mut self, key: &[u8], session: SessionAt) {
-        if let Some(queue) = self.queues.get_mut(key) {
-            queue.logins.retain(|login| login.0 != session);
-            if queue.logins.is_empty() && queue.connections.is_empty() {
-                self.queues.remove(key);
-            }
+    /// The last event of a session has come. True if its login is known here: then it is
+    /// to be forgotten in [`IN_FLIGHT_MS`], not now.
+    pub(super) fn ended(&mut self, key: &[u8], session: SessionAt) -> bool {
+        let queue = self.queues.get_mut(key);
+        let mut logins = queue.into_iter().flat_map(|queue| &mut queue.logins);
+        let login = logins.find(|login| login.session == session);
+        login.map(|login| login.has_ended = true).is_some()
+    }
+
+    /// A session has ended, or its process is known otherwise. Hands out the connection
+    /// that it had.
+    pub(super) fn forget(&mut self, key: &[u8], session: SessionAt) -> Option<Connection> {
+        let queue = self.queues.get_mut(key)?;
+        let at = queue
+            .logins
+            .iter()
+            .position(|login| login.session == session)?;
+        let Login { usecs, .. } = queue.logins.remove(at);
+        let near = usecs..usecs + NEAR_USECS;
+        let is_own = |waiting: &Waiting| near.contains(&waiting.usecs);
+        let is_certain = |waiting: &Waiting| {
+            let may_be_its =
+                |login: &Login| (login.usecs..login.usecs + NEAR_USECS).contains(&waiting.usecs);
+            !waiting.is_doubtful && !queue.logins.iter().any(may_be_its)
+        };
+        let mut own = (0..)
+            .zip(&queue.connections)
+            .filter(|(_, waiting)| is_own(waiting));
+        let found = match (own.next(), own.next()) {
+            (Some((place, waiting)), None) => is_certain(waiting).then_some(place),
+            _ => None,
+        };
+        let connection = found.map(|place| queue.connections.remove(place).connection);
+        for waiting in queue
+            .connections
+            .iter_mut()
+            .filter(|waiting| is_own(waiting))
+        {
+            waiting.is_doubtful = true;
         }
+        if queue.logins.is_empty() && queue.connections.is_empty() {
+            self.queues.remove(key);
+        }
+        connection
     }
 
     /// Whether a login with this key waits for its connection.
     pub(super) fn expects(&self, key: &[u8]) -> bool {
-        self.queues
-            .get(key)
-            .is_some_and(|queue| !queue.logins.is_empty())
+        let queue = self.queues.get(key);
+        queue.is_some_and(|queue| !queue.logins.is_empty())
     }
 
     /// Whether a login waits for its connection, or the other way round.
@@ -135,35 +189,55 @@ impl Join {
             connections.retain(|waiting| {
                 waiting.reply == reply || now.ms < waiting.last_seen_ms + 2 * IN_FLIGHT_MS
             });
-            let is_late = |waiting: &Waiting| now.ms >= waiting.first_seen_ms + PATIENCE_MS;
-            let mut pairs = logins.iter().zip(&*connections);
-            let is_complete = logins.len() == connections.len()
-                && pairs.all(|(login, waiting)| {
-                    let usecs = guid_usecs(&waiting.connection.guid);
-                    login.1 <= usecs && usecs + IN_FLIGHT_MS * 1000 <= now.usecs
-                });
-            let is_due = is_complete || connections.iter().any(is_late);
-            if !connections.is_empty() && is_due {
-                let unknown = connections.len().saturating_sub(logins.len());
-                let mut surplus = logins.len().saturating_sub(connections.len());
-                for waiting in connections.drain(..unknown) {
-                    if waiting.reply == reply {
-                        hand_out(key, None, waiting.connection);
-                    }
-                }
-                let mut from = 0;
-                for waiting in connections.drain(..) {
-                    let usecs = guid_usecs(&waiting.connection.guid);
-                    while surplus > 0 && logins[from + 1].1 <= usecs {
-                        (from, surplus) = (from + 1, surplus - 1);
-                    }
-                    hand_out(key, Some(logins[from].0), waiting.connection);
-                    from += 1;
-                }
-                // Sessions that were skipped are too short to be listed ever; those
-                // behind may still be.
-                logins.drain(..from);
+            let is_listed = |waiting: &Waiting| {
+                waiting.reply == reply && waiting.usecs + IN_FLIGHT_MS * 1000 <= now.usecs
+            };
+            let listed = connections.iter().filter(|waiting| is_listed(waiting));
+            let (mut listed_count, mut last_usecs, mut is_late) = (0, 0, false);
+            for waiting in listed {
+                listed_count += 1;
+                last_usecs = waiting.usecs;
+                is_late |= now.ms >= waiting.first_seen_ms + PATIENCE_MS;
             }
+            // A login without its connection among these is a later one.
+            let is_open = |login: &Login| !login.has_ended && login.usecs <= last_usecs;
+            let open = logins.iter().filter(|login| is_open(login)).count();
+            if listed_count == 0 || (open != listed_count && !is_late) {
+                return !(logins.is_empty() && connections.is_empty());
+            }
+            let (mut unknown, mut surplus) = (
+                listed_count.saturating_sub(open),
+                open.saturating_sub(listed_count),
+            );
+            let mut from = 0;
+            connections.retain(|waiting| {
+                if !is_listed(waiting) {
+                    return true;
+                }
+                if unknown > 0 {
+                    unknown -= 1;
+                    hand_out(key, None, waiting.connection);
+                    return false;
+                }
+                let next = |logins: &[Login], from: usize| {
+                    let found = logins.iter().skip(from).position(is_open);
+                    found.map(|found| from + found)
+                };
+                let mut found = next(logins, from);
+                while let (Some(at), 1..) = (found, surplus) {
+                    let later = next(logins, at + 1);
+                    match later.is_some_and(|later| logins[later].usecs <= waiting.usecs) {
+                        true => (found, surplus) = (later, surplus - 1),
+                        false => break,
+                    }
+                }
+                if let Some(at) = found {
+                    let login = logins.remove(at);
+                    hand_out(key, Some(login.session), waiting.connection);
+                    from = at;
+                }
+                false
+            });
             !(logins.is_empty() && connections.is_empty())
         });
     }

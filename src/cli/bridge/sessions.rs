@@ -433,6 +433,9 @@ impl Sessions {
 
     /// The end of a session whose process is known, or never will be.
     pub(super) fn complete(&mut self, at: SessionAt, now: Now) {
+        if let Some(connection) = self.join.forget(&self.key(at), at) {
+            self.meet(at, connection, 0, now);
+        }
         self.finish(at, now);
         self.end(at, now);
     }

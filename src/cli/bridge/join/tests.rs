@@ -1,4 +1,6 @@
 use super::*;
+use crate::store::testing::Random;
+use std::collections::HashSet;
 
 const SECOND: u64 = 1_000_000;
 
@@ -101,25 +103,34 @@ fn a_session_too_short_to_be_listed_takes_no_other_ones_connection() {
     join.login(&key, 2, begin + 29_000);
     join.connection(&key, connection(begin + 30_000, 20), 2, at(140));
     assert!(settled(&mut join, 2, at(140)).is_empty(), "one is too many");
-    join.forget(&key, 1);
+    assert!(join.ended(&key, 1));
     join.connection(&key, connection(begin + 30_000, 20), 3, at(170));
     assert_eq!(settled(&mut join, 3, at(170)), [(Some(2), 20)]);
+    assert_eq!(join.forget(&key, 1), None);
+    assert!(!join.ended(&key, 1) && !join.is_waiting());
 }
 
 #[test]
-fn a_connection_that_is_gone_already_finds_its_session() {
+fn a_session_that_ended_gets_the_only_connection_that_can_be_its_own() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
     join.login(&key, 1, begin);
-    join.login(&key, 2, begin + 5000);
     join.connection(&key, connection(begin + 1000, 10), 1, at(40));
-    join.connection(&key, connection(begin + 6000, 20), 1, at(40));
     assert!(settled(&mut join, 1, at(40)).is_empty());
-    join.connection(&key, connection(begin + 6000, 20), 2, at(110));
-    assert_eq!(
-        settled(&mut join, 2, at(110)),
-        [(Some(1), 10), (Some(2), 20)]
+    assert!(join.ended(&key, 1));
+    assert!(
+        settled(&mut join, 2, at(140)).is_empty(),
+        "not listed any more"
     );
+    assert_eq!(join.forget(&key, 1), Some(connection(begin + 1000, 10)));
+    // Two sessions near each other, one of which was seen.
+    join.login(&key, 2, begin);
+    join.login(&key, 3, begin + 5000);
+    join.connection(&key, connection(begin + 6000, 20), 3, at(40));
+    assert_eq!(join.forget(&key, 2), None);
+    // Made before the lookup.
+    join.login(&key, 4, begin + 7000);
+    assert_eq!(join.forget(&key, 4), None);
 }
 
 #[test]
@@ -139,6 +150,7 @@ fn patience_has_an_end() {
             _ => assert!(found.is_empty()),
         }
     }
+    join.forget(&key, 2);
     // A lookup that was lost: the oldest connection has no login.
     join.login(&key, 5, begin + 2_999_000);
     for (reply, ms) in [(4, 4000), (5, 4000 + PATIENCE_MS)] {
@@ -152,11 +164,94 @@ fn patience_has_an_end() {
     }
     // One that anvil lists no more is not waited for.
     join.connection(&key, connection(begin, 60), 6, at(9000));
-    join.login(&key, 6, begin + 9_000_000);
-    assert!(settled(&mut join, 6, at(9000)).is_empty());
-    join.login(&key, 7, begin + 9_000_000);
+    assert!(settled(&mut join, 6, at(8000)).is_empty());
     assert!(settled(&mut join, 7, at(9200)).is_empty());
-    join.forget(&key, 7);
-    join.forget(&key, 6);
     assert!(!join.is_waiting());
+}
+
+/// A session of a storm: moments in milliseconds.
+struct Stormy {
+    user: usize,
+    lookup: u64,
+    begin: u64,
+    over: u64,
+    /// When the bridge has its login, and its last event.
+    known: u64,
+    ended: u64,
+}
+
+/// 200 logins of 3 users at one address, some of sessions that are over before anvil
+/// is asked; events take up to 60 ms.
+#[test]
+fn storms_of_logins_are_joined_without_one_wrong() {
+    let mut random = Random::seeded("storms_of_logins_are_joined_without_one_wrong");
+    let mut seen = 0;
+    for _ in 0..200 {
+        let (mut lookup, mut known, mut sessions) = (0, 0, Vec::new());
+        for _ in 0..200 {
+            lookup += random.below(6);
+            let begin = lookup + 1 + random.below(2);
+            let over = begin
+                + match random.below(5) {
+                    0 => 2 + random.below(60),
+                    _ => 20_000,
+                };
+            // Those of auth stay in order.
+            known = (lookup + random.below(60)).max(known);
+            sessions.push(Stormy {
+                user: random.below(3) as usize,
+                lookup,
+                begin,
+                over,
+                known,
+                ended: (over + random.below(60)).max(known),
+            });
+        }
+        // The order of connections of a key is that of its lookups.
+        let mut last = [0; 3];
+        for session in &mut sessions {
+            session.begin = session.begin.max(last[session.user]);
+            session.over = session.over.max(session.begin);
+            last[session.user] = session.begin;
+        }
+        let keys = [&b"a"[..], b"b", b"c"].map(|user| key(user, b"imap", b"192.0.2.1"));
+        let (mut join, mut met) = (Join::default(), HashSet::new());
+        for ms in 0..lookup + 4000 {
+            for (number, session) in (0..).zip(&sessions) {
+                let key = &keys[session.user];
+                if session.known == ms {
+                    join.login(key, number, at(session.lookup).usecs);
+                }
+                if session.ended == ms {
+                    join.ended(key, number);
+                }
+                if session.ended + IN_FLIGHT_MS == ms {
+                    if let Some(found) = join.forget(key, number) {
+                        assert_eq!(found.pid, number);
+                        assert!(met.insert(number));
+                    }
+                }
+            }
+            if ms % 30 != 0 {
+                continue;
+            }
+            for (number, session) in (0..).zip(&sessions) {
+                let is_listed = (session.begin..session.over).contains(&ms);
+                if is_listed && !met.contains(&number) {
+                    // Within a millisecond the order is that of lookups, too.
+                    let usecs = at(session.begin).usecs + u64::from(number);
+                    join.connection(&keys[session.user], connection(usecs, number), ms, at(ms));
+                }
+            }
+            for (found, pid) in settled(&mut join, ms, at(ms)) {
+                assert_eq!(found, Some(pid), "at {ms} ms");
+                assert!(met.insert(pid));
+            }
+        }
+        let long = |session: &&Stormy| session.over > lookup + 4000;
+        assert!(met.len() >= sessions.iter().filter(long).count());
+        assert!(!join.is_waiting());
+        seen += met.len();
+    }
+    println!("{seen} of 40000 found their connections");
 }
