@@ -379,8 +379,8 @@ pub(crate) fn add_user(
     let user = &user[..user.len().min(MAX_NAME_BYTES)];
     let report = &Report {
         stats: *difference,
-        has_mail: false,
         has_auth: true,
+        ..Report::default()
     };
     let record = Record::AddUser { user, ip, report };
     let mut delivery = Delivery::Absent;

@@ -358,6 +358,7 @@ impl Given {
             server: self.servers().into_iter().next(),
             events: path("e").unwrap_or(defaults.events),
             anvil: path("a").unwrap_or(defaults.anvil),
+            http: self.read("http", "an address of", |text| text.parse().ok())?,
             every: every.unwrap_or(defaults.every),
             fifo: path("fifo"),
             is_events_only: self.has("events-only"),

@@ -91,7 +91,7 @@ const fn row(
 }
 
 #[rustfmt::skip]
-pub(super) const TABLE: [OptionRow; 30] = [
+pub(super) const TABLE: [OptionRow; 31] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -110,6 +110,7 @@ pub(super) const TABLE: [OptionRow; 30] = [
     row(["r", ""], "IP", &["run"], "the client's address; without, $TCPREMOTEIP or $IP"),
     row(["e", ""], "EVENTS", &["bridge"], "listen for Dovecot's events at this path: /run/dovestat/events"),
     row(["a", ""], "ANVIL", &["bridge"], "ask Dovecot's anvil at this path: /run/dovecot/anvil"),
+    row(["", "http"], "ADDR", &["bridge"], "take events that come by HTTP, too, at this address and port: 127.0.0.1:9120"),
     row(["", "events-only"], "", &["bridge"], "neither ask anvil nor look at processes: figures come at the end of sessions"),
     row(["", "args"], "", &["bridge"], "report arguments of commands in place of their tags, where the events have them"),
     row(["", "max-sessions"], "N", &["bridge"], "follow at most this many sessions: 100000"),

@@ -15,9 +15,19 @@ pub(super) const LOGIN_SERVICES: [&[u8]; 4] = [b"imap", b"pop3", b"submission", 
 /// The reply to QUIT.
 const CLOSING: u64 = 221;
 
+/// How an event came, and what is wanted of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct How {
+    /// Arguments of commands in place of their tags.
+    pub(super) has_args: bool,
+    /// By HTTP, perhaps from another host: processes are not of this one.
+    pub(super) is_remote: bool,
+}
+
 impl Sessions {
     /// Applies an event. Returns whether anvil knows something new.
-    pub(super) fn apply(&mut self, event: &Event<'_>, has_args: bool, now: Now) -> bool {
+    pub(super) fn apply(&mut self, event: &Event<'_>, how: How, now: Now) -> bool {
+        self.is_remote = how.is_remote;
         match event.kind {
             Kind::Auth => {
                 let success = event.text("success") == b"yes";
@@ -26,6 +36,9 @@ impl Sessions {
                     false => place::auth_failures,
                 };
                 self.count_auth(event, place);
+                if success {
+                    self.authenticated(event, now);
+                }
                 if success && LOGIN_SERVICES.contains(&event.service()) {
                     self.find_or_begin(event, true, now);
                 }
@@ -40,7 +53,7 @@ impl Sessions {
                     }
                 }
             }
-            Kind::Command | Kind::SmtpCommand => self.command(event, has_args, now),
+            Kind::Command | Kind::SmtpCommand => self.command(event, how.has_args, now),
             Kind::Delivery => {
                 if let Some(at) = self.recipient(event, now) {
                     let usecs = event.number("duration");
@@ -87,7 +100,8 @@ impl Sessions {
     /// A mail process asked for the user: anvil will list its connection.
     fn expect(&mut self, at: SessionAt, event: &Event<'_>) -> bool {
         let is_expected = self.get(at).is_some_and(|entry| {
-            entry.process.is_none() && matches!(entry.stage, Stage::Held | Stage::Open)
+            let is_new = matches!(entry.stage, Stage::Held | Stage::Open);
+            is_new && entry.process.is_none() && !entry.is_remote
         });
         if is_expected {
             self.join.login(&self.key(at), at, event.start_usecs);
@@ -99,6 +113,14 @@ impl Sessions {
         let mut more = Stats::default();
         more.values[place] = 1;
         self.add_user(event.text("user"), event.ip(), &more);
+    }
+
+    /// The time of an authentication: a command of the session of service `auth`.
+    fn authenticated(&mut self, event: &Event<'_>, now: Now) {
+        let args = [event.text("user"), b" ", event.text("remote_ip")].concat();
+        let mut used = Stats::default();
+        used.values[place::clock_time] = event.number("duration");
+        self.record_auth(&args, &used, now);
     }
 
     fn count_cache(&mut self, event: &Event<'_>) {
@@ -205,7 +227,14 @@ impl Sessions {
         entry.last_event_ms = now.ms;
         let mut used = Stats::default();
         if !is_lmtp {
-            entry.total.values[place::clock_time] += usecs;
+            let total = &mut entry.total.values;
+            total[place::clock_time] += usecs;
+            // Those of SMTP are the connection's so far.
+            if event.kind == Kind::Command {
+                total[place::net_in_bytes] += event.number("net_in_bytes");
+                total[place::net_out_bytes] += event.number("net_out_bytes");
+                total[place::lock_wait] += event.number("lock_wait_usecs");
+            }
             used = entry.total.since(&entry.mark);
             entry.mark = entry.total;
         }
@@ -248,6 +277,14 @@ impl Sessions {
             return;
         };
         entry.last = last_figures(event);
+        // The larger of this and of what its commands had.
+        for (place, name) in [
+            (place::net_in_bytes, "net_in_bytes"),
+            (place::net_out_bytes, "net_out_bytes"),
+        ] {
+            let least = entry.phase.values[place].saturating_add(event.number(name));
+            entry.total.values[place] = entry.total.values[place].max(least);
+        }
         let may_be_found = entry.process.is_none() && entry.hibernations == 0;
         if may_be_found && self.has_anvil && self.join.ended(&self.key(at), at) {
             if let Some(entry) = self.get(at) {
@@ -261,6 +298,7 @@ impl Sessions {
         };
         if entry.hibernations > 0 {
             entry.hibernations -= 1;
+            entry.phase = entry.total;
             entry.missing_since_ms = None;
             self.forget_connection(at);
             return self.put(at, now);
@@ -295,3 +333,6 @@ fn last_figures(event: &Event<'_>) -> Stats {
     }
     last
 }
+
+#[cfg(test)]
+mod tests;

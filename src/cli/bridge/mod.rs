@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `listen` | the socket that Dovecot writes its events to |
+//! | `http` | the same by HTTP; pure |
 //! | [`events`] | a line of it taken apart; pure |
 //! | `asker` | anvil, asked now and then and soon after logins |
 //! | [`anvil`] | a line of its reply taken apart; pure |
@@ -27,6 +28,7 @@ pub mod anvil;
 mod apply;
 mod asker;
 pub mod events;
+mod http;
 mod join;
 mod listen;
 mod processes;
@@ -42,13 +44,14 @@ use crate::sys::fd::poll::{Interest, PollSet};
 use crate::sys::proc::process::ticks_per_sec;
 use crate::sys::proc::signal::Signals;
 use anvil::{guid_usecs, Row};
-use apply::LOGIN_SERVICES;
+use apply::{How, LOGIN_SERVICES};
 use asker::{Answer, Asker};
 use events::{service_name, Event};
 use join::{key, Connection};
 use listen::Listener;
 use processes::Figures;
 use sessions::{KnownSessions, Sessions};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +78,8 @@ pub(super) struct BridgeOptions {
     pub events: PathBuf,
     /// `-a`: anvil's socket.
     pub anvil: PathBuf,
+    /// `--http`: where events come by HTTP.
+    pub http: Option<SocketAddr>,
     /// `-i`: how often processes at work are looked at.
     pub every: Duration,
     /// `--fifo`: where to report.
@@ -92,6 +97,7 @@ impl Default for BridgeOptions {
             server: None,
             events: Path::new(table::SYSTEM_BASE_DIR).join("events"),
             anvil: "/run/dovecot/anvil".into(),
+            http: None,
             every: Duration::from_secs(1),
             fifo: None,
             is_events_only: false,
@@ -190,7 +196,7 @@ pub(super) fn run(options: &BridgeOptions) -> Result<(), Fatal> {
         KnownSessions::default()
     });
     let started_usecs = wall_usecs();
-    let mut listener = Listener::bind(&options.events)?;
+    let mut listener = Listener::bind(&options.events, options.http)?;
     if options.is_events_only {
         warn(
             "bridge: events only: no live figures, and no vol_cs, invol_cs, disk_input and \
@@ -235,8 +241,8 @@ impl Bridge {
         let mut set = PollSet::new();
         loop {
             set.clear();
-            let signal_slot = set.push(signals.as_fd(), Interest::READ);
-            let events_slot = listener.push(&mut set);
+            set.push(signals.as_fd(), Interest::READ);
+            let event_slots = listener.push(&mut set);
             let asked = self.asker.as_ref().and_then(Asker::waiting);
             let anvil_slot = asked.map(|fd| set.push(fd, Interest::READ));
             let interest = Interest {
@@ -256,8 +262,9 @@ impl Bridge {
             if pending.term || pending.int {
                 return;
             }
-            let _ = signal_slot;
-            listener.read(&set, events_slot, |line| self.take(line, now));
+            listener.read(&set, event_slots, |line, is_remote| {
+                self.take(line, is_remote, now);
+            });
             if anvil_slot.is_some_and(|slot| set.ready(slot).readable) {
                 self.read_anvil(listener.accepted, now);
             }
@@ -285,7 +292,7 @@ impl Bridge {
     }
 
     /// Takes a line of events; `None` stands for one that is too long.
-    fn take(&mut self, line: Option<&mut [u8]>, now: Now) {
+    fn take(&mut self, line: Option<&mut [u8]>, is_remote: bool, now: Now) {
         let event = match line {
             Some(line) => Event::parse(line).map_err(|refused| refused.0),
             None => Err("it is too long"),
@@ -293,7 +300,11 @@ impl Bridge {
         match event {
             Ok(event) => {
                 self.counts.events += 1;
-                let is_login = self.sessions.apply(&event, self.options.has_args, now);
+                let how = How {
+                    has_args: self.options.has_args,
+                    is_remote,
+                };
+                let is_login = self.sessions.apply(&event, how, now);
                 if let Some(asker) = self.asker.as_mut().filter(|_| is_login) {
                     asker.hurry(now);
                 }
@@ -383,6 +394,7 @@ impl Bridge {
             None => {
                 self.next_sweep_ms = now.ms + self.options.every.as_millis() as u64;
                 self.watch();
+                self.sessions.refresh(now);
                 0
             }
         };

@@ -18,7 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn known_sessions(server: &Address, max: usize) -> io::Result<KnownSessions> {
     let mut connection = server.connect(TIMEOUT)?;
     connection.set_timeout(TIMEOUT)?;
-    connection.send(&export_request(Level::Session, &[b"connected".to_vec()]))?;
+    let filters = [b"connected".to_vec(), b"more".to_vec()];
+    connection.send(&export_request(Level::Session, &filters))?;
     let mut parser = ReplyParser::default();
     let mut names = Vec::new();
     let mut known = KnownSessions::default();
@@ -39,6 +40,9 @@ pub(super) fn known_sessions(server: &Address, max: usize) -> io::Result<KnownSe
                     }
                     .parse()
                     .unwrap_or(0);
+                }
+                if column("service") == b"auth" {
+                    continue;
                 }
                 let id = column("session").to_vec();
                 let key = key(column("user"), column("service"), column("ip"));

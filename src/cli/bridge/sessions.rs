@@ -117,12 +117,16 @@ pub(super) struct Entry {
     /// The process's figures when it began to serve this session.
     pub(super) base: Stats,
     pub(super) total: Stats,
+    /// The total when the present process began: after hibernation, another one.
+    pub(super) phase: Stats,
     /// The total when the last command ended.
     pub(super) mark: Stats,
     /// Final events to come from processes that gave the session to hibernation.
     pub(super) hibernations: u8,
     pub(super) is_hibernated: bool,
     pub(super) has_user: bool,
+    /// Its process may be of another host.
+    pub(super) is_remote: bool,
     since_ms: u64,
     pub(super) last_event_ms: u64,
     last_record_ms: u64,
@@ -149,6 +153,11 @@ pub(super) struct Sessions {
     pub(super) join: Join,
     pub(super) processes: Processes,
     pub(super) figures: Box<dyn Figures>,
+    /// Whether the event that is being applied may be of another host.
+    pub(super) is_remote: bool,
+    /// What authentications are reported in: a session of service `auth`.
+    auth: Option<Session>,
+    auth_record_ms: u64,
     /// Whether anvil answers.
     pub(super) has_anvil: bool,
     adds: VecDeque<(Vec<u8>, Option<IpAddr>, Stats)>,
@@ -183,6 +192,9 @@ impl Sessions {
             join: Join::default(),
             processes: Processes::new(every_ms),
             figures,
+            is_remote: false,
+            auth: None,
+            auth_record_ms: 0,
             has_anvil: false,
             adds: VecDeque::new(),
             is_behind: false,
@@ -249,6 +261,7 @@ impl Sessions {
             let entry = self.all[at as usize].as_deref_mut()?;
             entry.report.resume(&known.total, known.num_cmds);
             (entry.total, entry.mark, entry.is_resumed) = (known.total, known.total, true);
+            entry.phase = known.total;
         }
         Some(at)
     }
@@ -290,7 +303,9 @@ impl Sessions {
             last: Stats::default(),
             base: Stats::default(),
             total: Stats::default(),
+            phase: Stats::default(),
             mark: Stats::default(),
+            is_remote: self.is_remote,
             hibernations: 0,
             is_hibernated: false,
             has_user: !who.user.is_empty(),
@@ -468,6 +483,33 @@ impl Sessions {
         self.forget_connection(at);
     }
 
+    /// Reports an authentication.
+    pub(super) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
+        let auth = self.auth.get_or_insert_with(|| {
+            let pid = std::process::id();
+            let (user, service) = (&b""[..], &b"auth"[..]);
+            let login = Login {
+                user,
+                service,
+                pid,
+                ip: None,
+            };
+            let mut auth = Session::held(&self.fifo, SessionId::new(), login);
+            auth.release(pid);
+            auth
+        });
+        auth.record_command(b"AUTH", args, used);
+        self.put_auth(now);
+    }
+
+    /// Refreshes the session of authentications.
+    fn put_auth(&mut self, now: Now) {
+        if let Some(auth) = &mut self.auth {
+            self.auth_record_ms = now.ms;
+            self.is_behind |= !auth.update(&Stats::default());
+        }
+    }
+
     /// Adds to what a user and an address did.
     pub(super) fn add_user(&mut self, user: &[u8], ip: Option<IpAddr>, more: &Stats) {
         if self.adds.is_empty() && add_user(&self.fifo, user, ip, more) {
@@ -490,6 +532,13 @@ impl Sessions {
             self.adds.pop_front();
         }
         let generation = self.fifo.generation();
+        let auth = self
+            .auth
+            .as_mut()
+            .filter(|auth| auth.is_pending(generation));
+        if auth.is_some_and(|auth| !auth.update(&Stats::default())) {
+            return true;
+        }
         for _ in 0..self.all.len() {
             self.cursor = (self.cursor + 1) % self.all.len();
             let Some(entry) = self.all[self.cursor].as_deref_mut() else {
@@ -665,12 +714,20 @@ impl Sessions {
         self.all.len() as SessionAt
     }
 
+    /// Does what is due, in each round.
+    pub(super) fn refresh(&mut self, now: Now) {
+        if now.ms >= self.auth_record_ms + REFRESH_MS {
+            self.put_auth(now);
+        }
+    }
+
     /// Does what is due for a session.
     pub(super) fn visit(&mut self, at: SessionAt, now: Now) {
         let has_anvil = self.has_anvil;
         let Some(entry) = self.get(at) else {
             return;
         };
+        let has_anvil = has_anvil && !entry.is_remote;
         let past = |since_ms: u64, limit_ms: u64| now.ms >= since_ms.saturating_add(limit_ms);
         let is_missing = entry
             .missing_since_ms
