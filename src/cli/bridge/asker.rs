@@ -4,7 +4,7 @@
 //! is asked.
 //!
 //! Invariants: one question at a time; it never waits. Questions take at most a thirtieth
-//! of anvil's time: 10,000 connections cost it 7 ms.
+//! of anvil's time: each connection that it lists costs it 0.7 us.
 //!
 //! Must not: know what rows mean to sessions.
 
@@ -27,8 +27,8 @@ const USUAL_MS: u64 = 5000;
 /// How long a reply may take.
 const REPLY_MS: u64 = 5000;
 
-/// The share of anvil's time.
-const SHARE: u64 = 30;
+/// How many connections in a reply put the next question off by a millisecond.
+const ROWS_A_MS: u64 = 48;
 
 const READ_BYTES: usize = 65_536;
 
@@ -48,6 +48,7 @@ struct Asked {
     stream: UnixStream,
     lines: LineBuffer,
     reply: Reply,
+    rows: u64,
     since_ms: u64,
 }
 
@@ -109,6 +110,7 @@ impl Asker {
                     stream,
                     lines: LineBuffer::new(READ_BYTES),
                     reply: Reply::default(),
+                    rows: 0,
                     since_ms: now.ms,
                 });
                 Answer::Waiting
@@ -124,6 +126,7 @@ impl Asker {
         };
         let mut rows = Rows {
             reply: &mut asked.reply,
+            rows: &mut asked.rows,
             each: &mut each,
             end: None,
         };
@@ -139,9 +142,8 @@ impl Asker {
         match rows.end {
             None => Answer::Waiting,
             Some(true) => {
-                let took_ms = now.ms - asked.since_ms;
+                self.earliest_ms = now.ms + asked.rows / ROWS_A_MS;
                 self.asked = None;
-                self.earliest_ms = now.ms + took_ms * SHARE;
                 self.next_ms = (now.ms + USUAL_MS).max(self.earliest_ms);
                 Answer::Complete
             }
@@ -167,6 +169,7 @@ impl Asker {
 /// Takes the lines of a reply.
 struct Rows<'a> {
     reply: &'a mut Reply,
+    rows: &'a mut u64,
     each: &'a mut dyn FnMut(Row<'_>),
     /// Whether the reply was one of anvil, at its end.
     end: Option<bool>,
@@ -177,7 +180,10 @@ impl LineReader<16> for Rows<'_> {
         for line in lines {
             match self.reply.take(line) {
                 _ if self.end.is_some() => {}
-                Line::Row(row) => (self.each)(row),
+                Line::Row(row) => {
+                    *self.rows += 1;
+                    (self.each)(row);
+                }
                 Line::Head | Line::Refused => {}
                 Line::End => self.end = Some(true),
                 Line::Foreign => self.end = Some(false),

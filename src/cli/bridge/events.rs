@@ -1,13 +1,15 @@
 //! A line of Dovecot's event exporter, taken apart.
 //!
 //! A line is TAB-separated: `event:NAME`, `start_time:T`, `end_time:T`, `field:K=V`...;
-//! `hostname:` and `category:` come where the exporter includes all. A value has the
+//! where the exporter includes all, `hostname:` comes before the times and `category:`
+//! behind them. A value has the
 //! escapes of the FIFO protocol. Dovecot writes a line by one nonblocking write: when
 //! the bridge was stopped for long, the last line that fits may be torn, and the next
 //! one follows it without an LF in between.
 //!
 //! Invariant: a line is taken as a whole or refused. A torn line always shows: its
-//! successor begins with `event:` and `start_time:` again. `event:` inside a value means
+//! successor begins with `event:` and `start_time:` again; what may precede these has no
+//! colon. `event:` inside a value means
 //! nothing, as users can write it.
 //!
 //! Must not: know what an event means to a session.
@@ -91,10 +93,11 @@ impl<'a> Event<'a> {
                     has_end = true;
                     usecs(value)?;
                 }
-                b"field" => event.push(value)?,
-                b"hostname" | b"category" => {}
+                b"field" if has_end => event.push(value)?,
+                b"category" if has_end => {}
+                b"hostname" if !has_start && !value.contains(&b':') => {}
                 b"start_time" | b"end_time" => return Err(Refused("a time is repeated")),
-                _ => return Err(Refused("a key is unknown")),
+                _ => return Err(Refused("a key is unknown, or not in its place")),
             }
         }
         match has_start && has_end {

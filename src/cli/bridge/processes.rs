@@ -137,6 +137,7 @@ impl Processes {
             session,
             ran_usecs: 0,
         });
+        (process.wait_ms, process.due_ms) = (self.every_ms, now_ms + self.every_ms);
         let base = process.seen;
         if process.members.len() == 1 {
             self.raise(at, &self.sampled(at), false, share);

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
 
 use crate::client::dovestat;
-use crate::harness::{send_signal, wait_until, Daemon, Setup};
+use crate::harness::{send_signal, wait_until, Daemon, Setup, TempDir};
 use crate::link::Table;
 use crate::run::end;
 
@@ -143,6 +143,8 @@ pub struct Stage {
     events: Option<UnixStream>,
     options: Vec<String>,
     next_guid: u32,
+    /// No Dovecot connects.
+    is_silent: bool,
 }
 
 impl Stage {
@@ -160,6 +162,7 @@ impl Stage {
             events: None,
             options: options.iter().map(|&option| option.to_owned()).collect(),
             next_guid: 0,
+            is_silent: false,
         };
         stage.start_bridge();
         stage
@@ -185,7 +188,13 @@ impl Stage {
             .spawn()
             .expect("start the bridge");
         self.bridge = Some(child);
+        let is_silent = self.is_silent;
         wait_until("the events socket", || {
+            // A bridge makes its socket when it listens.
+            let is_there = fs::exists(&events).unwrap_or(false);
+            if is_silent {
+                return is_there;
+            }
             self.events = UnixStream::connect(&events).ok();
             self.events.is_some()
         });
@@ -200,6 +209,29 @@ impl Stage {
         send_signal(bridge.id(), libc::SIGTERM);
         end(bridge);
         self.events = None;
+    }
+
+    pub fn kill_bridge(&mut self) {
+        let mut bridge = self.bridge.take().expect("a bridge");
+        bridge.kill().expect("kill the bridge");
+        bridge.wait().expect("the bridge's end");
+        self.events = None;
+    }
+
+    /// Ends the connection of Dovecot, and begins again as if there had been none.
+    pub fn hang_up(&mut self) {
+        self.stop_bridge();
+        self.is_silent = true;
+        self.start_bridge();
+    }
+
+    /// Ends the daemon, does something, and starts it again.
+    pub fn restart_daemon(&mut self, setup: &Setup, meanwhile: impl FnOnce(&mut Stage)) {
+        send_signal(self.daemon.pid(), libc::SIGTERM);
+        self.daemon.wait_stopped();
+        meanwhile(self);
+        let dir = std::mem::replace(&mut self.daemon.dir, TempDir::new("gone"));
+        self.daemon = Daemon::in_dir(dir, setup);
     }
 
     /// Sends a line of events as it is.
@@ -257,12 +289,12 @@ impl Stage {
             "auth_request_finished",
             &format!("{fields} success=yes duration=321"),
         );
-        let row = self.row(pid, user, service, ip);
-        self.anvil.list(row.clone());
         self.send(
             "auth_userdb_request_finished",
             &format!("{fields} result=ok"),
         );
+        let row = self.row(pid, user, service, ip);
+        self.anvil.list(row.clone());
         row
     }
 
@@ -272,7 +304,7 @@ impl Stage {
         let mut last = None;
         let mut client = self.daemon.client();
         let found = crate::harness::holds_within(crate::harness::DEADLINE, || {
-            let table = client.export(what);
+            let table = client.export(&what.replace(' ', "\t"));
             let is_it = is_there(&table);
             last = Some(table);
             is_it

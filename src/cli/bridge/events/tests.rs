@@ -48,8 +48,9 @@ fn every_recorded_line_is_taken_but_torn_ones() {
 #[test]
 fn fields_are_texts_numbers_and_addresses() {
     let mut line = format!(
-        "{GOOD}\thostname:h\tcategory:a\tcategory:b\tfield:cmd_human_args=a\x01tb=c\x01n\t\
-         field:remote_ip=2001:db8::1\tfield:running_usecs=17\tfield:bad=x\tfield:empty="
+        "{}\tcategory:a\tcategory:b\tfield:cmd_human_args=a\x01tb=c\x01n\t\
+         field:remote_ip=2001:db8::1\tfield:running_usecs=17\tfield:bad=x\tfield:empty=",
+        GOOD.replace("\tstart_time", "\thostname:h\tstart_time")
     )
     .into_bytes();
     let event = Event::parse(&mut line).unwrap();
@@ -103,6 +104,10 @@ fn torn_and_hostile_lines_are_refused() {
         &format!("{head}\t{time}\tfield:a"),
         &format!("{head}\t{time}\tevent:mail_opened"),
         &format!("{head}\t{time}\tfields:a=1"),
+        &format!("{head}\t{time}\thostname:h"),
+        &format!("{head}\thostname:hevent:x\t{time}"),
+        &format!("{head}\tcategory:aevent:x\t{time}"),
+        &format!("{head}\tfield:a=event:x\t{time}"),
         &format!("{head}\t{time}\t"),
         &format!("{head}\t{time}\tx"),
         &format!("{head}\tstart_time:1.000000"),

@@ -209,6 +209,10 @@ fn recipients_of_one_mail_share_what_their_events_say() {
 fn an_idle_process_is_looked_at_less_and_less_often() {
     let mut scene = Scene::new();
     scene.told.start(7, 100, 0);
+    // Looks before its session is known count for nothing.
+    for _ in 0..9 {
+        scene.processes.sight(7, None, &mut scene.told, 0).unwrap();
+    }
     let (at, _) = scene.attach(7, 1, None).unwrap();
     let mut looks = Vec::new();
     let due = |scene: &mut Scene, until: u64, looks: &mut Vec<u64>| {
