@@ -100,6 +100,7 @@ impl Sessions {
     /// A mail process asked for the user: anvil will list its connection.
     fn expect(&mut self, at: SessionAt, event: &Event<'_>) -> bool {
         let is_expected = self.get(at).is_some_and(|entry| {
+            entry.has_begun = true;
             let is_new = matches!(entry.stage, Stage::Held | Stage::Open);
             is_new && entry.process.is_none() && !entry.is_remote
         });
@@ -224,7 +225,7 @@ impl Sessions {
         let Some(entry) = self.get(at) else {
             return;
         };
-        entry.last_event_ms = now.ms;
+        (entry.last_event_ms, entry.has_begun) = (now.ms, true);
         let mut used = Stats::default();
         if !is_lmtp {
             let total = &mut entry.total.values;

@@ -138,12 +138,10 @@ impl Figures for Proc {
     }
 
     fn started_usecs(&mut self, sample: &Sample) -> u64 {
+        // In seconds with two digits behind the dot.
         let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let uptime = text
-            .split_whitespace()
-            .next()
-            .and_then(|secs| secs.parse().ok());
-        let uptime_usecs = (uptime.unwrap_or(0f64) * 1e6) as u64;
+        let uptime = text.split(' ').next().unwrap_or_default().replace('.', "");
+        let uptime_usecs = uptime.parse().unwrap_or(0u64) * 10_000;
         let started_usecs = sample.start_ticks * (1_000_000 / ticks_per_sec());
         (wall_usecs() + started_usecs).saturating_sub(uptime_usecs)
     }

@@ -8,15 +8,23 @@
 //! between: [`KnownSessions`] are those that the daemon has. Totals never shrink. At most
 //! [`Sessions::max`] sessions are followed; of others only logins and failures count.
 //!
+//! | module | what it is |
+//! |---|---|
+//! | `connections` | the connections that anvil lists find their sessions |
+//! | `delivery` | what is reported, and what a full FIFO did not take |
+//!
 //! A session is *held* until its process is known, so that CONNECT names it, but not for
 //! longer than [`HOLD_MS`]. When it is over it keeps its place for [`KEEP_MS`], because
 //! events of different processes overtake each other.
 
+mod connections;
+mod delivery;
+
 use super::anvil::{guid_pid, guid_usecs, Guid};
-use super::join::{Connection, Join, SessionAt, PATIENCE_MS};
+use super::join::{Join, SessionAt, PATIENCE_MS};
 use super::processes::{Figures, ProcessAt, Processes};
 use super::Now;
-use crate::report::{add_user, FifoWriter, Login, Look, Session, SessionId};
+use crate::report::{FifoWriter, Login, Look, Session, SessionId};
 use crate::stats::Stats;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -40,8 +48,7 @@ const LAST_EVENT_MS: u64 = 5000;
 /// How long an LMTP connection stays connected after the last event of its session.
 const LINGER_MS: u64 = 5000;
 
-/// A login without a connection in anvil and without events: passed on to another
-/// server, or its user was not found.
+/// A login without a connection in anvil and without events.
 const UNSEEN_MS: u64 = 60_000;
 
 /// Without anvil: IMAP clients say something every half an hour.
@@ -125,6 +132,8 @@ pub(super) struct Entry {
     pub(super) hibernations: u8,
     pub(super) is_hibernated: bool,
     pub(super) has_user: bool,
+    /// A mail process has asked for its user, or done something.
+    pub(super) has_begun: bool,
     /// Its process may be of another host.
     pub(super) is_remote: bool,
     since_ms: u64,
@@ -309,6 +318,7 @@ impl Sessions {
             hibernations: 0,
             is_hibernated: false,
             has_user: !who.user.is_empty(),
+            has_begun: false,
             since_ms: now.ms,
             last_event_ms: now.ms,
             last_record_ms: now.ms,
@@ -375,17 +385,6 @@ impl Sessions {
             entry.report.release(pid);
             self.put(at, now);
         }
-    }
-
-    /// Reports a session's total.
-    pub(super) fn put(&mut self, at: SessionAt, now: Now) {
-        let Some(entry) = self.get(at) else {
-            return;
-        };
-        entry.last_record_ms = now.ms;
-        let total = entry.total;
-        let is_held = entry.stage == Stage::Held;
-        self.is_behind |= !entry.report.update(&total) && !is_held;
     }
 
     /// Looks at a session's process now. The totals of others that it serves are
@@ -483,242 +482,9 @@ impl Sessions {
         self.forget_connection(at);
     }
 
-    /// Reports an authentication.
-    pub(super) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
-        let auth = self.auth.get_or_insert_with(|| {
-            let pid = std::process::id();
-            let (user, service) = (&b""[..], &b"auth"[..]);
-            let login = Login {
-                user,
-                service,
-                pid,
-                ip: None,
-            };
-            let mut auth = Session::held(&self.fifo, SessionId::new(), login);
-            auth.release(pid);
-            auth
-        });
-        auth.record_command(b"AUTH", args, used);
-        self.put_auth(now);
-    }
-
-    /// Refreshes the session of authentications.
-    fn put_auth(&mut self, now: Now) {
-        if let Some(auth) = &mut self.auth {
-            self.auth_record_ms = now.ms;
-            self.is_behind |= !auth.update(&Stats::default());
-        }
-    }
-
-    /// Adds to what a user and an address did.
-    pub(super) fn add_user(&mut self, user: &[u8], ip: Option<IpAddr>, more: &Stats) {
-        if self.adds.is_empty() && add_user(&self.fifo, user, ip, more) {
-            return;
-        }
-        self.is_behind = true;
-        match self.adds.len() < MAX_ADDS {
-            true => self.adds.push_back((user.to_vec(), ip, *more)),
-            false => self.lost_adds += 1,
-        }
-    }
-
-    /// Delivers what a full FIFO, or an absent one, did not take; true when the FIFO has
-    /// no more room.
-    pub(super) fn catch_up(&mut self) -> bool {
-        while let Some((user, ip, more)) = self.adds.front() {
-            if !add_user(&self.fifo, user, *ip, more) {
-                return true;
-            }
-            self.adds.pop_front();
-        }
-        let generation = self.fifo.generation();
-        let auth = self
-            .auth
-            .as_mut()
-            .filter(|auth| auth.is_pending(generation));
-        if auth.is_some_and(|auth| !auth.update(&Stats::default())) {
-            return true;
-        }
-        for _ in 0..self.all.len() {
-            self.cursor = (self.cursor + 1) % self.all.len();
-            let Some(entry) = self.all[self.cursor].as_deref_mut() else {
-                continue;
-            };
-            let is_delivered = match entry.stage {
-                Stage::Over(_) => !entry.has_user || entry.report.finish(),
-                _ if entry.report.is_pending(generation) => {
-                    let total = entry.total;
-                    entry.report.update(&total)
-                }
-                _ => true,
-            };
-            if !is_delivered {
-                return true;
-            }
-        }
-        self.is_behind = false;
-        false
-    }
-
-    /// A connection in anvil's `reply`-th reply.
-    pub(super) fn connection(
-        &mut self,
-        key: &[u8],
-        connection: Connection,
-        reply: u64,
-        is_old: bool,
-        now: Now,
-    ) {
-        if let Some(&at) = self.by_guid.get(&connection.guid[..]) {
-            if let Some(entry) = self.get(at) {
-                entry.seen_in = reply;
-            }
-        } else if is_old && !self.join.expects(key) {
-            self.take_up(key, connection, reply, true, now);
-        } else {
-            let (guid, figures) = (&connection.guid, &mut *self.figures);
-            let fresh_for = fresh_for(connection.pid, guid);
-            let _ = self
-                .processes
-                .sight(connection.pid, fresh_for, figures, now.ms);
-            self.join.connection(key, connection, reply, now);
-        }
-    }
-
-    /// anvil's reply is complete: its connections find their sessions. Returns how many
-    /// found none.
-    pub(super) fn settle(&mut self, reply: u64, now: Now) -> usize {
-        let mut found = Vec::new();
-        self.join.settle(reply, now, |key, at, connection| {
-            found.push((key.to_vec(), at, connection));
-        });
-        let mut unmatched = 0;
-        for (key, at, connection) in found {
-            match at {
-                Some(at) => self.meet(at, connection, reply, now),
-                None => {
-                    unmatched += 1;
-                    self.take_up(&key, connection, reply, false, now);
-                }
-            }
-        }
-        let mut over = Vec::new();
-        for (at, entry) in (0..).zip(&mut self.all) {
-            let Some(entry) = entry.as_deref_mut() else {
-                continue;
-            };
-            if matches!(entry.stage, Stage::Ending(until_ms) if now.ms >= until_ms) {
-                over.push(at);
-            }
-            let is_missing = match (entry.is_hibernated, self.hibernated.get_mut(&entry.key)) {
-                (true, Some(left @ 1..)) => {
-                    *left -= 1;
-                    entry.missing_since_ms = None;
-                    false
-                }
-                (true, _) => true,
-                (false, _) => entry.guid.is_some() && entry.seen_in != reply,
-            };
-            if is_missing {
-                entry.missing_since_ms.get_or_insert(now.ms);
-            }
-        }
-        for at in over {
-            self.complete(at, now);
-        }
-        unmatched
-    }
-
-    /// anvil begins another reply.
-    pub(super) fn begin_reply(&mut self) {
-        self.hibernated.clear();
-    }
-
-    /// A connection that anvil lists as hibernated.
-    pub(super) fn hibernated(&mut self, key: Vec<u8>) {
-        *self.hibernated.entry(key).or_default() += 1;
-    }
-
-    /// The connection of a session is gone, while the session goes on.
-    pub(super) fn forget_connection(&mut self, at: SessionAt) {
-        let guid = self.get(at).and_then(|entry| entry.guid.take());
-        if let Some(guid) = guid {
-            self.by_guid.remove(&guid[..]);
-        }
-    }
-
-    /// A session has this connection.
-    pub(super) fn meet(&mut self, at: SessionAt, connection: Connection, reply: u64, now: Now) {
-        let Some(entry) = self.get(at) else {
-            return;
-        };
-        let former = entry.guid.replace(connection.guid);
-        entry.seen_in = reply;
-        let has_process = entry.process.is_some();
-        if let Some(former) = former {
-            self.by_guid.remove(&former[..]);
-        }
-        self.by_guid.insert(connection.guid.to_vec(), at);
-        if !has_process {
-            self.attach(at, connection.pid, Some(&connection.guid), now);
-        }
-    }
-
-    /// A connection whose login this program has not seen.
-    fn take_up(&mut self, key: &[u8], connection: Connection, reply: u64, is_old: bool, now: Now) {
-        // One of ours whose lookup was lost.
-        let is_it = |entry: &Option<Box<Entry>>| {
-            let entry = entry.as_deref();
-            entry.is_some_and(|entry| {
-                let is_alone = entry.process.is_none() && entry.guid.is_none();
-                is_alone && matches!(entry.stage, Stage::Held | Stage::Open) && entry.key == key
-            })
-        };
-        let ours = || self.all.iter().position(is_it);
-        if let Some(at) = (!is_old).then(ours).flatten() {
-            return self.meet(at as SessionAt, connection, reply, now);
-        }
-        let known = self
-            .known
-            .by_connection
-            .remove(&known_key(key, connection.pid));
-        let digits: String = connection
-            .guid
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let mut parts = key.split(|&byte| byte == 0);
-        let mut part = || parts.next().unwrap_or_default();
-        let (user, service, ip) = (part(), part(), part());
-        let who = Who {
-            id: known.as_deref().unwrap_or(digits.as_bytes()),
-            user,
-            service,
-            ip: std::str::from_utf8(ip).ok().and_then(|ip| ip.parse().ok()),
-            port: b"",
-        };
-        let Some(at) = self.begin(who, key.to_vec(), true, now) else {
-            return;
-        };
-        if known.is_none() {
-            self.nameless.push(at);
-        }
-        if let Some(entry) = self.get(at) {
-            entry.is_nameless = known.is_none();
-        }
-        self.meet(at, connection, reply, now);
-    }
-
     /// The places that [`Sessions::visit`] may be called for.
     pub(super) fn places(&self) -> SessionAt {
         self.all.len() as SessionAt
-    }
-
-    /// Does what is due, in each round.
-    pub(super) fn refresh(&mut self, now: Now) {
-        if now.ms >= self.auth_record_ms + REFRESH_MS {
-            self.put_auth(now);
-        }
     }
 
     /// Does what is due for a session.
@@ -746,8 +512,19 @@ impl Sessions {
                     self.end(at, now);
                 }
             }
-            Stage::Held if past(entry.since_ms, HOLD_MS) || !has_anvil => self.release(at, 0, now),
-            Stage::Held => {}
+            // Its password was right, but no mail process has asked for its user: refused
+            // for another reason, or passed on to another server.
+            Stage::Held if !entry.has_begun => {
+                if past(entry.since_ms, UNSEEN_MS) {
+                    entry.has_user = false;
+                    self.end(at, now);
+                }
+            }
+            Stage::Held => {
+                if past(entry.since_ms, HOLD_MS) || !has_anvil {
+                    self.release(at, 0, now);
+                }
+            }
             Stage::Ending(until_ms) => {
                 if past(until_ms, PATIENCE_MS) || !has_anvil {
                     self.complete(at, now);
@@ -778,13 +555,6 @@ impl Sessions {
             }
             self.count -= 1;
             self.free.push(at);
-        }
-    }
-
-    /// Ends this program: its sessions go on in the next run of it.
-    pub(super) fn leave(self) {
-        for entry in self.all.into_iter().flatten() {
-            entry.report.leave();
         }
     }
 }

@@ -314,6 +314,19 @@ fn a_session_is_held_until_its_process_is_known_but_not_for_long() {
 }
 
 #[test]
+fn a_password_alone_begins_no_session() {
+    let mut scene = Scene::plain("bridge-refused");
+    let who = "protocol=imap user=u session=S remote_ip=::1 remote_port=7";
+    scene.send("auth_request_finished", &format!("{who} success=yes"));
+    scene.pass(60_000);
+    scene.pass(3000);
+    assert_eq!(scene.of("CONNECT").len(), 1, "that of auth");
+    assert_eq!(scene.adds.values[place::auth_successes], 1);
+    assert_eq!(scene.sessions.count(), 0);
+    assert!(!scene.sessions.is_behind);
+}
+
+#[test]
 fn events_of_a_session_that_is_over_begin_no_other() {
     let mut scene = Scene::plain("bridge-over");
     let who = "service=imap user=u session=S remote_ip=::1 remote_port=7";
