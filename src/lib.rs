@@ -22,7 +22,7 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo` |
+//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo`. `bridge`: Dovecot 2.4's events, connections and processes made into records |
 //! | `daemon` | the loop (`server`), the settings read again (`reload`), files that vanish (`files`), the state (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records. `serve`: `client` is a connection, `clients` decides which are kept; the protocols, metrics. `push`: carbon. `master`: Dovecot's own master as the starter |
 //! | [`report`] | for other programs: what they use, reported through a FIFO |
 //! | `config` | `table`: the one table of settings. `value`: kinds of values. `text`: files to items. `build`: items to settings, Dovecot's own files, hints. `print`: back to text |

@@ -15,6 +15,7 @@
 //! | `reset` | the global totals cleared |
 //! | `top` | the live view |
 //! | `run` | a program run and reported as a session |
+//! | `bridge` | Dovecot 2.4's events, connections and processes, reported as 2.3's were |
 //! | `demo` | a system of its own to look at |
 //!
 //! The way of the data: [`server::ReplyParser`] makes rows of what a server
@@ -27,6 +28,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(feature = "internals")]
+pub mod bridge;
+#[cfg(not(feature = "internals"))]
+mod bridge;
 mod check;
 mod column;
 mod demo;
@@ -98,6 +103,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Run(options) => return run::run(&options),
         Task::Check(options) => return check::run(&options),
         Task::Demo(options) => demo::run(options),
+        Task::Bridge(options) => bridge::run(&options),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -56,7 +56,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// Runs the program; gives its exit code, or ends as it did.
 pub(super) fn run(options: &RunOptions) -> Result<ExitCode, Fatal> {
     options.left_out.iter().for_each(|what| warn(what));
-    let fifo = Arc::new(fifo(options));
+    let fifo = Arc::new(fifo(options.fifo.as_ref()));
     warn_if_unread(&fifo);
     let signals = Signals::install_to_pass_on().map_err(Fatal::io("signal handlers"))?;
     let mut children = Children::new();
@@ -200,10 +200,9 @@ fn warn_if_unread(fifo: &FifoWriter) {
 }
 
 /// Where to report to: like a client's server, the first that is there.
-fn fifo(options: &RunOptions) -> FifoWriter {
-    let given = options.fifo.clone();
+pub(super) fn fifo(given: Option<&PathBuf>) -> FifoWriter {
     let variable = || env::var_os(FIFO_VARIABLE).filter(|path| !path.is_empty());
-    match given.or_else(|| variable().map(PathBuf::from)) {
+    match given.cloned().or_else(|| variable().map(PathBuf::from)) {
         Some(path) => FifoWriter::new(path),
         None => FifoWriter::checked(usual::file("stats-mail"), usual::believe),
     }

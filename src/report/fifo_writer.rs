@@ -9,8 +9,10 @@
 //!
 //! Must not: keep records, or know what is in them.
 
+use crate::store::Record;
 use crate::sys::fs::writer;
 use crate::sys::proc::sigpipe::without_sigpipe;
+use crate::wire::write_record;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +37,8 @@ struct End {
     file: Option<File>,
     /// How often one was opened.
     generation: u64,
+    /// The record that is being written; kept for its memory.
+    line: Vec<u8>,
 }
 
 /// What became of a record.
@@ -76,6 +80,17 @@ impl FifoWriter {
     /// (ENXIO), or permission is denied.
     pub fn probe(&self) -> io::Result<()> {
         self.lock().mend(self)
+    }
+
+    /// How often the FIFO was opened. A reader that came with the present generation
+    /// knows no session of an earlier one.
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Closes the end that has lost its reader.
+    pub(crate) fn close(&self) {
+        self.lock().file = None;
     }
 
     /// Another descriptor of the open end, to be watched by poll(2): it becomes
@@ -133,6 +148,18 @@ impl OpenFifo<'_> {
     /// How often the FIFO was opened.
     pub(super) fn generation(&self) -> u64 {
         self.end.generation
+    }
+
+    /// Writes a record. One that is too long counts as written: its writer has cut
+    /// what may be long.
+    pub(super) fn write_record(&mut self, record: &Record<'_>) -> Delivery {
+        let mut line = std::mem::take(&mut self.end.line);
+        let delivery = match write_record(&mut line, record) {
+            Ok(()) => self.write(&line),
+            Err(_) => Delivery::Written,
+        };
+        self.end.line = line;
+        delivery
     }
 
     /// Writes a record of at most PIPE_BUF bytes. After [`Delivery::Absent`] it

@@ -66,6 +66,7 @@
 //! | `meter` | what this process uses |
 //! | `proc_files` | what /proc has about any process |
 //! | `children` | what the children of this process use |
+//! | `sample` | what another process used, looked at again and again |
 //!
 //! Must not: wait, log, end its host, or keep more than a bounded memory of what
 //! could not be delivered.
@@ -76,12 +77,15 @@ mod children;
 mod fifo_writer;
 mod meter;
 mod proc_files;
+mod sample;
 mod session;
 mod session_id;
 
 pub(crate) use children::Children;
 pub use fifo_writer::FifoWriter;
 pub use meter::Meter;
+pub(crate) use sample::{Look, Sample};
+pub(crate) use session::add_user;
 pub use session::{CommandId, Login, Session};
 pub use session_id::SessionId;
 

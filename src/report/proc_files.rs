@@ -118,7 +118,7 @@ pub(super) fn waited_io() -> Io {
 }
 
 /// An io file by one system call, and its length.
-fn one_read(path: &str) -> Option<(Io, u64)> {
+pub(super) fn one_read(path: &str) -> Option<(Io, u64)> {
     let mut bytes = [0; ROOM_BYTES];
     let count = File::open(path).ok()?.read(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes[..count]);

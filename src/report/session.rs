@@ -12,7 +12,6 @@ use super::fifo_writer::{Delivery, FifoWriter, OpenFifo};
 use super::session_id::SessionId;
 use crate::stats::{Item, Report, Stats};
 use crate::store::{CommandUpdate, Record};
-use crate::wire::write_record;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -60,13 +59,16 @@ pub struct Session {
     total: Stats,
     /// Whether `total` is delivered.
     is_delivered: bool,
+    /// Nothing is delivered before [`Session::release`].
+    is_held: bool,
+    /// DISCONNECT was delivered.
+    is_over: bool,
     /// The generation in which CONNECT was delivered; 0 for none.
     connected_in: u64,
     /// Commands that are running or not delivered.
     commands: Vec<Command>,
     /// The number of the last command.
     last_command: u32,
-    line: Vec<u8>,
 }
 
 /// A command that the daemon is to know of.
@@ -87,23 +89,80 @@ struct Command {
 impl Session {
     /// A session that begins now.
     pub fn connect(fifo: &Arc<FifoWriter>, login: Login<'_>) -> Session {
+        let mut session = Session::held(fifo, SessionId::new(), login);
+        session.release(login.pid);
+        session.deliver();
+        session
+    }
+
+    /// A session of another program, by the id that it has there. Nothing is delivered
+    /// before [`Session::release`].
+    pub(crate) fn held(fifo: &Arc<FifoWriter>, id: SessionId, login: Login<'_>) -> Session {
         let cut = |name: &[u8]| name[..name.len().min(MAX_NAME_BYTES)].to_vec();
-        let mut session = Session {
+        Session {
             fifo: Arc::clone(fifo),
-            id: SessionId::new(),
+            id,
             user: cut(login.user),
             service: cut(login.service),
             pid: login.pid & i32::MAX as u32,
             ip: login.ip,
             total: Stats::default(),
             is_delivered: true,
+            is_held: true,
+            is_over: false,
             connected_in: 0,
             commands: Vec::new(),
             last_command: 0,
-            line: Vec::new(),
-        };
-        session.deliver();
-        session
+        }
+    }
+
+    /// The process that serves it is known now, or never will be (0): the next call
+    /// delivers. Changes nothing later.
+    pub(crate) fn release(&mut self, pid: u32) {
+        if std::mem::take(&mut self.is_held) {
+            self.pid = pid & i32::MAX as u32;
+        }
+    }
+
+    /// The user is known only now; for a session that is held.
+    pub(crate) fn set_user(&mut self, user: &[u8]) {
+        self.user = user[..user.len().min(MAX_NAME_BYTES)].to_vec();
+    }
+
+    /// The present reader knows the session, with this total and commands up to this
+    /// number, from an earlier run of this program.
+    pub(crate) fn resume(&mut self, total: &Stats, last_command: u32) {
+        self.total = *total;
+        self.last_command = last_command;
+        if self.fifo.probe().is_ok() {
+            self.connected_in = self.fifo.generation();
+        }
+    }
+
+    /// Ends without a DISCONNECT: another run of this program goes on with it.
+    pub(crate) fn leave(mut self) {
+        self.connected_in = 0;
+    }
+
+    /// Whether something waits to be delivered in this generation.
+    pub(crate) fn is_pending(&self, generation: u64) -> bool {
+        let is_known = self.connected_in == generation && self.is_delivered;
+        let has_more = !is_known || !self.commands.is_empty();
+        !self.is_held && has_more
+    }
+
+    /// A command that began and ended; delivered by the next [`Session::update`].
+    pub(crate) fn record_command(&mut self, name: &[u8], args: &[u8], total: &Stats) {
+        let number = self.push_command(name, args);
+        self.end_undelivered(number, total, true);
+        self.drop_oldest();
+    }
+
+    /// Disconnects; false when the FIFO has no room or no reader now, and this is to be
+    /// called again. What was delivered is not delivered again.
+    pub(crate) fn finish(&mut self) -> bool {
+        self.is_over = self.is_over || (self.deliver() && self.end());
+        self.is_over
     }
 
     /// The session's id, as sent to the daemon.
@@ -121,6 +180,12 @@ impl Session {
 
     /// A command begins.
     pub fn begin_command(&mut self, name: &[u8], args: &[u8]) -> CommandId {
+        let number = self.push_command(name, args);
+        self.deliver();
+        number
+    }
+
+    fn push_command(&mut self, name: &[u8], args: &[u8]) -> CommandId {
         let number = NonZeroU32::new(self.last_command.wrapping_add(1)).unwrap_or(NonZeroU32::MIN);
         self.last_command = number.get();
         self.commands.push(Command {
@@ -132,7 +197,6 @@ impl Session {
             is_delivered: false,
             begun_in: 0,
         });
-        self.deliver();
         CommandId(number)
     }
 
@@ -154,35 +218,52 @@ impl Session {
 
     /// Changes a command and reports it.
     fn change_command(&mut self, id: CommandId, total: &Stats, is_done: bool) -> bool {
+        self.end_undelivered(id, total, is_done);
+        let delivered = self.deliver();
+        self.drop_oldest();
+        delivered
+    }
+
+    /// Changes a command.
+    fn end_undelivered(&mut self, id: CommandId, total: &Stats, is_done: bool) {
         let mut all = self.commands.iter_mut();
         if let Some(command) = all.find(|command| command.number == id.0 && !command.is_done) {
             command.total = *total;
             command.is_done = is_done;
             command.is_delivered = false;
         }
-        let delivered = self.deliver();
+    }
+
+    /// Keeps at most [`MAX_UNDELIVERED`] commands that ended.
+    fn drop_oldest(&mut self) {
         let done = |command: &Command| command.is_done;
         if self.commands.iter().filter(|command| done(command)).count() > MAX_UNDELIVERED {
             let oldest = self.commands.iter().position(done);
             oldest.map(|at| self.commands.remove(at));
         }
-        delivered
     }
 
     /// Delivers what is pending. True when nothing is left.
     fn deliver(&mut self) -> bool {
+        self.deliver_all() == Delivery::Written
+    }
+
+    fn deliver_all(&mut self) -> Delivery {
+        if self.is_held {
+            return Delivery::Full;
+        }
         let fifo = Arc::clone(&self.fifo);
         // Again once: the reader may have been replaced since the last record.
         for _ in 0..2 {
             let Some(mut opened) = fifo.open() else {
-                return false;
+                break;
             };
             match self.deliver_through(&mut opened) {
                 Delivery::Absent => {}
-                delivery => return delivery == Delivery::Written,
+                delivery => return delivery,
             }
         }
-        false
+        Delivery::Absent
     }
 
     /// Delivers what is pending, up to the first record that is not taken.
@@ -204,7 +285,7 @@ impl Session {
             let session = self.id.as_bytes();
             let report = &report(&self.total);
             let record = Record::UpdateSession { session, report };
-            let delivery = write(opened, &mut self.line, &record);
+            let delivery = opened.write_record(&record);
             if delivery != Delivery::Written {
                 return delivery;
             }
@@ -224,7 +305,7 @@ impl Session {
             };
             let session = self.id.as_bytes();
             let record = Record::UpdateCommand { session, update };
-            let delivery = write(opened, &mut self.line, &record);
+            let delivery = opened.write_record(&record);
             if delivery != Delivery::Written {
                 return delivery;
             }
@@ -244,7 +325,7 @@ impl Session {
             pid: self.pid,
             ip: self.ip,
         };
-        write(opened, &mut self.line, &record)
+        opened.write_record(&record)
     }
 
     /// Disconnects, if there is anything to disconnect. True when nothing is left.
@@ -259,7 +340,7 @@ impl Session {
         }
         let session = self.id.as_bytes();
         let record = Record::Disconnect { session };
-        let delivery = write(&mut opened, &mut self.line, &record);
+        let delivery = opened.write_record(&record);
         if delivery == Delivery::Full {
             self.connected_in = generation;
         }
@@ -287,12 +368,28 @@ fn report(total: &Stats) -> Report {
     }
 }
 
-fn write(opened: &mut OpenFifo<'_>, line: &mut Vec<u8>, record: &Record<'_>) -> Delivery {
-    match write_record(line, record) {
-        Ok(()) => opened.write(line),
-        // What is long was cut; see the limits above.
-        Err(_) => Delivery::Written,
+/// Adds to what a user, and an address, did; false when the FIFO has no room or no reader
+/// now.
+pub(crate) fn add_user(
+    fifo: &FifoWriter,
+    user: &[u8],
+    ip: Option<IpAddr>,
+    difference: &Stats,
+) -> bool {
+    let user = &user[..user.len().min(MAX_NAME_BYTES)];
+    let report = &Report {
+        stats: *difference,
+        has_auth: true,
+        ..Report::default()
+    };
+    let record = Record::AddUser { user, ip, report };
+    let mut delivery = Delivery::Absent;
+    for _ in 0..2 {
+        if let (Delivery::Absent, Some(mut opened)) = (delivery, fifo.open()) {
+            delivery = opened.write_record(&record);
+        }
     }
+    delivery == Delivery::Written
 }
 
 #[cfg(test)]

@@ -22,7 +22,12 @@ impl SessionId {
         SessionId(format!("{nanos:016x}{hash:016x}"))
     }
 
-    /// The 32 digits.
+    /// An id that another program gave to its session.
+    pub(crate) fn given(id: &[u8]) -> SessionId {
+        SessionId(String::from_utf8_lossy(id).into_owned())
+    }
+
+    /// The 32 digits, or the id that another program gave.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }

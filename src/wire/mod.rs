@@ -66,7 +66,7 @@ fn take_field<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
 }
 
 /// A decimal number without sign or blanks.
-fn parse_number<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
+pub(crate) fn parse_number<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
     let mut number = 0u64;
     for byte in digits {
         let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;

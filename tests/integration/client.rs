@@ -460,7 +460,7 @@ fn completions_are_scripts_that_complete() {
         text(&output.stdout)
     };
     for (words, expected) in [
-        ("''", "dump top reset run check demo\n"),
+        ("''", "dump top reset run check bridge demo\n"),
         ("run --fi", "--fifo\n"),
         ("demo --ba", "--batch\n"),
         ("demo cp", "cpu\n"),

@@ -47,4 +47,4 @@ macro_rules! replays {
     };
 }
 
-replays! { carbon config http records reply requests state store }
+replays! { bridge carbon config http records reply requests state store }

@@ -8,12 +8,13 @@
 //! `activation`, `state`, `small`, `memory`, `crowd`, `wakeups`, `vanishing`, `rights`, `valgrind`,
 //! `receivers`, `peers`, `master`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
 //! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
-//! `top`, `run`, `run_figures` and `demo` those of the client, `report` those of the library,
+//! `top`, `run`, `run_figures`, `demo` and `bridge` those of the client, `report` those of the library,
 //! `manual`, `packaging`, `units` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
 
 mod activation;
 mod attack;
+mod bridge;
 mod carbon;
 mod check;
 mod client;

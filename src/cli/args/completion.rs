@@ -43,7 +43,7 @@ fn values(argument: &str) -> Values {
         "FIELDS" | "FIELD" => Values::Columns,
         "SORT" => Values::Sorts,
         "FILTER" => owned(FILTERS.to_vec()),
-        "FILE" | "SERVER" | "PATH" => Values::Files,
+        "FILE" | "SERVER" | "PATH" | "EVENTS" | "ANVIL" => Values::Files,
         _ => Values::Free,
     }
 }

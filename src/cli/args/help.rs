@@ -16,7 +16,7 @@ dovestat help [COMMAND] shows more, dovestat(1) everything
 ";
 
 /// An example for each command.
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
     (
         "dump",
         "dovestat -f table dump session connected service=imap --sort cpu --limit 10",
@@ -31,6 +31,7 @@ const EXAMPLES: [(&str, &str); 6] = [
         "check",
         "dovestat check --dovecot /etc/dovecot/dovecot.conf",
     ),
+    ("bridge", "dovestat bridge -v -i 0.5"),
     ("demo", "dovestat demo"),
 ];
 

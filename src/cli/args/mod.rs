@@ -22,6 +22,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::bridge::BridgeOptions;
 use super::check::CheckOptions;
 use super::column::{level_named, level_names};
 use super::format::{Dialect, Format};
@@ -48,6 +49,8 @@ pub(super) enum Task {
     Run(RunOptions),
     /// Look for the reason why nothing arrives.
     Check(CheckOptions),
+    /// Report what Dovecot 2.4 does.
+    Bridge(BridgeOptions),
     /// Show a demonstration live; the servers are not used.
     Demo(TopOptions),
 }
@@ -178,7 +181,8 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal>
     }
     for row in &TABLE {
         let names = [row.short, row.long].map(|name| !name.is_empty() && given.has(name));
-        if names.contains(&true) && !row.is_for(name) {
+        // Scripts may have given -v to doveadm.
+        if names.contains(&true) && !row.is_for(name) && row.short != "v" {
             let option = names_of(row);
             return Err(usage(format!("option {option} is not for {name}")));
         }
@@ -187,6 +191,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal>
     match name {
         "run" => given.run(program).map(Task::Run),
         "check" if words.is_empty() => given.check().map(Task::Check),
+        "bridge" if words.is_empty() => given.bridge().map(Task::Bridge),
         "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words, dialect).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
@@ -336,6 +341,32 @@ impl Given {
         Ok(CheckOptions {
             server,
             dovecot: self.last("dovecot").map(|path| raw::word(&path).into()),
+        })
+    }
+
+    /// What `bridge` is to do.
+    fn bridge(&self) -> Result<BridgeOptions, Fatal> {
+        let path = |name: &str| self.last(name).map(|path| raw::word(&path).into());
+        let least_and_most = |text: &str| {
+            let [least, most] = RUN_LIMITS;
+            Some(seconds(text)?.clamp(least, most))
+        };
+        let positive = |text: &str| text.parse().ok().filter(|&number| number > 0);
+        let every = self.read("i", "an interval of", least_and_most)?;
+        let defaults = BridgeOptions::default();
+        Ok(BridgeOptions {
+            server: self.servers().into_iter().next(),
+            events: path("e").unwrap_or(defaults.events),
+            anvil: path("a").unwrap_or(defaults.anvil),
+            http: self.read("http", "an address of", |text| text.parse().ok())?,
+            every: every.unwrap_or(defaults.every),
+            fifo: path("fifo"),
+            is_events_only: self.has("events-only"),
+            has_args: self.has("args"),
+            is_verbose: self.has("v"),
+            max_sessions: self
+                .read("max-sessions", "a number of sessions of", positive)?
+                .unwrap_or(defaults.max_sessions),
         })
     }
 

@@ -23,7 +23,7 @@ impl OptionRow {
     pub(super) fn is_for(&self, command: &str) -> bool {
         match self.short {
             "s" => !matches!(command, "run" | "demo"),
-            "f" => !matches!(command, "run" | "check"),
+            "f" => !matches!(command, "run" | "check" | "bridge"),
             _ => self.commands.is_empty() || self.commands.contains(&command),
         }
     }
@@ -35,7 +35,7 @@ pub(super) struct CommandRow {
     pub help: &'static str,
 }
 
-pub(super) const COMMANDS: [CommandRow; 6] = [
+pub(super) const COMMANDS: [CommandRow; 7] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -62,6 +62,11 @@ pub(super) const COMMANDS: [CommandRow; 6] = [
         help: "look for the reason why nothing arrives, and say what to do",
     },
     CommandRow {
+        name: "bridge",
+        operands: "",
+        help: "report the sessions of Dovecot 2.4 from its events, for as long as it runs",
+    },
+    CommandRow {
         name: "demo",
         operands: "[SORT] [FILTER...]",
         help: "watch a system of its own with processes that work and report themselves",
@@ -86,7 +91,7 @@ const fn row(
 }
 
 #[rustfmt::skip]
-pub(super) const TABLE: [OptionRow; 25] = [
+pub(super) const TABLE: [OptionRow; 31] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
     row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
@@ -103,8 +108,15 @@ pub(super) const TABLE: [OptionRow; 25] = [
     row(["u", ""], "USER", &["run"], "the session's user; without, $USER, $LOGNAME, or who runs it"),
     row(["S", ""], "SERVICE", &["run"], "the session's service; without, the name of CMD"),
     row(["r", ""], "IP", &["run"], "the client's address; without, $TCPREMOTEIP or $IP"),
-    row(["i", ""], "SECS", &["run"], "report this often while CMD runs: 30, at most 300"),
-    row(["", "fifo"], "PATH", &["run"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
+    row(["e", ""], "EVENTS", &["bridge"], "listen for Dovecot's events at this path: /run/dovestat/events"),
+    row(["a", ""], "ANVIL", &["bridge"], "ask Dovecot's anvil at this path: /run/dovecot/anvil"),
+    row(["", "http"], "ADDR", &["bridge"], "take events that come by HTTP, too, at this address and port: 127.0.0.1:9120"),
+    row(["", "events-only"], "", &["bridge"], "neither ask anvil nor look at processes: figures come at the end of sessions"),
+    row(["", "args"], "", &["bridge"], "report arguments of commands in place of their tags, where the events have them"),
+    row(["", "max-sessions"], "N", &["bridge"], "follow at most this many sessions: 100000"),
+    row(["v", ""], "", &["bridge"], "print once a minute what came"),
+    row(["i", ""], "SECS", &["run", "bridge"], "of run: report this often while CMD runs: 30, at most 300; of bridge: look at processes this often: 1"),
+    row(["", "fifo"], "PATH", &["run", "bridge"], "report to this FIFO; without, to $DOVESTAT_FIFO or the daemon's stats-mail"),
     row(["", "completion"], "SHELL", &[], "print the completions for bash, zsh or fish and exit"),
     row(["", "dovecot"], "FILE", &["check"], "look at this configuration of Dovecot"),
     row(["h", "help"], "", &[], "print this help and exit"),
@@ -112,7 +124,6 @@ pub(super) const TABLE: [OptionRow; 25] = [
     // What scripts may have given to doveadm, for which there is no need here.
     row(["c", ""], "FILE", &[], ""),
     row(["D", ""], "", &[], ""),
-    row(["v", ""], "", &[], ""),
 ];
 
 /// `-x`, `--xyz` or `-x, --xyz`.

@@ -1,7 +1,7 @@
 //! Dovecot's configuration, as doveconf(1) prints it: whether the plugins are loaded
 //! and know where to report.
 
-use super::{leads_to, mail_and_user, Findings};
+use super::{bridge, leads_to, mail_and_user, Findings};
 use crate::sys::proc::user::find_group;
 use crate::sys::reason;
 use std::collections::BTreeMap;
@@ -103,6 +103,25 @@ impl Dovecot {
             .any(|version| self.version.starts_with(version))
     }
 
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The first event_exporter that has a setting, and its value.
+    pub(super) fn exporter(&self, setting: &str) -> Option<(&str, &str)> {
+        let mut settings = self.settings.iter();
+        settings.find_map(|(path, value)| {
+            let (section, name) = path.rsplit_once('/')?;
+            let is_it = section.starts_with("event_exporter ") && name == setting;
+            (is_it && !value.is_empty()).then_some((section, &**value))
+        })
+    }
+
+    /// The user of Dovecot's own processes.
+    pub(super) fn internal_user(&self) -> &str {
+        self.get("default_internal_user").unwrap_or("dovecot")
+    }
+
     /// The user of mail processes, if all have one.
     pub(super) fn mail_user(&self) -> Option<String> {
         let is_given = |value: &&str| !value.is_empty();
@@ -162,10 +181,7 @@ impl Dovecot {
 pub(super) fn look(dovecot: &Dovecot, fifos: &[PathBuf], findings: &mut Findings) {
     let version = &dovecot.version;
     if !dovecot.has_statistics() {
-        return findings.wrong(
-            format!("Dovecot {version} has no statistics plugins that could report"),
-            "2.2 and 2.3 have them; for 2.4 run \"dovestat bridge\"",
-        );
+        return bridge::look(dovecot, findings);
     }
     findings.good(format!("Dovecot {version} has statistics plugins"));
     plugins(dovecot, findings);

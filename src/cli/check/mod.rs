@@ -7,10 +7,12 @@
 //! | `fifo` | its FIFOs, and which users can open them |
 //! | `writers` | the users of mail processes |
 //! | `dovecot` | Dovecot's configuration, by doveconf(1) |
+//! | `bridge` | Dovecot 2.4's events and the bridge's socket |
 //! | `denials` | what AppArmor and SELinux refused, by the system's logs |
 //!
 //! Must not: change anything. A FIFO is opened for a moment, and nothing written.
 
+mod bridge;
 mod daemon;
 mod denials;
 mod dovecot;

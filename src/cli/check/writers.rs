@@ -101,7 +101,7 @@ fn mail_writers(dovecot: Option<&Dovecot>) -> Vec<Writer> {
 }
 
 /// A user of this system.
-fn named(name: &str) -> Option<Writer> {
+pub(super) fn named(name: &str) -> Option<Writer> {
     let user = User::find(name).ok().flatten()?;
     Some(Writer {
         name: name.to_owned(),

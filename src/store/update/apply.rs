@@ -205,7 +205,10 @@ impl Store {
                 self.create_session(id, was_known, connect.service, parents, blank, now)
             }
         };
-        let counted = self.count_upwards(parents, Difference::One(Event::Login), now);
+        // That of a collector, who reports the times of logins as its commands.
+        let is_login = connect.service != b"auth";
+        let login = Difference::One(Event::Login);
+        let counted = !is_login || self.count_upwards(parents, login, now);
         if session.is_none() {
             if let Some(user) = parents.user {
                 let (users, ips) = ((&self.users, user), (&self.ips, parents.ip));

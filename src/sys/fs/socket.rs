@@ -212,6 +212,28 @@ pub(crate) fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
+/// The user and group that a peer had when it connected.
+#[cfg(target_os = "linux")]
+pub(crate) fn peer(stream: &UnixStream) -> io::Result<(u32, u32)> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len_bytes = mem::size_of_val(&peer) as libc::socklen_t;
+    let value = (&raw mut peer).cast();
+    let (fd, level, option) = (stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: pointer and length are those of `peer`, which outlives the call.
+    cerr(unsafe { libc::getsockopt(fd, level, option, value, &mut len_bytes) })?;
+    Ok((peer.uid, peer.gid))
+}
+
+/// Other systems report it otherwise.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn peer(_stream: &UnixStream) -> io::Result<(u32, u32)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A stream socket, nonblocking and close-on-exec.
 fn open_socket(domain: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;

@@ -4,6 +4,7 @@
 //! Included by the fuzzer's program and by dovestat's integration tests, which replay
 //! the corpus.
 
+mod bridge;
 mod carbon;
 mod config;
 mod http;
@@ -20,7 +21,8 @@ mod store;
 type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
+    ("bridge", bridge::run),
     ("carbon", carbon::run),
     ("config", config::run),
     ("http", http::run),

@@ -1,0 +1,120 @@
+//! What is reported, and what a full FIFO, or an absent one, did not take.
+//!
+//! Invariant: what is not delivered stays where it is, in sessions and in `adds`, and is
+//! delivered in rounds, so that no session keeps others from their turn.
+
+use super::{Sessions, Stage, MAX_ADDS, REFRESH_MS};
+use crate::cli::bridge::join::SessionAt;
+use crate::cli::bridge::Now;
+use crate::report::{add_user, Login, Session, SessionId};
+use crate::stats::Stats;
+use std::net::IpAddr;
+
+impl Sessions {
+    /// Reports a session's total.
+    pub(in crate::cli::bridge) fn put(&mut self, at: SessionAt, now: Now) {
+        let Some(entry) = self.get(at) else {
+            return;
+        };
+        entry.last_record_ms = now.ms;
+        let total = entry.total;
+        let is_held = entry.stage == Stage::Held;
+        self.is_behind |= !entry.report.update(&total) && !is_held;
+    }
+
+    /// Reports an authentication.
+    pub(in crate::cli::bridge) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
+        let auth = self.auth.get_or_insert_with(|| {
+            let pid = std::process::id();
+            let (user, service) = (&b""[..], &b"auth"[..]);
+            let login = Login {
+                user,
+                service,
+                pid,
+                ip: None,
+            };
+            let mut auth = Session::held(&self.fifo, SessionId::new(), login);
+            auth.release(pid);
+            auth
+        });
+        auth.record_command(b"AUTH", args, used);
+        self.put_auth(now);
+    }
+
+    /// Refreshes the session of authentications.
+    fn put_auth(&mut self, now: Now) {
+        if let Some(auth) = &mut self.auth {
+            self.auth_record_ms = now.ms;
+            self.is_behind |= !auth.update(&Stats::default());
+        }
+    }
+
+    /// Adds to what a user and an address did.
+    pub(in crate::cli::bridge) fn add_user(
+        &mut self,
+        user: &[u8],
+        ip: Option<IpAddr>,
+        more: &Stats,
+    ) {
+        if self.adds.is_empty() && add_user(&self.fifo, user, ip, more) {
+            return;
+        }
+        self.is_behind = true;
+        match self.adds.len() < MAX_ADDS {
+            true => self.adds.push_back((user.to_vec(), ip, *more)),
+            false => self.lost_adds += 1,
+        }
+    }
+
+    /// Delivers what a full FIFO, or an absent one, did not take; true when the FIFO has
+    /// no more room.
+    pub(in crate::cli::bridge) fn catch_up(&mut self) -> bool {
+        while let Some((user, ip, more)) = self.adds.front() {
+            if !add_user(&self.fifo, user, *ip, more) {
+                return true;
+            }
+            self.adds.pop_front();
+        }
+        let generation = self.fifo.generation();
+        let auth = self
+            .auth
+            .as_mut()
+            .filter(|auth| auth.is_pending(generation));
+        if auth.is_some_and(|auth| !auth.update(&Stats::default())) {
+            return true;
+        }
+        for _ in 0..self.all.len() {
+            self.cursor = (self.cursor + 1) % self.all.len();
+            let Some(entry) = self.all[self.cursor].as_deref_mut() else {
+                continue;
+            };
+            let is_delivered = match entry.stage {
+                Stage::Over(_) => !entry.has_user || entry.report.finish(),
+                _ if entry.report.is_pending(generation) => {
+                    let total = entry.total;
+                    entry.report.update(&total)
+                }
+                _ => true,
+            };
+            if !is_delivered {
+                return true;
+            }
+        }
+        self.is_behind = false;
+        false
+    }
+
+    /// Does what is due, in each round.
+    pub(in crate::cli::bridge) fn refresh(&mut self, now: Now) {
+        if now.ms >= self.auth_record_ms + REFRESH_MS {
+            self.put_auth(now);
+        }
+    }
+
+    /// Ends this program: its sessions go on in the next run of it.
+    pub(in crate::cli::bridge) fn leave(self) {
+        for entry in self.all.into_iter().flatten() {
+            entry.report.leave();
+        }
+    }
+}
