@@ -31,7 +31,8 @@
 //! | `stats` | the one table of statistics fields, their structs on the wire, their arithmetic |
 //! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal`, `syslog`, `local_time` |
 //!
-//! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`. Tests of one file are in it
+//! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`, and `dovestat bridge` executes
+//! `dovestat-bridge`, which is `cli::bridge_main`. Tests of one file are in it
 //! or in `tests` beside it; those of the programs are in `tests/integration`.
 //!
 //! # To add something
@@ -82,5 +83,5 @@ mod sys;
 #[cfg(not(feature = "internals"))]
 mod wire;
 
-pub use cli::main as dovestat;
+pub use cli::{bridge_main as dovestat_bridge, main as dovestat};
 pub use daemon::main as dovestatd;

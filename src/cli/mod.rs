@@ -46,9 +46,11 @@ mod width;
 
 use crate::config::{fatal_line, Fatal};
 use args::{help, Task};
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 /// The name in front of each report.
 const PROGRAM: &str = "dovestat";
@@ -62,6 +64,28 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         None => run(args),
     };
     result.unwrap_or_else(end)
+}
+
+/// Runs the program of `dovestat bridge`, with the arguments of dovestat. It is one of its
+/// own: what runs with privileges beside Dovecot has no other code, and servers without
+/// Dovecot 2.4 need not have it.
+pub fn bridge_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let result = match args::parse(args.skip(1)) {
+        Ok(Task::Bridge(options)) => bridge::run(&options),
+        Ok(_) => Err(Fatal::Usage(
+            "this is the program of \"dovestat bridge\": run that".to_owned(),
+        )),
+        Err(fatal) => Err(fatal),
+    };
+    result.map_or_else(end, |()| ExitCode::SUCCESS)
+}
+
+/// Becomes the program of `dovestat bridge`, which is installed beside this one.
+fn execute_bridge(args: &[OsString]) -> Fatal {
+    let path = env::current_exe().map(|path| path.with_file_name("dovestat-bridge"));
+    let path = path.unwrap_or_else(|_| "dovestat-bridge".into());
+    let error = Command::new(&path).args(args).exec();
+    Fatal::Io(path.display().to_string(), error)
 }
 
 /// Reports what ends the program; gives its exit code.
@@ -93,7 +117,8 @@ fn print_error(text: &str) {
 
 /// Executes the command line.
 fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
-    match args::parse(args)? {
+    let args: Vec<OsString> = args.collect();
+    match args::parse(args.iter().cloned())? {
         Task::Print(text) => io::stdout()
             .write_all(text.as_bytes())
             .map_err(Fatal::output),
@@ -103,7 +128,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Fatal> {
         Task::Run(options) => return run::run(&options),
         Task::Check(options) => return check::run(&options),
         Task::Demo(options) => demo::run(options),
-        Task::Bridge(options) => bridge::run(&options),
+        Task::Bridge(_) => Err(execute_bridge(&args)),
     }
     .map(|()| ExitCode::SUCCESS)
 }

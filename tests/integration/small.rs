@@ -53,7 +53,7 @@ fn start(program: &Path, name: &str) -> (Daemon, Duration) {
 
 #[test]
 fn the_programs_are_small() {
-    for name in ["dovestatd", "dovestat"] {
+    for name in ["dovestatd", "dovestat", "dovestat-bridge"] {
         let Some(path) = release("the size of a program", "release", name) else {
             return;
         };
