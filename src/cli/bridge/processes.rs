@@ -60,6 +60,21 @@ struct Process {
     idle_since_ms: u64,
 }
 
+fn cpu(stats: &Stats) -> u64 {
+    stats.values[place::user_cpu] + stats.values[place::sys_cpu]
+}
+
+/// What is used by now beyond what was seen. Of processor time only the sum is exact: the
+/// two may divide it in other ways.
+pub(super) fn growth(now: &Stats, seen: &Stats) -> Stats {
+    let mut more = now.since(seen);
+    let sum = cpu(now).saturating_sub(cpu(seen));
+    let user = more.values[place::user_cpu].min(sum);
+    more.values[place::user_cpu] = user;
+    more.values[place::sys_cpu] = sum - user;
+    more
+}
+
 /// Hands a session its share.
 pub(super) type Share<'a> = &'a mut dyn FnMut(SessionAt, &Stats);
 
@@ -254,7 +269,7 @@ impl Processes {
         let Some(process) = &mut self.all[at as usize] else {
             return;
         };
-        let difference = known.since(&process.seen);
+        let difference = growth(known, &process.seen);
         if difference.is_zero() || process.members.is_empty() {
             return;
         }
@@ -297,7 +312,6 @@ impl Processes {
         }
         // Of processor time, what is more as a whole: how it is divided is known in
         // ticks only.
-        let cpu = |stats: &Stats| stats.values[place::user_cpu] + stats.values[place::sys_cpu];
         let (was, is) = (cpu(&process.seen), cpu(base) + cpu(last));
         let more = is.saturating_sub(was);
         let user = match cpu(last) {

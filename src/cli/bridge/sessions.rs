@@ -22,7 +22,7 @@ mod delivery;
 
 use super::anvil::{guid_pid, guid_usecs, Guid};
 use super::join::{Join, SessionAt, PATIENCE_MS};
-use super::processes::{Figures, ProcessAt, Processes};
+use super::processes::{growth, Figures, ProcessAt, Processes};
 use super::Now;
 use crate::report::{FifoWriter, Login, Look, Session, SessionId};
 use crate::stats::Stats;
@@ -350,8 +350,7 @@ impl Sessions {
         }
         if std::mem::take(&mut entry.is_resumed) {
             // Some of what its process used is in its total already.
-            let was = entry.total;
-            first = first.since(&was);
+            first = growth(&first, &entry.total);
         }
         entry.total.add(&first);
         entry.mark = entry.total;

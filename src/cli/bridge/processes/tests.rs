@@ -290,3 +290,23 @@ fn whatever_happens_the_sums_are_those_of_processes() {
         assert_eq!(sum(&scene), expected, "nothing twice");
     }
 }
+
+#[test]
+fn processor_time_that_is_divided_otherwise_is_not_counted_twice() {
+    let stats = |user: u64, sys: u64| {
+        let mut stats = Stats::default();
+        stats.values[place::user_cpu] = user;
+        stats.values[place::sys_cpu] = sys;
+        stats
+    };
+    for (now, seen, more) in [
+        ((6214, 16278), (0, 22492), (0, 0)),
+        ((6214, 17278), (0, 22492), (1000, 0)),
+        ((0, 23492), (6214, 16278), (0, 1000)),
+        ((7000, 17000), (6000, 16000), (1000, 1000)),
+        ((1, 1), (2, 2), (0, 0)),
+    ] {
+        let found = growth(&stats(now.0, now.1), &stats(seen.0, seen.1));
+        assert_eq!(found, stats(more.0, more.1), "{now:?} {seen:?}");
+    }
+}
