@@ -126,7 +126,7 @@ fn socket_units_make_all_files_in_a_directory_of_roots() {
     assert_eq!(values(fifos, "ListenFIFO"), names);
     let names: Vec<String> = table::UNIX_NAMES.iter().map(at).collect();
     assert_eq!(values(clients, "ListenStream"), names);
-    for (unit, mode) in [(fifos, "0220"), (clients, "0600")] {
+    for (unit, mode) in [(fifos, "0220"), (clients, "0660")] {
         assert_eq!(values(unit, "SocketMode"), [mode]);
         // Without, systemd finds "File exists" at a restart: a FIFO of another owner.
         assert_eq!(values(unit, "RemoveOnStop"), ["yes"]);
@@ -152,6 +152,7 @@ fn the_bridge_is_root_by_its_number_alone() {
     ] {
         assert_eq!(values(service, setting).concat(), value, "{setting}");
     }
+    assert_eq!(values("dovestatd-clients.socket", "SocketUser"), ["root"]);
     let fifo_group = values("dovestatd.socket", "SocketGroup");
     assert_eq!(values(service, "SupplementaryGroups"), fifo_group);
     let config = ["/etc/dovecot/conf.d/99-dovestat.conf"];
