@@ -53,7 +53,7 @@ def set_bridge(state):
     if state == "stopped":
         os.kill(main_pid(BRIDGE), signal.SIGSTOP)
     elif state == "killed":
-        run("systemctl", "kill", "--signal=KILL", BRIDGE)
+        run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", BRIDGE)
     if state in ("killed", "absent", "stale"):
         run("systemctl", "stop", BRIDGE)
         assert not os.path.exists(SOCKET)

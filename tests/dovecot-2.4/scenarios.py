@@ -15,6 +15,11 @@ LEVELS = {"user": "user", "domain": "domain", "ip": "ip"}
 LOGINS = ("imap", "pop3", "submission", "sieve")
 
 
+def fresh(name):
+    """A user whom no run before had."""
+    return f"{name}-{os.getpid()}@example.org"
+
+
 def domain(user):
     return user.partition("@")[2]
 
@@ -43,11 +48,12 @@ def work(client, rounds=1, mail=MESSAGE * 10):
 
 def first():
     """The first session there is."""
-    client = imap("first@example.org")
+    user = fresh("first")
+    client = imap(user)
     work(client)
-    row = session_of("first@example.org")
+    row = session_of(user)
     assert row["ip"] == HOST and row["service"] == "imap" and row["num_cmds"] == 4, row
-    assert int(row["pid"]) == int(log_lines("Logged in", "first@")[-1].split("mpid=")[1].split(",")[0])
+    assert int(row["pid"]) == int(log_lines("Logged in", user)[-1].split("mpid=")[1].split(",")[0])
     client.logout()
     all_over()
 
@@ -160,17 +166,27 @@ def differences(row, own):
     return off
 
 
+def same_figures(user, when):
+    """Waits until the session of a user is what its process used, and returns both."""
+    off = {}
+    for _ in range(100):
+        row = session_of(user)
+        own = proc(row["pid"])
+        off = differences(row, own)
+        if not off:
+            return row, own
+        time.sleep(0.1)
+    raise AssertionError(f"{user}, {when}: the session's and the process's {off}: {row}")
+
+
 def busy():
     """Five sessions at work, against their processes."""
-    users = [f"busy{number}@example.org" for number in range(5)]
+    users = [fresh(f"busy{number}") for number in range(5)]
     clients = {user: imap(user) for user in users}
     with concurrent.futures.ThreadPoolExecutor(len(users)) as pool:
-        list(pool.map(lambda user: work(clients[user], 40, MESSAGE * 40), users))
+        list(pool.map(lambda user: work(clients[user], 15, MESSAGE * 40), users))
     for user in users:
-        pid = int(session_of(user)["pid"])
-        own = proc(pid)
-        wait_for(f"the figures of {user}", lambda: not differences(session_of(user), own) or print(differences(session_of(user), own)), 10)
-        row = session_of(user)
+        row, own = same_figures(user, "at the end")
         print(f"{user}: CPU {cpu(row):.6f} s, of the process {own['cpu']:.6f} s; "
               f"read and written {row['read_bytes'] + row['write_bytes']}, {own['read_bytes'] + own['write_bytes']}")
     last = {user: session_of(user) for user in users}
@@ -196,11 +212,11 @@ def storm():
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
     print(f"seed {seed}")
     chance = random.Random(seed)
-    users = [f"storm{number}@example.org" for number in range(3)]
+    users = [fresh(f"storm{number}") for number in range(3)]
     wanted = [chance.choice(users) for _ in range(200)]
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         clients = list(pool.map(imap, wanted))
-    rows = wait_for("200 sessions", lambda: (rows := dump("session", "connected", "user=storm*")) and len(rows) == 200 and rows, 30)
+    rows = wait_for("200 sessions", lambda: (rows := dump("session", "connected", f"user=storm*-{os.getpid()}@*")) and len(rows) == 200 and rows, 30)
     right = {}
     for user in users:
         right.update(logged_in(user))
@@ -218,7 +234,7 @@ def storm():
 
 def hibernation():
     """A session that idles goes to another process and back, and stays one."""
-    user = "idle@example.org"
+    user = fresh("idle")
     client = imap(user)
     client.append("INBOX", None, None, MESSAGE)
     client.select()
@@ -256,14 +272,14 @@ def connected(*users):
 
 def restarts():
     """The bridge, the daemon and Dovecot are started anew while users are logged in."""
-    users = [f"stay{number}@example.org" for number in range(5)]
+    users = [fresh(f"stay{number}") for number in range(5)]
     clients = [imap(user) for user in users]
     for client in clients:
         work(client)
     before = {user: session_of(user) for user in users}
     acts = {
         "the bridge restarted": ("restart", "dovestat-bridge"),
-        "the bridge killed": ("kill", "--signal=KILL", "dovestat-bridge"),
+        "the bridge killed": ("kill", "--kill-whom=main", "--signal=KILL", "dovestat-bridge"),
         "the daemon restarted": ("restart", "dovestatd"),
         "Dovecot reloaded": ("reload", "dovecot"),
     }
@@ -275,19 +291,17 @@ def restarts():
             wait_for("its socket", lambda: os.path.exists("/run/dovestat/events"))
         for client in clients:
             work(client)
-        late = imap(f"late{round}@example.org")
-        session_of(f"late{round}@example.org")
-        late.logout()
+        late = fresh(f"late{round}")
+        client = imap(late)
+        session_of(late)
+        client.logout()
         wait_for("its end", lambda: len(dump("session", "connected")) == len(users))
         for user in users:
-            def is_right():
-                row = session_of(user)
-                own = proc(row["pid"])
-                return row["session"] == before[user]["session"] and row["pid"] == before[user]["pid"] \
-                    and not differences(row, own)
-            wait_for(f"the figures of {user}, {what}", is_right)
+            same_figures(user, what)
+            row = session_of(user)
+            assert (row["session"], row["pid"]) == (before[user]["session"], before[user]["pid"]), row
         for user, row in totals("user", "user").items():
-            if user in users or user.startswith("late"):
+            if user in users or user == late:
                 assert row["num_logins"] == 1 and row["auth_successes"] == 1, (what, row)
     print("Dovecot restarted")
     systemctl("restart", "dovecot")
@@ -363,16 +377,16 @@ def stopped():
         took[state] = []
         for number in range(30):
             begin = time.monotonic()
-            client = imap(f"{state}{number % 3}@example.org")
+            client = imap(fresh(f"{state}{number % 3}"))
             took[state].append(time.monotonic() - begin)
             client.logout()
     os.kill(pid, signal.SIGCONT)
     worst = {state: max(times) for state, times in took.items()}
     print(f"longest login: {worst['served'] * 1e3:.1f} ms served, {worst['stopped'] * 1e3:.1f} ms stopped")
     assert worst["stopped"] < worst["served"] + 0.2, took
-    logins = lambda state: [totals("user", "user").get(f"{state}{number}@example.org", {}).get("num_logins") for number in range(3)]
+    logins = lambda state: [totals("user", "user").get(fresh(f"{state}{number}"), {}).get("num_logins") for number in range(3)]
     for state in took:
-        wait_for(f"logins while {state}", lambda: logins(state) == [10, 10, 10] or print(logins(state)))
+        wait_for(f"logins while {state}", lambda: logins(state) == [10, 10, 10])
     all_over()
 
 
