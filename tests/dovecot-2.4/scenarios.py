@@ -209,7 +209,7 @@ def logged_in(user):
 
 def storm():
     """200 sessions of three users at one address, as fast as they come: each has its process."""
-    seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
+    seed = int(os.environ.get("SEED") or random.randrange(1 << 30))
     print(f"seed {seed}")
     chance = random.Random(seed)
     users = [fresh(f"storm{number}") for number in range(3)]
