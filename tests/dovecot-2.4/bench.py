@@ -73,7 +73,7 @@ def login_ms(count):
     return statistics.median(times)
 
 
-def latency(rounds=12, count=30):
+def latency(rounds=10, count=40):
     """Logins with each state of the bridge, by turns with those without an exporter."""
     ratios = {"there": [], "stopped": [], "killed": [], "absent": [], "stale": []}
     for _ in range(rounds):

@@ -52,9 +52,14 @@ def wait_for(what, condition, secs=20):
         time.sleep(0.05)
 
 
-def session_of(user, *filters):
+def connected():
+    """The sessions of mail users that are connected: the bridge has one for the time of authentications."""
+    return [row for row in dump("session", "connected") if row["service"] != "auth"]
+
+
+def session_of(user):
     """The one session of a user that is connected, once it is there."""
-    return wait_for(f"the session of {user}", lambda: dump("session", "connected", f"user={user}", *filters))[0]
+    return wait_for(f"the session of {user}", lambda: dump("session", "connected", f"user={user}"))[0]
 
 
 def imap(user, password=PASSWORD):
