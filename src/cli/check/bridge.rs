@@ -31,7 +31,7 @@ pub(super) fn look(dovecot: &Dovecot, findings: &mut Findings) -> Option<PathBuf
     let mut exporters: Vec<&str> = dovecot.sections("event_exporter").collect();
     exporters.retain(|name| {
         let path = of(name, "unix_path").unwrap_or_default();
-        *name == NAME || Path::new(path).ends_with("dovestat/events")
+        !path.is_empty() && (*name == NAME || Path::new(path).ends_with("dovestat/events"))
     });
     let Some(exporter) = exporters.first() else {
         let posts = |name: &&str| of(name, "http_post_url").is_some_and(|url| !url.is_empty());
@@ -49,7 +49,7 @@ pub(super) fn look(dovecot: &Dovecot, findings: &mut Findings) -> Option<PathBuf
         return None;
     };
     settings(dovecot, exporter, findings);
-    let path = PathBuf::from(of(exporter, "unix_path").filter(|path| !path.is_empty())?);
+    let path = PathBuf::from(of(exporter, "unix_path")?);
     socket(dovecot, &path, findings);
     Some(path)
 }
@@ -244,8 +244,14 @@ mod tests {
         let report = found("event_exporter dovestat {", "event_exporter other {");
         let unused = "event_exporter other and its metric lack name timestamps fields in ";
         assert!(report.contains(unused), "{report}");
-        let report = found("driver = unix\n  unix_path = /run/", "http_post_url = http://localhost/");
-        assert!(report.contains("posts events by event_exporter dovestat"), "{report}");
+        let report = found(
+            "driver = unix\n  unix_path = /run/",
+            "http_post_url = http://localhost/",
+        );
+        assert!(
+            report.contains("posts events by event_exporter dovestat"),
+            "{report}"
+        );
         let report = found("dovestat", "other");
         assert!(
             report.contains("has no event_exporter dovestat\n"),
