@@ -139,8 +139,8 @@ def protocols():
     row = dump("global")[0]
     grown = lambda column: row[column] - before_global[column]
     own = [rows[session] for session in sessions]
-    # The bridge's own session, of which each authentication is a command.
-    timed = sum(n for (what, *_), n in count.items() if what.startswith("auth_"))
+    # The bridge's own session, of which each successful authentication is a command.
+    timed = sum(n for (what, *_), n in count.items() if what == "auth_successes")
     [auth] = dump("session", "connected")
     assert auth["service"] == "auth" and auth["num_cmds"] == before_auth + timed, (auth, before_auth, timed)
     own.append({column: 0 for column in rows[session]} | {"num_cmds": timed})
