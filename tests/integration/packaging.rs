@@ -251,8 +251,11 @@ fn make_installs_below_a_directory() {
         [
             "etc/apparmor.d/abstractions/dovecot-common.d/dovestat 644",
             "etc/dovestat/dovestatd.conf 644",
+            "etc/init.d/dovestat-bridge 755",
             "etc/init.d/dovestatd 755",
             "usr/bin/dovestat 755",
+            "usr/lib/systemd/system/dovestat-bridge.path 644",
+            "usr/lib/systemd/system/dovestat-bridge.service 644",
             "usr/lib/systemd/system/dovestatd-clients.socket 644",
             "usr/lib/systemd/system/dovestatd.service 644",
             "usr/lib/systemd/system/dovestatd.socket 644",
@@ -264,6 +267,7 @@ fn make_installs_below_a_directory() {
             "usr/share/doc/dovestat/NEWS 644",
             "usr/share/doc/dovestat/README.SELinux 644",
             "usr/share/doc/dovestat/README.md 644",
+            "usr/share/dovestat/99-dovestat.conf 644",
             "usr/share/fish/vendor_completions.d/dovestat.fish 644",
             "usr/share/man/man1/dovestat.1 644",
             "usr/share/man/man5/dovestatd.conf.5 644",
@@ -279,8 +283,8 @@ fn make_installs_below_a_directory() {
     assert_eq!(fs::read_to_string(&config).expect("read it"), "# mine\n");
 }
 
-/// The fragment has the FIFOs that are there by default, and the parser takes it where
-/// profiles include it.
+/// The fragment has the FIFOs that are there by default and the bridge's socket, and the
+/// parser takes it where profiles include it.
 #[test]
 fn the_apparmor_fragment_lets_dovecot_report() {
     let test = "the_apparmor_fragment_lets_dovecot_report";
@@ -288,7 +292,8 @@ fn the_apparmor_fragment_lets_dovecot_report() {
     let names = table::FIFO_NAMES
         .map(|name| name.trim_start_matches("stats-"))
         .join(",");
-    let rule = format!("/{{,var/}}run/dovestat/stats-{{{names}}} w,\n");
+    let dir = "/{,var/}run/dovestat";
+    let rule = format!("{dir}/events rw,\n{dir}/stats-{{{names}}} w,\n");
     assert!(fragment.ends_with(&rule), "{fragment}");
     let dir = TempDir::new("apparmor");
     let profile = dir.write(
@@ -307,6 +312,7 @@ fn starters_are_well_formed() {
     let paths: Vec<String> = [
         "sysv/dovestatd",
         "openrc/dovestatd",
+        "openrc/dovestat-bridge",
         "alpine/APKBUILD",
         "alpine/dovestat.pre-install",
         "debian/dovestat.postrm",
@@ -323,11 +329,13 @@ fn starters_are_well_formed() {
     let bash = [
         "build-deb",
         "../tests/architectures",
+        "../tests/container",
+        "../tests/dovecot-2.4/steps",
         "../tests/packages",
         "../tests/run",
     ]
     .map(|name| packaging(name).display().to_string());
-    for (options, paths) in [(&known[..], &paths[..]), (&[], &bash)] {
+    for (options, paths) in [(&known[..], &paths[..]), (&["-x"], &bash)] {
         let paths = paths.iter().map(String::as_str);
         output(
             test,

@@ -13,7 +13,7 @@ use crate::link::{Client, Writer};
 use crate::packaging::{install, output, packaging};
 use crate::records::connect;
 
-/// The exposure that the unit may have at most, in tenths: `systemd-analyze`'s
+/// The exposure that a service may have at most, in tenths: `systemd-analyze`'s
 /// threshold.
 const EXPOSURE: &str = "10";
 
@@ -37,33 +37,25 @@ fn units_are_valid_and_hardened() {
     };
     let units = [
         "dovestatd.service",
+        "dovestat-bridge.service",
         "dovestatd.socket",
         "dovestatd-clients.socket",
+        "dovestat-bridge.path",
     ]
     .map(|name| dir.at(&format!("usr/lib/systemd/system/{name}")));
-    let [service, fifos, clients] = &units;
-    let Some(verified) = output(
-        test,
-        "systemd-analyze",
-        &["verify", "--man=no", service, fifos, clients],
-    ) else {
+    let mut verify = vec!["verify", "--man=no"];
+    verify.extend(units.iter().map(String::as_str));
+    let Some(verified) = output(test, "systemd-analyze", &verify) else {
         return;
     };
     // It tells of other units of the system as well.
     let told = text(&verified.stderr);
     assert!(!told.contains("dovestat"), "{told}");
     let threshold = format!("--threshold={EXPOSURE}");
-    output(
-        test,
-        "systemd-analyze",
-        &[
-            "security",
-            "--no-pager",
-            "--offline=true",
-            &threshold,
-            service,
-        ],
-    );
+    for service in &units[..2] {
+        let args = ["security", "--no-pager", "--offline=true", &threshold];
+        output(test, "systemd-analyze", &[&args[..], &[service]].concat());
+    }
     for (program, name) in [
         ("systemd-sysusers", "sysusers.d"),
         ("systemd-tmpfiles", "tmpfiles.d"),
@@ -134,7 +126,7 @@ fn socket_units_make_all_files_in_a_directory_of_roots() {
     assert_eq!(values(fifos, "ListenFIFO"), names);
     let names: Vec<String> = table::UNIX_NAMES.iter().map(at).collect();
     assert_eq!(values(clients, "ListenStream"), names);
-    for (unit, mode) in [(fifos, "0220"), (clients, "0600")] {
+    for (unit, mode) in [(fifos, "0220"), (clients, "0660")] {
         assert_eq!(values(unit, "SocketMode"), [mode]);
         // Without, systemd finds "File exists" at a restart: a FIFO of another owner.
         assert_eq!(values(unit, "RemoveOnStop"), ["yes"]);
@@ -143,6 +135,29 @@ fn socket_units_make_all_files_in_a_directory_of_roots() {
             assert!(all.split(' ').any(|word| word == unit), "{setting} {unit}");
         }
     }
+}
+
+/// What the bridge may do as root: own /run/dovestat, open anvil's socket, and read what
+/// processes use. Its socket and the FIFO it may use by its groups.
+#[test]
+fn the_bridge_is_root_by_its_number_alone() {
+    let service = "dovestat-bridge.service";
+    for (setting, value) in [
+        ("User", "root"),
+        ("Group", "dovecot"),
+        ("CapabilityBoundingSet", "CAP_SYS_PTRACE"),
+        ("PrivateNetwork", "yes"),
+        ("RestrictAddressFamilies", "AF_UNIX"),
+        ("RuntimeDirectory", ""),
+    ] {
+        assert_eq!(values(service, setting).concat(), value, "{setting}");
+    }
+    assert_eq!(values("dovestatd-clients.socket", "SocketUser"), ["root"]);
+    let fifo_group = values("dovestatd.socket", "SocketGroup");
+    assert_eq!(values(service, "SupplementaryGroups"), fifo_group);
+    let config = ["/etc/dovecot/conf.d/99-dovestat.conf"];
+    assert_eq!(values(service, "ConditionPathExists"), config);
+    assert_eq!(values("dovestat-bridge.path", "PathChanged"), config);
 }
 
 /// 169.254.169.254 gives a cloud's credentials away.

@@ -1,7 +1,7 @@
 //! Dovecot's configuration, as doveconf(1) prints it: whether the plugins are loaded
 //! and know where to report.
 
-use super::{bridge, leads_to, mail_and_user, Findings};
+use super::{leads_to, mail_and_user, Findings};
 use crate::sys::proc::user::find_group;
 use crate::sys::reason;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 #[derive(Debug, Default)]
 pub(super) struct Dovecot {
     /// `2.3.19.1`
-    version: String,
+    pub(super) version: String,
     /// The values of settings, by the names of their sections and theirs, divided by
     /// slashes: `protocol imap/mail_plugins`.
     settings: BTreeMap<String, String>,
@@ -57,7 +57,7 @@ pub(super) fn read(file: Option<&Path>, findings: &mut Findings) -> Option<Dovec
 
 impl Dovecot {
     /// Reads what doveconf -a prints.
-    fn parse(text: &str) -> Dovecot {
+    pub(super) fn parse(text: &str) -> Dovecot {
         let mut dovecot = Dovecot::default();
         let mut sections: Vec<&str> = Vec::new();
         for line in text.lines().map(str::trim) {
@@ -80,12 +80,27 @@ impl Dovecot {
     }
 
     /// The value of a setting, one that refers to another followed.
-    fn get(&self, path: &str) -> Option<&str> {
+    pub(super) fn get(&self, path: &str) -> Option<&str> {
         let value = self.settings.get(path)?;
-        let referred = value
-            .strip_prefix('$')
-            .and_then(|name| self.settings.get(name));
+        let name = value.strip_prefix('$');
+        // Dovecot 2.4: $SET:default_internal_user.
+        let name = name.map(|name| name.strip_prefix("SET:").unwrap_or(name));
+        let referred = name.and_then(|name| self.settings.get(name));
         Some(referred.unwrap_or(value).as_str())
+    }
+
+    /// The names of sections of a kind.
+    pub(super) fn sections<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
+        let mut last = "";
+        self.settings.keys().filter_map(move |path| {
+            let section = path.split('/').next()?;
+            let is_new = section != last;
+            last = section;
+            section
+                .strip_prefix(kind)?
+                .strip_prefix(' ')
+                .filter(|_| is_new)
+        })
     }
 
     /// What the names of the old statistics begin with.
@@ -97,29 +112,10 @@ impl Dovecot {
     }
 
     /// Whether this is a Dovecot that has them.
-    fn has_statistics(&self) -> bool {
+    pub(super) fn has_statistics(&self) -> bool {
         ["2.2.", "2.3."]
             .iter()
             .any(|version| self.version.starts_with(version))
-    }
-
-    pub(super) fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The first event_exporter that has a setting, and its value.
-    pub(super) fn exporter(&self, setting: &str) -> Option<(&str, &str)> {
-        let mut settings = self.settings.iter();
-        settings.find_map(|(path, value)| {
-            let (section, name) = path.rsplit_once('/')?;
-            let is_it = section.starts_with("event_exporter ") && name == setting;
-            (is_it && !value.is_empty()).then_some((section, &**value))
-        })
-    }
-
-    /// The user of Dovecot's own processes.
-    pub(super) fn internal_user(&self) -> &str {
-        self.get("default_internal_user").unwrap_or("dovecot")
     }
 
     /// The user of mail processes, if all have one.
@@ -177,13 +173,12 @@ impl Dovecot {
     }
 }
 
-/// Notes how the configuration has the statistics.
+/// Notes how the configuration of one that has statistics has them.
 pub(super) fn look(dovecot: &Dovecot, fifos: &[PathBuf], findings: &mut Findings) {
-    let version = &dovecot.version;
-    if !dovecot.has_statistics() {
-        return bridge::look(dovecot, findings);
-    }
-    findings.good(format!("Dovecot {version} has statistics plugins"));
+    findings.good(format!(
+        "Dovecot {} has statistics plugins",
+        dovecot.version
+    ));
     plugins(dovecot, findings);
     let [mail, user] = mail_and_user(fifos);
     notify_path(dovecot, fifos, mail, findings);

@@ -7,7 +7,7 @@
 //! | `fifo` | its FIFOs, and which users can open them |
 //! | `writers` | the users of mail processes |
 //! | `dovecot` | Dovecot's configuration, by doveconf(1) |
-//! | `bridge` | Dovecot 2.4's events and the bridge's socket |
+//! | `bridge` | how Dovecot 2.4 reports to `dovestat bridge` |
 //! | `denials` | what AppArmor and SELinux refused, by the system's logs |
 //!
 //! Must not: change anything. A FIFO is opened for a moment, and nothing written.
@@ -49,7 +49,7 @@ pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     let service = dovecot.as_ref().and_then(Dovecot::service_socket);
     let server = options.server.clone().or(service.map(Address::Unix));
     let daemon = daemon::look(server.as_ref(), &mut findings);
-    let fifos: Vec<PathBuf> = match &daemon {
+    let mut fifos: Vec<PathBuf> = match &daemon {
         Some(daemon) => daemon.fifos.iter().map(|fifo| fifo.path.clone()).collect(),
         None => default_fifos(),
     };
@@ -57,9 +57,15 @@ pub(super) fn run(options: &CheckOptions) -> Result<ExitCode, Fatal> {
     for path in &fifos {
         fifo::look(path, daemon.is_some(), &mut findings);
     }
-    writers::look(&fifos, dovecot.as_ref(), &mut findings);
-    if let Some(dovecot) = &dovecot {
-        dovecot::look(dovecot, &fifos, &mut findings);
+    match dovecot.as_ref().filter(|dovecot| !dovecot.has_statistics()) {
+        // Its processes write to the bridge's socket.
+        Some(dovecot) => fifos.extend(bridge::look(dovecot, &mut findings)),
+        None => {
+            writers::look(&fifos, dovecot.as_ref(), &mut findings);
+            if let Some(dovecot) = &dovecot {
+                dovecot::look(dovecot, &fifos, &mut findings);
+            }
+        }
     }
     let last_record_secs = daemon.as_ref().map_or(0, Daemon::last_record_secs);
     denials::look(&fifos, last_record_secs, &mut findings);

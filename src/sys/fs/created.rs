@@ -15,7 +15,9 @@
 //! [`crate::sys::fs::trust`]: only root and the service's user can change names there.
 
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::sys::fs::dir::{Dir, Owner};
@@ -34,10 +36,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Whether an owner or group is configured. If not, nothing is changed: even that is
-    /// forbidden where a service may not give files away.
-    pub(crate) fn has_owner(&self) -> bool {
-        self.uid.is_some() || self.gid.is_some()
+    /// Whether a file has another owner or group than is configured. If not, nothing is
+    /// changed: even that is forbidden where a service may not give files away.
+    pub(crate) fn changes_owner(&self, found: &Metadata) -> bool {
+        self.uid.is_some_and(|uid| uid != found.uid())
+            || self.gid.is_some_and(|gid| gid != found.gid())
     }
 
     /// Whether something owned by `uid` was left by an earlier run of ours:

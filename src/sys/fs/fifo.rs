@@ -128,7 +128,7 @@ impl Fifo {
             let error = io::Error::other("it has another name, too");
             return Err(CreateError::during("take over FIFO")(error));
         }
-        if access.has_owner() {
+        if access.changes_owner(&found) {
             fchown(&self.reader, access.uid, access.gid)
                 .map_err(CreateError::during("set owner"))?;
         }

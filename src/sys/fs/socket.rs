@@ -124,7 +124,7 @@ fn set_access(dir: &Dir, name: &str, access: Access) -> Result<Inode, CreateErro
     let same = |id: Option<u32>| id.unwrap_or(libc::uid_t::MAX);
     let (fd, uid, gid) = (file.as_raw_fd(), same(access.uid), same(access.gid));
     // The owner first: a change of it may drop bits of the mode.
-    if access.has_owner() {
+    if access.changes_owner(&metadata) {
         // SAFETY: the empty path is a NUL-terminated constant; the descriptor is
         // owned by `file`.
         cerr(unsafe { libc::fchownat(fd, c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) })
