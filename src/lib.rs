@@ -22,14 +22,14 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo`. `bridge`: Dovecot 2.4's events, connections and processes made into records |
+//! | `cli` | the client. `args`: command line, help, completions. `server`: addresses, replies. `dump`, `format`: rows printed. `top`: `data` (asked for, kept, rates; `column`: a column's title, text and target), `view` (what keys do), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (configuration, writers, FIFOs, `denials` by AppArmor and SELinux). `run`, `reset`, `demo` (`stage`: its directory and daemon). `bridge`: Dovecot 2.4's events, connections and processes made into records |
 //! | `daemon` | the loop (`server`), the settings read again (`reload`), files that vanish (`files`), the state (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records. `serve`: `client` is a connection, `clients` decides which are kept; the protocols, metrics. `push`: carbon. `master`: Dovecot's own master as the starter |
 //! | [`report`] | for other programs: what they use, reported through a FIFO |
 //! | `config` | `table`: the one table of settings. `value`: kinds of values. `text`: files to items. `build`: items to settings, Dovecot's own files, hints. `print`: back to text |
 //! | `wire` | bytes to values and back, pure: records, requests, replies, HTTP, metrics, carbon, state files |
-//! | `store` | the statistics, pure. `mem`: slabs, arenas, heap, indexes, budget. `counters`: packed. `entries`: created, linked, pinned, freed. `update`: records applied, room, eviction, deferral, compaction, prefetch. `filter`, `query`: what a request selects, plans, cursors, ranking. `snapshot`: saved by importance, restored |
-//! | `stats` | the one table of statistics fields, their structs on the wire, their arithmetic |
-//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal`, `syslog`, `local_time` |
+//! | `store` | the statistics, pure. `mem`: slabs, arenas, heap, indexes, budget. `counters`: packed. `entries`: created, linked, pinned, freed. `update`: records applied, room, eviction, deferral, compaction, prefetch. `filter`, `query`: what a request selects, plans, cursors, ranking, `pick` (entries noted for later). `snapshot`: saved by importance, restored |
+//! | `stats` | the one table of statistics fields; stats fields decoded and encoded, their arithmetic; `wire_struct`: where a value is in a C struct |
+//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: pages, limits. `terminal` (bytes of keys, size, modes), `syslog`, `local_time` |
 //!
 //! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`, and `dovestat bridge` executes
 //! `dovestat-bridge`, which is `cli::bridge_main`. Tests of one file are in it

@@ -50,6 +50,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// The name in front of each report.
@@ -80,12 +81,19 @@ pub fn bridge_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     result.map_or_else(end, |()| ExitCode::SUCCESS)
 }
 
-/// Becomes the program of `dovestat bridge`, which is installed beside this one.
+/// Becomes the program of `dovestat bridge`.
 fn execute_bridge(args: &[OsString]) -> Fatal {
-    let path = env::current_exe().map(|path| path.with_file_name("dovestat-bridge"));
-    let path = path.unwrap_or_else(|_| "dovestat-bridge".into());
-    let error = Command::new(&path).args(args).exec();
-    Fatal::Io(path.display().to_string(), error)
+    let program = env::current_exe().unwrap_or_default();
+    let dir = program.parent().unwrap_or(Path::new("/usr/bin"));
+    // Where it is installed, and where it is built.
+    let installed = dir.join("../libexec/dovestat/dovestat-bridge");
+    for path in [&installed, &dir.join("dovestat-bridge")] {
+        let error = Command::new(path).args(args).exec();
+        if error.kind() != io::ErrorKind::NotFound {
+            return Fatal::Io(path.display().to_string(), error);
+        }
+    }
+    Fatal::Unavailable(format!("{} is not installed", installed.display()))
 }
 
 /// Reports what ends the program; gives its exit code.

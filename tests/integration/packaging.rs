@@ -261,6 +261,7 @@ fn make_installs_below_a_directory() {
             "usr/lib/systemd/system/dovestatd.socket 644",
             "usr/lib/sysusers.d/dovestat.conf 644",
             "usr/lib/tmpfiles.d/dovestat.conf 644",
+            "usr/libexec/dovestat/dovestat-bridge 755",
             "usr/sbin/dovestatd 755",
             "usr/share/bash-completion/completions/dovestat 644",
             "usr/share/doc/dovestat/COPYING 644",

@@ -4,7 +4,6 @@
 use super::{leads_to, mail_and_user, Findings};
 use crate::sys::proc::user::find_group;
 use crate::sys::reason;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +15,7 @@ pub(super) struct Dovecot {
     pub(super) version: String,
     /// The values of settings, by the names of their sections and theirs, divided by
     /// slashes: `protocol imap/mail_plugins`.
-    settings: BTreeMap<String, String>,
+    settings: Vec<(String, String)>,
 }
 
 /// Runs doveconf; `None` if it is missing or fails.
@@ -73,7 +72,7 @@ impl Dovecot {
             } else if let Some((name, value)) = line.split_once('=') {
                 let path = [&sections[..], &[name.trim()]].concat().join("/");
                 let value = value.trim().trim_matches('"').trim();
-                dovecot.settings.insert(path, value.to_owned());
+                dovecot.settings.push((path, value.to_owned()));
             }
         }
         dovecot
@@ -81,26 +80,34 @@ impl Dovecot {
 
     /// The value of a setting, one that refers to another followed.
     pub(super) fn get(&self, path: &str) -> Option<&str> {
-        let value = self.settings.get(path)?;
+        // The last of a name holds.
+        let value = |path: &str| {
+            let mut settings = self.settings.iter().rev();
+            Some(&settings.find(|setting| setting.0 == path)?.1)
+        };
+        let (find, value) = (value, value(path)?);
         let name = value.strip_prefix('$');
         // Dovecot 2.4: $SET:default_internal_user.
         let name = name.map(|name| name.strip_prefix("SET:").unwrap_or(name));
-        let referred = name.and_then(|name| self.settings.get(name));
+        let referred = name.and_then(find);
         Some(referred.unwrap_or(value).as_str())
     }
 
     /// The names of sections of a kind.
     pub(super) fn sections<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a str> {
         let mut last = "";
-        self.settings.keys().filter_map(move |path| {
-            let section = path.split('/').next()?;
-            let is_new = section != last;
-            last = section;
-            section
-                .strip_prefix(kind)?
-                .strip_prefix(' ')
-                .filter(|_| is_new)
-        })
+        self.settings
+            .iter()
+            .map(|(path, _)| path)
+            .filter_map(move |path| {
+                let section = path.split('/').next()?;
+                let is_new = section != last;
+                last = section;
+                section
+                    .strip_prefix(kind)?
+                    .strip_prefix(' ')
+                    .filter(|_| is_new)
+            })
     }
 
     /// What the names of the old statistics begin with.
@@ -155,7 +162,7 @@ impl Dovecot {
             path.strip_suffix("executable").filter(|_| is_ours)
         })?;
         let listener = format!("{service}unix_listener ");
-        let names = self.settings.keys();
+        let names = self.settings.iter().map(|(path, _)| path);
         let mut names = names.filter_map(|path| path.strip_prefix(&listener)?.rsplit_once('/'));
         names.next().map(|(name, _)| self.in_base_dir(name))
     }
