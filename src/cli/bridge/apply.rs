@@ -105,7 +105,8 @@ impl Sessions {
             is_new && entry.process.is_none() && !entry.is_remote
         });
         if is_expected {
-            self.join.login(&self.key(at), at, event.start_usecs);
+            let (key, peer) = (self.key(at), event.peer());
+            self.join.login(&key, at, event.start_usecs, peer);
         }
         is_expected
     }

@@ -15,7 +15,7 @@
 //! Must not: know what an event means to a session.
 
 use crate::wire::{parse_number, unescape};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The most fields of a line; Dovecot's events have about 30.
 const MAX_FIELDS: usize = 64;
@@ -141,6 +141,19 @@ impl<'a> Event<'a> {
             .ok()?
             .parse()
             .ok()
+    }
+
+    /// What the server's socket is connected to: with a proxy, that.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        let text = |name: &str| std::str::from_utf8(self.text(name)).ok();
+        let peer = |ip: &str, port: &str| {
+            let ip: IpAddr = text(ip)?.parse().ok()?;
+            Some(SocketAddr::new(
+                ip.to_canonical(),
+                text(port)?.parse().ok()?,
+            ))
+        };
+        peer("real_remote_ip", "real_remote_port").or_else(|| peer("remote_ip", "remote_port"))
     }
 
     /// The kind of server, as Dovecot 2.2 and 2.3 named it: `imap`, `pop3`, `lmtp`...

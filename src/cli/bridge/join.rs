@@ -1,21 +1,29 @@
 //! Which of anvil's connections is which session.
 //!
 //! anvil has no ids of sessions, and events have no connections. Both have user, service
-//! and address: the key. Per key, the k-th connection by time is the k-th login, that is
-//! the k-th lookup in the database of users that a mail process asked for.
+//! and address: the key. Of one key, a connection is the login whose address and port its
+//! process has a socket to. Where there is no such socket, as with TLS, order decides: the
+//! k-th connection by time is the k-th login, that is the k-th lookup in the database of
+//! users that a mail process asked for. That is nearly always so: on a busy machine the
+//! processes of logins of a moment may overtake each other.
 //!
 //! A login is dated by its lookup, a connection by its guid, which the mail process makes
 //! when it has the reply: one or two milliseconds later, on an idle machine. Both reach
 //! the bridge at other moments: events up to 60 ms late, and a session may be over before
 //! anvil is asked. So:
 //!
-//! - Only connections older than [`IN_FLIGHT_MS`] are matched: their logins are known,
-//!   and so is the end of those that anvil lists no more.
+//! - Sockets are looked for where a key has more than one login or connection, or one of
+//!   each that are not near each other. A connection whose socket leads to a waiting login
+//!   is matched at once. If it leads elsewhere, the connection waits for that login, for
+//!   [`PATIENCE_MS`].
+//! - In order, only connections older than [`IN_FLIGHT_MS`] are matched: their logins are
+//!   known, and so is the end of those that anvil lists no more.
 //! - Connections that are listed belong to sessions that have not ended. If there are as
 //!   many of one as of the other, they are matched in order. If not, some event is late,
 //!   or lost: after [`PATIENCE_MS`] the latest are matched.
 //! - A session that has ended has a connection that is listed no more, or was too short
-//!   for that. It gets the only one that can be its own, or none.
+//!   for that. It gets the one with its socket, or the only one that can be its own, or
+//!   none.
 //!
 //! Invariants: a login is matched once. Connections that are listed no more are dropped
 //! soon. A key without logins and connections is not kept.
@@ -23,6 +31,7 @@
 use super::anvil::{guid_usecs, Guid};
 use super::Now;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 /// The longest wait for the other half of a login.
 pub(super) const PATIENCE_MS: u64 = 1000;
@@ -54,6 +63,41 @@ struct Waiting {
     reply: u64,
     /// It may have been that of a session that was forgotten.
     is_doubtful: bool,
+    /// What its process's sockets are connected to; `None` before they were looked for.
+    peers: Option<Vec<SocketAddr>>,
+    /// It waits for the login that its socket leads to.
+    is_held: bool,
+}
+
+impl Waiting {
+    fn peers(&self) -> &[SocketAddr] {
+        self.peers.as_deref().unwrap_or_default()
+    }
+
+    /// Whether its socket leads to this login.
+    fn leads_to(&self, login: &Login) -> bool {
+        login.peer.is_some_and(|peer| self.peers().contains(&peer))
+    }
+
+    /// Whether its socket leads to another login. Addresses that differ say nothing: of a
+    /// client behind a proxy some events have the client's own.
+    fn leads_elsewhere(&self, login: &Login) -> bool {
+        let is_comparable = |peer: SocketAddr| {
+            let mut peers = self.peers().iter();
+            peers.any(|other| other.ip() == peer.ip())
+        };
+        login.peer.is_some_and(is_comparable) && !self.leads_to(login)
+    }
+
+    /// Whether it came soon after this login.
+    fn is_near(&self, login: &Login) -> bool {
+        (login.usecs..login.usecs + NEAR_USECS).contains(&self.usecs)
+    }
+
+    /// Whether it can be that of this login, which was short.
+    fn may_be_of(&self, login: &Login) -> bool {
+        self.is_near(login) && !self.leads_elsewhere(login)
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +105,8 @@ struct Login {
     session: SessionAt,
     /// When its user was looked up.
     usecs: u64,
+    /// What the socket of its connection is connected to.
+    peer: Option<SocketAddr>,
     has_ended: bool,
 }
 
@@ -70,6 +116,17 @@ struct Queue {
     logins: Vec<Login>,
     /// By time.
     connections: Vec<Waiting>,
+}
+
+impl Queue {
+    /// Whether order may err.
+    fn is_ambiguous(&self) -> bool {
+        match (&self.logins[..], &self.connections[..]) {
+            ([], [_]) => false,
+            ([login], [waiting]) => !waiting.is_near(login),
+            _ => true,
+        }
+    }
 }
 
 /// User, service and address.
@@ -84,12 +141,19 @@ pub(super) struct Join {
 
 impl Join {
     /// A session's user was looked up.
-    pub(super) fn login(&mut self, key: &[u8], session: SessionAt, usecs: u64) {
+    pub(super) fn login(
+        &mut self,
+        key: &[u8],
+        session: SessionAt,
+        usecs: u64,
+        peer: Option<SocketAddr>,
+    ) {
         let queue = self.queues.entry(key.to_vec()).or_default();
         if queue.logins.iter().all(|login| login.session != session) {
             queue.logins.push(Login {
                 session,
                 usecs,
+                peer,
                 has_ended: false,
             });
         }
@@ -112,6 +176,8 @@ impl Join {
             last_seen_ms: now.ms,
             reply,
             is_doubtful: false,
+            peers: None,
+            is_held: false,
         };
         connections.insert(at, waiting);
     }
@@ -133,28 +199,28 @@ impl Join {
             .logins
             .iter()
             .position(|login| login.session == session)?;
-        let Login { usecs, .. } = queue.logins.remove(at);
-        let near = usecs..usecs + NEAR_USECS;
-        let is_own = |waiting: &Waiting| near.contains(&waiting.usecs);
+        let forgotten = queue.logins.remove(at);
+        let with_socket = queue
+            .connections
+            .iter()
+            .position(|waiting| waiting.leads_to(&forgotten));
         let is_certain = |waiting: &Waiting| {
-            let may_be_its =
-                |login: &Login| (login.usecs..login.usecs + NEAR_USECS).contains(&waiting.usecs);
+            let may_be_its = |login: &Login| waiting.may_be_of(login);
             !waiting.is_doubtful && !queue.logins.iter().any(may_be_its)
         };
         let mut own = (0..)
             .zip(&queue.connections)
-            .filter(|(_, waiting)| is_own(waiting));
-        let found = match (own.next(), own.next()) {
-            (Some((place, waiting)), None) => is_certain(waiting).then_some(place),
+            .filter(|(_, waiting)| waiting.may_be_of(&forgotten));
+        let found = match (with_socket, own.next(), own.next()) {
+            (Some(place), ..) => Some(place),
+            (None, Some((place, waiting)), None) => is_certain(waiting).then_some(place),
             _ => None,
         };
         let connection = found.map(|place| queue.connections.remove(place).connection);
-        for waiting in queue
-            .connections
-            .iter_mut()
-            .filter(|waiting| is_own(waiting))
-        {
-            waiting.is_doubtful = true;
+        if with_socket.is_none() {
+            for waiting in &mut queue.connections {
+                waiting.is_doubtful |= waiting.may_be_of(&forgotten);
+            }
         }
         if queue.logins.is_empty() && queue.connections.is_empty() {
             self.queues.remove(key);
@@ -173,6 +239,31 @@ impl Join {
         !self.queues.is_empty()
     }
 
+    /// Looks for the sockets of connections where order may err, once for each, by `find`:
+    /// of processes, what their sockets are connected to.
+    pub(super) fn find_peers(&mut self, find: impl FnOnce(&[u32]) -> Vec<(u32, SocketAddr)>) {
+        let queues = self.queues.values_mut();
+        let mut unknown: Vec<&mut Waiting> = queues
+            .filter(|queue| queue.is_ambiguous())
+            .flat_map(|queue| &mut queue.connections)
+            .filter(|waiting| waiting.peers.is_none())
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let pids: Vec<u32> = unknown
+            .iter()
+            .map(|waiting| waiting.connection.pid)
+            .collect();
+        let found = find(&pids);
+        for waiting in &mut unknown {
+            let own = found
+                .iter()
+                .filter(|(pid, _)| *pid == waiting.connection.pid);
+            waiting.peers = Some(own.map(|&(_, peer)| peer).collect());
+        }
+    }
+
     /// The `reply`-th reply of anvil is complete. Hands out the connections that belong
     /// to sessions, and those to none (with their keys).
     pub(super) fn settle(
@@ -187,10 +278,23 @@ impl Join {
                 connections,
             } = queue;
             connections.retain(|waiting| {
+                // The later one, if a port was used again.
+                let own = |login: &Login| login.usecs <= waiting.usecs && waiting.leads_to(login);
+                if let Some(at) = logins.iter().rposition(own) {
+                    hand_out(key, Some(logins.remove(at).session), waiting.connection);
+                    return false;
+                }
                 waiting.reply == reply || now.ms < waiting.last_seen_ms + 2 * IN_FLIGHT_MS
             });
+            for waiting in connections.iter_mut() {
+                let mut logins = logins.iter();
+                waiting.is_held = now.ms < waiting.first_seen_ms + PATIENCE_MS
+                    && logins.any(|login| waiting.leads_elsewhere(login));
+            }
             let is_listed = |waiting: &Waiting| {
-                waiting.reply == reply && waiting.usecs + IN_FLIGHT_MS * 1000 <= now.usecs
+                waiting.reply == reply
+                    && waiting.usecs + IN_FLIGHT_MS * 1000 <= now.usecs
+                    && !waiting.is_held
             };
             let listed = connections.iter().filter(|waiting| is_listed(waiting));
             let (mut listed_count, mut last_usecs, mut is_late) = (0, 0, false);

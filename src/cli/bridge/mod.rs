@@ -9,6 +9,7 @@
 //! | `asker` | anvil, asked now and then and soon after logins |
 //! | [`anvil`] | a line of its reply taken apart; pure |
 //! | `join` | which connection is which session; pure |
+//! | `sockets` | whom processes are connected to, where order does not decide |
 //! | `processes` | what processes use, shared among the sessions they serve |
 //! | `sessions` | the sessions from their first event to their last |
 //! | `apply` | what an event changes |
@@ -34,6 +35,7 @@ mod listen;
 mod processes;
 mod resume;
 mod sessions;
+mod sockets;
 
 use super::run::fifo;
 use super::server::{usual, Address};
@@ -144,6 +146,10 @@ impl Figures for Proc {
         let uptime_usecs = uptime.parse().unwrap_or(0u64) * 10_000;
         let started_usecs = sample.start_ticks * (1_000_000 / ticks_per_sec());
         (wall_usecs() + started_usecs).saturating_sub(uptime_usecs)
+    }
+
+    fn peers(&mut self, pids: &[u32]) -> Vec<(u32, SocketAddr)> {
+        sockets::peers(pids)
     }
 }
 

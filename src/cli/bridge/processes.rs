@@ -18,6 +18,7 @@ use super::join::SessionAt;
 use crate::report::{Look, Sample};
 use crate::stats::{place, Stats};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 /// A process that changed nothing is looked at less and less often, up to so seldom.
 const MAX_WAIT_MS: u64 = 30_000;
@@ -37,6 +38,8 @@ pub(super) trait Figures {
     fn look(&mut self, pid: u32, sample: &mut Sample) -> Look;
     /// When the process of a sample started, in microseconds since 1970.
     fn started_usecs(&mut self, sample: &Sample) -> u64;
+    /// The addresses at the other ends of the processes' sockets, as far as they have any.
+    fn peers(&mut self, pids: &[u32]) -> Vec<(u32, SocketAddr)>;
 }
 
 /// A session's part of what its process used.

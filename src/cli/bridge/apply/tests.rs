@@ -10,6 +10,7 @@ use crate::sys::fs::fifo::Fifo;
 use crate::sys::scratch::Scratch;
 use crate::wire::{parse_record, StatsRoom};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Processes that are not there.
@@ -22,6 +23,10 @@ impl Figures for Nothing {
 
     fn started_usecs(&mut self, _sample: &Sample) -> u64 {
         0
+    }
+
+    fn peers(&mut self, _pids: &[u32]) -> Vec<(u32, SocketAddr)> {
+        Vec::new()
     }
 }
 
@@ -40,6 +45,12 @@ impl Figures for Numbered {
 
     fn started_usecs(&mut self, _sample: &Sample) -> u64 {
         1_000_000_000_000
+    }
+
+    /// Of the port with the process's number.
+    fn peers(&mut self, pids: &[u32]) -> Vec<(u32, SocketAddr)> {
+        let peer = |pid: u32| (pid, SocketAddr::from(([127, 0, 0, 1], pid as u16)));
+        pids.iter().map(|&pid| peer(pid)).collect()
     }
 }
 
@@ -430,4 +441,42 @@ fn a_full_fifo_loses_nothing() {
     scene.pass(4000);
     assert_eq!(scene.sessions.count(), 0);
     assert_eq!(scene.of("CONNECT").len(), 2001, "nothing twice");
+}
+
+#[test]
+fn sessions_whose_processes_overtook_each_other_get_their_own() {
+    let known = KnownSessions::default();
+    let mut scene = Scene::new("bridge-overtaken", known, Box::new(Numbered), 1000);
+    scene.sessions.has_anvil = true;
+    let key = key(b"u", b"imap", b"192.0.2.1");
+    // Behind a proxy, in the order of 20, 30, 40; their processes in another one. Another
+    // login's event is late.
+    for pid in [20, 30, 40] {
+        let who = format!("protocol=imap user=u session=S{pid} result=ok remote_ip=192.0.2.1");
+        let socket =
+            format!("remote_port=9 real_remote_ip=::ffff:127.0.0.1 real_remote_port={pid}");
+        scene.send("auth_userdb_request_finished", &format!("{who} {socket}"));
+    }
+    for (nanos, pid) in [(5u32, 10u32), (6, 40), (7, 20), (8, 30)] {
+        let mut guid = [0; 16];
+        guid[..4].copy_from_slice(&(nanos * 1_000_000).to_le_bytes());
+        guid[4] = 1;
+        guid[8..12].copy_from_slice(&pid.to_le_bytes());
+        let connection = Connection { guid, pid };
+        scene
+            .sessions
+            .connection(&key, connection, 1, false, scene.now);
+    }
+    scene.sessions.settle(1, scene.now);
+    scene.read();
+    let connects = scene.of("CONNECT");
+    assert_eq!(connects.len(), 3, "{connects:?}");
+    for pid in [20, 30, 40] {
+        let own = format!("CONNECT S{pid} u imap {pid}");
+        assert!(connects.contains(&&*own), "{connects:?}");
+        assert_eq!(
+            scene.totals[&format!("S{pid}")].values[place::min_faults],
+            pid
+        );
+    }
 }

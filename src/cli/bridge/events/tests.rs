@@ -147,3 +147,19 @@ fn events_of_others_are_none_of_ours() {
     let line = GOOD.replace("imap_command_finished", "http_request_finished");
     assert_eq!(parse(&line).unwrap().0, Kind::Other);
 }
+
+#[test]
+fn the_socket_of_an_event_is_the_proxys() {
+    let peer = |fields: &str| {
+        let mut line = format!("{GOOD}\tfield:remote_ip=192.0.2.1{fields}").into_bytes();
+        Event::parse(&mut line).unwrap().peer()
+    };
+    let fields = "\tfield:remote_port=7\tfield:real_remote_ip=2001:db8::1";
+    let own = "192.0.2.1:7".parse().ok();
+    assert_eq!(peer("\tfield:remote_port=7"), own);
+    assert_eq!(peer(fields), own, "half of it is nothing");
+    let proxy = format!("{fields}\tfield:real_remote_port=65535");
+    assert_eq!(peer(&proxy), "[2001:db8::1]:65535".parse().ok());
+    assert_eq!(peer("\tfield:remote_port=65536"), None);
+    assert_eq!(peer(""), None);
+}

@@ -42,9 +42,9 @@ fn settled(join: &mut Join, reply: u64, now: Now) -> Vec<(Option<SessionAt>, u32
 fn the_kth_connection_is_the_kth_login() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
-    join.login(&key, 1, begin);
-    join.login(&key, 2, begin + 7000);
-    join.login(&key, 2, begin + 7500);
+    join.login(&key, 1, begin, None);
+    join.login(&key, 2, begin + 7000, None);
+    join.login(&key, 2, begin + 7500, None);
     // Listed in any order, and the same one again.
     join.connection(&key, connection(begin + 8000, 20), 1, at(150));
     assert!(
@@ -64,7 +64,7 @@ fn the_kth_connection_is_the_kth_login() {
 fn connections_of_a_moment_ago_wait_for_events_in_flight() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
-    join.login(&key, 1, begin);
+    join.login(&key, 1, begin, None);
     for (reply, ms, found) in [(1, 99, 0), (2, 100, 0), (3, 101, 1)] {
         join.connection(&key, connection(begin + 1000, 10), reply, at(ms));
         assert_eq!(settled(&mut join, reply, at(ms)).len(), found, "{ms}");
@@ -80,7 +80,7 @@ fn keys_do_not_mix_and_the_forgotten_is_gone() {
         key(b"a", b"imap", b"::1"),
     ];
     for (session, key) in keys.iter().enumerate() {
-        join.login(key, session as SessionAt, at(0).usecs);
+        join.login(key, session as SessionAt, at(0).usecs, None);
     }
     assert!(join.expects(&keys[0]));
     join.forget(&keys[0], 0);
@@ -96,11 +96,11 @@ fn a_session_too_short_to_be_listed_takes_no_other_ones_connection() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
     // The first is over before anvil is asked; its last event is still to come.
-    join.login(&key, 1, begin);
+    join.login(&key, 1, begin, None);
     // The second's lookup is still to come, too.
     join.connection(&key, connection(begin + 30_000, 20), 1, at(61));
     assert!(settled(&mut join, 1, at(61)).is_empty());
-    join.login(&key, 2, begin + 29_000);
+    join.login(&key, 2, begin + 29_000, None);
     join.connection(&key, connection(begin + 30_000, 20), 2, at(140));
     assert!(settled(&mut join, 2, at(140)).is_empty(), "one is too many");
     assert!(join.ended(&key, 1));
@@ -114,7 +114,7 @@ fn a_session_too_short_to_be_listed_takes_no_other_ones_connection() {
 fn a_session_that_ended_gets_the_only_connection_that_can_be_its_own() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
-    join.login(&key, 1, begin);
+    join.login(&key, 1, begin, None);
     join.connection(&key, connection(begin + 1000, 10), 1, at(40));
     assert!(settled(&mut join, 1, at(40)).is_empty());
     assert!(join.ended(&key, 1));
@@ -124,12 +124,12 @@ fn a_session_that_ended_gets_the_only_connection_that_can_be_its_own() {
     );
     assert_eq!(join.forget(&key, 1), Some(connection(begin + 1000, 10)));
     // Two sessions near each other, one of which was seen.
-    join.login(&key, 2, begin);
-    join.login(&key, 3, begin + 5000);
+    join.login(&key, 2, begin, None);
+    join.login(&key, 3, begin + 5000, None);
     join.connection(&key, connection(begin + 6000, 20), 3, at(40));
     assert_eq!(join.forget(&key, 2), None);
     // Made before the lookup.
-    join.login(&key, 4, begin + 7000);
+    join.login(&key, 4, begin + 7000, None);
     assert_eq!(join.forget(&key, 4), None);
 }
 
@@ -138,7 +138,7 @@ fn patience_has_an_end() {
     let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"::1"));
     let begin = at(0).usecs;
     for session in 1..=3 {
-        join.login(&key, session, begin + u64::from(session) * 10_000);
+        join.login(&key, session, begin + u64::from(session) * 10_000, None);
     }
     // The second's last event was lost.
     for (reply, ms) in [(1, 200), (2, 199 + PATIENCE_MS), (3, 200 + PATIENCE_MS)] {
@@ -152,7 +152,7 @@ fn patience_has_an_end() {
     }
     join.forget(&key, 2);
     // A lookup that was lost: the oldest connection has no login.
-    join.login(&key, 5, begin + 2_999_000);
+    join.login(&key, 5, begin + 2_999_000, None);
     for (reply, ms) in [(4, 4000), (5, 4000 + PATIENCE_MS)] {
         join.connection(&key, connection(begin + 2_000_000, 40), reply, at(ms));
         join.connection(&key, connection(begin + 3_000_000, 50), reply, at(ms));
@@ -220,7 +220,7 @@ fn storms_of_logins_are_joined_without_one_wrong() {
             for (number, session) in (0..).zip(&sessions) {
                 let key = &keys[session.user];
                 if session.known == ms {
-                    join.login(key, number, at(session.lookup).usecs);
+                    join.login(key, number, at(session.lookup).usecs, None);
                 }
                 if session.ended == ms {
                     join.ended(key, number);
@@ -254,4 +254,158 @@ fn storms_of_logins_are_joined_without_one_wrong() {
         seen += met.len();
     }
     println!("{seen} of 40000 found their connections");
+}
+
+/// The client's end of a session's connection.
+fn peer(session: u32) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 1024 + session as u16))
+}
+
+#[test]
+fn a_socket_decides_before_order_does() {
+    let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"192.0.2.1"));
+    let begin = at(0).usecs;
+    let find = |pids: &[u32]| pids.iter().map(|&pid| (pid, peer(pid))).collect();
+    // One of each is matched without.
+    join.login(&key, 1, begin, Some(peer(1)));
+    join.connection(&key, connection(begin + 1000, 1), 1, at(150));
+    join.find_peers(|_| panic!("not ambiguous"));
+    assert_eq!(settled(&mut join, 1, at(150)), [(Some(1), 1)]);
+    // The second process overtook the first; and at once, although they are in flight.
+    join.login(&key, 2, begin, Some(peer(2)));
+    join.login(&key, 3, begin + 1000, Some(peer(3)));
+    join.connection(&key, connection(begin + 2000, 3), 2, at(10));
+    join.connection(&key, connection(begin + 30_000, 2), 2, at(40));
+    join.find_peers(find);
+    join.find_peers(|_| panic!("known already"));
+    let found = [(Some(3), 3), (Some(2), 2)];
+    assert_eq!(settled(&mut join, 2, at(40)), found);
+    assert!(!join.is_waiting());
+    // One of each, but of different sessions: both wait.
+    join.login(&key, 4, begin, Some(peer(4)));
+    for (reply, ms) in [(3, 200), (4, 300)] {
+        join.connection(&key, connection(begin + 60_000, 5), reply, at(ms));
+        join.find_peers(find);
+        assert_eq!(settled(&mut join, reply, at(ms)), []);
+    }
+    join.login(&key, 5, begin + 2000, Some(peer(5)));
+    assert_eq!(settled(&mut join, 5, at(310)), [(Some(5), 5)]);
+    // The process of another session is not that of one that was short.
+    join.connection(&key, connection(begin + 3000, 6), 6, at(320));
+    join.connection(&key, connection(begin + 4000, 4), 6, at(320));
+    join.find_peers(find);
+    let own = Some(connection(begin + 4000, 4));
+    assert_eq!(join.forget(&key, 4), own);
+    join.login(&key, 7, begin + 2000, Some(peer(7)));
+    assert_eq!(join.forget(&key, 7), None);
+    // A login that never comes is not waited for longer than others.
+    join.login(&key, 8, begin + 2000, Some(peer(8)));
+    for (reply, ms) in [(7, 319 + PATIENCE_MS), (8, 320 + PATIENCE_MS)] {
+        join.connection(&key, connection(begin + 3000, 6), reply, at(ms));
+        let found = settled(&mut join, reply, at(ms));
+        assert_eq!(found.len(), usize::from(reply == 8), "{ms}");
+    }
+}
+
+#[test]
+fn addresses_of_a_proxy_and_its_clients_do_not_exclude_each_other() {
+    let (mut join, key) = (Join::default(), key(b"bob", b"imap", b"192.0.2.1"));
+    let begin = at(0).usecs;
+    for session in 1..=2 {
+        let usecs = begin + u64::from(session) * 1000;
+        join.login(&key, session, usecs, Some(peer(session)));
+        join.connection(&key, connection(usecs + 500, session), 1, at(150));
+    }
+    let proxy = |pid: &u32| (*pid, SocketAddr::from(([10, 0, 0, 1], *pid as u16)));
+    join.find_peers(|pids| pids.iter().map(proxy).collect());
+    assert_eq!(settled(&mut join, 1, at(150)), [(Some(1), 1), (Some(2), 2)]);
+}
+
+/// 200 logins of 3 users at one address: a process may need up to 90 ms for its guid, so
+/// that many are overtaken. Sessions that are over soon have sockets, too, while they are
+/// listed. In every second storm, some have TLS; order is what their processes keep.
+#[test]
+fn storms_out_of_order_are_joined_by_sockets() {
+    let mut random = Random::seeded("storms_out_of_order_are_joined_by_sockets");
+    let (mut seen, mut overtaken) = (0, 0);
+    for storm in 0..100 {
+        let (mut lookup, mut known, mut sessions) = (0, 0, Vec::new());
+        let mut last_tls = [0; 3];
+        let mut is_tls = Vec::new();
+        for _ in 0..200 {
+            lookup += random.below(6);
+            let user = random.below(3) as usize;
+            let mut begin = lookup + 1 + random.below(90);
+            let has_tls = storm % 2 == 1 && random.below(4) == 0;
+            if has_tls {
+                begin = (lookup + 1).max(last_tls[user]);
+                last_tls[user] = begin;
+            }
+            let over = match random.below(5) {
+                0 if !has_tls => begin + 2 + random.below(60),
+                _ => begin + 20_000,
+            };
+            known = (lookup + random.below(60)).max(known);
+            let ended = (over + random.below(60)).max(known);
+            is_tls.push(has_tls);
+            sessions.push(Stormy {
+                user,
+                lookup,
+                begin,
+                over,
+                known,
+                ended,
+            });
+        }
+        for (number, session) in sessions.iter().enumerate() {
+            let mut later = sessions[number..].iter();
+            let is_later = |other: &Stormy| other.begin < session.begin;
+            overtaken +=
+                usize::from(later.any(|other| other.user == session.user && is_later(other)));
+        }
+        let keys = [&b"a"[..], b"b", b"c"].map(|user| key(user, b"imap", b"192.0.2.1"));
+        let (mut join, mut met) = (Join::default(), HashSet::new());
+        for ms in 0..lookup + 4000 {
+            for (number, session) in (0..).zip(&sessions) {
+                let key = &keys[session.user];
+                if session.known == ms {
+                    join.login(key, number, at(session.lookup).usecs, Some(peer(number)));
+                }
+                if session.ended == ms {
+                    join.ended(key, number);
+                }
+                if session.ended + IN_FLIGHT_MS == ms {
+                    if let Some(found) = join.forget(key, number) {
+                        assert_eq!(found.pid, number, "of a short one");
+                        assert!(met.insert(number));
+                    }
+                }
+            }
+            if ms % 30 != 0 {
+                continue;
+            }
+            for (number, session) in (0..).zip(&sessions) {
+                let is_listed = (session.begin..session.over).contains(&ms);
+                if is_listed && !met.contains(&number) {
+                    let usecs = at(session.begin).usecs + u64::from(number);
+                    join.connection(&keys[session.user], connection(usecs, number), ms, at(ms));
+                }
+            }
+            join.find_peers(|pids| {
+                let plain = pids.iter().filter(|&&pid| !is_tls[pid as usize]);
+                plain.map(|&pid| (pid, peer(pid))).collect()
+            });
+            for (found, pid) in settled(&mut join, ms, at(ms)) {
+                assert_eq!(found, Some(pid), "at {ms} ms of storm {storm}");
+                assert!(met.insert(pid));
+            }
+        }
+        let long = |(number, session): (u32, &Stormy)| {
+            session.over <= lookup + 4000 || met.contains(&number)
+        };
+        assert!((0..).zip(&sessions).all(long), "storm {storm}");
+        seen += met.len();
+    }
+    assert!(overtaken > 1000, "{overtaken}");
+    println!("{seen} of 20000 found their connections, {overtaken} were overtaken");
 }

@@ -35,6 +35,10 @@ impl Figures for Told {
     fn started_usecs(&mut self, sample: &Sample) -> u64 {
         sample.start_ticks * 10_000
     }
+
+    fn peers(&mut self, _pids: &[u32]) -> Vec<(u32, SocketAddr)> {
+        Vec::new()
+    }
 }
 
 fn stats(bytes: u64) -> Stats {

@@ -33,19 +33,20 @@ impl Sessions {
     /// anvil's reply is complete: its connections find their sessions. Returns how many
     /// found none.
     pub(in crate::cli::bridge) fn settle(&mut self, reply: u64, now: Now) -> usize {
-        let mut found = Vec::new();
-        self.join.settle(reply, now, |key, at, connection| {
-            found.push((key.to_vec(), at, connection));
-        });
-        let mut unmatched = 0;
-        for (key, at, connection) in found {
-            match at {
-                Some(at) => self.meet(at, connection, reply, now),
-                None => {
-                    unmatched += 1;
-                    self.take_up(&key, connection, reply, false, now);
-                }
-            }
+        let figures = &mut *self.figures;
+        self.join.find_peers(|pids| figures.peers(pids));
+        let (mut matched, mut unmatched) = (Vec::new(), Vec::new());
+        self.join
+            .settle(reply, now, |key, at, connection| match at {
+                Some(at) => matched.push((at, connection)),
+                None => unmatched.push((key.to_vec(), connection)),
+            });
+        for (at, connection) in matched {
+            self.meet(at, connection, reply, now);
+        }
+        // Sessions without a connection are known only now.
+        for (key, connection) in &unmatched {
+            self.take_up(key, *connection, reply, false, now);
         }
         let mut over = Vec::new();
         for (at, entry) in (0..).zip(&mut self.all) {
@@ -71,7 +72,7 @@ impl Sessions {
         for at in over {
             self.complete(at, now);
         }
-        unmatched
+        unmatched.len()
     }
 
     /// anvil begins another reply.
