@@ -2,10 +2,11 @@
 //! it, and the daemon's program found or built.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
 
 use crate::attack::{Class, Tally};
 use crate::client::dovestat;
@@ -47,6 +48,17 @@ fn wait_cleared(dir: &TempDir) {
     wait_until("everything being cleared away", || {
         left(dir) == 0 && processes(dir).is_empty()
     });
+}
+
+/// Runs a program that was copied a moment ago: another test that starts a process just then
+/// has it open for writing until it executes its own.
+fn run(command: &mut Command) -> Output {
+    loop {
+        match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            output => return output.expect("run dovestat"),
+        }
+    }
 }
 
 #[test]
@@ -166,7 +178,7 @@ fn what_cannot_begin_says_why() {
     let dir = TempDir::new("demo-fails");
     let mut command = demo(&dir, &["-B", "-n", "1"]);
     command.env("TMPDIR", dir.at("nothing"));
-    let output = command.output().expect("run dovestat");
+    let output = run(&mut command);
     assert_eq!(output.status.code(), Some(75));
     let told = text(&output.stderr);
     assert!(
@@ -217,7 +229,7 @@ fn frame(dir: &TempDir, client: &Path, path: &Path) -> Command {
 /// was told on standard error.
 #[track_caller]
 fn started_program(dir: &TempDir, command: &mut Command) -> (PathBuf, String) {
-    let output = command.output().expect("run dovestat");
+    let output = run(command);
     assert!(output.status.success(), "{output:?}");
     assert!(!output.stdout.is_empty());
     let said = dir.path().join("said");
@@ -234,7 +246,7 @@ fn the_daemon_is_found_where_programs_are() {
     let client = without_daemon(&dir, "usr/bin");
     let path = dir.path().join("path");
     let mut command = frame(&dir, &client, &path);
-    let output = command.output().expect("run dovestat");
+    let output = run(&mut command);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     let told = text(&output.stderr);
     let bin = dir.at("usr/bin");
@@ -296,7 +308,7 @@ fn cargo_builds_the_daemon_if_it_runs_the_client() {
         command.env("CARGO", &cargo);
         command.env("CARGO_MANIFEST_DIR", manifest);
         command.env("CARGO_PKG_NAME", "another");
-        let output = command.output().expect("run dovestat");
+        let output = run(&mut command);
         assert_eq!(output.status.code(), Some(69), "not its cargo");
         command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
         let started = started_program(&dir, &mut command);
@@ -336,7 +348,7 @@ fn no_cargo_of_the_environment_runs_for_a_program_that_is_installed() {
         command.env("CARGO", &cargo);
         command.env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"));
         command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
-        let output = command.output().expect("run dovestat");
+        let output = run(&mut command);
         assert_eq!(output.status.code(), Some(69), "{output:?}");
         assert!(!dir.path().join("arguments").exists(), "it was run");
         tally.survived();
@@ -352,7 +364,7 @@ fn a_build_that_fails_is_told() {
     command.env("CARGO", "false");
     command.env("CARGO_MANIFEST_DIR", dir.path());
     command.env("CARGO_PKG_NAME", env!("CARGO_PKG_NAME"));
-    let output = command.output().expect("run dovestat");
+    let output = run(&mut command);
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     let told = text(&output.stderr);
     assert!(told.contains("run false: exit status: 1"), "{told}");

@@ -439,6 +439,12 @@ pub fn rss_bytes(pid: u32) -> u64 {
     proc_number(pid, "status", "VmRSS:") * 1024
 }
 
+/// Resident memory of a process that is no file's, in bytes: without the pages of its
+/// program, which an idle daemon gives back and one at work has again.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    proc_number(pid, "status", "RssAnon:") * 1024
+}
+
 /// Memory that no other process has in common with this one, in bytes.
 pub fn private_bytes(pid: u32) -> u64 {
     let of = |name| proc_number(pid, "smaps_rollup", name) * 1024;

@@ -201,7 +201,7 @@ fn the_openrc_starter_signals_no_process_but_the_daemon() {
 /// The stand-ins for Fedora's macros, by which the build is that of cargo here.
 fn fedora(build: &Path) -> Vec<String> {
     let copy = format!(
-        "mkdir -p target/release; cp {0}/dovestat {0}/dovestatd target/release",
+        "mkdir -p target/release; cp {0}/dovestat {0}/dovestatd {0}/dovestat-bridge target/release",
         build.display()
     );
     [
@@ -263,6 +263,7 @@ fn the_rpm_has_all_files() {
     for path in [
         "/etc/dovestat/dovestatd.conf",
         "/usr/bin/dovestat",
+        "/usr/libexec/dovestat/dovestat-bridge",
         "/usr/sbin/dovestatd",
         "/usr/lib/systemd/system/dovestatd.socket",
         "/usr/lib/sysusers.d/dovestat.conf",

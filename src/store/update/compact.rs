@@ -10,8 +10,8 @@
 //!
 //! Entry and blob are created and freed together, so blobs in sparse pages most often belong
 //! to entries in sparse pages. One sweep looks at those alone, and passes over all other
-//! pages. Where that moves nothing, it slows down, and another one looks at all entries, for
-//! the blobs of the others.
+//! pages. Where that moves nothing, another one looks at all entries, for the blobs of the
+//! others.
 //!
 //! What links to a slot follows: lists, indexes, parents and children, chains of
 //! deferred sessions, cursors and what they have picked. A blob is known to its entry
@@ -176,8 +176,7 @@ impl Store {
                 _ => STEPS[2],
             };
         let mut sparse = self.sweeps.sparse;
-        let wanted_of_sparse = if sparse.is_vain { 1 } else { wanted };
-        let mut steps = self.sweep(&mut sparse, true, wanted_of_sparse);
+        let mut steps = self.sweep(&mut sparse, true, wanted);
         self.sweeps.sparse = sparse;
         if sparse.is_vain {
             let mut whole = self.sweeps.whole;

@@ -62,8 +62,7 @@ const AT_ANY_TIME: [&str; 4] = ["global", CONNECTED, SESSIONS, COMMANDS];
 const LIMITS: [(&str, u64); 3] = [("256 K", 256 << 10), ("1 M", 1 << 20), ("16 M", 16 << 20)];
 
 /// What a daemon may have resident beyond its limit and what it has when idle, in bytes:
-/// pages of its program (which differ by 200 KiB from start to start), what restoring a
-/// state leaves behind, buffers of clients.
+/// what restoring a state leaves behind, buffers of clients.
 const BASE_BYTES: u64 = 1 << 20;
 
 /// A load so long that the largest limit holds all its sessions and commands.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::harness::{Daemon, Setup, TempDir};
+use crate::harness::{anonymous_bytes, Daemon, Setup, TempDir};
 use crate::link::Writer;
 use crate::requests::LEVELS;
 
@@ -106,7 +106,7 @@ pub struct Ours {
     pub limit: &'static str,
     /// The limit in bytes.
     pub limit_bytes: u64,
-    /// The most it had resident beyond what it has when idle, in bytes.
+    /// The most resident memory of its own, beyond what it has when idle, in bytes.
     pub most_bytes: u64,
     idle_bytes: u64,
     setup: Setup,
@@ -118,7 +118,7 @@ impl Ours {
     pub fn start(limit: &'static str, limit_bytes: u64) -> Ours {
         let setup = Setup::new().option(&format!("stats_memory_limit={limit}"));
         let daemon = Daemon::with(&format!("load-{limit_bytes}"), &setup);
-        let (idle_bytes, writer) = (daemon.rss_bytes(), daemon.writer());
+        let (idle_bytes, writer) = (anonymous_bytes(daemon.pid()), daemon.writer());
         Ours {
             limit,
             limit_bytes,
@@ -144,7 +144,7 @@ impl Ours {
     pub fn settle(&mut self) {
         let (daemon, writer) = self.running.as_mut().expect("a running daemon");
         daemon.settle(writer);
-        let bytes = daemon.rss_bytes().saturating_sub(self.idle_bytes);
+        let bytes = anonymous_bytes(daemon.pid()).saturating_sub(self.idle_bytes);
         self.most_bytes = self.most_bytes.max(bytes);
     }
 
