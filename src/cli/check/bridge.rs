@@ -169,8 +169,8 @@ fn connections(path: &Path) -> Option<usize> {
     let mut tables = entries.filter_map(|entry| {
         let dir = entry.path();
         let comm = fs::read_to_string(dir.join("comm")).ok()?;
-        let table =
-            (comm == "dovestat\n").then(|| fs::read_to_string(dir.join("net/unix")).ok())??;
+        let table = (comm == "dovestat-bridge\n")
+            .then(|| fs::read_to_string(dir.join("net/unix")).ok())??;
         table.contains(&beside).then_some(table)
     });
     Some(connected(&tables.next()?, &beside))
