@@ -354,7 +354,7 @@ def checks():
     assert f"note:    Dovecot has not connected to {events_socket}" not in said, said
     systemctl("restart", "dovestat-bridge")
     wait_for("a bridge that listens", lambda: "WRONG" not in check())
-    assert f"note:    Dovecot has not connected to {events_socket}" in check(), check()
+    # Until an event connects Dovecot, which a late one of the session above may do.
     reported("allowed@example.org")
     assert f"note:    Dovecot has not connected to {events_socket}" not in check(), check()
     # A configuration that lacks something, or all.
