@@ -79,6 +79,9 @@ pub struct Field {
 /// precision floats can hold. Larger ones are refused as insane.
 pub const MAX_VALUE: u64 = 1 << 53;
 
+/// The largest total of an entry: what a signed 64-bit number holds.
+pub(crate) const MAX_TOTAL: u64 = i64::MAX as u64;
+
 /// A 32-bit counter that seems to shrink has wrapped when it moved on by less
 /// than this many steps past 2^32: no process counts 2^30 events between two
 /// reports, which are at most five minutes apart.
@@ -407,44 +410,46 @@ impl Report {
     }
 
     /// Takes the report as the new total of what `total` counted so far, moves
-    /// `total` there and returns the difference to add to the levels above.
+    /// `total` there and sets in `difference`, which is zero before, what is to be added to
+    /// the levels above. Returns whether anything shrank.
     ///
     /// A total that shrank becomes the new one and differs by nothing, except
-    /// for a 32-bit counter a small step past 2^32, which is counted on. The
-    /// second value is whether anything shrank.
-    pub(crate) fn advance(&self, total: &mut Stats) -> (Stats, bool) {
-        let mut difference = Stats::default();
+    /// for a 32-bit counter a small step past 2^32, which is counted on.
+    pub(crate) fn advance(&self, total: &mut Stats, difference: &mut Stats) -> bool {
         let mut shrank = false;
-        let items = Item::ALL.into_iter().filter(|&item| self.has(item));
-        for index in items.flat_map(Item::fields) {
-            let (old, new) = (&mut total.values[index], self.stats.values[index]);
-            match step(*old, new, FIELDS[index].width) {
-                Some(steps) => {
-                    difference.values[index] = steps;
-                    *old = old.saturating_add(steps);
-                }
-                None => {
-                    shrank = true;
-                    *old = new;
+        for item in Item::ALL {
+            if !self.has(item) {
+                continue;
+            }
+            for index in item.fields() {
+                let (old, new) = (&mut total.values[index], self.stats.values[index]);
+                match step(*old, new, FIELDS[index].width) {
+                    Some(steps) => {
+                        difference.values[index] = steps;
+                        *old = old.saturating_add(steps).min(MAX_TOTAL);
+                    }
+                    None => {
+                        shrank = true;
+                        *old = new;
+                    }
                 }
             }
         }
-        (difference, shrank)
+        shrank
     }
 }
 
 /// The steps that a counter moved on from the total `old` to the reported `new`;
 /// `None` when it shrank. A 32-bit counter reports its total modulo 2^32.
+#[inline(always)]
 fn step(old: u64, new: u64, width: Width) -> Option<u64> {
     const SPAN: u64 = 1 << 32;
-    match width {
-        Width::U32 => {
-            let old = old % SPAN;
-            match new.checked_sub(old) {
-                Some(steps) => Some(steps),
-                None => Some(new + SPAN - old).filter(|&steps| steps < WRAP_STEPS),
-            }
-        }
-        Width::U64 | Width::Timeval => new.checked_sub(old),
+    let steps = new.checked_sub(old);
+    if steps.is_some() || width != Width::U32 {
+        return steps;
+    }
+    match new.checked_sub(old % SPAN) {
+        Some(steps) => Some(steps),
+        None => Some(new + SPAN - old % SPAN).filter(|&steps| steps < WRAP_STEPS),
     }
 }

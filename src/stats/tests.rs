@@ -204,7 +204,8 @@ fn an_absent_item_keeps_its_totals() {
         has_auth: true,
         ..Report::default()
     };
-    let (difference, shrank) = report.advance(&mut total);
+    let mut difference = Stats::default();
+    let shrank = report.advance(&mut total, &mut difference);
     assert!(shrank && difference.is_zero());
     assert_eq!(total.values[index("read_count")], 10);
     assert_eq!(total.values[index("auth_failures")], 0);

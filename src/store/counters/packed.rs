@@ -4,15 +4,18 @@
 //! counters packed: two bytes of widths, then five groups of counters that
 //! tend to be of one size. All counters of a group take as many bytes as its
 //! largest needs, least significant byte first. All zero packs to two bytes, the
-//! widest to 234. An event is counted in place, without unpacking.
+//! widest to 234. Whatever fits is counted in place, without unpacking.
 //!
-//! It costs 15 to 17% of all instructions of a record, and stays because it saves memory:
+//! It costs 9 to 15% of all instructions of a record, and stays because it saves memory:
 //! a typical entry would take about twice the bytes without it.
 //!
 //! Must not: know where the bytes are stored.
 
-use crate::stats::{Item, Report, Unit, FIELDS, FIELD_COUNT};
+use crate::stats::{Item, Report, Stats, Unit, FIELDS, FIELD_COUNT};
 use crate::store::counters::{Counters, Difference, Event, COUNTERS, MAX_SUM};
+
+/// The fields of [`Item::Mail`], which come first.
+const MAIL_FIELDS: usize = Item::Mail.fields().end;
 
 /// Beside the indexes of [`FIELDS`], those of the other counters.
 const NUM_CMDS: usize = FIELD_COUNT;
@@ -47,25 +50,43 @@ const GROUPS: [usize; 5] = {
     sizes
 };
 
-/// The counters of a group, all `N` of them: [`NUM_CMDS`] and [`NUM_LOGINS`] first.
-const fn members<const N: usize>(group: usize) -> [usize; N] {
-    let (mut members, mut size, mut index) = ([0; N], 0, 0);
+/// The most counters of a group.
+const MOST: usize = 8;
+
+/// The counters of each group: [`NUM_CMDS`] and [`NUM_LOGINS`] before the others.
+const MEMBERS: [[usize; MOST]; 5] = {
+    let (mut members, mut sizes, mut index) = ([[0; MOST]; 5], [0; 5], 0);
     while index < COUNTERS {
         let counter = (NUM_CMDS + index) % COUNTERS;
-        if group_of(counter) == group {
-            members[size] = counter;
-            size += 1;
-        }
+        let group = group_of(counter);
+        members[group][sizes[group]] = counter;
+        sizes[group] += 1;
         index += 1;
     }
     members
-}
+};
 
-const AMOUNTS: [usize; GROUPS[0]] = members(0);
-const EVENTS: [usize; GROUPS[1]] = members(1);
-const MAIL: [usize; GROUPS[2]] = members(2);
-const AUTH: [usize; GROUPS[3]] = members(3);
-const NET: [usize; GROUPS[4]] = members(4);
+/// The groups by name.
+const AMOUNTS: usize = 0;
+const EVENTS: usize = 1;
+const MAIL: usize = 2;
+const AUTH: usize = 3;
+const NET: usize = 4;
+
+/// Does something with each counter of a group, its place there and its index. Written
+/// out instead of in a loop: the compiler is told to make programs small and would not
+/// unroll it, and a record would cost a third more instructions.
+macro_rules! for_each {
+    ($group:ident, $place:ident, $index:ident => $body:expr) => {
+        for_each!($group, $place, $index => $body, 0 1 2 3 4 5 6 7)
+    };
+    ($group:ident, $place:ident, $index:ident => $body:expr, $($number:literal)*) => {$(
+        if $number < GROUPS[$group] {
+            let ($place, $index) = ($number, const { MEMBERS[$group][$number] });
+            $body;
+        }
+    )*};
+}
 
 /// Bytes of the widths, three bits for each group.
 const WIDTHS_BYTES: usize = 2;
@@ -78,7 +99,7 @@ const WIDTHS: [usize; 8] = [0, 1, 2, 3, 4, 6, 8, 8];
 
 /// The bits of such a counter.
 const MASKS: [u64; 8] = {
-    let mut masks = [u64::MAX; 8];
+    let mut masks = [MAX_SUM; 8];
     let mut index = 0;
     while index < 6 {
         masks[index] = (1 << (WIDTHS[index] * 8)) - 1;
@@ -118,13 +139,11 @@ impl Widths {
         const WIDTHS: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
         let least = |bits: u64| WIDTHS[8 - bits.leading_zeros() as usize / 8];
         Widths(
-            least(bits(counters, AMOUNTS))
-                | least(bits(counters, EVENTS)) << 3
-                | least(bits(counters, MAIL)) << 6
-                | match bits(counters, AUTH) | bits(counters, NET) {
-                    0 => 0,
-                    _ => least(bits(counters, AUTH)) << 9 | least(bits(counters, NET)) << 12,
-                },
+            least(bits::<AMOUNTS>(counters))
+                | least(bits::<EVENTS>(counters)) << 3
+                | least(bits::<MAIL>(counters)) << 6
+                | least(bits::<AUTH>(counters)) << 9
+                | least(bits::<NET>(counters)) << 12,
         )
     }
 
@@ -136,6 +155,16 @@ impl Widths {
             false => 0,
         };
         WIDTHS_BYTES + bytes(0) + bytes(1) + bytes(2) + rare
+    }
+
+    /// The bits of values that these widths have no bytes for.
+    #[inline(always)]
+    fn surplus(self, values: &impl Values) -> u64 {
+        (bits::<AMOUNTS>(values) & !self.mask(AMOUNTS))
+            | (bits::<EVENTS>(values) & !self.mask(EVENTS))
+            | (bits::<MAIL>(values) & !self.mask(MAIL))
+            | (bits::<AUTH>(values) & !self.mask(AUTH))
+            | (bits::<NET>(values) & !self.mask(NET))
     }
 
     /// Those of packed counters.
@@ -175,13 +204,30 @@ impl Widths {
     }
 }
 
-/// A counter by its index, which is a constant once the loop over a group is unrolled.
-#[inline(always)]
-fn value(counters: &Counters, index: usize) -> u64 {
-    match index {
-        NUM_CMDS => counters.num_cmds,
-        NUM_LOGINS => counters.num_logins,
-        field => counters.stats.values[field],
+/// Where counters are taken from.
+trait Values {
+    /// A counter by its index.
+    fn value(&self, index: usize) -> u64;
+}
+
+impl Values for Counters {
+    #[inline(always)]
+    fn value(&self, index: usize) -> u64 {
+        match index {
+            NUM_CMDS => self.num_cmds,
+            NUM_LOGINS => self.num_logins,
+            field => self.stats.values[field],
+        }
+    }
+}
+
+impl Values for Stats {
+    #[inline(always)]
+    fn value(&self, index: usize) -> u64 {
+        match index {
+            NUM_CMDS | NUM_LOGINS => 0,
+            field => self.values[field],
+        }
     }
 }
 
@@ -195,89 +241,91 @@ fn value_mut(counters: &mut Counters, index: usize) -> &mut u64 {
     }
 }
 
-/// The bits that the counters of a group have together.
+/// The bits that the values of a group have together.
 #[inline(always)]
-fn bits<const N: usize>(counters: &Counters, group: [usize; N]) -> u64 {
-    let values = group.iter().map(|&index| value(counters, index));
-    values.fold(0, |bits, value| bits | value)
+fn bits<const GROUP: usize>(values: &impl Values) -> u64 {
+    let mut bits = 0;
+    for_each!(GROUP, _place, index => bits |= values.value(index));
+    bits
 }
 
-/// Reads a group of `W` bytes for each counter and returns what is behind it.
+/// The largest value of `WIDTH` bytes.
+const fn mask(width: usize) -> u64 {
+    match width {
+        8 => MAX_SUM,
+        _ => (1 << (8 * width)) - 1,
+    }
+}
+
+/// The value of `WIDTH` bytes at the front of a slice.
 #[inline(always)]
-fn read<'a, const W: usize, const N: usize>(
-    packed: &'a [u8],
-    counters: &mut Counters,
-    group: [usize; N],
-) -> &'a [u8] {
-    let (bytes, rest) = packed.split_at(W * N);
+fn read<const WIDTH: usize>(bytes: &[u8]) -> u64 {
     // A whole word is read where one is there, and cut: cheaper than three or six
     // bytes put together.
-    match packed.get(..W * N + 8 - W) {
-        Some(packed) if W == 3 || W == 6 => {
-            for (place, index) in group.into_iter().enumerate() {
-                let word = word(&packed[place * W..place * W + 8]);
-                *value_mut(counters, index) = word & (u64::MAX >> (64 - 8 * W));
-            }
-        }
-        _ => {
-            for (index, bytes) in group.into_iter().zip(bytes.chunks_exact(W)) {
-                *value_mut(counters, index) = word(bytes);
-            }
+    if WIDTH == 3 || WIDTH == 6 {
+        if let Some(word) = bytes.first_chunk() {
+            return u64::from_le_bytes(*word) & mask(WIDTH);
         }
     }
-    rest
+    let mut word = [0; 8];
+    word[..WIDTH].copy_from_slice(&bytes[..WIDTH]);
+    u64::from_le_bytes(word)
 }
 
-/// Writes a group of `W` bytes for each counter and returns what is behind it.
+/// Reads a group with `WIDTH` bytes for each counter and returns what is behind it.
 #[inline(always)]
-fn write<'a, const W: usize, const N: usize>(
-    packed: &'a mut [u8],
-    counters: &Counters,
-    group: [usize; N],
-) -> &'a mut [u8] {
-    let (packed, rest) = packed.split_at_mut(W * N);
-    for (index, bytes) in group.into_iter().zip(packed.chunks_exact_mut(W)) {
-        bytes.copy_from_slice(&value(counters, index).to_le_bytes()[..W]);
-    }
-    rest
-}
-
-/// Reads a group, whose counters were zero, and returns what is behind it.
-#[inline(always)]
-fn read_group<'a, const N: usize>(
-    width: usize,
+fn read_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a [u8],
     counters: &mut Counters,
-    group: [usize; N],
 ) -> &'a [u8] {
-    match width {
-        0 => packed,
-        1 => read::<1, N>(packed, counters, group),
-        2 => read::<2, N>(packed, counters, group),
-        3 => read::<3, N>(packed, counters, group),
-        4 => read::<4, N>(packed, counters, group),
-        5 => read::<6, N>(packed, counters, group),
-        _ => read::<8, N>(packed, counters, group),
-    }
+    let rest = &packed[GROUPS[GROUP] * WIDTH..];
+    for_each!(GROUP, place, index => {
+        *value_mut(counters, index) = read::<WIDTH>(&packed[place * WIDTH..]);
+    });
+    rest
 }
 
-/// Writes a group and returns what is behind it.
+/// Writes a group with `WIDTH` bytes for each counter and returns what is behind it.
 #[inline(always)]
-fn write_group<'a, const N: usize>(
-    width: usize,
+fn write_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a mut [u8],
     counters: &Counters,
-    group: [usize; N],
 ) -> &'a mut [u8] {
-    match width {
-        0 => packed,
-        1 => write::<1, N>(packed, counters, group),
-        2 => write::<2, N>(packed, counters, group),
-        3 => write::<3, N>(packed, counters, group),
-        4 => write::<4, N>(packed, counters, group),
-        5 => write::<6, N>(packed, counters, group),
-        _ => write::<8, N>(packed, counters, group),
-    }
+    let (packed, rest) = packed.split_at_mut(GROUPS[GROUP] * WIDTH);
+    for_each!(GROUP, place, index => {
+        let bytes = counters.value(index).to_le_bytes();
+        packed[place * WIDTH..][..WIDTH].copy_from_slice(&bytes[..WIDTH]);
+    });
+    rest
+}
+
+/// Calls a function for a group with the width that its three bits tell.
+macro_rules! by_width {
+    ($bits:expr, $function:ident::<$group:ident>($packed:expr, $more:expr)) => {
+        match $bits {
+            0 => $packed,
+            1 => $function::<$group, 1>($packed, $more),
+            2 => $function::<$group, 2>($packed, $more),
+            3 => $function::<$group, 3>($packed, $more),
+            4 => $function::<$group, 4>($packed, $more),
+            5 => $function::<$group, 6>($packed, $more),
+            _ => $function::<$group, 8>($packed, $more),
+        }
+    };
+}
+
+/// Calls a function for each group of packed counters.
+macro_rules! for_each_group {
+    ($widths:expr, $function:ident($packed:expr, $more:expr)) => {
+        let widths = $widths;
+        let packed = by_width!(widths.bits(AMOUNTS), $function::<AMOUNTS>($packed, $more));
+        let packed = by_width!(widths.bits(EVENTS), $function::<EVENTS>(packed, $more));
+        let packed = by_width!(widths.bits(MAIL), $function::<MAIL>(packed, $more));
+        if widths.has_rare() {
+            let packed = by_width!(widths.bits(AUTH), $function::<AUTH>(packed, $more));
+            by_width!(widths.bits(NET), $function::<NET>(packed, $more));
+        }
+    };
 }
 
 /// Reads packed counters from the front of a slot.
@@ -291,35 +339,18 @@ pub(crate) fn unpack(packed: &[u8]) -> Counters {
 /// Unpacks to where the counters are wanted, which are zero: a copy of words just written
 /// would wait for all of them.
 #[inline(never)]
-fn unpack_to(packed: &[u8], counters: &mut Counters) {
-    let Some((widths, groups)) = Widths::split(packed) else {
-        return;
-    };
-    let packed = read_group(widths.bits(0), groups, counters, AMOUNTS);
-    let packed = read_group(widths.bits(1), packed, counters, EVENTS);
-    let packed = read_group(widths.bits(2), packed, counters, MAIL);
-    if widths.has_rare() {
-        let packed = read_group(widths.bits(3), packed, counters, AUTH);
-        if widths.bits(4) != 0 {
-            read_group(widths.bits(4), packed, counters, NET);
-        }
+pub(crate) fn unpack_to(packed: &[u8], counters: &mut Counters) {
+    if let Some((widths, groups)) = Widths::split(packed) {
+        for_each_group!(widths, read_group(groups, counters));
     }
 }
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
-#[inline]
+#[inline(never)]
 pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
     let (head, groups) = packed.split_at_mut(WIDTHS_BYTES);
     head.copy_from_slice(&widths.0.to_le_bytes());
-    let packed = write_group(widths.bits(0), groups, counters, AMOUNTS);
-    let packed = write_group(widths.bits(1), packed, counters, EVENTS);
-    let packed = write_group(widths.bits(2), packed, counters, MAIL);
-    if widths.has_rare() {
-        let packed = write_group(widths.bits(3), packed, counters, AUTH);
-        if widths.bits(4) != 0 {
-            write_group(widths.bits(4), packed, counters, NET);
-        }
-    }
+    for_each_group!(widths, write_group(groups, counters));
 }
 
 /// Packs zeros with these widths into the front of a slot.
@@ -338,86 +369,162 @@ pub(crate) fn replace(packed: &mut [u8], counters: &Counters) -> bool {
     let Some((widths, _)) = Widths::split(packed) else {
         return false;
     };
-    let surplus = (bits(counters, AMOUNTS) & !widths.mask(0))
-        | (bits(counters, EVENTS) & !widths.mask(1))
-        | (bits(counters, MAIL) & !widths.mask(2))
-        | match widths.has_rare() {
-            false => bits(counters, AUTH) | bits(counters, NET),
-            true => {
-                (bits(counters, AUTH) & !widths.mask(3)) | (bits(counters, NET) & !widths.mask(4))
-            }
-        };
+    let surplus = widths.surplus(counters);
     if surplus == 0 {
         pack(counters, widths, packed);
     }
     surplus == 0
 }
 
-/// What came of [`step`].
-pub(crate) enum Step {
-    /// The total and the difference are those of the report.
-    Taken,
-    /// As `Taken`, but the total needs more bytes; nothing changed where it is packed.
-    Wider,
-    /// It is not so simple; nothing changed, and total and difference are of no use.
-    Refused,
+/// What becomes of a counter.
+trait Change {
+    /// Its next value, by its index, its value and the largest that fits.
+    fn next(&mut self, index: usize, value: u64, most: u64) -> u64;
 }
 
-/// Takes a report as the new total of what is packed in a slot, as
-/// [`Counters::step`] does. `total` and `difference` are zero before.
-#[inline]
-#[must_use]
-pub(crate) fn step(
-    packed: &mut [u8],
-    report: &Report,
-    total: &mut Counters,
-    difference: &mut Counters,
-) -> Step {
-    let Some((widths, _)) = Widths::split(packed) else {
-        return Step::Refused;
+/// Changes a group with `WIDTH` bytes for each counter in place, and returns what is
+/// behind it.
+#[inline(always)]
+fn change_group<'a, const GROUP: usize, const WIDTH: usize>(
+    packed: &'a mut [u8],
+    change: &mut impl Change,
+) -> &'a mut [u8] {
+    for_each!(GROUP, place, index => {
+        let value = read::<WIDTH>(&packed[place * WIDTH..]);
+        let next = change.next(index, value, mask(WIDTH)).to_le_bytes();
+        packed[place * WIDTH..][..WIDTH].copy_from_slice(&next[..WIDTH]);
+    });
+    &mut packed[GROUPS[GROUP] * WIDTH..]
+}
+
+/// Changes all counters in place but those in groups without bytes.
+#[inline(always)]
+fn change_all(packed: &mut [u8], change: &mut impl Change) {
+    if let Some((head, groups)) = packed.split_first_chunk_mut::<WIDTHS_BYTES>() {
+        let widths = Widths(u16::from_le_bytes(*head));
+        for_each_group!(widths, change_group(groups, change));
+    }
+}
+
+/// Takes the totals of a report, which fit.
+struct Take<'a> {
+    totals: &'a Stats,
+    has_net: bool,
+    /// By how much they differ.
+    difference: &'a mut Counters,
+    /// The bits of all differences.
+    bits: u64,
+}
+
+impl Change for Take<'_> {
+    #[inline(always)]
+    fn next(&mut self, index: usize, value: u64, _most: u64) -> u64 {
+        if index >= MAIL_FIELDS && !(self.has_net && Item::Net.fields().contains(&index)) {
+            return value;
+        }
+        let new = self.totals.values[index];
+        // One that shrank, or had wrapped at 32 bits, has the uppermost bit.
+        let more = new.wrapping_sub(value);
+        self.difference.stats.values[index] = more;
+        self.bits |= more;
+        new
+    }
+}
+
+/// Takes totals, which fit, in place: those of a mail process, and of `net` if there are
+/// any. Sets in `difference` by how much they differ. True when none of them shrank.
+#[inline(never)]
+fn step_all(packed: &mut [u8], totals: &Stats, has_net: bool, difference: &mut Counters) -> bool {
+    let mut take = Take {
+        totals,
+        has_net,
+        difference,
+        bits: 0,
     };
-    // No 32-bit counter can have wrapped where none has more than 32 bits.
-    if widths.width(1) > 4 || widths.width(2) > 4 {
-        return Step::Refused;
+    change_all(packed, &mut take);
+    take.bits <= MAX_SUM
+}
+
+/// Takes a report as the new total of what is packed in a slot, as [`Report::advance`]
+/// does, and sets the difference, which is zero before. False, and nothing changed there,
+/// when a value needs more bytes, something shrank or wrapped, or the report is not of a
+/// mail process; then the difference is of no use.
+#[inline]
+#[must_use]
+pub(crate) fn step(packed: &mut [u8], report: &Report, difference: &mut Counters) -> bool {
+    let widths = Widths::of_packed(packed);
+    if !report.has_mail || report.has_auth || widths.surplus(&report.stats) > 0 {
+        return false;
     }
-    unpack_to(packed, total);
-    if !total.step(report, difference) {
-        Step::Refused
-    } else if !replace(packed, total) {
-        Step::Wider
-    } else {
-        Step::Taken
+    let is_taken = step_all(packed, &report.stats, report.has_net, difference);
+    if !is_taken {
+        // Back to what was there.
+        let mut before = report.stats;
+        for (value, more) in before.values.iter_mut().zip(difference.stats.values) {
+            *value = value.wrapping_sub(more);
+        }
+        let _ = step_all(packed, &before, report.has_net, &mut Counters::default());
+    }
+    is_taken
+}
+
+/// Adds a difference.
+struct Add<'a> {
+    difference: &'a Counters,
+    /// The bits of sums that have no bytes.
+    surplus: u64,
+}
+
+impl Change for Add<'_> {
+    #[inline(always)]
+    fn next(&mut self, index: usize, value: u64, most: u64) -> u64 {
+        let sum = value.wrapping_add(self.difference.value(index));
+        self.surplus |= sum & !most;
+        sum
     }
 }
 
-/// Adds to what is packed in a slot, with the widths it has. When a value needs more
-/// bytes, nothing changes, and the answer is what there would be.
+/// Adds in place, whatever fits. The bits that did not fit.
+#[inline(never)]
+fn add_all(packed: &mut [u8], difference: &Counters) -> u64 {
+    let mut add = Add {
+        difference,
+        surplus: 0,
+    };
+    change_all(packed, &mut add);
+    add.surplus
+}
+
+/// Adds in place. False, and nothing changed, when a sum needs more bytes.
+#[inline]
+fn add(packed: &mut [u8], difference: &Counters) -> bool {
+    // Most often a group without bytes is what does not fit, or the difference alone.
+    if Widths::of_packed(packed).surplus(difference) > 0 {
+        return false;
+    }
+    let is_added = add_all(packed, difference) == 0;
+    if !is_added {
+        // What is cut off above does not change what is below.
+        let mut negative = *difference;
+        for index in 0..COUNTERS {
+            let value = value_mut(&mut negative, index);
+            *value = value.wrapping_neg();
+        }
+        add_all(packed, &negative);
+    }
+    is_added
+}
+
+/// Adds to what is packed in a slot, with the widths it has. False, and nothing changed,
+/// when a value needs more bytes.
 #[inline]
 #[must_use]
-pub(crate) fn count(packed: &mut [u8], difference: Difference) -> Option<Counters> {
-    let is_counted = match difference {
+pub(crate) fn count(packed: &mut [u8], difference: Difference) -> bool {
+    match difference {
         Difference::Nothing => true,
         Difference::One(event) => count_one_packed(packed, event),
-        Difference::Of(_) => false,
-    };
-    if is_counted {
-        return None;
+        Difference::Of(counters) => add(packed, counters),
     }
-    let mut sums = Counters::default();
-    unpack_to(packed, &mut sums);
-    sums.count(difference);
-    match replace(packed, &sums) {
-        true => None,
-        false => Some(sums),
-    }
-}
-
-/// The word of up to eight bytes.
-#[inline(always)]
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
 }
 
 /// Adds one to a counter. False, and nothing changed, when that needs another byte.
@@ -443,12 +550,12 @@ fn count_one_packed(packed: &mut [u8], event: Event) -> bool {
     let Some((widths, _)) = Widths::split(packed) else {
         return false;
     };
-    let width = widths.width(1);
+    let width = widths.width(EVENTS);
     let index = match event {
         Event::Command => 0,
         Event::Login => 1,
     };
-    let begin = WIDTHS_BYTES + AMOUNTS.len() * widths.width(0) + index * width;
+    let begin = WIDTHS_BYTES + GROUPS[AMOUNTS] * widths.width(AMOUNTS) + index * width;
     count_one(&mut packed[begin..][..width])
 }
 
@@ -470,10 +577,11 @@ mod tests {
 
     #[test]
     fn every_counter_is_in_one_group() {
-        let mut indexes = [&AMOUNTS[..], &EVENTS, &MAIL, &AUTH, &NET].concat();
+        let groups = (0..5).map(|group| &MEMBERS[group][..GROUPS[group]]);
+        let mut indexes = groups.collect::<Vec<_>>().concat();
         indexes.sort();
         assert_eq!(indexes, (0..COUNTERS).collect::<Vec<_>>());
-        assert_eq!(EVENTS[..2], [NUM_CMDS, NUM_LOGINS]);
+        assert_eq!(MEMBERS[EVENTS][..2], [NUM_CMDS, NUM_LOGINS]);
     }
 
     #[test]
@@ -540,9 +648,7 @@ mod tests {
             let mut bytes = packed(&before, 3);
             let mut expected = before;
             expected.count(difference);
-            let more = count(&mut bytes, difference);
-            assert!(more.is_none_or(|sums| sums == expected));
-            let fits = more.is_none();
+            let fits = count(&mut bytes, difference);
             if !fits {
                 expected = before;
             }
@@ -562,7 +668,7 @@ mod tests {
             };
             let mut bytes = packed(&counters, 0);
             assert_eq!(
-                count(&mut bytes, Difference::One(Event::Command)).is_none(),
+                count(&mut bytes, Difference::One(Event::Command)),
                 fits,
                 "{value}"
             );

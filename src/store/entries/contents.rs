@@ -118,7 +118,7 @@ impl Contents {
         &mut heap.bytes_mut(self.blob)[self.text_bytes()..]
     }
 
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn counters(self, heap: &Heap) -> Counters {
         packed::unpack(self.packed(heap))
     }
@@ -141,9 +141,21 @@ impl Contents {
         difference: Difference,
     ) -> Result<(), Full> {
         match packed::count(self.packed_mut(&mut memory.heap), difference) {
-            None => Ok(()),
-            Some(sums) => self.widen(memory, &sums),
+            true => Ok(()),
+            false => self.count_wider(memory, difference),
         }
+    }
+
+    /// [`Contents::count`] where a counter outgrows the width it has.
+    ///
+    /// # Errors
+    /// [`Full`] when there is no room; then nothing has changed.
+    #[inline(never)]
+    fn count_wider(&mut self, memory: &mut Memory, difference: Difference) -> Result<(), Full> {
+        let mut sums = Counters::default();
+        packed::unpack_to(self.packed(&memory.heap), &mut sums);
+        sums.count(difference);
+        self.widen(memory, &sums)
     }
 
     /// Sets counters that have outgrown the widths they had, as narrow as can be: in place,

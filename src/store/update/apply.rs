@@ -16,7 +16,7 @@
 //! [`deferral`]: crate::store::update::deferral
 
 use crate::stats::{Report, Stats};
-use crate::store::counters::packed::{self, Step};
+use crate::store::counters::packed;
 use crate::store::counters::{Counters, Difference, Event};
 use crate::store::entries::entry::{
     each_parent, Command, Entry, Flag, Now, Parent, Parents, Session, WallTime, PARENT_LEVELS,
@@ -260,39 +260,28 @@ impl Store {
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
         let contents = self.sessions.arena[link].common.contents;
         let packed = contents.packed_mut(&mut self.memory.heap);
-        let (mut total, mut difference) = (Counters::default(), Counters::default());
-        match packed::step(packed, report, &mut total, &mut difference) {
-            Step::Taken => {
-                self.touch_session(link, now);
-                let counted = self.count_above(link, Difference::Of(&difference), now);
-                (!counted).then_some(Note::NoRoom)
-            }
-            Step::Wider => self.advance_session(link, &total, (difference, false), now),
-            Step::Refused => {
-                total = self.sessions.counters(&self.memory, link);
-                let advanced = total.advance(report);
-                self.advance_session(link, &total, advanced, now)
-            }
+        let mut difference = Counters::default();
+        if !packed::step(packed, report, &mut difference) {
+            return self.advance_session(link, report, now);
         }
+        self.touch_session(link, now);
+        let counted = self.count_above(link, Difference::Of(&difference), now);
+        (!counted).then_some(Note::NoRoom)
     }
 
-    /// UPDATE-SESSION with totals that shrank or wrapped, or need more room: what they
-    /// are, by how much they differ and whether anything shrank.
+    /// UPDATE-SESSION with totals that shrank or wrapped, or need more room.
     #[inline(never)]
-    fn advance_session(
-        &mut self,
-        link: Link<Session>,
-        total: &Counters,
-        (mut difference, shrank): (Counters, bool),
-        now: Now,
-    ) -> Option<Note> {
+    fn advance_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
+        let mut total = self.sessions.counters(&self.memory, link);
+        let mut difference = Counters::default();
+        let shrank = total.advance(report, &mut difference);
         self.touch_session(link, now);
         // Its totals no longer contain what it counted before.
         let flushed = !shrank || self.flush_now(link, now);
         // The base first: what it has no room for is not counted now but with a
         // later total, so nothing is counted twice.
         let stored = self.with_room(now, |store| {
-            store.sessions.set(&mut store.memory, link, total)
+            store.sessions.set(&mut store.memory, link, &total)
         });
         if stored.is_none() {
             difference = Counters::default();
@@ -334,10 +323,15 @@ impl Store {
         let Some(link) = known else {
             return Some(Note::UnknownCommand);
         };
-        let mut total = self.commands.counters(&self.memory, link);
-        let (_, shrank) = total.advance(update.report);
         self.touch_command(link, now);
-        let stored = self.set_command(link, &total, now);
+        let contents = self.commands.arena[link].common.contents;
+        let packed = contents.packed_mut(&mut self.memory.heap);
+        let (mut stored, mut shrank) = (Some(()), false);
+        if !packed::step(packed, update.report, &mut Counters::default()) {
+            let mut total = self.commands.counters(&self.memory, link);
+            shrank = total.advance(update.report, &mut Counters::default());
+            stored = self.set_command(link, &total, now);
+        }
         if update.done {
             self.commands.arena[link].common.stamp.set(Flag::Done, true);
         }
