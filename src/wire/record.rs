@@ -8,7 +8,7 @@ use super::{parse_number, take_field};
 use crate::stats::{Report, StatsError};
 use crate::store::{CommandUpdate, Record};
 use crate::sys::mem::bytes::find_last;
-use crate::wire::encoding::escape::{has_escapes, unescape};
+use crate::wire::encoding::escape::{find_tab_or_escape, unescape};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -57,19 +57,22 @@ enum Kind {
 impl Kind {
     /// The kind in the first field of a line, and where its next field begins: behind the
     /// line's end if there is none.
-    #[inline]
+    #[inline(always)]
     fn of(line: &[u8]) -> Option<(Kind, usize)> {
-        let kinds: [(&[u8], Kind); 5] = [
-            (b"UPDATE-SESSION", Kind::UpdateSession),
-            (b"UPDATE-CMD", Kind::UpdateCommand),
-            (b"CONNECT", Kind::Connect),
-            (b"DISCONNECT", Kind::Disconnect),
-            (b"ADD-USER", Kind::AddUser),
-        ];
-        for (name, kind) in kinds {
-            if let Some([] | [b'\t', ..]) = line.strip_prefix(name) {
-                return Some((kind, name.len() + 1));
-            }
+        macro_rules! first_of {
+            ($($name:literal => $kind:ident,)*) => {$(
+                // By arrays, which are compared without a call.
+                if line.first_chunk() == Some($name) && matches!(line.get($name.len()), None | Some(b'\t')) {
+                    return Some((Kind::$kind, $name.len() + 1));
+                }
+            )*};
+        }
+        first_of! {
+            b"UPDATE-SESSION" => UpdateSession,
+            b"UPDATE-CMD" => UpdateCommand,
+            b"CONNECT" => Connect,
+            b"DISCONNECT" => Disconnect,
+            b"ADD-USER" => AddUser,
         }
         None
     }
@@ -122,15 +125,34 @@ pub fn parse_record<'a>(
     }
 }
 
-/// The next field, without its escapes.
+/// The next field, without its escapes; most often it has none.
 fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
+    let bytes = rest.take().ok_or(Refusal::MissingField)?;
+    let at = find_tab_or_escape(bytes);
+    match bytes.get(at) {
+        None => Ok(bytes),
+        Some(b'\t') => {
+            let (field, behind) = bytes.split_at_mut(at);
+            *rest = Some(&mut behind[1..]);
+            Ok(field)
+        }
+        Some(_) => {
+            *rest = Some(bytes);
+            escaped_text(rest)
+        }
+    }
+}
+
+/// The next field, which may have escapes, without them.
+#[cold]
+#[inline(never)]
+fn escaped_text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
-/// The next field as a number, which most often has no escapes.
+/// The next field as a number.
 fn number<T: TryFrom<u64>>(rest: &mut Option<&mut [u8]>) -> Result<Option<T>, Refusal> {
-    let field = take_field(rest).ok_or(Refusal::MissingField)?;
-    Ok(parse_number(field).or_else(|| parse_number(unescape(field))))
+    text(rest).map(parse_number)
 }
 
 impl StatsRoom {
@@ -208,25 +230,14 @@ fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> 
     if !goes_on {
         // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all fields
         // between the name and the last one are arguments.
+        let name = text(rest)?;
         let fields = rest.take().ok_or(Refusal::MissingField)?;
         let at = find_last(b'\t', fields);
-        let (texts, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
-        begins = Some(name_and_args(texts)?);
+        let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
+        begins = Some((name, unescape(args)));
         *rest = Some(&mut stats[1..]);
     }
     Ok((number, begins, done))
-}
-
-/// Name and arguments of a command, without their escapes; most often there are none.
-fn name_and_args(texts: &mut [u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let are_escaped = has_escapes(texts);
-    let mut rest = Some(texts);
-    let (name, args) = (take_field(&mut rest), rest);
-    match (name, args) {
-        (Some(name), Some(args)) if are_escaped => Ok((unescape(name), unescape(args))),
-        (Some(name), Some(args)) => Ok((name, args)),
-        _ => Err(Refusal::MissingField),
-    }
 }
 
 #[cfg(test)]

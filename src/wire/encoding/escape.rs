@@ -7,11 +7,6 @@ use crate::sys::mem::bytes::find;
 /// The byte that begins an escape.
 const ESCAPE: u8 = 1;
 
-/// Whether a field has escapes.
-pub(crate) fn has_escapes(bytes: &[u8]) -> bool {
-    find(ESCAPE, bytes).is_some()
-}
-
 /// Replaces escapes by what they stand for, in place, and returns the result.
 pub(crate) fn unescape(field: &mut [u8]) -> &[u8] {
     let Some(first) = find(ESCAPE, field) else {
@@ -89,11 +84,38 @@ const FIRST_PLAIN: u8 = b'\r' + 1;
 /// Whether any byte of a word is below [`FIRST_PLAIN`].
 #[inline(always)]
 fn has_low(word: [u8; 8]) -> bool {
-    const PLAIN: u64 = u64::from_le_bytes([FIRST_PLAIN; 8]);
-    const UPPER_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    marks_below::<FIRST_PLAIN>(word) != 0
+}
+
+/// Marks the first byte of a word below `LIMIT`, at most 128, by its uppermost bit, least
+/// significant byte first; bytes behind it may be marked as well. Zero if there is none.
+#[inline(always)]
+fn marks_below<const LIMIT: u8>(word: [u8; 8]) -> u64 {
     let word = u64::from_le_bytes(word);
+    let upper_bits = const { u64::from_le_bytes([0x80; 8]) };
     // Taking it off sets the uppermost bit of the first such byte.
-    word.wrapping_sub(PLAIN) & !word & UPPER_BITS != 0
+    word.wrapping_sub(const { u64::from_le_bytes([LIMIT; 8]) }) & !word & upper_bits
+}
+
+/// Where the first TAB or escape may be, with any other byte below TAB: the length if there
+/// is none.
+#[inline(always)]
+pub(crate) fn find_tab_or_escape(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some((word, behind)) = rest.split_first_chunk() {
+        let marks = marks_below::<{ b'\t' + 1 }>(*word);
+        if marks != 0 {
+            return bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
+        }
+        rest = behind;
+    }
+    while let [first, behind @ ..] = rest {
+        if *first <= b'\t' {
+            break;
+        }
+        rest = behind;
+    }
+    bytes.len() - rest.len()
 }
 
 /// Writes a field that may have something to escape.
