@@ -8,6 +8,7 @@
 pub(crate) mod packed;
 
 use crate::stats::{Report, Stats, FIELD_COUNT, MAX_TOTAL};
+use crate::sys::mem::vector::add_words;
 
 /// The statistics fields, num_cmds and num_logins.
 pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
@@ -54,21 +55,8 @@ impl Counters {
     pub(crate) fn add(&mut self, difference: &Counters) {
         self.num_logins += difference.num_logins;
         self.num_cmds += difference.num_cmds;
-        let mut bits = self.num_logins | self.num_cmds;
-        // Four at once: the compiler, which makes programs small, unrolls no loop.
-        let mut sums = self.stats.values.chunks_exact_mut(4);
-        let mut values = difference.stats.values.chunks_exact(4);
-        for (sums, values) in sums.by_ref().zip(values.by_ref()) {
-            if let ([a, b, c, d], [e, f, g, h]) = (sums, values) {
-                (*a, *b, *c, *d) = (*a + e, *b + f, *c + g, *d + h);
-                bits |= *a | *b | *c | *d;
-            }
-        }
-        for (sum, value) in sums.into_remainder().iter_mut().zip(values.remainder()) {
-            *sum += value;
-            bits |= *sum;
-        }
-        if bits > MAX_SUM {
+        let bits = add_words(&mut self.stats.values, &difference.stats.values);
+        if bits | self.num_logins | self.num_cmds > MAX_SUM {
             self.saturate();
         }
     }

@@ -257,19 +257,28 @@ const fn mask(width: usize) -> u64 {
     }
 }
 
-/// The value of `WIDTH` bytes at the front of a slice.
+/// The value at a place of a group with `WIDTH` bytes for each.
 #[inline(always)]
-fn read<const WIDTH: usize>(bytes: &[u8]) -> u64 {
-    // A whole word is read where one is there, and cut: cheaper than three or six
-    // bytes put together.
+fn read<const WIDTH: usize>(group: &[u8], place: usize) -> u64 {
+    let begin = place * WIDTH;
+    // A whole word is read and cut, cheaper than three or six bytes put together; at the
+    // end of the group it begins before them.
     if WIDTH == 3 || WIDTH == 6 {
-        if let Some(word) = bytes.first_chunk() {
-            return u64::from_le_bytes(*word) & mask(WIDTH);
+        if let Some(at) = group.len().checked_sub(8).map(|last| begin.min(last)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(&group[at..at + 8]);
+            return u64::from_le_bytes(word) >> (8 * (begin - at)) & mask(WIDTH);
         }
     }
     let mut word = [0; 8];
-    word[..WIDTH].copy_from_slice(&bytes[..WIDTH]);
+    word[..WIDTH].copy_from_slice(&group[begin..begin + WIDTH]);
     u64::from_le_bytes(word)
+}
+
+/// Sets the value at a place of a group with `WIDTH` bytes for each.
+#[inline(always)]
+fn write<const WIDTH: usize>(group: &mut [u8], place: usize, value: u64) {
+    group[place * WIDTH..][..WIDTH].copy_from_slice(&value.to_le_bytes()[..WIDTH]);
 }
 
 /// Reads a group with `WIDTH` bytes for each counter and returns what is behind it.
@@ -278,9 +287,9 @@ fn read_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a [u8],
     counters: &mut Counters,
 ) -> &'a [u8] {
-    let rest = &packed[GROUPS[GROUP] * WIDTH..];
+    let (group, rest) = packed.split_at(GROUPS[GROUP] * WIDTH);
     for_each!(GROUP, place, index => {
-        *value_mut(counters, index) = read::<WIDTH>(&packed[place * WIDTH..]);
+        *value_mut(counters, index) = read::<WIDTH>(group, place);
     });
     rest
 }
@@ -291,11 +300,8 @@ fn write_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a mut [u8],
     counters: &Counters,
 ) -> &'a mut [u8] {
-    let (packed, rest) = packed.split_at_mut(GROUPS[GROUP] * WIDTH);
-    for_each!(GROUP, place, index => {
-        let bytes = counters.value(index).to_le_bytes();
-        packed[place * WIDTH..][..WIDTH].copy_from_slice(&bytes[..WIDTH]);
-    });
+    let (group, rest) = packed.split_at_mut(GROUPS[GROUP] * WIDTH);
+    for_each!(GROUP, place, index => write::<WIDTH>(group, place, counters.value(index)));
     rest
 }
 
@@ -361,19 +367,17 @@ pub(crate) fn pack_zeros(widths: Widths, packed: &mut [u8]) {
     packed[..WIDTHS_BYTES].copy_from_slice(&widths.0.to_le_bytes());
 }
 
-/// Replaces what is packed in a slot, with the widths it has. False, and nothing
-/// changed, when a value needs more bytes.
-#[inline]
-#[must_use]
-pub(crate) fn replace(packed: &mut [u8], counters: &Counters) -> bool {
-    let Some((widths, _)) = Widths::split(packed) else {
-        return false;
-    };
-    let surplus = widths.surplus(counters);
-    if surplus == 0 {
-        pack(counters, widths, packed);
+/// Replaces what is packed in a slot, with the widths it has.
+///
+/// # Errors
+/// The narrowest widths, and nothing changed, when a value needs more bytes.
+pub(crate) fn replace(packed: &mut [u8], counters: &Counters) -> Result<(), Widths> {
+    let (widths, needed) = (Widths::of_packed(packed), Widths::narrowest(counters));
+    if packed.is_empty() || widths.or(needed) != widths {
+        return Err(needed);
     }
-    surplus == 0
+    pack(counters, widths, packed);
+    Ok(())
 }
 
 /// What becomes of a counter.
@@ -389,12 +393,12 @@ fn change_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a mut [u8],
     change: &mut impl Change,
 ) -> &'a mut [u8] {
+    let (group, rest) = packed.split_at_mut(GROUPS[GROUP] * WIDTH);
     for_each!(GROUP, place, index => {
-        let value = read::<WIDTH>(&packed[place * WIDTH..]);
-        let next = change.next(index, value, mask(WIDTH)).to_le_bytes();
-        packed[place * WIDTH..][..WIDTH].copy_from_slice(&next[..WIDTH]);
+        let value = read::<WIDTH>(group, place);
+        write::<WIDTH>(group, place, change.next(index, value, mask(WIDTH)));
     });
-    &mut packed[GROUPS[GROUP] * WIDTH..]
+    rest
 }
 
 /// Changes all counters in place but those in groups without bytes.
@@ -458,14 +462,20 @@ pub(crate) fn step(packed: &mut [u8], report: &Report, difference: &mut Counters
     }
     let is_taken = step_all(packed, &report.stats, report.has_net, difference);
     if !is_taken {
-        // Back to what was there.
-        let mut before = report.stats;
-        for (value, more) in before.values.iter_mut().zip(difference.stats.values) {
-            *value = value.wrapping_sub(more);
-        }
-        let _ = step_all(packed, &before, report.has_net, &mut Counters::default());
+        step_back(packed, report, difference);
     }
     is_taken
+}
+
+/// Undoes [`step_all`] of a report, which made a difference.
+#[cold]
+#[inline(never)]
+fn step_back(packed: &mut [u8], report: &Report, difference: &Counters) {
+    let mut before = report.stats;
+    for (value, more) in before.values.iter_mut().zip(difference.stats.values) {
+        *value = value.wrapping_sub(more);
+    }
+    let _ = step_all(packed, &before, report.has_net, &mut Counters::default());
 }
 
 /// Adds a difference.
@@ -496,7 +506,7 @@ fn add_all(packed: &mut [u8], difference: &Counters) -> u64 {
 }
 
 /// Adds in place. False, and nothing changed, when a sum needs more bytes.
-#[inline]
+#[inline(never)]
 fn add(packed: &mut [u8], difference: &Counters) -> bool {
     // Most often a group without bytes is what does not fit, or the difference alone.
     if Widths::of_packed(packed).surplus(difference) > 0 {
@@ -504,15 +514,20 @@ fn add(packed: &mut [u8], difference: &Counters) -> bool {
     }
     let is_added = add_all(packed, difference) == 0;
     if !is_added {
-        // What is cut off above does not change what is below.
-        let mut negative = *difference;
-        for index in 0..COUNTERS {
-            let value = value_mut(&mut negative, index);
-            *value = value.wrapping_neg();
-        }
-        add_all(packed, &negative);
+        subtract_all(packed, *difference);
     }
     is_added
+}
+
+/// Undoes [`add_all`]: what is cut off above does not change what is below.
+#[cold]
+#[inline(never)]
+fn subtract_all(packed: &mut [u8], mut difference: Counters) {
+    for index in 0..COUNTERS {
+        let value = value_mut(&mut difference, index);
+        *value = value.wrapping_neg();
+    }
+    add_all(packed, &difference);
 }
 
 /// Adds to what is packed in a slot, with the widths it has. False, and nothing changed,
@@ -621,7 +636,7 @@ mod tests {
             let before = some_counters(&mut random, wide);
             let after = some_counters(&mut random, narrow);
             let mut bytes = packed(&before, 3);
-            let fits = replace(&mut bytes, &after);
+            let fits = replace(&mut bytes, &after).is_ok();
             let expected = if fits { after } else { before };
             assert_eq!(unpack(&bytes), expected);
             assert!(bytes.ends_with(&[0x55; 3]), "a slot's slack is left alone");

@@ -126,10 +126,8 @@ impl Contents {
     /// # Errors
     /// [`Full`] when they need more room and there is none; then nothing has changed.
     pub(crate) fn set(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
-        match packed::replace(self.packed_mut(&mut memory.heap), counters) {
-            true => Ok(()),
-            false => self.widen(memory, counters),
-        }
+        packed::replace(self.packed_mut(&mut memory.heap), counters)
+            .or_else(|widths| self.widen(memory, counters, widths))
     }
 
     /// # Errors
@@ -155,18 +153,22 @@ impl Contents {
         let mut sums = Counters::default();
         packed::unpack_to(self.packed(&memory.heap), &mut sums);
         sums.count(difference);
-        self.widen(memory, &sums)
+        self.widen(memory, &sums, Widths::narrowest(&sums))
     }
 
-    /// Sets counters that have outgrown the widths they had, as narrow as can be: in place,
-    /// or with the texts in another slot if this one is too short.
+    /// Sets counters that have outgrown the widths they had: in place, or with the texts in
+    /// another slot if this one is too short.
     ///
     /// # Errors
     /// [`Full`] when there is no room; then nothing has changed.
     #[inline(never)]
-    fn widen(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {
+    fn widen(
+        &mut self,
+        memory: &mut Memory,
+        counters: &Counters,
+        widths: Widths,
+    ) -> Result<(), Full> {
         let (heap, budget) = (&mut memory.heap, &mut memory.budget);
-        let widths = Widths::narrowest(counters);
         let text_bytes = self.text_bytes();
         let bytes = text_bytes + widths.packed_bytes();
         if bytes > heap.bytes(self.blob).len() {

@@ -196,6 +196,7 @@ impl Store {
     }
 
     /// The session that an update is about: `known`, or a placeholder created for it.
+    #[inline(always)]
     pub(crate) fn session_for_update(
         &mut self,
         id: Hashed,
@@ -208,16 +209,22 @@ impl Store {
                 false => Err(Note::Disconnected),
             };
         }
+        let placeholder = self.create_placeholder(id, now).ok_or(Note::Untracked)?;
+        Ok((placeholder, Some(Note::Placeholder)))
+    }
+
+    /// Creates a session for records that come before its CONNECT.
+    #[cold]
+    #[inline(never)]
+    fn create_placeholder(&mut self, id: Hashed, now: Now) -> Option<Link<Session>> {
         let parents = self.find_or_create_user(self.memory.hashed(b""), now);
         let mut placeholder = Session::BLANK;
         placeholder.set(Flag::Placeholder, true);
-        match self.create_session(id, false, b"", parents, placeholder, now) {
-            Some(link) => Ok((link, Some(Note::Placeholder))),
-            None => {
-                self.unpin(parents, now);
-                Err(Note::Untracked)
-            }
+        let created = self.create_session(id, false, b"", parents, placeholder, now);
+        if created.is_none() {
+            self.unpin(parents, now);
         }
+        created
     }
 
     /// Takes a session out from among those of its id. If it was the newest, the next

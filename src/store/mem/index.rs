@@ -133,6 +133,7 @@ impl<T: Indexed> Index<T> {
 
     /// The place of a hash's bucket: by as many bits as number the used part
     /// rounded up, by one less where that bucket is not in use yet.
+    #[inline(always)]
     fn bucket(&self, hash: u32) -> usize {
         let bucket = hash as usize & self.mask;
         match bucket < self.used {
@@ -206,7 +207,7 @@ impl<T: Indexed> Index<T> {
         if self.len >= self.used && (self.used < self.charged || self.charge_more(budget)) {
             self.split(arena);
         }
-        self.push(arena, hash, link);
+        self.push(&mut arena[link], hash, link);
         self.len += 1;
     }
 
@@ -255,11 +256,13 @@ impl<T: Indexed> Index<T> {
     }
 
     /// Puts an entry before the others of its bucket.
-    fn push(&mut self, arena: &mut Arena<T>, hash: u32, link: Link<T>) {
+    #[inline(always)]
+    fn push(&mut self, entry: &mut T, hash: u32, link: Link<T>) {
         let bucket = self.bucket(hash);
-        let next = self.head(bucket);
-        *arena[link].chain_mut() = Chain { next, hash };
-        self.buckets[bucket] = link.number().get();
+        let head = &mut self.buckets[bucket];
+        let next = NonZeroU32::new(*head).map(Link::from_number);
+        *entry.chain_mut() = Chain { next, hash };
+        *head = link.number().get();
     }
 
     /// Takes more buckets into use and moves there what belongs there. The entries,
@@ -278,15 +281,18 @@ impl<T: Indexed> Index<T> {
             self.used += 1;
             self.mask = self.used.next_power_of_two() - 1;
         }
-        while chains != [None; SPLIT_TOGETHER] {
+        let mut has_more = true;
+        while has_more {
+            has_more = false;
             for at in &mut chains {
                 if let Some(link) = *at {
                     let Chain { next, hash } = *arena[link].chain();
                     if let Some(next) = next {
                         prefetch(arena[next].chain());
+                        has_more = true;
                     }
                     *at = next;
-                    self.push(arena, hash, link);
+                    self.push(&mut arena[link], hash, link);
                 }
             }
         }

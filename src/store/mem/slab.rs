@@ -151,8 +151,10 @@ impl<T: Copy> Slab<T> {
             self.vacancies
                 .add_page(entry_bytes, self.are_bytes, budget, purpose)?;
         let count = self.vacancies.page_count();
-        self.pages.reserve_exact(count - self.pages.len());
-        self.pages.resize_with(count, || None);
+        if count > self.pages.len() {
+            self.pages.reserve_exact(count - self.pages.len());
+            self.pages.resize_with(count, || None);
+        }
         self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))

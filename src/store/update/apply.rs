@@ -256,7 +256,7 @@ impl Store {
         Some(link)
     }
 
-    #[inline]
+    #[inline(always)]
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
         let contents = self.sessions.arena[link].common.contents;
         let packed = contents.packed_mut(&mut self.memory.heap);
@@ -431,7 +431,7 @@ impl Store {
     }
 
     /// Notes that a record reached a session.
-    #[inline]
+    #[inline(always)]
     fn touch_session(&mut self, link: Link<Session>, now: Now) {
         let arena = &mut self.sessions.arena;
         let common = &mut arena[link].common;

@@ -93,14 +93,27 @@ fn unchain<P: Parent>(
     parent: Link<P>,
     session: Link<Session>,
 ) {
-    let next = sessions[session].next_deferred[P::INDEX].take();
-    sessions[session].set(P::DEFERRED, false);
-    let before = chain(sessions, &table.arena[parent])
-        .find(|&link| sessions[link].next_deferred[P::INDEX] == Some(session));
-    match before {
-        Some(before) => sessions[before].next_deferred[P::INDEX] = next,
-        None => table.arena[parent].tally_mut().deferred = next,
+    let entry = &mut sessions[session];
+    let next = entry.next_deferred[P::INDEX].take();
+    entry.set(P::DEFERRED, false);
+    let first = &mut table.arena[parent].tally_mut().deferred;
+    if *first == Some(session) {
+        *first = next;
+        return;
     }
+    let before = before(sessions, &table.arena[parent], session);
+    sessions[before].next_deferred[P::INDEX] = next;
+}
+
+/// The session in front of one that is not the first of an entry's chain.
+fn before<P: Parent>(
+    sessions: &Arena<Session>,
+    parent: &P,
+    session: Link<Session>,
+) -> Link<Session> {
+    chain(sessions, parent)
+        .find(|&link| sessions[link].next_deferred[P::INDEX] == Some(session))
+        .expect("a deferred session is in its chain")
 }
 
 /// Lets an entry's chain point to a session that moved.
@@ -118,9 +131,7 @@ fn follow<P: Parent>(
         *first = Some(new);
         return;
     }
-    let before = chain(sessions, &table.arena[parent])
-        .find(|&link| sessions[link].next_deferred[P::INDEX] == Some(old))
-        .expect("a deferred session is in its chain");
+    let before = before(sessions, &table.arena[parent], old);
     sessions[before].next_deferred[P::INDEX] = Some(new);
 }
 
