@@ -100,13 +100,7 @@ pub fn parse_record<'a>(
             report: room.read(&mut rest, report)?,
         }),
         Kind::UpdateCommand => {
-            let (number, begins, done) = command(&mut rest)?;
-            let update = CommandUpdate {
-                number,
-                begins,
-                done,
-                report: room.read(&mut rest, report)?,
-            };
+            let update = command(rest, room, report)?;
             Ok(Record::UpdateCommand {
                 session: subject,
                 update,
@@ -150,8 +144,18 @@ fn escaped_text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal
     take_field(rest).map(unescape).ok_or(Refusal::MissingField)
 }
 
-/// The next field as a number.
-fn number<T: TryFrom<u64>>(rest: &mut Option<&mut [u8]>) -> Result<Option<T>, Refusal> {
+/// The next field as a number, which most often has a few digits and no escapes.
+fn number(rest: &mut Option<&mut [u8]>) -> Result<Option<u32>, Refusal> {
+    let (mut value, mut digits) = (0, 0);
+    let bytes = rest.as_deref().unwrap_or_default();
+    while let (Some(digit @ b'0'..=b'9'), 0..9) = (bytes.get(digits), digits) {
+        value = value * 10 + u32::from(digit - b'0');
+        digits += 1;
+    }
+    if let (1.., Some(b'\t')) = (digits, bytes.get(digits)) {
+        *rest = rest.take().and_then(|bytes| bytes.get_mut(digits + 1..));
+        return Ok(Some(value));
+    }
     text(rest).map(parse_number)
 }
 
@@ -172,6 +176,30 @@ impl StatsRoom {
             }
             None => base64::decode(text(rest)?, &mut self.0).ok_or(Refusal::BadBase64)?,
         };
+        self.report(length, report)
+    }
+
+    /// The arguments of a command, and the length of the stats field behind them, which is
+    /// decoded.
+    ///
+    /// Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all fields before
+    /// the last one are arguments. Most often there is one, without escapes: then what
+    /// follows it is base64 to the end.
+    fn read_args<'a>(&mut self, fields: &'a mut [u8]) -> Result<(&'a [u8], usize), Refusal> {
+        let at = find_tab_or_escape(fields);
+        if let Some([b'\t', stats @ ..]) = fields.get(at..) {
+            if let Some(length) = base64::decode(stats, &mut self.0) {
+                return Ok((&fields[..at], length));
+            }
+        }
+        let at = find_last(b'\t', fields).ok_or(Refusal::MissingField)?;
+        let (args, stats) = fields.split_at_mut(at);
+        let length = base64::decode(unescape(&mut stats[1..]), &mut self.0);
+        Ok((unescape(args), length.ok_or(Refusal::BadBase64)?))
+    }
+
+    /// The report in the first bytes of the room.
+    fn report<'a>(&self, length: usize, report: &'a mut Report) -> Result<&'a Report, Refusal> {
         let decoded = report.decode(&self.0[..length]);
         decoded.map(|()| &*report).map_err(Refusal::BadStats)
     }
@@ -242,33 +270,37 @@ fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     Some(address.into())
 }
 
-/// Number, name and arguments if the command begins, and whether it is done.
-type Command<'a> = (NonZeroU32, Option<(&'a [u8], &'a [u8])>, bool);
-
-/// The fields of UPDATE-CMD behind the id; its stats field is left.
-fn command<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<Command<'a>, Refusal> {
-    let number = number(rest)?.and_then(NonZeroU32::new);
+/// The fields of UPDATE-CMD behind the id.
+fn command<'a>(
+    mut rest: Option<&'a mut [u8]>,
+    room: &mut StatsRoom,
+    report: &'a mut Report,
+) -> Result<CommandUpdate<'a>, Refusal> {
+    let number = number(&mut rest)?.and_then(NonZeroU32::new);
     let number = number.ok_or(Refusal::BadCommandId)?;
     let (mut goes_on, mut done) = (false, false);
-    for flag in text(rest)? {
+    for flag in text(&mut rest)? {
         match flag {
             b'c' => goes_on = true,
             b'd' => done = true,
             _ => return Err(Refusal::BadFlags),
         }
     }
-    let mut begins = None;
-    if !goes_on {
-        // Dovecot 2.3's IMAP plugin does not escape TABs of the arguments: all fields
-        // between the name and the last one are arguments.
-        let name = text(rest)?;
-        let fields = rest.take().ok_or(Refusal::MissingField)?;
-        let at = find_last(b'\t', fields);
-        let (args, stats) = fields.split_at_mut(at.ok_or(Refusal::MissingField)?);
-        begins = Some((name, unescape(args)));
-        *rest = Some(&mut stats[1..]);
-    }
-    Ok((number, begins, done))
+    let (begins, report) = match goes_on {
+        true => (None, room.read(&mut rest, report)?),
+        false => {
+            let name = text(&mut rest)?;
+            let fields = rest.ok_or(Refusal::MissingField)?;
+            let (args, length) = room.read_args(fields)?;
+            (Some((name, args)), room.report(length, report)?)
+        }
+    };
+    Ok(CommandUpdate {
+        number,
+        begins,
+        done,
+        report,
+    })
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl Widths {
     }
 
     /// What counters of these widths take in bytes.
+    #[inline(always)]
     pub(crate) fn packed_bytes(self) -> usize {
         let bytes = |group: usize| GROUPS[group] * self.width(group);
         let rare = match self.has_rare() {
@@ -359,10 +360,9 @@ pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
     for_each_group!(widths, write_group(groups, counters));
 }
 
-/// Packs zeros with these widths into the front of a slot.
-#[inline]
+/// Packs zeros with these widths into a slot.
+#[inline(always)]
 pub(crate) fn pack_zeros(widths: Widths, packed: &mut [u8]) {
-    let packed = &mut packed[..widths.packed_bytes()];
     packed.fill(0);
     packed[..WIDTHS_BYTES].copy_from_slice(&widths.0.to_le_bytes());
 }
@@ -609,7 +609,7 @@ mod tests {
         assert_eq!(unpack(&[]), Counters::default());
         for widths in [Widths::NONE, Widths::EVENTS, Widths::SESSION] {
             let mut bytes = [0x55; MAX_PACKED_BYTES];
-            pack_zeros(widths, &mut bytes);
+            pack_zeros(widths, &mut bytes[..widths.packed_bytes()]);
             let mut expected = [0x55; MAX_PACKED_BYTES];
             pack(&Counters::default(), widths, &mut expected);
             assert_eq!(bytes, expected);

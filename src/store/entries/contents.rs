@@ -62,7 +62,7 @@ impl Contents {
         text[key.len()..].copy_from_slice(rest);
         match counters {
             Some(counters) => packed::pack(counters, widths, packed),
-            None => packed::pack_zeros(widths, packed),
+            None => packed::pack_zeros(widths, &mut packed[..bytes - length]),
         }
         Ok(Contents {
             blob,

@@ -171,6 +171,7 @@ impl<T: Copy> Arena<T> {
     }
 
     /// The version of an entry: unique to it, and the same wherever it lies.
+    #[inline(always)]
     pub(crate) fn version(&self, link: Link<T>) -> u32 {
         self.slab.element(link.slot()).version
     }

@@ -149,6 +149,7 @@ impl<T: Indexed> Index<T> {
     }
 
     /// The entry that is looked at first for a hash.
+    #[inline(always)]
     pub(crate) fn first(&self, hash: u32) -> Option<Link<T>> {
         self.head(self.bucket(hash))
     }
@@ -160,6 +161,7 @@ impl<T: Indexed> Index<T> {
     }
 
     /// A bucket's first entry.
+    #[inline(always)]
     fn head(&self, bucket: usize) -> Option<Link<T>> {
         NonZeroU32::new(self.buckets[bucket]).map(Link::from_number)
     }

@@ -76,22 +76,24 @@ pub(crate) fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
         bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
     }
     if !last.is_empty() {
-        let kept = 3 - padding;
-        let mut group = *b"AAAA";
-        group[..=kept].copy_from_slice(&last[..=kept]);
-        let bits = group_bits(&group);
+        let third = if padding == 1 { last[2] } else { b'A' };
+        let bits = group_bits(&[last[0], last[1], third, b'A']);
         wrong |= bits;
-        let bytes = bits.to_be_bytes();
+        let [_, first, second, none] = bits.to_be_bytes();
         // The bits that belong to no byte must be zero.
-        if bytes[1 + kept] != 0 {
+        if none != 0 || padding == 2 && second != 0 {
             return None;
         }
-        out[whole..length].copy_from_slice(&bytes[1..=kept]);
+        out[whole] = first;
+        if padding == 1 {
+            out[whole + 1] = second;
+        }
     }
     (wrong & WRONG == 0).then_some(length)
 }
 
 /// The 24 bits of four characters, [`WRONG`] set if one is none of the alphabet.
+#[inline(always)]
 fn group_bits(group: &[u8]) -> u32 {
     let value = |place: usize| u32::from(VALUES[usize::from(group[place])]);
     let [a, b, c, d] = [0, 1, 2, 3].map(value);
