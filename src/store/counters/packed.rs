@@ -262,16 +262,13 @@ const fn mask(width: usize) -> u64 {
 #[inline(always)]
 fn read<const WIDTH: usize>(group: &[u8], place: usize) -> u64 {
     let begin = place * WIDTH;
-    // A whole word is read and cut, cheaper than three or six bytes put together; at the
-    // end of the group it begins before them.
-    if WIDTH == 3 || WIDTH == 6 {
-        if let Some(at) = group.len().checked_sub(8).map(|last| begin.min(last)) {
-            let mut word = [0; 8];
-            word.copy_from_slice(&group[at..at + 8]);
-            return u64::from_le_bytes(word) >> (8 * (begin - at)) & mask(WIDTH);
-        }
-    }
     let mut word = [0; 8];
+    // A whole word is read where one is there, and cut: cheaper than three or six bytes
+    // put together.
+    if (WIDTH == 3 || WIDTH == 6) && begin + 8 <= group.len() {
+        word.copy_from_slice(&group[begin..begin + 8]);
+        return u64::from_le_bytes(word) & mask(WIDTH);
+    }
     word[..WIDTH].copy_from_slice(&group[begin..begin + WIDTH]);
     u64::from_le_bytes(word)
 }

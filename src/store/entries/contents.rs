@@ -123,6 +123,12 @@ impl Contents {
         packed::unpack(self.packed(heap))
     }
 
+    /// Unpacks to counters that are zero.
+    #[inline(always)]
+    pub(crate) fn unpack_to(self, heap: &Heap, counters: &mut Counters) {
+        packed::unpack_to(self.packed(heap), counters);
+    }
+
     /// # Errors
     /// [`Full`] when they need more room and there is none; then nothing has changed.
     pub(crate) fn set(&mut self, memory: &mut Memory, counters: &Counters) -> Result<(), Full> {

@@ -226,7 +226,7 @@ impl<T: Entry> Table<T> {
         self.contents_mut(link).rename(memory, texts)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn counters(&self, memory: &Memory, link: Link<T>) -> Counters {
         self.arena[link].common().contents.counters(&memory.heap)
     }

@@ -272,8 +272,9 @@ impl Store {
     /// UPDATE-SESSION with totals that shrank or wrapped, or need more room.
     #[inline(never)]
     fn advance_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
-        let mut total = self.sessions.counters(&self.memory, link);
-        let mut difference = Counters::default();
+        let (mut total, mut difference) = (Counters::default(), Counters::default());
+        let contents = self.sessions.arena[link].common.contents;
+        contents.unpack_to(&self.memory.heap, &mut total);
         let shrank = total.advance(report, &mut difference);
         self.touch_session(link, now);
         // Its totals no longer contain what it counted before.

@@ -185,8 +185,11 @@ impl Store {
     /// # Errors
     /// [`Full`] when one of the entries has no room; it defers the session still.
     pub(crate) fn flush(&mut self, link: Link<Session>) -> Result<(), Full> {
-        let above = self.sessions.arena[link].above;
-        let counted = self.sessions.counters(&self.memory, link);
+        let session = &self.sessions.arena[link];
+        let above = session.above;
+        let mut counted = Counters::default();
+        let contents = session.common.contents;
+        contents.unpack_to(&self.memory.heap, &mut counted);
         let flushed = each_parent!(P => P::of(&above).map_or(Ok(()), |parent| {
             let (table, sessions, memory) = P::tables_mut(self);
             flush(table, memory, sessions, parent, (link, &counted))

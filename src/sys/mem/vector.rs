@@ -1,4 +1,4 @@
-//! Base64 and sums by vector instructions.
+//! Base64 by vector instructions.
 //!
 //! Programs are built for any processor of a family, so the compiler uses vector
 //! instructions of the first of them only. The one loop that gains much by newer
@@ -40,49 +40,6 @@ pub(crate) fn decode_base64(text: &[u8], out: &mut [u8]) -> Option<usize> {
     }
     let _ = (text, out);
     Some(0)
-}
-
-/// Adds words to as many sums, at most 32, which wrap; returns the bits that the sums have
-/// together.
-///
-/// The compiler, which makes programs small, makes vector instructions of no loop. Without
-/// them it takes twice as many for this, 5% more of all that an UPDATE-SESSION takes.
-#[inline(never)]
-pub(crate) fn add_words<const COUNT: usize>(sums: &mut [u64; COUNT], words: &[u64; COUNT]) -> u64 {
-    const { assert!(COUNT <= 32) };
-    let (mut bits, mut done) = (0, 0);
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64 as arch;
-        // SAFETY: no pointers; SSE2 is part of x86-64.
-        let mut pair = unsafe { arch::_mm_setzero_si128() };
-        macro_rules! add {
-            ($($at:literal)*) => {$(if $at + 2 <= COUNT {
-                let (sums, words) = (&mut sums[$at..$at + 2], &words[$at..$at + 2]);
-                // SAFETY: two words, in any alignment.
-                let more = unsafe { arch::_mm_loadu_si128(words.as_ptr().cast()) };
-                // SAFETY: two words, in any alignment.
-                let sum = unsafe { arch::_mm_loadu_si128(sums.as_ptr().cast()) };
-                // SAFETY: no pointers; SSE2 is part of x86-64.
-                let sum = unsafe { arch::_mm_add_epi64(sum, more) };
-                // SAFETY: two words, in any alignment.
-                unsafe { arch::_mm_storeu_si128(sums.as_mut_ptr().cast(), sum) };
-                // SAFETY: no pointers; SSE2 is part of x86-64.
-                pair = unsafe { arch::_mm_or_si128(pair, sum) };
-            })*};
-        }
-        add!(0 2 4 6 8 10 12 14 16 18 20 22 24 26 28 30);
-        let mut both = [0; 2];
-        // SAFETY: two words, in any alignment.
-        unsafe { arch::_mm_storeu_si128(both.as_mut_ptr().cast(), pair) };
-        bits |= both[0] | both[1];
-        done += COUNT / 2 * 2;
-    }
-    for (sum, word) in sums[done..].iter_mut().zip(&words[done..]) {
-        *sum = sum.wrapping_add(*word);
-        bits |= *sum;
-    }
-    bits
 }
 
 /// What the halves of a character mean.
@@ -219,29 +176,6 @@ unsafe fn with_avx2(text: &[u8], out: &mut [u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn adds_every_word_and_shows_every_bit() {
-        fn check<const COUNT: usize>() {
-            for place in 0..COUNT {
-                let mut sums: [u64; COUNT] = std::array::from_fn(|at| at as u64);
-                let mut words = [0; COUNT];
-                words[place] = u64::MAX << 40;
-                let mut expected = sums;
-                expected[place] += words[place];
-                let bits = expected.iter().fold(0, |bits, sum| bits | sum);
-                assert_eq!(add_words(&mut sums, &words), bits);
-                assert_eq!(sums, expected);
-            }
-            let mut sums = [1; COUNT];
-            assert_eq!(add_words(&mut sums, &[u64::MAX; COUNT]), 0, "sums wrap");
-        }
-        check::<0>();
-        check::<1>();
-        check::<2>();
-        check::<27>();
-        check::<32>();
-    }
 
     #[test]
     fn decodes_all_or_leaves_all() {
