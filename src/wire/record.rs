@@ -91,7 +91,7 @@ pub fn parse_record<'a>(
 ) -> Result<Record<'a>, Refusal> {
     let (kind, begin) = Kind::of(line).ok_or(Refusal::UnknownKind)?;
     let mut rest = line.get_mut(begin..);
-    let subject = text(&mut rest)?;
+    let subject = first_text(&mut rest)?;
     match kind {
         Kind::Connect => connect(subject, rest),
         Kind::Disconnect => Ok(Record::Disconnect { session: subject }),
@@ -119,8 +119,14 @@ pub fn parse_record<'a>(
     }
 }
 
-/// The next field, without its escapes; most often it has none.
+/// The next field, without its escapes.
 fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
+    first_text(rest)
+}
+
+/// The next field, without its escapes; most often it has none.
+#[inline(always)]
+fn first_text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     let bytes = rest.take().ok_or(Refusal::MissingField)?;
     let at = find_tab_or_escape(bytes);
     match bytes.get(at) {

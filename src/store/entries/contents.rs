@@ -59,7 +59,9 @@ impl Contents {
         let blob = heap.take(bytes, budget, Purpose::Create)?;
         let (text, packed) = heap.bytes_mut(blob).split_at_mut(length);
         text[..key.len()].copy_from_slice(key);
-        text[key.len()..].copy_from_slice(rest);
+        if !rest.is_empty() {
+            text[key.len()..].copy_from_slice(rest);
+        }
         match counters {
             Some(counters) => packed::pack(counters, widths, packed),
             None => packed::pack_zeros(widths, &mut packed[..bytes - length]),

@@ -76,8 +76,10 @@ impl<T: Entry> Table<T> {
         now: Now,
         mut entry: T,
     ) -> Result<Link<T>, Full> {
-        let widths = counters.map_or(Widths::NONE, Widths::narrowest);
-        let widths = T::WIDTHS.or(widths);
+        let widths = match counters {
+            Some(counters) => T::WIDTHS.or(Widths::narrowest(counters)),
+            None => T::WIDTHS,
+        };
         let contents = Contents::new(memory, texts, (counters, widths))?;
         let common = entry.common_mut();
         common.contents = contents;

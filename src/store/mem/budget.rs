@@ -216,7 +216,11 @@ impl Budget {
     }
 
     fn take_spare(&mut self, at: usize) -> Frame {
-        let frame = self.spare.remove(at);
+        // Most often the latest: a page was given back and another one is needed.
+        let frame = match self.spare.len() - 1 == at {
+            true => self.spare.pop().expect("there is a spare frame"),
+            false => self.spare.remove(at),
+        };
         self.spare_bytes -= frame.bytes();
         frame
     }

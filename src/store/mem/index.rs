@@ -288,13 +288,14 @@ impl<T: Indexed> Index<T> {
             has_more = false;
             for at in &mut chains {
                 if let Some(link) = *at {
-                    let Chain { next, hash } = *arena[link].chain();
+                    let entry = &mut arena[link];
+                    let Chain { next, hash } = *entry.chain();
+                    self.push(entry, hash, link);
+                    *at = next;
                     if let Some(next) = next {
                         prefetch(arena[next].chain());
                         has_more = true;
                     }
-                    *at = next;
-                    self.push(&mut arena[link], hash, link);
                 }
             }
         }
