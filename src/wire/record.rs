@@ -169,6 +169,7 @@ impl StatsRoom {
     /// The next field as a stats field. It most often is the last and has no escapes, as
     /// base64 has none: what ends it and escapes are looked for only where what is left
     /// is no base64 as it stands.
+    #[inline(always)]
     fn read<'a>(
         &mut self,
         rest: &mut Option<&mut [u8]>,
@@ -205,6 +206,7 @@ impl StatsRoom {
     }
 
     /// The report in the first bytes of the room.
+    #[inline(never)]
     fn report<'a>(&self, length: usize, report: &'a mut Report) -> Result<&'a Report, Refusal> {
         let decoded = report.decode(&self.0[..length]);
         decoded.map(|()| &*report).map_err(Refusal::BadStats)

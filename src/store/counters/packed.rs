@@ -161,11 +161,17 @@ impl Widths {
     /// The bits of values that these widths have no bytes for.
     #[inline(always)]
     fn surplus(self, values: &impl Values) -> u64 {
+        self.mail_surplus(values)
+            | (bits::<AUTH>(values) & !self.mask(AUTH))
+            | (bits::<NET>(values) & !self.mask(NET))
+    }
+
+    /// [`Widths::surplus`] of the first three groups.
+    #[inline(always)]
+    fn mail_surplus(self, values: &impl Values) -> u64 {
         (bits::<AMOUNTS>(values) & !self.mask(AMOUNTS))
             | (bits::<EVENTS>(values) & !self.mask(EVENTS))
             | (bits::<MAIL>(values) & !self.mask(MAIL))
-            | (bits::<AUTH>(values) & !self.mask(AUTH))
-            | (bits::<NET>(values) & !self.mask(NET))
     }
 
     /// Those of packed counters.
@@ -454,7 +460,11 @@ fn step_all(packed: &mut [u8], totals: &Stats, has_net: bool, difference: &mut C
 #[must_use]
 pub(crate) fn step(packed: &mut [u8], report: &Report, difference: &mut Counters) -> bool {
     let widths = Widths::of_packed(packed);
-    if !report.has_mail || report.has_auth || widths.surplus(&report.stats) > 0 {
+    let surplus = match report.has_net {
+        true => widths.surplus(&report.stats),
+        false => widths.mail_surplus(&report.stats),
+    };
+    if !report.has_mail || report.has_auth || surplus > 0 {
         return false;
     }
     let is_taken = step_all(packed, &report.stats, report.has_net, difference);

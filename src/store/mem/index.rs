@@ -281,7 +281,9 @@ impl<T: Indexed> Index<T> {
             *at = self.head(bucket);
             self.buckets[bucket] = 0;
             self.used += 1;
-            self.mask = self.used.next_power_of_two() - 1;
+            if self.used - 1 > self.mask {
+                self.mask = 2 * self.mask + 1;
+            }
         }
         let mut has_more = true;
         while has_more {
