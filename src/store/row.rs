@@ -101,12 +101,13 @@ impl Store {
     /// because counters are too large to be moved often.
     pub(super) fn show(&self, node: Node, show: &mut dyn FnMut(&Row) -> bool) -> bool {
         let heap = &self.memory.heap;
-        let (counters, totals);
+        let mut counters = Counters::default();
+        let totals;
         show(&match node {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
-                counters = command.common.contents.counters(heap);
+                command.common.contents.unpack_to(heap, &mut counters);
                 Row::Command {
                     name: key(heap, command),
                     args: rest(heap, command),
@@ -122,7 +123,7 @@ impl Store {
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
-                counters = session.common.contents.counters(heap);
+                session.common.contents.unpack_to(heap, &mut counters);
                 Row::Session {
                     session: key(heap, session),
                     user: key(heap, &self.users.arena[session.user()]),

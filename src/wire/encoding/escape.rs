@@ -49,7 +49,7 @@ pub fn push_escaped(out: &mut Vec<u8>, field: &[u8]) {
 
 /// Writes a field with its escapes to the front of `room`, which is at least
 /// [`max_escaped_bytes`] of it long. Returns the bytes written.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_escaped(room: &mut [u8], field: &[u8]) -> usize {
     // Most fields have nothing to escape. Bytes that may have to be are found eight at
     // a time while they are written.

@@ -50,20 +50,23 @@ impl Pen<'_> {
 
     /// Writes seconds, of at most 14 digits, a dot and six digits of microseconds.
     pub(crate) fn secs(&mut self, secs: u64, usecs: u32) {
-        self.write(|room| write_secs(room, secs, usecs));
+        let written = write_secs(self.number_room(), secs, usecs);
+        self.at += written;
         self.end_field();
     }
 
     /// Writes the value of a statistics field.
     #[inline(always)]
     pub(crate) fn value(&mut self, unit: Unit, value: u64) {
-        self.write(|room| write_value(room, unit, value));
+        let written = write_value(self.number_room(), unit, value);
+        self.at += written;
         self.end_field();
     }
 
     /// Writes a number that does not end the field.
     pub(crate) fn digits(&mut self, number: u64) {
-        self.write(|room| write_digits(room, number));
+        let written = write_digits(self.number_room(), number);
+        self.at += written;
     }
 
     #[inline(always)]
@@ -90,10 +93,10 @@ impl Pen<'_> {
         self.room[self.at - 1] = b'\n';
     }
 
-    /// Lets `write` write to the front of the room that is left.
+    /// Room for a number, in front of the room that is left.
     #[inline(always)]
-    fn write(&mut self, write: impl FnOnce(&mut [u8; NUMBER_ROOM_BYTES]) -> usize) {
+    fn number_room(&mut self) -> &mut [u8; NUMBER_ROOM_BYTES] {
         let room = self.room[self.at..].first_chunk_mut();
-        self.at += write(room.expect("there is room for all numbers"));
+        room.expect("there is room for all numbers")
     }
 }
