@@ -97,13 +97,8 @@ impl Store {
             None => {
                 let domain = self.memory.hashed(domain_of(user.0));
                 let domain = self.find_or_create(domain, now);
-                let create = |domain| {
-                    let blank = User {
-                        domain,
-                        ..User::BLANK
-                    };
-                    self.create_parent(user, now, blank)
-                };
+                let create =
+                    |domain| self.create_parent(user, now, &|user: &mut User| user.domain = domain);
                 (domain.and_then(create), domain)
             }
         };
@@ -118,26 +113,27 @@ impl Store {
     pub(crate) fn find_or_create<P: Parent>(&mut self, key: Hashed, now: Now) -> Option<Link<P>> {
         let (table, memory) = P::table_mut(self);
         let Some(link) = table.find(memory, key) else {
-            return self.create_parent(key, now, P::BLANK);
+            return self.create_parent(key, now, &|_| {});
         };
         table.pin(link);
         Some(link)
     }
 
-    /// Creates an entry from a blank one, and pins it.
+    /// Creates an entry, blank but for what `set` sets, and pins it.
     fn create_parent<T: Parent>(
         &mut self,
         (key, hash): Hashed,
         now: Now,
-        mut blank: T,
+        set: &dyn Fn(&mut T),
     ) -> Option<Link<T>> {
-        blank.tally_mut().created_secs = now.wall.secs;
-        blank.tally_mut().connected = 1;
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
-            table.create(memory, (key, b""), None, now, blank)
+            table.create(memory, (key, b""), None, now, set)
         })?;
         let (table, memory) = T::table_mut(self);
+        let tally = table.arena[link].tally_mut();
+        tally.created_secs = now.wall.secs;
+        tally.connected = 1;
         table.link(&mut memory.budget, link, hash);
         T::join(self, link);
         Some(link)
@@ -149,29 +145,27 @@ impl Store {
         });
     }
 
-    /// Creates a connected session like `blank`, below parents that are pinned for it;
-    /// `was_known` is whether there may be an older one of the same id.
+    /// Creates a connected session, blank but for what `set` sets, below parents that are
+    /// pinned for it; `was_known` is whether there may be an older one of the same id.
     pub(crate) fn create_session(
         &mut self,
         (id, hash): Hashed,
         was_known: bool,
         service: &[u8],
         parents: Parents,
-        blank: Session,
+        set: &dyn Fn(&mut Session),
         now: Now,
     ) -> Option<Link<Session>> {
         parents.user?;
-        let mut session = Session {
-            above: parents,
-            created_secs: now.wall.secs,
-            ..blank
-        };
-        session.set(Flag::Connected, true);
-        session.set(Flag::Indexed, true);
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
-            store.sessions.create(memory, texts, None, now, session)
+            store.sessions.create(memory, texts, None, now, set)
         })?;
+        let session = &mut self.sessions.arena[link];
+        session.above = parents;
+        session.created_secs = now.wall.secs;
+        session.set(Flag::Connected, true);
+        session.set(Flag::Indexed, true);
         // Room was made meanwhile, perhaps by freeing that one.
         let find = || self.sessions.find(&self.memory, (id, hash));
         if let Some(older) = was_known.then(find).flatten() {
@@ -218,9 +212,8 @@ impl Store {
     #[inline(never)]
     fn create_placeholder(&mut self, id: Hashed, now: Now) -> Option<Link<Session>> {
         let parents = self.find_or_create_user(self.memory.hashed(b""), now);
-        let mut placeholder = Session::BLANK;
-        placeholder.set(Flag::Placeholder, true);
-        let created = self.create_session(id, false, b"", parents, placeholder, now);
+        let set = |session: &mut Session| session.set(Flag::Placeholder, true);
+        let created = self.create_session(id, false, b"", parents, &set, now);
         if created.is_none() {
             self.unpin(parents, now);
         }
@@ -259,17 +252,16 @@ impl Store {
         counters: &Counters,
         now: Now,
     ) -> Option<Link<Command>> {
-        let mut command = Command {
-            session,
-            number: Some(number),
-            ..Command::BLANK
+        let set = |command: &mut Command| {
+            command.session = session;
+            command.number = Some(number);
+            command.common.stamp.set(Flag::Done, is_done);
         };
-        command.common.stamp.set(Flag::Done, is_done);
         let link = self.with_room(now, |store| {
             let memory = &mut store.memory;
             store
                 .commands
-                .create(memory, texts, Some(counters), now, command)
+                .create(memory, texts, Some(counters), now, &set)
         })?;
         self.insert_command(link, now);
         Some(link)

@@ -63,8 +63,9 @@ impl<T: Entry> Table<T> {
         })
     }
 
-    /// Creates an entry with these texts and counters, all zero without. It is in none of the lists
-    /// and not in the index.
+    /// Creates an entry with these texts and counters, all zero without, and has `set` set
+    /// what else is not blank, where it lies: a copy of what was just written, in one piece,
+    /// would wait for all of it. It is in none of the lists and not in the index.
     ///
     /// # Errors
     /// [`Full`] when something of it has no room; then nothing has changed.
@@ -74,20 +75,23 @@ impl<T: Entry> Table<T> {
         texts: (&[u8], &[u8]),
         counters: Option<&Counters>,
         now: Now,
-        mut entry: T,
+        set: &dyn Fn(&mut T),
     ) -> Result<Link<T>, Full> {
         let widths = match counters {
             Some(counters) => T::WIDTHS.or(Widths::narrowest(counters)),
             None => T::WIDTHS,
         };
         let contents = Contents::new(memory, texts, (counters, widths))?;
+        let created = self.arena.insert(T::BLANK, &mut memory.budget);
+        let Ok(link) = created else {
+            contents.free(memory);
+            return created;
+        };
+        let entry = &mut self.arena[link];
+        set(entry);
         let common = entry.common_mut();
         common.contents = contents;
         common.touch(now);
-        let created = self.arena.insert(entry, &mut memory.budget);
-        if created.is_err() {
-            contents.free(memory);
-        }
         created
     }
 

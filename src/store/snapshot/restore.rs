@@ -268,7 +268,9 @@ impl Restoring {
         counters.saturate();
         let (table, memory) = T::table_mut(&mut self.store);
         let made = table
-            .create(memory, texts, Some(&counters), touched, entry)
+            .create(memory, texts, Some(&counters), touched, &|blank| {
+                *blank = entry
+            })
             .ok();
         self.left_out += usize::from(made.is_none());
         made

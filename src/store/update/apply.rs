@@ -197,12 +197,9 @@ impl Store {
             _ if parents.ip.is_none() && connect.ip.is_some() => None,
             Some(placeholder) => self.adopt(placeholder, connect, parents, now),
             None => {
-                let blank = Session {
-                    pid: connect.pid,
-                    ..Session::BLANK
-                };
+                let set = |session: &mut Session| session.pid = connect.pid;
                 let (id, was_known) = (connect.id, known.is_some());
-                self.create_session(id, was_known, connect.service, parents, blank, now)
+                self.create_session(id, was_known, connect.service, parents, &set, now)
             }
         };
         // That of a collector, who reports the times of logins as its commands.
