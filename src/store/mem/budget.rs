@@ -172,7 +172,7 @@ impl Budget {
         }
         self.used_bytes += bytes;
         while self.used_bytes + self.spare_bytes > self.limit_bytes {
-            self.take_spare(0);
+            drop(self.take_spare(0));
         }
         Ok(Charge { bytes })
     }
@@ -191,9 +191,15 @@ impl Budget {
     ) -> Result<(Frame, Charge), Full> {
         let fits = |frame: &Frame| frame.bytes() == bytes.get();
         let is_best = |frame: &Frame| fits(frame) && frame.is_written() == is_written;
-        let best = self.spare.iter().rposition(is_best);
-        let spare = best.or_else(|| self.spare.iter().rposition(fits));
-        let spare = spare.map(|at| self.take_spare(at));
+        // Most often the latest: one was given back and another one is needed.
+        let spare = match self.spare.last().is_some_and(is_best) {
+            true => self.take_spare(self.spare.len() - 1),
+            false => {
+                let best = self.spare.iter().rposition(is_best);
+                let spare = best.or_else(|| self.spare.iter().rposition(fits));
+                spare.and_then(|at| self.take_spare(at))
+            }
+        };
         let charge = self.charge(bytes.get(), purpose)?;
         match spare.map_or_else(|| Frame::map(bytes), Ok) {
             Ok(frame) => Ok((frame, charge)),
@@ -209,20 +215,19 @@ impl Budget {
     pub(crate) fn give_frame(&mut self, frame: Frame, charge: Charge) {
         self.release(charge);
         if self.spare.len() == MOST_SPARE {
-            self.take_spare(0);
+            drop(self.take_spare(0));
         }
         self.spare_bytes += frame.bytes();
         self.spare.push(frame);
     }
 
-    fn take_spare(&mut self, at: usize) -> Frame {
-        // Most often the latest: a page was given back and another one is needed.
-        let frame = match self.spare.len() - 1 == at {
-            true => self.spare.pop().expect("there is a spare frame"),
-            false => self.spare.remove(at),
+    fn take_spare(&mut self, at: usize) -> Option<Frame> {
+        let frame = match at + 1 < self.spare.len() {
+            true => self.spare.remove(at),
+            false => self.spare.pop()?,
         };
         self.spare_bytes -= frame.bytes();
-        frame
+        Some(frame)
     }
 
     pub(crate) fn spare_bytes(&self) -> usize {

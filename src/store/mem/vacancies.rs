@@ -52,7 +52,8 @@ pub(crate) struct Vacancies {
     mask: u32,
     /// The pages by number, those that are not there included.
     pages: Vec<PageUse>,
-    /// For each page as many words as its slots need bits, set where vacant.
+    /// For each page as many words as its slots need bits, set where vacant; all of them of
+    /// a page that is not there.
     vacant: Vec<u64>,
     /// Numbers of pages that are not there.
     absent: Vec<u32>,
@@ -345,13 +346,6 @@ impl Vacancies {
             .absent
             .pop()
             .expect("the table has a page number to spare");
-        let words = self.words_of(number as usize);
-        let words = &mut self.vacant[words];
-        words.fill(u64::MAX);
-        let beyond = words.len() * 64 - self.slots_per_page;
-        if let Some(last) = words.last_mut() {
-            *last >>= beyond;
-        }
         self.pages[number as usize] = PageUse {
             charge: Some(charge),
             ..PageUse::NONE
@@ -403,7 +397,11 @@ impl Vacancies {
         self.pages.reserve_exact(new - old);
         self.pages.resize_with(new, || PageUse::NONE);
         self.vacant.reserve_exact((new - old) * words);
-        self.vacant.resize(new * words, 0);
+        self.vacant.resize(new * words, u64::MAX);
+        let beyond = words * 64 - self.slots_per_page;
+        for page in self.vacant[old * words..].chunks_exact_mut(words) {
+            page[words - 1] >>= beyond;
+        }
         self.absent.reserve_exact(new);
         self.absent.extend((old as u32..new as u32).rev());
         Ok(())
