@@ -418,7 +418,7 @@ impl Report {
     pub(crate) fn advance(&self, total: &mut Stats, difference: &mut Stats) -> bool {
         const MAIL: std::ops::Range<usize> = Item::Mail.fields();
         if self.has_mail && !self.has_auth && !self.has_net {
-            // Most often only this, and nothing shrank: a third of the instructions.
+            // Most often only this, and nothing shrank: less than half the instructions.
             let mut bits = 0;
             for index in MAIL {
                 let more = self.stats.values[index].wrapping_sub(total.values[index]);

@@ -250,7 +250,7 @@ pub(super) fn parse_address(text: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// An IPv4 address, as std parses it in three times the instructions.
+/// An IPv4 address, as std parses it in more than twice the instructions.
 fn parse_ipv4(text: &[u8]) -> Option<Ipv4Addr> {
     let (mut address, mut rest) = (0, text);
     for place in 0..4 {
@@ -359,6 +359,31 @@ mod tests {
             match parse(&format!("CONNECT\tid\tu\tlmtp\t2147483647{rip}")) {
                 Ok(Record::Connect { ip: None, .. }) => {}
                 other => panic!("{rip:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_read_or_refused() {
+        for (digits, value) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("12345678", Some(12_345_678)),
+            ("123456789", Some(123_456_789)),
+            ("1234567890", Some(1_234_567_890)),
+            ("4294967295", Some(u32::MAX)),
+            ("4294967296", None),
+            ("00000000042", Some(42)),
+            ("", None),
+            ("12a", None),
+            ("-1", None),
+        ] {
+            for behind in ["", "\t", "\trest"] {
+                let mut line = format!("{digits}{behind}").into_bytes();
+                let mut rest = Some(&mut line[..]);
+                assert_eq!(number(&mut rest), Ok(value), "{digits:?} before {behind:?}");
+                let expected = behind.strip_prefix('\t').map(str::as_bytes);
+                assert_eq!(rest.as_deref(), expected, "{digits:?} before {behind:?}");
             }
         }
     }

@@ -65,7 +65,8 @@ impl<T: Entry> Table<T> {
 
     /// Creates an entry with these texts and counters, all zero without, and has `set` set
     /// what else is not blank, where it lies: a copy of what was just written, in one piece,
-    /// would wait for all of it. It is in none of the lists and not in the index.
+    /// would wait for all of it, 3% of the time of a short session. It is in none of the
+    /// lists and not in the index.
     ///
     /// # Errors
     /// [`Full`] when something of it has no room; then nothing has changed.

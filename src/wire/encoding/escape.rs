@@ -164,6 +164,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_tab_or_escape_is_found_wherever_it_is() {
+        for length in 0..=25 {
+            assert_eq!(find_tab_or_escape(&vec![0xff; length]), length);
+            for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut bytes = vec![b'\n'; length];
+                bytes[at] = byte;
+                // A later one changes nothing.
+                bytes[length - 1] = bytes[length - 1].min(byte);
+                let first = bytes.iter().position(|byte| *byte <= b'\t');
+                let found = find_tab_or_escape(&bytes);
+                assert_eq!(found, first.unwrap_or(length), "{byte} at {at} of {length}");
+            }
+        }
+    }
+
+    #[test]
     fn every_byte_survives_escape_and_unescape() {
         let all: Vec<u8> = (0..=255).chain(0..=255).collect();
         let mut escaped = Vec::new();
