@@ -333,6 +333,7 @@ def reported(user):
 def checks():
     """Each reason why nothing arrives is named, and what to do is enough."""
     events_socket, config = "/run/dovestat/events", "/etc/dovecot/conf.d/99-dovestat.conf"
+    reported("checked@example.org")
     assert "WRONG" not in check(), check()
     # A socket that nothing listens at.
     systemctl("stop", "dovestat-bridge")
@@ -349,12 +350,16 @@ def checks():
     os.chown(events_socket, 0, 0)
     systemctl("restart", "dovecot")
     imap("denied@example.org").logout()
+    # Its last event is one that does not connect Dovecot to the next bridge.
+    wait_for("all its events", lambda: ("mail_user_session_finished", "denied@example.org") in
+             [(name, fields.get("user")) for name, fields in events()])
     said = check()
     assert "WRONG:   Dovecot's stats process runs as dovecot, who cannot write to " in said, said
     assert f"note:    Dovecot has not connected to {events_socket}" not in said, said
     systemctl("restart", "dovestat-bridge")
     wait_for("a bridge that listens", lambda: "WRONG" not in check())
-    # Until an event connects Dovecot, which a late one of the session above may do.
+    # Until an event connects Dovecot. What this program connected itself is closed soon.
+    wait_for("no connection", lambda: f"note:    Dovecot has not connected to {events_socket}" in check())
     reported("allowed@example.org")
     assert f"note:    Dovecot has not connected to {events_socket}" not in check(), check()
     # A configuration that lacks something, or all.

@@ -47,14 +47,12 @@ pub(super) struct Listener {
     uid: Option<u32>,
     gid: Option<u32>,
     peers: Vec<Peer>,
-    /// Connections so far.
-    pub(super) accepted: u64,
 }
 
 struct Peer {
     stream: Stream,
     lines: LineBuffer,
-    /// Its slot in this turn's poll set.
+    /// Its slot in this turn's poll set; `None` while it rests.
     slot: Option<usize>,
 }
 
@@ -111,18 +109,18 @@ impl Listener {
             uid,
             gid,
             peers: Vec::new(),
-            accepted: 0,
         })
     }
 
-    /// Adds what is waited for; returns the listeners' slots.
-    pub(super) fn push(&mut self, set: &mut PollSet) -> [Option<usize>; 2] {
+    /// Adds what is waited for, connections if they do not rest; returns the listeners'
+    /// slots.
+    pub(super) fn push(&mut self, set: &mut PollSet, is_resting: bool) -> [Option<usize>; 2] {
         for peer in &mut self.peers {
             let fd = match &peer.stream {
                 Stream::Unix(stream) => stream.as_fd(),
                 Stream::Http(stream, _) => stream.as_fd(),
             };
-            peer.slot = Some(set.push(fd, Interest::READ));
+            peer.slot = (!is_resting).then(|| set.push(fd, Interest::READ));
         }
         let unix = set.push(self.socket.as_fd(), Interest::READ);
         let http = self.http.as_ref();
@@ -132,20 +130,18 @@ impl Listener {
         ]
     }
 
-    /// Reads what has come, and accepts connections. `each` gets a line, and whether it
-    /// may be of another host.
+    /// Reads what has come, also of connections that rest, and accepts connections. `each`
+    /// gets a line, and whether it may be of another host. Returns the bytes that came.
     pub(super) fn read(
         &mut self,
         set: &PollSet,
         [unix, http]: [Option<usize>; 2],
         mut each: impl FnMut(Option<&mut [u8]>, bool),
-    ) {
+    ) -> usize {
+        let mut came = 0;
         self.peers.retain_mut(|peer| {
-            let is_ready = peer
-                .slot
-                .take()
-                .is_some_and(|slot| set.ready(slot).readable);
-            !is_ready || peer.read(&mut each)
+            let is_ready = peer.slot.is_none_or(|slot| set.ready(slot).readable);
+            !is_ready || peer.read(&mut each, &mut came)
         });
         let is_ready = |slot: Option<usize>| slot.is_some_and(|slot| set.ready(slot).readable);
         while is_ready(unix) {
@@ -165,6 +161,7 @@ impl Listener {
                 Err(_) => break,
             }
         }
+        came
     }
 
     fn accept(&mut self, stream: UnixStream) {
@@ -183,7 +180,6 @@ impl Listener {
             Err(error) => return refuse(&error.to_string()),
         }
         if stream.set_nonblocking(true).is_ok() {
-            self.accepted += 1;
             self.add(Stream::Unix(stream));
         }
     }
@@ -207,8 +203,8 @@ impl Listener {
 }
 
 impl Peer {
-    /// Reads what has come; false at the end of the connection.
-    fn read(&mut self, each: &mut dyn FnMut(Option<&mut [u8]>, bool)) -> bool {
+    /// Reads what has come, and counts it; false at the end of the connection.
+    fn read(&mut self, each: &mut dyn FnMut(Option<&mut [u8]>, bool), came: &mut usize) -> bool {
         let mut left = TURN_BYTES;
         while left > 0 {
             let result = match &mut self.stream {
@@ -223,8 +219,8 @@ impl Peer {
                 Stream::Http(stream, requests) => {
                     let mut bytes = [0; HTTP_BYTES];
                     let result = stream.read(&mut bytes);
-                    let came = &bytes[..*result.as_ref().unwrap_or(&0)];
-                    let is_over = !answer(stream, requests, &mut self.lines, came, each);
+                    let content = &bytes[..*result.as_ref().unwrap_or(&0)];
+                    let is_over = !answer(stream, requests, &mut self.lines, content, each);
                     if is_over {
                         return false;
                     }
@@ -233,7 +229,10 @@ impl Peer {
             };
             match result {
                 Ok(0) => return false,
-                Ok(count) => left = left.saturating_sub(count),
+                Ok(count) => {
+                    *came += count;
+                    left = left.saturating_sub(count);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() == ErrorKind::WouldBlock,
             }

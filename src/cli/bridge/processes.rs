@@ -57,6 +57,7 @@ struct Process {
     sample: Sample,
     seen: Stats,
     members: Vec<Member>,
+    looked_ms: u64,
     due_ms: u64,
     wait_ms: u64,
     /// When its last session ended.
@@ -211,6 +212,7 @@ impl Processes {
             sample,
             seen,
             members: Vec::new(),
+            looked_ms: now_ms,
             due_ms: now_ms + self.every_ms,
             wait_ms: self.every_ms,
             idle_since_ms: now_ms,
@@ -251,6 +253,7 @@ impl Processes {
             _ => (2 * process.wait_ms).min(MAX_WAIT_MS.max(self.every_ms)),
         };
         process.due_ms = now_ms + process.wait_ms;
+        process.looked_ms = now_ms;
         if look == Look::Gone {
             process.pid = None;
             let name = std::mem::take(&mut process.name);
@@ -259,6 +262,12 @@ impl Processes {
         }
         self.raise(at, &self.sampled(at), is_ending, share);
         look
+    }
+
+    /// Whether a process was looked at in this turn.
+    pub(super) fn is_looked_at(&self, at: ProcessAt, now_ms: u64) -> bool {
+        let process = self.all[at as usize].as_ref();
+        process.is_some_and(|process| process.looked_ms == now_ms)
     }
 
     /// A process is known to have used so much; shares what is new.

@@ -54,6 +54,9 @@ const UNSEEN_MS: u64 = 60_000;
 /// Without anvil: IMAP clients say something every half an hour.
 const SILENT_MS: u64 = 35 * 60_000;
 
+/// Most commands of a session that are reported together.
+const MAX_COMMANDS: usize = 32;
+
 /// Most differences of users that wait for room in the FIFO.
 const MAX_ADDS: usize = 10_000;
 
@@ -131,6 +134,8 @@ pub(super) struct Entry {
     /// Final events to come from processes that gave the session to hibernation.
     pub(super) hibernations: u8,
     pub(super) is_hibernated: bool,
+    /// It is to be reported at the end of this turn.
+    is_changed: bool,
     pub(super) has_user: bool,
     /// A mail process has asked for its user, or done something.
     pub(super) has_begun: bool,
@@ -170,6 +175,8 @@ pub(super) struct Sessions {
     /// Whether anvil answers.
     pub(super) has_anvil: bool,
     adds: VecDeque<(Vec<u8>, Option<IpAddr>, Stats)>,
+    /// Those to be reported at the end of this turn.
+    changed: Vec<SessionAt>,
     /// Something waits for room in the FIFO, or for a FIFO.
     pub(super) is_behind: bool,
     cursor: usize,
@@ -206,6 +213,7 @@ impl Sessions {
             auth_record_ms: 0,
             has_anvil: false,
             adds: VecDeque::new(),
+            changed: Vec::new(),
             is_behind: false,
             cursor: 0,
             refused: 0,
@@ -317,6 +325,7 @@ impl Sessions {
             is_remote: self.is_remote,
             hibernations: 0,
             is_hibernated: false,
+            is_changed: false,
             has_user: !who.user.is_empty(),
             has_begun: false,
             since_ms: now.ms,
@@ -386,7 +395,8 @@ impl Sessions {
         }
     }
 
-    /// Looks at a session's process now. The totals of others that it serves are
+    /// Looks at a session's process, once in a turn: events that come together happened
+    /// before all that the first of them has looked at. The totals of others that it serves are
     /// reported, too; its own are the caller's to report.
     pub(super) fn look(
         &mut self,
@@ -395,6 +405,9 @@ impl Sessions {
         is_ending: bool,
         now: Now,
     ) {
+        if !is_ending && self.processes.is_looked_at(process, now.ms) {
+            return;
+        }
         let mut changed = Vec::new();
         let all = &mut self.all;
         let share = &mut |at: SessionAt, more: &Stats| {

@@ -541,7 +541,7 @@ fn nothing_connects_although_sessions_begin() {
     // Followed all the same, and the reason is in the log.
     stage.wait("session user=bob", |table| table.rows.len() == 1);
     wait_until("the line", || {
-        stage.log().contains("but Dovecot does not connect to")
+        stage.log().contains("but Dovecot writes nothing to")
     });
     worker.end();
 }

@@ -102,6 +102,7 @@ impl Scene {
             let how = How::default();
             self.sessions.apply(&event, how, self.now);
         }
+        self.sessions.flush();
     }
 
     fn send(&mut self, name: &str, fields: &str) {
@@ -127,6 +128,7 @@ impl Scene {
     fn read(&mut self) {
         loop {
             let mut bytes = vec![0; 1 << 20];
+            self.sessions.flush();
             let count = self.fifo.read(&mut bytes).unwrap_or(0);
             for line in bytes[..count].split_mut(|&byte| byte == b'\n') {
                 if !line.is_empty() {

@@ -3,7 +3,7 @@
 //! Invariant: what is not delivered stays where it is, in sessions and in `adds`, and is
 //! delivered in rounds, so that no session keeps others from their turn.
 
-use super::{Sessions, Stage, MAX_ADDS, REFRESH_MS};
+use super::{Sessions, Stage, MAX_ADDS, MAX_COMMANDS, REFRESH_MS};
 use crate::cli::bridge::join::SessionAt;
 use crate::cli::bridge::Now;
 use crate::report::{add_user, Login, Session, SessionId};
@@ -11,15 +11,38 @@ use crate::stats::Stats;
 use std::net::IpAddr;
 
 impl Sessions {
-    /// Reports a session's total.
+    /// Reports a session's total, with its commands, at the end of this turn.
     pub(in crate::cli::bridge) fn put(&mut self, at: SessionAt, now: Now) {
         let Some(entry) = self.get(at) else {
             return;
         };
         entry.last_record_ms = now.ms;
-        let total = entry.total;
-        let is_held = entry.stage == Stage::Held;
-        self.is_behind |= !entry.report.update(&total) && !is_held;
+        let is_full = entry.report.pending_commands() >= MAX_COMMANDS;
+        if !std::mem::replace(&mut entry.is_changed, true) {
+            self.changed.push(at);
+        }
+        if is_full {
+            self.deliver(at);
+        }
+    }
+
+    fn deliver(&mut self, at: SessionAt) {
+        let Some(entry) = self.get(at) else {
+            return;
+        };
+        entry.is_changed = false;
+        let (total, stage) = (entry.total, entry.stage);
+        if !matches!(stage, Stage::Over(_)) {
+            self.is_behind |= !entry.report.update(&total) && stage != Stage::Held;
+        }
+    }
+
+    /// Reports what changed in this turn.
+    pub(in crate::cli::bridge) fn flush(&mut self) {
+        for at in std::mem::take(&mut self.changed) {
+            self.deliver(at);
+        }
+        self.is_behind |= !self.fifo.flush();
     }
 
     /// Reports an authentication.
@@ -69,6 +92,9 @@ impl Sessions {
     /// Delivers what a full FIFO, or an absent one, did not take; true when the FIFO has
     /// no more room.
     pub(in crate::cli::bridge) fn catch_up(&mut self) -> bool {
+        if !self.fifo.flush() {
+            return true;
+        }
         while let Some((user, ip, more)) = self.adds.front() {
             if !add_user(&self.fifo, user, *ip, more) {
                 return true;
@@ -112,9 +138,12 @@ impl Sessions {
     }
 
     /// Ends this program: its sessions go on in the next run of it.
-    pub(in crate::cli::bridge) fn leave(self) {
+    pub(in crate::cli::bridge) fn leave(mut self) {
+        self.flush();
         for entry in self.all.into_iter().flatten() {
             entry.report.leave();
         }
+        drop(self.auth);
+        self.fifo.flush();
     }
 }
