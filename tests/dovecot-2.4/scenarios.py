@@ -122,9 +122,10 @@ def protocols():
 
     for level, key in LEVELS.items():
         after = totals(level, key)
+        assert "" not in after, (level, after[""])
         for name, row in after.items():
-            if not name:
-                # The bridge's own session has no user.
+            if name in ("auth@dovestat", "dovestat"):
+                # The user of the bridge's own session, and its domain.
                 continue
             old = before[level].get(name, collections.Counter())
             grown = lambda column: row[column] - old[column]
@@ -306,7 +307,10 @@ def restarts():
         for user, row in totals("user", "user").items():
             if user in users or user == late:
                 assert row["num_logins"] == 1 and row["auth_successes"] == 1, (what, row)
+        rows = [row for row in dump("session", "connected") if row["service"] == "auth"]
+        assert [int(row["pid"]) for row in rows] in ([], [main_pid("dovestat-bridge")]), (what, rows)
     print("Dovecot restarted")
+    systemctl("reset-failed", "dovecot")
     systemctl("restart", "dovecot")
     all_over()
     client = imap("new@example.org")
@@ -348,6 +352,7 @@ def checks():
     reported("stale@example.org")
     # A socket that Dovecot may not write to, which it does not log.
     os.chown(events_socket, 0, 0)
+    systemctl("reset-failed", "dovecot")
     systemctl("restart", "dovecot")
     imap("denied@example.org").logout()
     # Its last event is one that does not connect Dovecot to the next bridge.

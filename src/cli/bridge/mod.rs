@@ -249,7 +249,7 @@ impl Bridge {
         let mut rest = Rest::new(start);
         loop {
             set.clear();
-            set.push(signals.as_fd(), Interest::READ);
+            let signal_slot = set.push(signals.as_fd(), Interest::READ);
             let rests_until = rest.until();
             let event_slots = listener.push(&mut set, rests_until.is_some());
             let asked = self.asker.as_ref().and_then(Asker::waiting);
@@ -266,19 +266,27 @@ impl Bridge {
             if let Some(until) = rests_until {
                 timeout = timeout.min(until.saturating_duration_since(Instant::now()));
             }
+            if listener.has_backlog() {
+                timeout = Duration::ZERO;
+            }
             if set.wait(Some(timeout)).is_err() {
                 std::thread::sleep(BACKOFF);
             }
             let now = Now::since(start);
-            let pending = signals.take();
-            if pending.term || pending.int {
-                return;
+            if set.ready(signal_slot).readable {
+                let pending = signals.take();
+                if pending.term || pending.int {
+                    return;
+                }
             }
             let instant = Instant::now();
             let mut taken = rest.begin(instant);
             let bytes = listener.read(&set, event_slots, |line, is_remote| {
                 self.take(line, is_remote, now);
             });
+            if std::mem::take(&mut listener.has_accepted) {
+                self.sessions.processes.hurry_all(now.ms);
+            }
             if bytes > 0 || rests_until.is_some() {
                 taken.add(bytes, SOCKET_BYTES, false);
                 rest.end(&taken, instant);

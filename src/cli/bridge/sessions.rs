@@ -76,6 +76,8 @@ pub(super) struct KnownSessions {
     pub(super) by_id: HashMap<Vec<u8>, Known>,
     /// Ids by [`known_key`].
     pub(super) by_connection: HashMap<Vec<u8>, Vec<u8>>,
+    /// Ids of sessions of authentications whose bridge was killed.
+    pub(super) auth: Vec<Vec<u8>>,
 }
 
 /// The key of a connection and its process.
@@ -193,6 +195,10 @@ impl Sessions {
         max: usize,
         every_ms: u64,
     ) -> Sessions {
+        known
+            .auth
+            .iter()
+            .for_each(|id| delivery::end_auth(&fifo, id));
         Sessions {
             fifo,
             all: Vec::new(),
@@ -395,8 +401,7 @@ impl Sessions {
         }
     }
 
-    /// Looks at a session's process, once in a turn: events that come together happened
-    /// before all that the first of them has looked at. The totals of others that it serves are
+    /// Looks at a session's process, unless that was done a moment ago. The totals of others that it serves are
     /// reported, too; its own are the caller's to report.
     pub(super) fn look(
         &mut self,

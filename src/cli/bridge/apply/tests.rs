@@ -196,7 +196,7 @@ fn a_recording_of_all_services_becomes_records() {
     scene.read();
     // The auth session is this program's.
     let mut connects = scene.of("CONNECT");
-    assert!(connects[0].contains("  auth "), "{connects:?}");
+    assert!(connects[0].contains(" auth@dovestat auth "), "{connects:?}");
     connects.remove(0);
     assert_eq!(
         connects,

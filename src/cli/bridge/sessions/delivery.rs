@@ -6,9 +6,34 @@
 use super::{Sessions, Stage, MAX_ADDS, MAX_COMMANDS, REFRESH_MS};
 use crate::cli::bridge::join::SessionAt;
 use crate::cli::bridge::Now;
-use crate::report::{add_user, Login, Session, SessionId};
+use crate::report::{add_user, FifoWriter, Login, Session, SessionId};
 use crate::stats::Stats;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The user of the session of authentications: there are rows of it at the levels of
+/// users and domains.
+const AUTH_USER: &[u8] = b"auth@dovestat";
+
+fn auth_session(fifo: &Arc<FifoWriter>, id: SessionId) -> Session {
+    let pid = std::process::id();
+    let login = Login {
+        user: AUTH_USER,
+        service: b"auth",
+        pid,
+        ip: None,
+    };
+    let mut auth = Session::held(fifo, id, login);
+    auth.release(pid);
+    auth
+}
+
+/// Ends the session of authentications of a bridge that was killed.
+pub(super) fn end_auth(fifo: &Arc<FifoWriter>, id: &[u8]) {
+    let mut auth = auth_session(fifo, SessionId::given(id));
+    auth.resume(&Stats::default(), 0);
+    drop(auth);
+}
 
 impl Sessions {
     /// Reports a session's total, with its commands, at the end of this turn.
@@ -47,19 +72,10 @@ impl Sessions {
 
     /// Reports an authentication.
     pub(in crate::cli::bridge) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
-        let auth = self.auth.get_or_insert_with(|| {
-            let pid = std::process::id();
-            let (user, service) = (&b""[..], &b"auth"[..]);
-            let login = Login {
-                user,
-                service,
-                pid,
-                ip: None,
-            };
-            let mut auth = Session::held(&self.fifo, SessionId::new(), login);
-            auth.release(pid);
-            auth
-        });
+        let fifo = &self.fifo;
+        let auth = self
+            .auth
+            .get_or_insert_with(|| auth_session(fifo, SessionId::new()));
         auth.record_command(b"AUTH", args, used);
         self.put_auth(now);
     }
