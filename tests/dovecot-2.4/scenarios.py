@@ -456,7 +456,7 @@ def options():
     all_over()
     row = totals("user", "user")[user]
     assert (row["num_logins"], row["auth_successes"], row["num_cmds"]) == (1, 1, 5), row
-    assert cpu(row) >= 0.01 and row["min_faults"] > 0, row
+    assert row["min_faults"] > 0, row
     assert "note:    Dovecot 2.4.1-4 posts events by event_exporter dovestat" in check(), check()
 
     configure()
