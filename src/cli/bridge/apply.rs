@@ -220,7 +220,9 @@ impl Sessions {
         let usecs = running.unwrap_or(event.number("duration"));
         if let Some(process) = process.filter(|_| !is_lmtp) {
             self.processes.ran(process, at, usecs);
-            self.look(process, Some(at), false, now);
+            if self.processes.wants_look(process, usecs, now.ms) {
+                self.look(process, Some(at), false, now);
+            }
             self.processes.hurry(process, now.ms);
         }
         let Some(entry) = self.get(at) else {

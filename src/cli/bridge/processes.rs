@@ -23,9 +23,13 @@ use std::net::SocketAddr;
 /// A process that changed nothing is looked at less and less often, up to so seldom.
 const MAX_WAIT_MS: u64 = 30_000;
 
-/// The least time between looks at commands' ends. A look costs 60 us, ten times what an
-/// event does: of commands that follow each other faster, one has what all used.
-const LEAST_WAIT_MS: u64 = 10;
+/// The least time between looks at the ends of short commands. A look costs ten times
+/// what an event does: of such commands that follow each other faster, one has what all
+/// used.
+const LEAST_WAIT_MS: u64 = 20;
+
+/// A command that ran for less is short.
+const SHORT_USECS: u64 = 1000;
 
 /// A process without sessions is remembered for so long: what it uses until its next
 /// session begins is that session's.
@@ -268,10 +272,11 @@ impl Processes {
         look
     }
 
-    /// Whether a process was looked at a moment ago.
-    pub(super) fn is_looked_at(&self, at: ProcessAt, now_ms: u64) -> bool {
+    /// Whether a process is to be looked at when a command that ran for so long ended.
+    pub(super) fn wants_look(&self, at: ProcessAt, ran_usecs: u64, now_ms: u64) -> bool {
         let process = self.all[at as usize].as_ref();
-        process.is_some_and(|process| now_ms < process.looked_ms + LEAST_WAIT_MS)
+        let looked_ms = process.map_or(0, |process| process.looked_ms);
+        ran_usecs >= SHORT_USECS || now_ms >= looked_ms + LEAST_WAIT_MS
     }
 
     /// A process is known to have used so much; shares what is new.

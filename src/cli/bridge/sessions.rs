@@ -401,7 +401,7 @@ impl Sessions {
         }
     }
 
-    /// Looks at a session's process, unless that was done a moment ago. The totals of others that it serves are
+    /// Looks at a session's process now. The totals of others that it serves are
     /// reported, too; its own are the caller's to report.
     pub(super) fn look(
         &mut self,
@@ -410,9 +410,6 @@ impl Sessions {
         is_ending: bool,
         now: Now,
     ) {
-        if !is_ending && self.processes.is_looked_at(process, now.ms) {
-            return;
-        }
         let mut changed = Vec::new();
         let all = &mut self.all;
         let share = &mut |at: SessionAt, more: &Stats| {
