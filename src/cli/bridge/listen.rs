@@ -319,3 +319,56 @@ fn answer(
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::scratch::Scratch;
+
+    #[test]
+    fn the_socket_is_emptied_while_lines_wait() {
+        let dir = Scratch::new("bridge-backlog");
+        let path = dir.join("events");
+        let mut listener = Listener::bind(&path, None).unwrap();
+        let mut writer = UnixStream::connect(&path).unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let mut set = PollSet::new();
+        let mut taken: Vec<u64> = Vec::new();
+        // Each line takes longer than a slice.
+        let mut turn = |listener: &mut Listener, taken: &mut Vec<u64>| {
+            set.clear();
+            let slots = listener.push(&mut set, false);
+            set.wait(Some(Duration::ZERO)).unwrap();
+            listener.read(&set, slots, |line, is_remote| {
+                assert!(!is_remote);
+                let line = String::from_utf8(line.unwrap().to_vec()).unwrap();
+                taken.push(line.parse().unwrap());
+                std::thread::sleep(SLICE);
+            })
+        };
+        assert_eq!(turn(&mut listener, &mut taken), 0);
+        assert!(std::mem::take(&mut listener.has_accepted));
+        let mut sent: u64 = 0;
+        let mut fill = |sent: &mut u64| {
+            let before = *sent;
+            while writer
+                .write_all(format!("{sent:0>499}\n").as_bytes())
+                .is_ok()
+            {
+                *sent += 1;
+            }
+            *sent - before
+        };
+        let room = fill(&mut sent);
+        // As much again, though few lines were taken.
+        turn(&mut listener, &mut taken);
+        assert!(listener.has_backlog());
+        assert!(taken.len() <= CHUNK_BYTES / 500 + 1, "{}", taken.len());
+        assert!(fill(&mut sent) >= room, "{room}");
+        drop(writer);
+        while turn(&mut listener, &mut taken) > 0 || listener.has_backlog() {}
+        assert_eq!(taken, (0..sent).collect::<Vec<u64>>());
+        assert!(listener.peers.is_empty());
+        listener.remove();
+    }
+}

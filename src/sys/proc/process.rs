@@ -230,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_was_started_when_proc_says() {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let secs: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        let usecs = uptime_usecs().unwrap();
+        let since = usecs as f64 / 1e6 - secs;
+        assert!((-0.02..10.0).contains(&since), "{text} {usecs}");
+    }
+
+    #[test]
     fn a_daemon_that_serves_is_0() {
         let (code, stderr) = start("a_daemon_that_serves_is_0", |readiness| {
             // SAFETY: no pointers.
