@@ -44,6 +44,7 @@ mod snapshot;
 mod start;
 
 use crate::config::{Defaults, Fatal};
+pub(crate) use input::rest::Rest;
 use options::{Command, Options};
 use std::io::{self, Write};
 use std::process::ExitCode;

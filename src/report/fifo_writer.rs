@@ -7,7 +7,10 @@
 //! out whole or not at all. The FIFO at the path is the one written to: one that
 //! was replaced on disk is opened anew as soon as it has a reader.
 //!
-//! Must not: keep records, or know what is in them.
+//! A writer that gathers keeps records until PIPE_BUF bytes are full, or
+//! [`FifoWriter::flush`]: a write(2) costs three times what a record does.
+//!
+//! Must not: keep more than PIPE_BUF bytes of records, or know what is in them.
 
 use crate::store::Record;
 use crate::sys::fs::writer;
@@ -39,6 +42,9 @@ struct End {
     generation: u64,
     /// The record that is being written; kept for its memory.
     line: Vec<u8>,
+    gathers: bool,
+    /// Records of this generation that count as written and are not yet.
+    gathered: Vec<u8>,
 }
 
 /// What became of a record.
@@ -66,6 +72,18 @@ impl FifoWriter {
             check,
             end: Mutex::default(),
         }
+    }
+
+    /// From now on records are gathered.
+    pub(crate) fn gather(&self) {
+        self.lock().gathers = true;
+    }
+
+    /// Writes what was gathered; false when there is no room for it now. Where no reader
+    /// is, it is lost, as it were in a FIFO that its reader left.
+    pub(crate) fn flush(&self) -> bool {
+        let end = self.lock();
+        OpenFifo { end }.flush() != Delivery::Full
     }
 
     /// Where the FIFO is to be.
@@ -104,7 +122,10 @@ impl FifoWriter {
     /// it has no reader.
     pub(super) fn open(&self) -> Option<OpenFifo<'_>> {
         let mut end = self.lock();
-        end.mend(self).ok()?;
+        // What is gathered goes where its first record was to go.
+        if end.gathered.is_empty() || end.file.is_none() {
+            end.mend(self).ok()?;
+        }
         Some(OpenFifo { end })
     }
 
@@ -131,6 +152,7 @@ impl End {
             Ok(file) => {
                 self.file = Some(file);
                 self.generation += 1;
+                self.gathered.clear();
                 Ok(())
             }
             Err(_) if self.file.is_some() => Ok(()),
@@ -155,10 +177,35 @@ impl OpenFifo<'_> {
     pub(super) fn write_record(&mut self, record: &Record<'_>) -> Delivery {
         let mut line = std::mem::take(&mut self.end.line);
         let delivery = match write_record(&mut line, record) {
+            Ok(()) if self.end.gathers => self.gather(&line),
             Ok(()) => self.write(&line),
             Err(_) => Delivery::Written,
         };
         self.end.line = line;
+        delivery
+    }
+
+    fn gather(&mut self, record: &[u8]) -> Delivery {
+        if self.end.gathered.len() + record.len() > libc::PIPE_BUF {
+            let delivery = self.flush();
+            if delivery != Delivery::Written {
+                return delivery;
+            }
+        }
+        self.end.gathered.extend_from_slice(record);
+        Delivery::Written
+    }
+
+    fn flush(&mut self) -> Delivery {
+        if self.end.gathered.is_empty() {
+            return Delivery::Written;
+        }
+        let mut gathered = std::mem::take(&mut self.end.gathered);
+        let delivery = self.write(&gathered);
+        if delivery != Delivery::Full {
+            gathered.clear();
+        }
+        self.end.gathered = gathered;
         delivery
     }
 
@@ -238,6 +285,56 @@ mod tests {
         let other = Fifo::create(&path, None, ACCESS).unwrap();
         assert_eq!(write(&writer, b"g\n"), (Delivery::Written, 3));
         assert_eq!((read(&fifo), read(&other)), (vec![], b"g\n".to_vec()));
+    }
+
+    #[test]
+    fn records_are_gathered_and_none_is_written_twice() {
+        let dir = Scratch::new("report-gathered");
+        let path = dir.join("fifo");
+        let writer = FifoWriter::new(&path);
+        writer.gather();
+        let record = |number: u32| format!("{number:0>999}\n");
+        let gather = |number: u32| match writer.open() {
+            Some(mut opened) => opened.gather(record(number).as_bytes()),
+            None => Delivery::Absent,
+        };
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
+        let read = |fifo: &Fifo| {
+            let mut bytes = vec![0; 1 << 20];
+            let count = fifo.read(&mut bytes).unwrap_or(0);
+            let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
+            let numbers = text.lines().map(|line| line.parse::<u32>().unwrap());
+            numbers.collect::<Vec<u32>>()
+        };
+        // As many as one write(2) takes.
+        let most = (libc::PIPE_BUF / 1000) as u32;
+        for number in 0..most {
+            assert_eq!(gather(number), Delivery::Written);
+        }
+        assert!(read(&fifo).is_empty());
+        gather(most);
+        assert_eq!(read(&fifo), (0..most).collect::<Vec<u32>>());
+        assert!(writer.flush());
+        assert_eq!(read(&fifo), [most]);
+        assert!(writer.flush());
+        assert!(read(&fifo).is_empty());
+        // What a full one does not take is kept, and the next record is refused.
+        let mut taken = (0..).take_while(|&number| gather(number) == Delivery::Written);
+        let count = taken.by_ref().count() as u32;
+        assert!(!writer.flush());
+        let mut numbers = read(&fifo);
+        assert!(writer.flush());
+        numbers.extend(read(&fifo));
+        assert_eq!(numbers, (0..count).collect::<Vec<u32>>());
+        // Of a reader that is gone, nothing comes to the next.
+        gather(7);
+        drop(fifo);
+        assert!(writer.flush());
+        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
+        assert_eq!(gather(8), Delivery::Written);
+        assert_eq!(writer.generation(), 2);
+        assert!(writer.flush());
+        assert_eq!(read(&fifo), [8]);
     }
 
     #[test]

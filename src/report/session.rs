@@ -158,6 +158,11 @@ impl Session {
         self.drop_oldest();
     }
 
+    /// How many commands run, or wait to be delivered.
+    pub(crate) fn pending_commands(&self) -> usize {
+        self.commands.len()
+    }
+
     /// Disconnects; false when the FIFO has no room or no reader now, and this is to be
     /// called again. What was delivered is not delivered again.
     pub(crate) fn finish(&mut self) -> bool {

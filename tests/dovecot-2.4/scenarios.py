@@ -122,9 +122,10 @@ def protocols():
 
     for level, key in LEVELS.items():
         after = totals(level, key)
+        assert "" not in after, (level, after[""])
         for name, row in after.items():
-            if not name:
-                # The bridge's own session has no user.
+            if name in ("auth@dovestat", "dovestat"):
+                # The user of the bridge's own session, and its domain.
                 continue
             old = before[level].get(name, collections.Counter())
             grown = lambda column: row[column] - old[column]
@@ -306,7 +307,10 @@ def restarts():
         for user, row in totals("user", "user").items():
             if user in users or user == late:
                 assert row["num_logins"] == 1 and row["auth_successes"] == 1, (what, row)
+        rows = [row for row in dump("session", "connected") if row["service"] == "auth"]
+        assert [int(row["pid"]) for row in rows] in ([], [main_pid("dovestat-bridge")]), (what, rows)
     print("Dovecot restarted")
+    systemctl("reset-failed", "dovecot")
     systemctl("restart", "dovecot")
     all_over()
     client = imap("new@example.org")
@@ -333,6 +337,7 @@ def reported(user):
 def checks():
     """Each reason why nothing arrives is named, and what to do is enough."""
     events_socket, config = "/run/dovestat/events", "/etc/dovecot/conf.d/99-dovestat.conf"
+    reported("checked@example.org")
     assert "WRONG" not in check(), check()
     # A socket that nothing listens at.
     systemctl("stop", "dovestat-bridge")
@@ -347,14 +352,19 @@ def checks():
     reported("stale@example.org")
     # A socket that Dovecot may not write to, which it does not log.
     os.chown(events_socket, 0, 0)
+    systemctl("reset-failed", "dovecot")
     systemctl("restart", "dovecot")
     imap("denied@example.org").logout()
+    # Its last event is one that does not connect Dovecot to the next bridge.
+    wait_for("all its events", lambda: ("mail_user_session_finished", "denied@example.org") in
+             [(name, fields.get("user")) for name, fields in events()])
     said = check()
     assert "WRONG:   Dovecot's stats process runs as dovecot, who cannot write to " in said, said
     assert f"note:    Dovecot has not connected to {events_socket}" not in said, said
     systemctl("restart", "dovestat-bridge")
     wait_for("a bridge that listens", lambda: "WRONG" not in check())
-    # Until an event connects Dovecot, which a late one of the session above may do.
+    # Until an event connects Dovecot. What this program connected itself is closed soon.
+    wait_for("no connection", lambda: f"note:    Dovecot has not connected to {events_socket}" in check())
     reported("allowed@example.org")
     assert f"note:    Dovecot has not connected to {events_socket}" not in check(), check()
     # A configuration that lacks something, or all.
@@ -368,6 +378,80 @@ def checks():
     with open(config, "w") as file:
         file.write(text)
     assert "WRONG" not in check(), check()
+
+
+def start_bridge(*settings):
+    """Starts the bridge with settings of its unit, as an administrator has them, and Dovecot."""
+    place = "/etc/systemd/system/dovestat-bridge.service.d"
+    os.makedirs(place, exist_ok=True)
+    with open(f"{place}/test.conf", "w") as file:
+        file.write("\n".join(["[Service]", *settings, ""]))
+    systemctl("daemon-reload")
+    systemctl("reset-failed", "dovecot", "dovestat-bridge")
+    systemctl("restart", "dovestat-bridge")
+    wait_for("its socket", lambda: os.path.exists("/run/dovestat/events"))
+    systemctl("restart", "dovecot")
+
+
+def configure(*changes):
+    """Changes what Dovecot is told to report, from what the package has."""
+    with open("/usr/share/dovestat/99-dovestat.conf") as file:
+        text = file.read()
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    with open("/etc/dovecot/conf.d/99-dovestat.conf", "w") as file:
+        file.write(text)
+
+
+def arguments():
+    """Arguments of commands are reported on request, and no password in any."""
+    start_relay()
+    user = fresh("arguments")
+    configure((" fields = service", " fields = cmd_human_args service"),
+              ("(event=smtp_server_command_finished AND NOT cmd_name=AUTH)", "event=smtp_server_command_finished"))
+    start_bridge("ExecStart=", "ExecStart=/usr/bin/dovestat bridge --args")
+    client = imap(user)
+    client.select("INBOX")
+    client.search(None, "TEXT", "nowhere")
+    client.logout()
+    writer = submission(user)
+    writer.sendmail(user, ["x@example.net"], MESSAGE), writer.quit()
+    box = pop3(user)
+    box.quit()
+    script = Sieve(user)
+    script.logout()
+    commands = lambda: {row["cmd"]: row["args"] for row in dump("command", f"user={user}")}
+    args = wait_for("all services' commands", lambda: {"SEARCH", "RCPT", "DATA"} <= commands().keys() and commands())
+    print("arguments:", args)
+    assert args["SELECT"] == "INBOX" and args["SEARCH"] == "TEXT nowhere", args
+    assert "x@example.net" in args["RCPT"], args
+    plain = base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()
+    assert plain not in str(dump("command")) and PASSWORD not in str(args), args
+    configure()
+    start_bridge()
+
+
+def posts():
+    """Events that come by HTTP."""
+    configure(("driver = unix", "driver = http-post"),
+              ("unix_path = /run/dovestat/events", "http_post_url = http://127.0.0.1:9120/events"),
+              ("unix_connect_timeout = 10ms", ""))
+    start_bridge("ExecStart=", "ExecStart=/usr/bin/dovestat bridge --http 127.0.0.1:9120", "PrivateNetwork=no",
+                 "RestrictAddressFamilies=AF_INET", "IPAddressAllow=localhost")
+    user = fresh("posted")
+    client = imap(user)
+    work(client)
+    row = session_of(user)
+    assert (row["ip"], row["service"]) == (HOST, "imap"), row
+    client.logout()
+    all_over()
+    row = totals("user", "user")[user]
+    assert (row["num_logins"], row["auth_successes"], row["num_cmds"]) == (1, 1, 5), row
+    assert row["min_faults"] > 0, row
+    assert "note:    Dovecot 2.4.1-4 posts events by event_exporter dovestat" in check(), check()
+    configure()
+    start_bridge()
 
 
 def stopped():

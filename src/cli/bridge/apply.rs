@@ -220,7 +220,9 @@ impl Sessions {
         let usecs = running.unwrap_or(event.number("duration"));
         if let Some(process) = process.filter(|_| !is_lmtp) {
             self.processes.ran(process, at, usecs);
-            self.look(process, Some(at), false, now);
+            if self.processes.wants_look(process, usecs, now.ms) {
+                self.look(process, Some(at), false, now);
+            }
             self.processes.hurry(process, now.ms);
         }
         let Some(entry) = self.get(at) else {
@@ -241,13 +243,13 @@ impl Sessions {
             entry.mark = entry.total;
         }
         used.values[place::clock_time] = usecs;
-        let args = match event.get(b"cmd_human_args").filter(|_| has_args) {
+        let name = event.text("cmd_name");
+        let shows_args = has_args && !has_password(name);
+        let args = match event.get(b"cmd_human_args").filter(|_| shows_args) {
             Some(args) => args,
             None => event.text("cmd_tag"),
         };
-        entry
-            .report
-            .record_command(event.text("cmd_name"), args, &used);
+        entry.report.record_command(name, args, &used);
         let is_closing = is_lmtp && event.number("status_code") == CLOSING;
         if is_closing && entry.stage != Stage::Open {
             return self.end(at, now);
@@ -313,6 +315,12 @@ impl Sessions {
         }
         self.end(at, now);
     }
+}
+
+/// Whether arguments of a command contain a password.
+fn has_password(name: &[u8]) -> bool {
+    let mut names = ["AUTH", "AUTHENTICATE", "LOGIN", "PASS", "APOP"].iter();
+    names.any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// The figures of a final event.

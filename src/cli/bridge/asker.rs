@@ -24,13 +24,20 @@ const LOGIN_MS: u64 = 30;
 /// How often anvil is asked when nothing logs in.
 const USUAL_MS: u64 = 5000;
 
+/// The wait after the first of several failures; doubled after each.
+const FAILED_MS: u64 = 50;
+
+/// How long anvil may fail, as while Dovecot is restarted, before that is a failure.
+const ABSENCE_MS: u64 = 1500;
+
 /// How long a reply may take.
 const REPLY_MS: u64 = 5000;
 
 /// How many connections in a reply put the next question off by a millisecond.
 const ROWS_A_MS: u64 = 48;
 
-const READ_BYTES: usize = 65_536;
+/// 50 connections: each that is new costs a look at its process, while events wait.
+const READ_BYTES: usize = 4096;
 
 pub(super) struct Asker {
     path: PathBuf,
@@ -42,6 +49,9 @@ pub(super) struct Asker {
     earliest_ms: u64,
     /// The wait while logins have not found their connections; grows.
     wait_ms: u64,
+    /// Failures since the last reply, and when the first of them was.
+    failures: u32,
+    failing_since_ms: u64,
 }
 
 struct Asked {
@@ -70,6 +80,8 @@ impl Asker {
             next_ms: 0,
             earliest_ms: 0,
             wait_ms: LOGIN_MS,
+            failures: 0,
+            failing_since_ms: 0,
         }
     }
 
@@ -144,6 +156,7 @@ impl Asker {
             Some(true) => {
                 self.earliest_ms = now.ms + asked.rows / ROWS_A_MS;
                 self.asked = None;
+                self.failures = 0;
                 self.next_ms = (now.ms + USUAL_MS).max(self.earliest_ms);
                 Answer::Complete
             }
@@ -160,9 +173,17 @@ impl Asker {
 
     fn fail(&mut self, why: &str, now: Now) -> Answer {
         self.asked = None;
-        self.next_ms = now.ms + USUAL_MS;
+        if self.failures == 0 {
+            self.failing_since_ms = now.ms;
+        }
+        let wait_ms = (FAILED_MS << self.failures.min(10)).min(USUAL_MS);
+        self.failures += 1;
+        self.next_ms = now.ms + wait_ms;
         self.earliest_ms = self.next_ms;
-        Answer::Failed(format!("{}: {why}", self.path.display()))
+        match now.ms >= self.failing_since_ms + ABSENCE_MS {
+            true => Answer::Failed(format!("{}: {why}", self.path.display())),
+            false => Answer::Waiting,
+        }
     }
 }
 
@@ -192,4 +213,35 @@ impl LineReader<16> for Rows<'_> {
     }
 
     fn too_long(&mut self, _beginning: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_asked_again_soon_and_then_seldom() {
+        let mut asker = Asker::new("/nonexistent/anvil".into());
+        let at = |ms: u64| Now { ms, usecs: 0 };
+        let mut times = Vec::new();
+        for ms in 0..30_000 {
+            if ms >= asker.due_ms() {
+                let is_failure = matches!(asker.ask(at(ms)), Answer::Failed(_));
+                times.push((ms, is_failure));
+            }
+            asker.hurry(at(ms));
+        }
+        let expected = [
+            (0, false),
+            (50, false),
+            (150, false),
+            (350, false),
+            (750, false),
+            (1550, true),
+            (3150, true),
+            (6350, true),
+            (11_350, true),
+        ];
+        assert_eq!(times[..9], expected);
+    }
 }

@@ -9,6 +9,10 @@
 //! program's own user and Dovecot's, or members of the socket's group, are listened to. A
 //! line without its LF at the end of a connection is dropped.
 //!
+//! A UNIX socket holds some 170 events, and Dovecot drops what it does not take. So it is
+//! emptied before any event is taken, and again after [`SLICE`]; what came waits in memory,
+//! up to [`MAX_BACKLOG_BYTES`] for a connection.
+//!
 //! Must not: wait, or know what a line means.
 
 use super::http::{Part, Requests, TAKEN};
@@ -25,6 +29,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Dovecot's own user and group, which its stats process has.
 const DOVECOT: &str = "dovecot";
@@ -32,13 +37,17 @@ const DOVECOT: &str = "dovecot";
 /// Most connections: one of each Dovecot's stats process, and an old one's at a reload.
 const MAX_PEERS: usize = 16;
 
+/// Bytes that are read at once.
 const READ_BYTES: usize = 65_536;
 
-/// Bytes that are read at once of a connection of HTTP.
-const HTTP_BYTES: usize = 16_384;
+/// Most bytes that wait to be taken.
+const MAX_BACKLOG_BYTES: usize = 1 << 20;
 
-/// Most bytes that are read of a connection before the next one has its turn.
-const TURN_BYTES: usize = 4 * READ_BYTES;
+/// Bytes of lines that are taken without a look at the clock: 8 events.
+const CHUNK_BYTES: usize = 4096;
+
+/// How long events are taken before the sockets are emptied again.
+const SLICE: Duration = Duration::from_micros(500);
 
 pub(super) struct Listener {
     socket: UnixListener,
@@ -47,14 +56,19 @@ pub(super) struct Listener {
     uid: Option<u32>,
     gid: Option<u32>,
     peers: Vec<Peer>,
-    /// Connections so far.
-    pub(super) accepted: u64,
+    /// What is read is read to here.
+    room: Box<[u8]>,
+    /// A process of Dovecot has connected, perhaps after events were lost.
+    pub(super) has_accepted: bool,
 }
 
 struct Peer {
     stream: Stream,
+    /// What came and is not taken yet.
+    backlog: Vec<u8>,
+    has_ended: bool,
     lines: LineBuffer,
-    /// Its slot in this turn's poll set.
+    /// Its slot in this turn's poll set; `None` while it rests.
     slot: Option<usize>,
 }
 
@@ -111,18 +125,20 @@ impl Listener {
             uid,
             gid,
             peers: Vec::new(),
-            accepted: 0,
+            room: vec![0; READ_BYTES].into(),
+            has_accepted: false,
         })
     }
 
-    /// Adds what is waited for; returns the listeners' slots.
-    pub(super) fn push(&mut self, set: &mut PollSet) -> [Option<usize>; 2] {
+    /// Adds what is waited for, connections if they do not rest; returns the listeners'
+    /// slots.
+    pub(super) fn push(&mut self, set: &mut PollSet, is_resting: bool) -> [Option<usize>; 2] {
         for peer in &mut self.peers {
             let fd = match &peer.stream {
                 Stream::Unix(stream) => stream.as_fd(),
                 Stream::Http(stream, _) => stream.as_fd(),
             };
-            peer.slot = Some(set.push(fd, Interest::READ));
+            peer.slot = (!is_resting).then(|| set.push(fd, Interest::READ));
         }
         let unix = set.push(self.socket.as_fd(), Interest::READ);
         let http = self.http.as_ref();
@@ -132,21 +148,31 @@ impl Listener {
         ]
     }
 
-    /// Reads what has come, and accepts connections. `each` gets a line, and whether it
-    /// may be of another host.
+    /// Whether lines wait to be taken by [`Listener::read`].
+    pub(super) fn has_backlog(&self) -> bool {
+        self.peers.iter().any(|peer| !peer.backlog.is_empty())
+    }
+
+    /// Reads what has come, also of connections that rest, and accepts connections. `each`
+    /// gets a line, and whether it may be of another host. Returns the bytes that came.
     pub(super) fn read(
         &mut self,
         set: &PollSet,
         [unix, http]: [Option<usize>; 2],
         mut each: impl FnMut(Option<&mut [u8]>, bool),
-    ) {
-        self.peers.retain_mut(|peer| {
-            let is_ready = peer
-                .slot
-                .take()
-                .is_some_and(|slot| set.ready(slot).readable);
-            !is_ready || peer.read(&mut each)
-        });
+    ) -> usize {
+        let mut came = 0;
+        for peer in &mut self.peers {
+            if peer.slot.is_none_or(|slot| set.ready(slot).readable) {
+                came += peer.read(&mut self.room, &mut each);
+            }
+        }
+        let until = Instant::now() + SLICE;
+        for peer in &mut self.peers {
+            peer.take(until, &mut each);
+        }
+        self.peers
+            .retain(|peer| !peer.has_ended || !peer.backlog.is_empty());
         let is_ready = |slot: Option<usize>| slot.is_some_and(|slot| set.ready(slot).readable);
         while is_ready(unix) {
             match self.socket.accept() {
@@ -165,6 +191,7 @@ impl Listener {
                 Err(_) => break,
             }
         }
+        came
     }
 
     fn accept(&mut self, stream: UnixStream) {
@@ -183,7 +210,7 @@ impl Listener {
             Err(error) => return refuse(&error.to_string()),
         }
         if stream.set_nonblocking(true).is_ok() {
-            self.accepted += 1;
+            self.has_accepted = true;
             self.add(Stream::Unix(stream));
         }
     }
@@ -195,6 +222,8 @@ impl Listener {
         }
         self.peers.push(Peer {
             stream,
+            backlog: Vec::new(),
+            has_ended: false,
             lines: LineBuffer::new(READ_BYTES),
             slot: None,
         });
@@ -207,38 +236,52 @@ impl Listener {
 }
 
 impl Peer {
-    /// Reads what has come; false at the end of the connection.
-    fn read(&mut self, each: &mut dyn FnMut(Option<&mut [u8]>, bool)) -> bool {
-        let mut left = TURN_BYTES;
-        while left > 0 {
+    /// Reads what has come, and returns how much. That of HTTP is taken at once: who
+    /// posts waits for the answer.
+    fn read(&mut self, room: &mut [u8], each: &mut dyn FnMut(Option<&mut [u8]>, bool)) -> usize {
+        let mut came = 0;
+        while self.backlog.len() < MAX_BACKLOG_BYTES && came < MAX_BACKLOG_BYTES {
             let result = match &mut self.stream {
-                Stream::Unix(stream) => {
-                    let result = stream.read(self.lines.room());
-                    if let Ok(count @ 1..) = result {
-                        let each = &mut |line: Option<&mut [u8]>| each(line, false);
-                        self.lines.filled(count, &mut Each(each));
-                    }
-                    result
-                }
-                Stream::Http(stream, requests) => {
-                    let mut bytes = [0; HTTP_BYTES];
-                    let result = stream.read(&mut bytes);
-                    let came = &bytes[..*result.as_ref().unwrap_or(&0)];
-                    let is_over = !answer(stream, requests, &mut self.lines, came, each);
-                    if is_over {
-                        return false;
-                    }
-                    result
+                Stream::Unix(stream) => stream.read(room),
+                Stream::Http(stream, _) => stream.read(room),
+            };
+            let count = match result {
+                Ok(count @ 1..) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
+                    self.has_ended = true;
+                    break;
                 }
             };
-            match result {
-                Ok(0) => return false,
-                Ok(count) => left = left.saturating_sub(count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            came += count;
+            match &mut self.stream {
+                Stream::Unix(_) => self.backlog.extend_from_slice(&room[..count]),
+                Stream::Http(stream, requests) => {
+                    let is_open = answer(stream, requests, &mut self.lines, &room[..count], each);
+                    self.has_ended |= !is_open;
+                }
+            }
+            if count < room.len() || self.has_ended {
+                break;
             }
         }
-        true
+        came
+    }
+
+    /// Takes lines until that moment, or all.
+    fn take(&mut self, until: Instant, each: &mut dyn FnMut(Option<&mut [u8]>, bool)) {
+        let each = &mut |line: Option<&mut [u8]>| each(line, false);
+        let mut taken = 0;
+        for chunk in self.backlog.chunks(CHUNK_BYTES) {
+            self.lines.room()[..chunk.len()].copy_from_slice(chunk);
+            self.lines.filled(chunk.len(), &mut Each(each));
+            taken += chunk.len();
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.backlog.drain(..taken);
     }
 }
 
@@ -275,4 +318,57 @@ fn answer(
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::scratch::Scratch;
+
+    #[test]
+    fn the_socket_is_emptied_while_lines_wait() {
+        let dir = Scratch::new("bridge-backlog");
+        let path = dir.join("events");
+        let mut listener = Listener::bind(&path, None).unwrap();
+        let mut writer = UnixStream::connect(&path).unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let mut set = PollSet::new();
+        let mut taken: Vec<u64> = Vec::new();
+        // Each line takes longer than a slice.
+        let mut turn = |listener: &mut Listener, taken: &mut Vec<u64>| {
+            set.clear();
+            let slots = listener.push(&mut set, false);
+            set.wait(Some(Duration::ZERO)).unwrap();
+            listener.read(&set, slots, |line, is_remote| {
+                assert!(!is_remote);
+                let line = String::from_utf8(line.unwrap().to_vec()).unwrap();
+                taken.push(line.parse().unwrap());
+                std::thread::sleep(SLICE);
+            })
+        };
+        assert_eq!(turn(&mut listener, &mut taken), 0);
+        assert!(std::mem::take(&mut listener.has_accepted));
+        let mut sent: u64 = 0;
+        let mut fill = |sent: &mut u64| {
+            let before = *sent;
+            while writer
+                .write_all(format!("{sent:0>499}\n").as_bytes())
+                .is_ok()
+            {
+                *sent += 1;
+            }
+            *sent - before
+        };
+        let room = fill(&mut sent);
+        // As much again, though few lines were taken.
+        turn(&mut listener, &mut taken);
+        assert!(listener.has_backlog());
+        assert!(taken.len() <= CHUNK_BYTES / 500 + 1, "{}", taken.len());
+        assert!(fill(&mut sent) >= room, "{room}");
+        drop(writer);
+        while turn(&mut listener, &mut taken) > 0 || listener.has_backlog() {}
+        assert_eq!(taken, (0..sent).collect::<Vec<u64>>());
+        assert!(listener.peers.is_empty());
+        listener.remove();
+    }
 }

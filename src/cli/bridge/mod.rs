@@ -21,7 +21,8 @@
 //! that are due, at most [`MAX_LOOKS`] in a turn.
 //!
 //! Invariants: one thread, one poll(2). In each turn events are read first: a slow
-//! reader would cost events, if not logins. Memory is bounded by the number of sessions.
+//! reader would cost events, if not logins. Where many come they rest for up to 2.6 ms, by
+//! the rule of the daemon's FIFOs. What a turn changed is reported at its end. Memory is bounded by the number of sessions.
 //!
 //! Must not: write to Dovecot, or keep it waiting.
 
@@ -41,9 +42,10 @@ use super::run::fifo;
 use super::server::{usual, Address};
 use crate::cli::warn;
 use crate::config::{table, Fatal};
+use crate::daemon::Rest;
 use crate::report::{FifoWriter, Look, Sample};
 use crate::sys::fd::poll::{Interest, PollSet};
-use crate::sys::proc::process::ticks_per_sec;
+use crate::sys::proc::process::{ticks_per_sec, uptime_usecs};
 use crate::sys::proc::signal::Signals;
 use anvil::{guid_usecs, Row};
 use apply::{How, LOGIN_SERVICES};
@@ -64,6 +66,10 @@ const MAX_LOOKS: usize = 64;
 
 /// Most places of tables that are visited before events are read again.
 const MAX_VISITS: usize = 4096;
+
+/// What the socket of events holds, at least, in bytes of lines: Linux counts each event
+/// as 1280 bytes of the 212,992 that a sender may have under way.
+const SOCKET_BYTES: usize = 25_600;
 
 /// How often what peers did wrong, and with -v what came, is logged.
 const LOG_MS: u64 = 60_000;
@@ -140,12 +146,8 @@ impl Figures for Proc {
     }
 
     fn started_usecs(&mut self, sample: &Sample) -> u64 {
-        // In seconds with two digits behind the dot.
-        let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let uptime = text.split(' ').next().unwrap_or_default().replace('.', "");
-        let uptime_usecs = uptime.parse().unwrap_or(0u64) * 10_000;
-        let started_usecs = sample.start_ticks * (1_000_000 / ticks_per_sec());
-        (wall_usecs() + started_usecs).saturating_sub(uptime_usecs)
+        let booted_usecs = wall_usecs().saturating_sub(uptime_usecs().unwrap_or(0));
+        booted_usecs + sample.start_ticks * (1_000_000 / ticks_per_sec())
     }
 
     fn peers(&mut self, pids: &[u32]) -> Vec<(u32, SocketAddr)> {
@@ -189,6 +191,7 @@ struct Bridge {
 pub(super) fn run(options: &BridgeOptions) -> Result<(), Fatal> {
     let signals = Signals::install().map_err(Fatal::io("signal handlers"))?;
     let fifo = Arc::new(fifo(options.fifo.as_ref()));
+    fifo.gather();
     let server = options.server.clone();
     let server = server.unwrap_or_else(|| Address::Usual(usual::file("stats")));
     let known = resume::known_sessions(&server, options.max_sessions);
@@ -243,10 +246,12 @@ impl Bridge {
     fn serve(&mut self, signals: &Signals, listener: &mut Listener) {
         let start = Instant::now();
         let mut set = PollSet::new();
+        let mut rest = Rest::new(start);
         loop {
             set.clear();
-            set.push(signals.as_fd(), Interest::READ);
-            let event_slots = listener.push(&mut set);
+            let signal_slot = set.push(signals.as_fd(), Interest::READ);
+            let rests_until = rest.until();
+            let event_slots = listener.push(&mut set, rests_until.is_some());
             let asked = self.asker.as_ref().and_then(Asker::waiting);
             let anvil_slot = asked.map(|fd| set.push(fd, Interest::READ));
             let interest = Interest {
@@ -257,20 +262,37 @@ impl Bridge {
                 .watched
                 .as_ref()
                 .map(|fd| set.push(fd.as_fd(), interest));
-            let timeout = self.timeout(Now::since(start));
+            let mut timeout = self.timeout(Now::since(start));
+            if let Some(until) = rests_until {
+                timeout = timeout.min(until.saturating_duration_since(Instant::now()));
+            }
+            if listener.has_backlog() {
+                timeout = Duration::ZERO;
+            }
             if set.wait(Some(timeout)).is_err() {
                 std::thread::sleep(BACKOFF);
             }
             let now = Now::since(start);
-            let pending = signals.take();
-            if pending.term || pending.int {
-                return;
+            if set.ready(signal_slot).readable {
+                let pending = signals.take();
+                if pending.term || pending.int {
+                    return;
+                }
             }
-            listener.read(&set, event_slots, |line, is_remote| {
+            let instant = Instant::now();
+            let mut taken = rest.begin(instant);
+            let bytes = listener.read(&set, event_slots, |line, is_remote| {
                 self.take(line, is_remote, now);
             });
+            if std::mem::take(&mut listener.has_accepted) {
+                self.sessions.processes.hurry_all(now.ms);
+            }
+            if bytes > 0 || rests_until.is_some() {
+                taken.add(bytes, SOCKET_BYTES, false);
+                rest.end(&taken, instant);
+            }
             if anvil_slot.is_some_and(|slot| set.ready(slot).readable) {
-                self.read_anvil(listener.accepted, now);
+                self.read_anvil(now);
             }
             if let Some(ready) = fifo_slot.map(|slot| set.ready(slot)) {
                 if ready.readable {
@@ -282,6 +304,7 @@ impl Bridge {
             }
             self.ask_anvil(now);
             self.sweep(now);
+            self.sessions.flush();
             self.log(now);
         }
     }
@@ -329,10 +352,10 @@ impl Bridge {
         if asker.number != number {
             self.sessions.begin_reply();
         }
-        self.answered(answer, 0, now);
+        self.answered(answer, now);
     }
 
-    fn read_anvil(&mut self, accepted: u64, now: Now) {
+    fn read_anvil(&mut self, now: Now) {
         let Some(asker) = &mut self.asker else {
             return;
         };
@@ -352,10 +375,10 @@ impl Bridge {
                 sessions.connection(&key, connection, number, is_old, now);
             }
         });
-        self.answered(answer, accepted, now);
+        self.answered(answer, now);
     }
 
-    fn answered(&mut self, answer: Answer, accepted: u64, now: Now) {
+    fn answered(&mut self, answer: Answer, now: Now) {
         match answer {
             Answer::Waiting => {}
             Answer::Complete => {
@@ -368,10 +391,11 @@ impl Bridge {
                 if self.sessions.join.is_waiting() {
                     asker.again(now);
                 }
-                if unmatched > 0 && accepted == 0 && !self.has_logged_silence {
+                let is_silent = self.counts.events + self.counts.refused == 0;
+                if unmatched > 0 && is_silent && !self.has_logged_silence {
                     self.has_logged_silence = true;
                     warn(&format!(
-                        "bridge: sessions begin, but Dovecot does not connect to {}: copy \
+                        "bridge: sessions begin, but Dovecot writes nothing to {}: copy \
                          99-dovestat.conf to its conf.d and reload it; its user must be able to \
                          write to that socket",
                         self.options.events.display()
@@ -424,6 +448,8 @@ impl Bridge {
 
     /// Opens the FIFO if it has a reader, and delivers everything to one that is new.
     fn watch(&mut self) {
+        // What was gathered for the present one.
+        self.fifo.flush();
         if self.fifo.probe().is_err() {
             return;
         }

@@ -23,6 +23,14 @@ use std::net::SocketAddr;
 /// A process that changed nothing is looked at less and less often, up to so seldom.
 const MAX_WAIT_MS: u64 = 30_000;
 
+/// The least time between looks at the ends of short commands. A look costs ten times
+/// what an event does: of such commands that follow each other faster, one has what all
+/// used.
+const LEAST_WAIT_MS: u64 = 20;
+
+/// A command that ran for less is short.
+const SHORT_USECS: u64 = 1000;
+
 /// A process without sessions is remembered for so long: what it uses until its next
 /// session begins is that session's.
 const IDLE_MS: u64 = 10_000;
@@ -57,6 +65,7 @@ struct Process {
     sample: Sample,
     seen: Stats,
     members: Vec<Member>,
+    looked_ms: u64,
     due_ms: u64,
     wait_ms: u64,
     /// When its last session ended.
@@ -211,6 +220,7 @@ impl Processes {
             sample,
             seen,
             members: Vec::new(),
+            looked_ms: now_ms,
             due_ms: now_ms + self.every_ms,
             wait_ms: self.every_ms,
             idle_since_ms: now_ms,
@@ -251,6 +261,7 @@ impl Processes {
             _ => (2 * process.wait_ms).min(MAX_WAIT_MS.max(self.every_ms)),
         };
         process.due_ms = now_ms + process.wait_ms;
+        process.looked_ms = now_ms;
         if look == Look::Gone {
             process.pid = None;
             let name = std::mem::take(&mut process.name);
@@ -259,6 +270,13 @@ impl Processes {
         }
         self.raise(at, &self.sampled(at), is_ending, share);
         look
+    }
+
+    /// Whether a process is to be looked at when a command that ran for so long ended.
+    pub(super) fn wants_look(&self, at: ProcessAt, ran_usecs: u64, now_ms: u64) -> bool {
+        let process = self.all[at as usize].as_ref();
+        let looked_ms = process.map_or(0, |process| process.looked_ms);
+        ran_usecs >= SHORT_USECS || now_ms >= looked_ms + LEAST_WAIT_MS
     }
 
     /// A process is known to have used so much; shares what is new.
@@ -372,6 +390,13 @@ impl Processes {
             return false;
         }
         process.pid.is_some() && now_ms >= process.due_ms
+    }
+
+    /// Events may have been lost: all processes are looked at soon.
+    pub(super) fn hurry_all(&mut self, now_ms: u64) {
+        for at in 0..self.places() {
+            self.hurry(at, now_ms);
+        }
     }
 
     /// An event named a session: its process is looked at soon again.

@@ -41,10 +41,14 @@ pub(super) fn known_sessions(server: &Address, max: usize) -> io::Result<KnownSe
                     .parse()
                     .unwrap_or(0);
                 }
+                let id = column("session").to_vec();
                 if column("service") == b"auth" {
+                    // That of another bridge goes on.
+                    if !is_bridge(text("pid")) {
+                        known.auth.push(id);
+                    }
                     continue;
                 }
-                let id = column("session").to_vec();
                 let key = key(column("user"), column("service"), column("ip"));
                 let pid = text("pid").parse().unwrap_or(0);
                 known.by_connection.insert(known_key(&key, pid), id.clone());
@@ -60,4 +64,9 @@ pub(super) fn known_sessions(server: &Address, max: usize) -> io::Result<KnownSe
             }
         }
     }
+}
+
+fn is_bridge(pid: &str) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name == "dovestat-bridge\n")
 }

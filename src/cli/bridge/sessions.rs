@@ -54,6 +54,9 @@ const UNSEEN_MS: u64 = 60_000;
 /// Without anvil: IMAP clients say something every half an hour.
 const SILENT_MS: u64 = 35 * 60_000;
 
+/// Most commands of a session that are reported together.
+const MAX_COMMANDS: usize = 32;
+
 /// Most differences of users that wait for room in the FIFO.
 const MAX_ADDS: usize = 10_000;
 
@@ -73,6 +76,8 @@ pub(super) struct KnownSessions {
     pub(super) by_id: HashMap<Vec<u8>, Known>,
     /// Ids by [`known_key`].
     pub(super) by_connection: HashMap<Vec<u8>, Vec<u8>>,
+    /// Ids of sessions of authentications whose bridge was killed.
+    pub(super) auth: Vec<Vec<u8>>,
 }
 
 /// The key of a connection and its process.
@@ -131,6 +136,8 @@ pub(super) struct Entry {
     /// Final events to come from processes that gave the session to hibernation.
     pub(super) hibernations: u8,
     pub(super) is_hibernated: bool,
+    /// It is to be reported at the end of this turn.
+    is_changed: bool,
     pub(super) has_user: bool,
     /// A mail process has asked for its user, or done something.
     pub(super) has_begun: bool,
@@ -170,6 +177,8 @@ pub(super) struct Sessions {
     /// Whether anvil answers.
     pub(super) has_anvil: bool,
     adds: VecDeque<(Vec<u8>, Option<IpAddr>, Stats)>,
+    /// Those to be reported at the end of this turn.
+    changed: Vec<SessionAt>,
     /// Something waits for room in the FIFO, or for a FIFO.
     pub(super) is_behind: bool,
     cursor: usize,
@@ -186,6 +195,10 @@ impl Sessions {
         max: usize,
         every_ms: u64,
     ) -> Sessions {
+        known
+            .auth
+            .iter()
+            .for_each(|id| delivery::end_auth(&fifo, id));
         Sessions {
             fifo,
             all: Vec::new(),
@@ -206,6 +219,7 @@ impl Sessions {
             auth_record_ms: 0,
             has_anvil: false,
             adds: VecDeque::new(),
+            changed: Vec::new(),
             is_behind: false,
             cursor: 0,
             refused: 0,
@@ -317,6 +331,7 @@ impl Sessions {
             is_remote: self.is_remote,
             hibernations: 0,
             is_hibernated: false,
+            is_changed: false,
             has_user: !who.user.is_empty(),
             has_begun: false,
             since_ms: now.ms,

@@ -116,6 +116,8 @@ fn socket(dovecot: &Dovecot, path: &Path, findings: &mut Findings) {
             return findings.wrong(format!("no bridge listens: {shown}: {why}"), START);
         }
     };
+    // Counted before this program connects, too.
+    let has_connected = has_connected(path);
     match connect_unix(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             return findings.wrong(
@@ -153,7 +155,7 @@ fn socket(dovecot: &Dovecot, path: &Path, findings: &mut Findings) {
             );
         }
     }
-    if connections(path) == Some(0) {
+    if has_connected == Some(false) {
         findings.note(format!(
             "Dovecot has not connected to {shown} since the bridge started: it does at the next \
              login"
@@ -161,19 +163,24 @@ fn socket(dovecot: &Dovecot, path: &Path, findings: &mut Findings) {
     }
 }
 
-/// How many processes are connected to the bridge; `None` if it is not found.
-fn connections(path: &Path) -> Option<usize> {
-    // The socket was bound beside its place, in the bridge's own network namespace.
+/// Whether Dovecot's stats process is connected to the bridge; `None` if that is not found.
+fn has_connected(path: &Path) -> Option<bool> {
+    // The socket was bound beside its place. The bridge's end of a connection is in the
+    // network namespace of who connected; the unit has the bridge in one of its own.
     let beside = format!("/.{}", path.file_name()?.to_str()?);
-    let entries = fs::read_dir("/proc").ok()?.flatten();
-    let mut tables = entries.filter_map(|entry| {
+    let (mut is_bridge_seen, mut has_connected) = (false, false);
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
         let dir = entry.path();
-        let comm = fs::read_to_string(dir.join("comm")).ok()?;
-        let table = (comm == "dovestat-bridge\n")
-            .then(|| fs::read_to_string(dir.join("net/unix")).ok())??;
-        table.contains(&beside).then_some(table)
-    });
-    Some(connected(&tables.next()?, &beside))
+        match fs::read_to_string(dir.join("comm")).as_deref() {
+            Ok("dovestat-bridge\n") => is_bridge_seen = true,
+            Ok("stats\n") => {
+                let table = fs::read_to_string(dir.join("net/unix")).unwrap_or_default();
+                has_connected |= connected(&table, &beside) > 0;
+            }
+            _ => {}
+        }
+    }
+    is_bridge_seen.then_some(has_connected)
 }
 
 /// Sockets of that name in state 3, by /proc/net/unix: proc(5).

@@ -1,7 +1,7 @@
 //! The process itself.
 //!
 //! Owns: the way into the background, the limit of descriptors, the umask, the
-//! host name, the kernel's tick.
+//! host name, the kernel's tick and when it was started.
 //!
 //! Invariants: the starter of a daemon gets its exit code once it is known
 //! whether the daemon serves; until then its standard error is the
@@ -12,6 +12,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 #[cfg(target_os = "linux")]
 use std::os::unix::fs::MetadataExt;
@@ -194,6 +195,21 @@ pub(crate) fn ticks_per_sec() -> u64 {
         .unwrap_or(100)
 }
 
+/// How long ago the system was started, with the time that it slept, in microseconds:
+/// the starts of processes in /proc count from then. /proc/uptime may be hidden.
+pub(crate) fn uptime_usecs() -> io::Result<u64> {
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is to `time`, borrowed for the call.
+    cerr(unsafe { libc::clock_gettime(CLOCK, time.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded and filled it in.
+    let time = unsafe { time.assume_init() };
+    Ok(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +227,16 @@ mod tests {
             output.status.code(),
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_system_was_started_when_proc_says() {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let secs: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        let usecs = uptime_usecs().unwrap();
+        let since = usecs as f64 / 1e6 - secs;
+        assert!((-0.02..10.0).contains(&since), "{text} {usecs}");
     }
 
     #[test]

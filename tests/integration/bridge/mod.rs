@@ -333,6 +333,10 @@ fn a_bridge_that_is_started_again_goes_on() {
         // Nothing saw this.
         worker.work(50_000);
         stage.start_bridge();
+        // The session of authentications of one that was killed is over.
+        stage.wait("session connected", |table| {
+            table.find("service", "auth").is_none()
+        });
         let used = worker.used();
         let table = stage.wait("session service=imap", |table| {
             table.only().num("read_bytes") == used[2]
@@ -541,7 +545,7 @@ fn nothing_connects_although_sessions_begin() {
     // Followed all the same, and the reason is in the log.
     stage.wait("session user=bob", |table| table.rows.len() == 1);
     wait_until("the line", || {
-        stage.log().contains("but Dovecot does not connect to")
+        stage.log().contains("but Dovecot writes nothing to")
     });
     worker.end();
 }

@@ -63,6 +63,7 @@ struct Scene {
     records: Vec<String>,
     totals: BTreeMap<String, Stats>,
     adds: Stats,
+    how: How,
     now: Now,
 }
 
@@ -85,6 +86,7 @@ impl Scene {
             records: Vec::new(),
             totals: BTreeMap::new(),
             adds: Stats::default(),
+            how: How::default(),
             now: Now {
                 ms: 1,
                 usecs: 1_795_770_993_000_000,
@@ -99,9 +101,9 @@ impl Scene {
     fn line(&mut self, line: &str) {
         let mut line = line.as_bytes().to_vec();
         if let Ok(event) = Event::parse(&mut line) {
-            let how = How::default();
-            self.sessions.apply(&event, how, self.now);
+            self.sessions.apply(&event, self.how, self.now);
         }
+        self.sessions.flush();
     }
 
     fn send(&mut self, name: &str, fields: &str) {
@@ -127,6 +129,7 @@ impl Scene {
     fn read(&mut self) {
         loop {
             let mut bytes = vec![0; 1 << 20];
+            self.sessions.flush();
             let count = self.fifo.read(&mut bytes).unwrap_or(0);
             for line in bytes[..count].split_mut(|&byte| byte == b'\n') {
                 if !line.is_empty() {
@@ -194,7 +197,7 @@ fn a_recording_of_all_services_becomes_records() {
     scene.read();
     // The auth session is this program's.
     let mut connects = scene.of("CONNECT");
-    assert!(connects[0].contains("  auth "), "{connects:?}");
+    assert!(connects[0].contains(" auth@dovestat auth "), "{connects:?}");
     connects.remove(0);
     assert_eq!(
         connects,
@@ -478,5 +481,33 @@ fn sessions_whose_processes_overtook_each_other_get_their_own() {
             scene.totals[&format!("S{pid}")].values[place::min_faults],
             pid
         );
+    }
+}
+
+#[test]
+fn arguments_are_reported_on_request_and_passwords_never() {
+    for (has_args, expected) in [(false, "A1"), (true, "INBOX")] {
+        let mut scene = Scene::plain("bridge-args");
+        scene.how.has_args = has_args;
+        let who = "protocol=imap user=bob session=S remote_ip=192.0.2.1 remote_port=1";
+        scene.send("auth_request_finished", &format!("{who} success=yes"));
+        scene.send("auth_userdb_request_finished", &format!("{who} result=ok"));
+        scene.pass(60_000);
+        for (name, args) in [
+            ("SELECT", "INBOX"),
+            ("AUTHENTICATE", "PLAIN_secret"),
+            ("login", "bob_secret"),
+            ("AUTH", "PLAIN_secret"),
+            ("PASS", "secret"),
+            ("APOP", "bob_secret"),
+        ] {
+            let command = format!("cmd_name={name} cmd_tag=A1 cmd_human_args={args}");
+            scene.send("imap_command_finished", &format!("{who} {command}"));
+        }
+        let shown = format!("S SELECT {expected}");
+        let rest = ["AUTHENTICATE", "login", "AUTH", "PASS", "APOP"];
+        let mut wanted = vec![shown];
+        wanted.extend(rest.map(|name| format!("S {name} A1")));
+        assert_eq!(scene.of("S "), wanted, "{:?}", scene.records);
     }
 }

@@ -314,3 +314,17 @@ fn processor_time_that_is_divided_otherwise_is_not_counted_twice() {
         assert_eq!(found, stats(more.0, more.1), "{now:?} {seen:?}");
     }
 }
+
+#[test]
+fn short_commands_share_a_look() {
+    let mut told = Told::default();
+    told.start(7, 1, 100);
+    let mut processes = Processes::new(1000);
+    let at = processes.sight(7, None, &mut told, 5000).unwrap();
+    assert!(!processes.wants_look(at, SHORT_USECS - 1, 5000 + LEAST_WAIT_MS - 1));
+    assert!(processes.wants_look(at, SHORT_USECS - 1, 5000 + LEAST_WAIT_MS));
+    assert!(processes.wants_look(at, SHORT_USECS, 5000));
+    // The next one is a while after this.
+    processes.look(at, &mut told, 6000, false, &mut |_, _| {});
+    assert!(!processes.wants_look(at, 0, 6000 + LEAST_WAIT_MS - 1));
+}

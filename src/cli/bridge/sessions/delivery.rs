@@ -3,40 +3,79 @@
 //! Invariant: what is not delivered stays where it is, in sessions and in `adds`, and is
 //! delivered in rounds, so that no session keeps others from their turn.
 
-use super::{Sessions, Stage, MAX_ADDS, REFRESH_MS};
+use super::{Sessions, Stage, MAX_ADDS, MAX_COMMANDS, REFRESH_MS};
 use crate::cli::bridge::join::SessionAt;
 use crate::cli::bridge::Now;
-use crate::report::{add_user, Login, Session, SessionId};
+use crate::report::{add_user, FifoWriter, Login, Session, SessionId};
 use crate::stats::Stats;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The user of the session of authentications: there are rows of it at the levels of
+/// users and domains.
+const AUTH_USER: &[u8] = b"auth@dovestat";
+
+fn auth_session(fifo: &Arc<FifoWriter>, id: SessionId) -> Session {
+    let pid = std::process::id();
+    let login = Login {
+        user: AUTH_USER,
+        service: b"auth",
+        pid,
+        ip: None,
+    };
+    let mut auth = Session::held(fifo, id, login);
+    auth.release(pid);
+    auth
+}
+
+/// Ends the session of authentications of a bridge that was killed.
+pub(super) fn end_auth(fifo: &Arc<FifoWriter>, id: &[u8]) {
+    let mut auth = auth_session(fifo, SessionId::given(id));
+    auth.resume(&Stats::default(), 0);
+    drop(auth);
+}
 
 impl Sessions {
-    /// Reports a session's total.
+    /// Reports a session's total, with its commands, at the end of this turn.
     pub(in crate::cli::bridge) fn put(&mut self, at: SessionAt, now: Now) {
         let Some(entry) = self.get(at) else {
             return;
         };
         entry.last_record_ms = now.ms;
-        let total = entry.total;
-        let is_held = entry.stage == Stage::Held;
-        self.is_behind |= !entry.report.update(&total) && !is_held;
+        let is_full = entry.report.pending_commands() >= MAX_COMMANDS;
+        if !std::mem::replace(&mut entry.is_changed, true) {
+            self.changed.push(at);
+        }
+        if is_full {
+            self.deliver(at);
+        }
+    }
+
+    fn deliver(&mut self, at: SessionAt) {
+        let Some(entry) = self.get(at) else {
+            return;
+        };
+        entry.is_changed = false;
+        let (total, stage) = (entry.total, entry.stage);
+        if !matches!(stage, Stage::Over(_)) {
+            self.is_behind |= !entry.report.update(&total) && stage != Stage::Held;
+        }
+    }
+
+    /// Reports what changed in this turn.
+    pub(in crate::cli::bridge) fn flush(&mut self) {
+        for at in std::mem::take(&mut self.changed) {
+            self.deliver(at);
+        }
+        self.is_behind |= !self.fifo.flush();
     }
 
     /// Reports an authentication.
     pub(in crate::cli::bridge) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
-        let auth = self.auth.get_or_insert_with(|| {
-            let pid = std::process::id();
-            let (user, service) = (&b""[..], &b"auth"[..]);
-            let login = Login {
-                user,
-                service,
-                pid,
-                ip: None,
-            };
-            let mut auth = Session::held(&self.fifo, SessionId::new(), login);
-            auth.release(pid);
-            auth
-        });
+        let fifo = &self.fifo;
+        let auth = self
+            .auth
+            .get_or_insert_with(|| auth_session(fifo, SessionId::new()));
         auth.record_command(b"AUTH", args, used);
         self.put_auth(now);
     }
@@ -69,6 +108,9 @@ impl Sessions {
     /// Delivers what a full FIFO, or an absent one, did not take; true when the FIFO has
     /// no more room.
     pub(in crate::cli::bridge) fn catch_up(&mut self) -> bool {
+        if !self.fifo.flush() {
+            return true;
+        }
         while let Some((user, ip, more)) = self.adds.front() {
             if !add_user(&self.fifo, user, *ip, more) {
                 return true;
@@ -112,9 +154,12 @@ impl Sessions {
     }
 
     /// Ends this program: its sessions go on in the next run of it.
-    pub(in crate::cli::bridge) fn leave(self) {
+    pub(in crate::cli::bridge) fn leave(mut self) {
+        self.flush();
         for entry in self.all.into_iter().flatten() {
             entry.report.leave();
         }
+        drop(self.auth);
+        self.fifo.flush();
     }
 }
