@@ -10,15 +10,18 @@ use crate::store::{Level, LEVELS};
 use crate::wire::{write_header, Columns};
 
 /// Columns with names or other text.
-const TEXTS: [&str; 9] = [
-    "host", "change", "cmd", "args", "session", "user", "domain", "ip", "service",
+const TEXTS: [&str; 10] = [
+    "host", "change", "cmd", "args", "session", "user", "domain", "ip", "service", HISTOGRAM,
 ];
+
+/// How many commands took how long: numbers with commas between.
+pub(super) const HISTOGRAM: &str = "time_histogram";
 
 /// Counters besides the statistics fields.
 const COUNTERS: [&str; 2] = ["num_logins", "num_cmds"];
 
 /// Columns with numbers that are no counters.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 11] = [
     "last_update",
     "reset_timestamp",
     "num_connected_sessions",
@@ -26,6 +29,10 @@ const OTHERS: [&str; 7] = [
     "pid",
     "connect_time",
     "over",
+    "time_p50",
+    "time_p90",
+    "time_p99",
+    "time_max",
 ];
 
 /// What may be sorted by besides columns: sums of columns.
@@ -68,7 +75,7 @@ pub(super) const TITLES: [(&str, &str, Option<char>); FIELD_COUNT] = [
 ];
 
 /// Other titles of `top`, and the columns or sums that they mean.
-const OTHER_TITLES: [(&str, &str); 11] = [
+const OTHER_TITLES: [(&str, &str); 17] = [
     ("I/O", "io"),
     ("CPU%", "cpu"),
     ("CMDS", "num_cmds"),
@@ -80,6 +87,12 @@ const OTHER_TITLES: [(&str, &str); 11] = [
     ("COMMAND", "cmd"),
     ("ARGUMENTS", "args"),
     ("SERVER", "host"),
+    ("P50", "time_p50"),
+    ("P90", "time_p90"),
+    ("P99", "time_p99"),
+    ("MAX", "time_max"),
+    ("TIME", "last_update"),
+    ("TOOK", "clock_time"),
 ];
 
 /// The column or sum that a person means: by its name in the protocol or its title in
@@ -117,6 +130,7 @@ pub(super) fn names_at(level: Level) -> Vec<String> {
         level,
         Columns {
             more: true,
+            histogram: true,
             ..Columns::default()
         },
     );
@@ -157,8 +171,11 @@ impl ValueKind {
 /// dump of any level.
 pub(super) fn key_columns(names: &[String]) -> Option<Vec<&'static str>> {
     let has = |name: &str| names.iter().any(|n| n == name);
-    let mut levels = Level::ALL[1..LEVELS].iter().map(|level| level.name());
+    let entries = Level::ALL[1..LEVELS].iter().chain([&Level::Service]);
+    let mut levels = entries.map(|level| level.name());
+    let of_command = ["args", "session", "user"];
     let own = match levels.find(|name| has(name)) {
+        _ if has("cmd") && !of_command.into_iter().any(has) => vec!["service", "cmd"],
         _ if has("cmd") => vec!["cmd", "args", "session", "user"],
         Some(name) => vec![name],
         None if names
@@ -261,6 +278,10 @@ mod tests {
             |names: &str| key_columns(&names.split(' ').map(str::to_owned).collect::<Vec<_>>());
         let command = Some(vec!["cmd", "args", "session", "user"]);
         assert_eq!(keys("cmd args session user last_update"), command);
+        assert_eq!(keys("cmd args session user service over"), command);
+        let kind = Some(vec!["service", "cmd"]);
+        assert_eq!(keys("service cmd reset_timestamp num_cmds"), kind);
+        assert_eq!(keys("service num_logins num_cmds"), Some(vec!["service"]));
         assert_eq!(keys("host session user ip"), Some(vec!["host", "session"]));
         assert_eq!(keys("user reset_timestamp"), Some(vec!["user"]));
         assert_eq!(keys("ip num_cmds"), Some(vec!["ip"]));

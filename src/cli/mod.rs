@@ -9,6 +9,7 @@
 //! | [`server`] | addresses, connections, replies taken apart |
 //! | `column` | what is known of a column by its name |
 //! | `format` | rows as text: doveadm's formats, CSV, a JSON object a line |
+//! | `number` | numbers as people read them |
 //! | `width` | what text looks like on a terminal |
 //! | `dump` | rows from servers or files, chosen, sorted, compared, printed |
 //! | `check` | why nothing arrives |
@@ -37,6 +38,7 @@ mod column;
 mod demo;
 mod dump;
 mod format;
+mod number;
 mod order;
 mod reset;
 mod run;

@@ -28,6 +28,10 @@ pub struct Settings {
     /// its last record, a session after its end, others after their last session. In the
     /// order of [`Level::ALL`].
     pub stats_min_time_secs: [u32; LEVELS],
+    /// Commands that took longer are logged; 0: none.
+    pub stats_slow_command_msecs: u64,
+    /// Whether their arguments are logged as well.
+    pub stats_slow_command_args: bool,
     /// The carbon receiver; none: nothing is sent.
     pub carbon_server: Option<HostPort>,
     /// This host's name in carbon paths; empty: the host name up to its first dot.
@@ -36,10 +40,10 @@ pub struct Settings {
     pub carbon_interval_secs: u32,
     /// What is sent to carbon; each level at most once.
     pub carbon_levels: Vec<Level>,
-    /// Most entries of each of them, 1 to 10000.
+    /// Most entries of each of them, 1 to 10000; of services and cmds all are sent.
     pub carbon_limit: u32,
-    /// What clients of HTTP are shown beside the global level; each level at most
-    /// once.
+    /// What clients of HTTP are shown beside the levels global, service and cmd; each level
+    /// at most once.
     pub metrics_levels: Vec<Level>,
     /// Most entries of each of them, 1 to 10000.
     pub metrics_limit: u32,

@@ -175,6 +175,22 @@ pub const TOP: &[Setting<Settings>] = &[
         "how long an IP address without sessions is kept, memory permitting",
     ),
     Setting {
+        name: "stats_slow_command_time",
+        default: Some("0"),
+        about: "log each command that took longer, as 5 secs or 500 msecs; 0: none",
+        needs_restart: false,
+        set: |s, v| put(&mut s.stats_slow_command_msecs, value::time_msecs(v)),
+        get: |s| value::show_time_msecs(s.stats_slow_command_msecs),
+    },
+    Setting {
+        name: "stats_slow_command_args",
+        default: Some("no"),
+        about: "whether their arguments are logged as well, which are private",
+        needs_restart: false,
+        set: |s, v| put(&mut s.stats_slow_command_args, value::boolean(v)),
+        get: |s| value::show_boolean(s.stats_slow_command_args),
+    },
+    Setting {
         name: "stats_carbon_server",
         default: Some(""),
         about: "carbon receiver: host, host:port or [ipv6]:port (port 2003); empty: off",
@@ -204,7 +220,7 @@ pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "stats_carbon_levels",
         default: Some("global"),
-        about: "levels sent to carbon: global, domain, user, ip",
+        about: "levels sent to carbon: global, service, cmd, domain, user, ip",
         needs_restart: false,
         set: |s, v| put(&mut s.carbon_levels, value::levels(v)),
         get: |s| value::show_levels(&s.carbon_levels),
@@ -220,7 +236,7 @@ pub const TOP: &[Setting<Settings>] = &[
     Setting {
         name: "stats_metrics_levels",
         default: Some("global"),
-        about: "levels shown to Prometheus: global always, domain, user, ip",
+        about: "levels shown to Prometheus beside global, service and cmd: domain, user, ip",
         needs_restart: false,
         set: |s, v| put(&mut s.metrics_levels, value::levels(v)),
         get: |s| value::show_levels(&s.metrics_levels),

@@ -113,11 +113,7 @@ pub(super) fn time(text: &str, min_secs: u32) -> Result<u32, String> {
     let unit_secs = if unit.is_empty() {
         // Dovecot 2.3: only 0 may do without a unit.
         (count == 0).then_some(1)
-    } else if !"mins".starts_with(&unit)
-        && ["msecs", "milliseconds"]
-            .iter()
-            .any(|m| m.starts_with(&unit))
-    {
+    } else if is_msecs(&unit) {
         return Err(wrong(text, "is too fine: whole seconds only"));
     } else {
         TIME_UNITS
@@ -146,6 +142,36 @@ pub(super) fn time(text: &str, min_secs: u32) -> Result<u32, String> {
 pub(super) fn show_time(secs: u32) -> String {
     let (count, unit) = in_units(secs.into(), &TIME_UNITS);
     format!("{count} {unit}")
+}
+
+/// A time in milliseconds: `500 msecs`, or a [`time`].
+pub(super) fn time_msecs(text: &str) -> Result<u64, String> {
+    match number_and_unit(text) {
+        Some((count, unit)) if is_msecs(unit) => match count <= u64::from(u32::MAX) {
+            true => Ok(count),
+            false => Err(format!(
+                "{} is too long: at most {} msecs",
+                quoted(text),
+                u32::MAX
+            )),
+        },
+        _ => time(text, 0).map(|secs| u64::from(secs) * 1000),
+    }
+}
+
+/// The text of a time in milliseconds.
+pub(super) fn show_time_msecs(msecs: u64) -> String {
+    match msecs % 1000 {
+        0 => show_time((msecs / 1000) as u32),
+        _ => format!("{msecs} msecs"),
+    }
+}
+
+/// Whether a unit is that of milliseconds: `m` and `mi` are minutes.
+fn is_msecs(unit: &str) -> bool {
+    let unit = unit.to_ascii_lowercase();
+    let is_of = |name: &&str| name.starts_with(&unit);
+    !"mins".starts_with(&unit) && ["msecs", "milliseconds"].iter().any(is_of)
 }
 
 /// A number from 0 to `max`.

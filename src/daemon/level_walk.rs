@@ -27,8 +27,8 @@ pub(crate) struct LevelWalk {
     levels: Vec<Level>,
     /// Most entries of each of them.
     limit: usize,
-    /// Passes over each level.
-    passes: usize,
+    /// Passes over a level.
+    passes: fn(Level) -> usize,
     current: Option<Current>,
 }
 
@@ -43,11 +43,12 @@ struct Current {
 }
 
 impl LevelWalk {
-    /// A walk over the biggest entries of these levels, at most `limit` of each.
+    /// A walk over the biggest entries of these levels, at most `limit` of each, and all
+    /// services and cmds.
     pub(crate) fn new(
         levels: impl DoubleEndedIterator<Item = Level>,
         limit: usize,
-        passes: usize,
+        passes: fn(Level) -> usize,
     ) -> LevelWalk {
         LevelWalk {
             levels: levels.rev().collect(),
@@ -62,7 +63,7 @@ impl LevelWalk {
         LevelWalk {
             levels: Vec::new(),
             limit: 0,
-            passes: 1,
+            passes: |_| 1,
             current: Some(Current {
                 cursor,
                 level,
@@ -115,7 +116,7 @@ impl LevelWalk {
             }
             current.pass += 1;
             current.has_front = false;
-            if current.pass < self.passes {
+            if current.pass < (self.passes)(current.level) {
                 store.again(&current.cursor);
             } else {
                 self.close(store);

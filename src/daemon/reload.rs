@@ -1,12 +1,13 @@
 //! HUP: the settings read again, and the log opened anew.
 //!
 //! What can change while the daemon serves does at once: the times entries are
-//! kept, carbon, the client limit, the state's interval, and how a listener's
-//! next clients are served. Differences of other settings are logged; they take effect at
+//! kept, which commands are slow, carbon, the client limit, the state's interval, and how a
+//! listener's next clients are served. Differences of other settings are logged; they take effect at
 //! the next start, which loses nothing as long as there is a state. A
 //! configuration with mistakes changes nothing.
 
 use crate::config::{Address, FileListener, InetListener, Settings, UnixListener};
+use crate::daemon::input::slow::limit_of;
 use crate::daemon::serve::listener::Section;
 use crate::daemon::server::{make_room_for_clients, store_limits, Daemon};
 use crate::sys::reason;
@@ -100,6 +101,7 @@ impl Daemon {
         let listeners = self.listeners.len();
         make_room_for_clients(&self.settings.service, listeners, &mut self.log);
         self.store.set_min_times(&store_limits(&self.settings));
+        self.store.set_slow_limit(limit_of(&self.settings));
         self.carbon.set(&self.settings, instant, &mut self.store);
         if let Some(state) = &mut self.state {
             state.set(&self.settings);

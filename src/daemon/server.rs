@@ -2,9 +2,9 @@
 //!
 //! A turn rebuilds the poll set, waits until something is ready or due, reads the clocks
 //! once, and then works in one fixed order: FIFOs, signals, the watchdog, sessions that fell
-//! silent, carbon, clients, new connections, the state, files that vanished, memory
-//! that ran out. FIFOs come first, and last in the poll set: so all else is done with the
-//! records that were written before it was asked for. When they are read is for [`Rest`].
+//! silent, slow commands, carbon, clients, new connections, the state, files that vanished,
+//! memory that ran out. FIFOs come first, and last in the poll set: so all else is done with
+//! the records that were written before it was asked for. When they are read is for [`Rest`].
 //! Work in a turn is bounded: one read(2) of each FIFO, or of one that rested what its pipe
 //! holds, so many steps for all clients together ([`Clients`]) and for carbon,
 //! [`ACCEPTS_A_TURN`] for each listener, [`SILENCES_A_TURN`]. So none starves the others; if
@@ -19,6 +19,7 @@ use crate::config::{Fatal, Service, Settings};
 use crate::daemon::input::fifo::FifoInput;
 use crate::daemon::input::records::Records;
 use crate::daemon::input::rest::Rest;
+use crate::daemon::input::slow::{limit_of, SlowCommands};
 use crate::daemon::input::waiting::Waiting;
 use crate::daemon::master::Master;
 use crate::daemon::push::carbon::Carbon;
@@ -116,6 +117,7 @@ pub(super) struct Daemon {
     faults: Faults,
     pub(super) fifos: Vec<FifoInput>,
     rest: Rest,
+    slow: SlowCommands,
     pub(super) listeners: Vec<Listener>,
     /// The files of FIFOs and listeners.
     files: Files,
@@ -158,12 +160,13 @@ impl Daemon {
         let restored = state
             .as_mut()
             .and_then(|state| state.restore(&limits, now, &mut opened.fifos, &mut log));
-        let store = match restored {
+        let mut store = match restored {
             Some(store) => store,
             None => Store::new(&limits, now).map_err(|_| {
                 Fatal::Setting("stats_memory_limit is too small for anything".to_owned())
             })?,
         };
+        store.set_slow_limit(limit_of(&settings));
         let carbon = Carbon::new(&settings, clocks.started());
         let in_chroot = settings.service.chroot_in(&settings.base_dir).is_some();
         let mut daemon = Daemon {
@@ -174,6 +177,7 @@ impl Daemon {
             faults: Faults::new(),
             fifos: opened.fifos,
             rest: Rest::new(clocks.started()),
+            slow: SlowCommands::default(),
             listeners: opened.listeners,
             files: Files::new(base_dir, opened.files, in_chroot),
             clients: Clients::new(most_client_bytes(limits.memory_bytes)),
@@ -252,6 +256,8 @@ impl Daemon {
             }
             self.manager.watch(instant, || short_status(&self.store));
             self.disconnect_silent(now);
+            let uptime_secs = now.uptime_secs;
+            self.slow.serve(&mut self.store, uptime_secs, &mut self.log);
             let lines = self.line_count();
             self.waiting.serve(lines, now.uptime_secs, &mut self.log);
             self.serve_carbon(instant, now, is_ready(slots.carbon));
@@ -326,6 +332,7 @@ impl Daemon {
         self.files.remove();
         let (_, now) = self.clocks.read();
         self.empty_fifos(now);
+        self.slow.end(&mut self.log);
         if let Some(state) = &mut self.state {
             state.finish(&self.store, now, &self.fifos, &mut self.log);
         }
@@ -375,7 +382,8 @@ impl Daemon {
         }
         let now = Instant::now();
         let silence = self.store.next_silence_secs();
-        let due_secs = silence.into_iter().chain(self.waiting.wakes_at_secs());
+        let logs = [self.waiting.wakes_at_secs(), self.slow.wakes_at_secs()];
+        let due_secs = silence.into_iter().chain(logs.into_iter().flatten());
         let silence = due_secs
             .min()
             .map(|due_secs| self.clocks.instant(due_secs).saturating_duration_since(now));
@@ -513,10 +521,11 @@ impl Daemon {
             store,
             log,
             faults,
+            slow,
             ..
         } = self;
         let name = Rc::clone(fifos[index].name());
-        let mut records = Records::new(&name, store, (log, faults), now);
+        let mut records = Records::new(&name, (store, slow), (log, faults), now);
         let result = fifos[index].read(&mut records, least_bytes, now.wall.secs);
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {}", reason(&error));

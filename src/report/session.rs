@@ -387,7 +387,12 @@ pub(crate) fn add_user(
         has_auth: true,
         ..Report::default()
     };
-    let record = Record::AddUser { user, ip, report };
+    let record = Record::AddUser {
+        user,
+        service: b"auth",
+        ip,
+        report,
+    };
     let mut delivery = Delivery::Absent;
     for _ in 0..2 {
         if let (Delivery::Absent, Some(mut opened)) = (delivery, fifo.open()) {

@@ -5,7 +5,8 @@
 
 use crate::store::entries::entry::{each_parent, with_link, Entry, Flag, Node, Parent};
 use crate::store::entries::lifecycle::domain_of;
-use crate::store::entries::table::{key, Table};
+use crate::store::entries::table::{key, rest, Table};
+use crate::store::kinds::ServiceId;
 use crate::store::mem::arena::Link;
 use crate::store::mem::list::{Hook, List};
 use crate::store::query::cursor::Cursor;
@@ -23,6 +24,7 @@ impl Store {
         check_level(&self.sessions);
         each_parent!(P => check_level(P::table(self)));
         self.check_connected();
+        self.check_kinds();
         self.check_users();
         each_parent!(P => self.check_parents::<P>());
         self.check_sessions();
@@ -90,6 +92,22 @@ impl Store {
         assert_eq!(self.global.connected, listed.len() as u64);
     }
 
+    /// A session's service is that of its name, or `other`, and each service has as many
+    /// connected sessions as it says.
+    fn check_kinds(&self) {
+        let services = &self.kinds.services;
+        let mut connected = vec![0; services.len()];
+        for link in all(&self.sessions) {
+            let session = &self.sessions.arena[link];
+            let at = usize::from(session.service.0);
+            let name = rest(&self.memory.heap, session);
+            assert!(session.service == ServiceId::OTHER || services[at].name() == name);
+            connected[at] += u64::from(session.has(Flag::Connected));
+        }
+        let told: Vec<u64> = services.iter().map(|service| service.connected).collect();
+        assert_eq!(told, connected);
+    }
+
     /// A user is below its domain.
     fn check_users(&self) {
         let mut user_count = 0;
@@ -153,7 +171,11 @@ impl Store {
                 assert_eq!(command.session, session_link);
                 its += 1;
             }
-            assert_eq!(session.command_count, its, "of session {session_link:?}");
+            assert_eq!(
+                session.command_count.get(),
+                its,
+                "of session {session_link:?}"
+            );
             command_count += its as usize;
             with_commands += usize::from(its > 0);
             if session.has(Flag::Indexed) {

@@ -102,6 +102,8 @@ pub struct Filter {
     pub domain: Option<Pattern>,
     pub session: Option<Vec<u8>>,
     pub service: Option<Pattern>,
+    /// The name of a command in upper case, at the levels command and cmd.
+    pub cmd: Option<Pattern>,
     pub ip: Option<Network>,
     /// The earliest last update, in seconds since 1970.
     pub since_secs: u64,

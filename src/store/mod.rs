@@ -10,7 +10,9 @@
 //! |---|---|
 //! | `mem` | memory within the byte budget: slabs, arenas, heap, lists, indexes |
 //! | `counters` | what an entry counts; packed counters |
+//! | `time` | instants |
 //! | `record` | the input, and what is remarkable about it |
+//! | `kinds` | services and command names, how long commands took |
 //! | `entries` | commands, sessions, users, domains, ips: created, linked, freed |
 //! | `update` | records applied, room made for them, prefetch, deferral |
 //! | `filter`, `row` | what a request selects, and the output |
@@ -38,11 +40,13 @@ mod check;
 mod counters;
 mod entries;
 mod filter;
+mod kinds;
 mod mem;
 mod query;
 mod record;
 mod row;
 mod snapshot;
+mod time;
 mod update;
 pub(crate) mod wildcard;
 
@@ -53,8 +57,9 @@ mod tests;
 
 pub use counters::Counters;
 pub use entries::contents::MAX_TEXT_BYTES;
-pub use entries::entry::{Now, WallTime};
 pub use filter::{Filter, Network, Pattern};
+pub use kinds::latency::{Latency, BOUNDS_USECS, QUANTILES};
+pub use kinds::slow::{SlowCommand, SlowLimit};
 pub use mem::budget::Full;
 pub use query::cursor::{CursorId, Progress};
 pub use query::plan::Opening;
@@ -63,6 +68,7 @@ pub use record::{CommandUpdate, Note, Record};
 pub use row::{Key, Row, Totals};
 pub use snapshot::restore::Restoring;
 pub(crate) use snapshot::values::{Basis, Kept, Listing, Origin, Saved};
+pub use time::{Now, WallTime};
 #[cfg(feature = "internals")]
 pub use update::apply::SILENCE_SECS;
 pub use update::prefetch::{Hint, PREFETCH_BATCH};
@@ -70,6 +76,8 @@ pub use update::prefetch::{Hint, PREFETCH_BATCH};
 use entries::entry::{each_parent, Command, Domain, Entry, Ip, Session, User};
 use entries::table::Table;
 use entries::untracked::Untracked;
+use kinds::slow::SlowLog;
+use kinds::Kinds;
 use mem::list::List;
 use mem::Memory;
 use query::cursor::Cursor;
@@ -90,21 +98,34 @@ pub enum Level {
     Ip,
     /// One row in all.
     Global,
+    /// One row a service: `imap`, `pop3`...
+    Service,
+    /// One row a command name of a service.
+    Cmd,
 }
 
 impl Level {
-    /// From the most detailed on.
-    pub const ALL: [Level; 6] = [
+    /// From the most detailed on, then the kinds of work.
+    pub const ALL: [Level; 8] = [
         Level::Command,
         Level::Session,
         Level::User,
         Level::Domain,
         Level::Ip,
         Level::Global,
+        Level::Service,
+        Level::Cmd,
     ];
 
     /// Those whose entries have totals, which carbon and Prometheus can get.
-    pub const WITH_TOTALS: [Level; 4] = [Level::Global, Level::Domain, Level::User, Level::Ip];
+    pub const WITH_TOTALS: [Level; 6] = [
+        Level::Global,
+        Level::Domain,
+        Level::User,
+        Level::Ip,
+        Level::Service,
+        Level::Cmd,
+    ];
 
     /// The name in requests, replies, metrics, carbon paths and settings.
     pub fn name(self) -> &'static str {
@@ -115,6 +136,8 @@ impl Level {
             Level::Domain => "domain",
             Level::Ip => "ip",
             Level::Global => "global",
+            Level::Service => "service",
+            Level::Cmd => "cmd",
         }
     }
 
@@ -126,8 +149,8 @@ impl Level {
     }
 }
 
-/// How many levels have entries: all but global, the last one.
-pub const LEVELS: usize = Level::ALL.len() - 1;
+/// How many levels have entries that are freed: the first ones.
+pub const LEVELS: usize = Level::Global as usize;
 
 /// What the administrator decides about the store.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +181,7 @@ pub struct Usage {
 
 #[derive(Debug)]
 struct Global {
-    /// Since `reset_secs`.
+    /// Since `reset_secs`, what no service has: that of a state without services.
     counters: Counters,
     connected: u64,
     /// When counting began, in seconds since 1970.
@@ -182,6 +205,8 @@ pub struct Store {
     ips: Table<Ip>,
     untracked: Untracked,
     global: Global,
+    kinds: Kinds,
+    slow: SlowLog,
     /// Something could not be added when its session was freed, and no note was returned
     /// for it yet.
     has_lost: bool,
@@ -232,6 +257,8 @@ impl Store {
                 budget,
             )?,
             ips: Table::new(limits.min_time_secs[Level::Ip as usize], page_bytes, budget)?,
+            kinds: Kinds::new(budget, now)?,
+            slow: SlowLog::default(),
             memory,
             untracked: Untracked::default(),
             global: Global {
@@ -253,6 +280,16 @@ impl Store {
         each_parent!(P => {
             P::table_mut(self).0.min_time_secs = limits.min_time_secs[P::LEVEL as usize];
         });
+    }
+
+    /// Sets which commands are noted as slow; `None`: none.
+    pub fn set_slow_limit(&mut self, limit: Option<SlowLimit>) {
+        self.slow.set_limit(limit);
+    }
+
+    /// Takes the slow commands that ended since the last call, and how many more there were.
+    pub fn take_slow(&mut self) -> (Vec<SlowCommand>, u64) {
+        self.slow.take()
     }
 
     /// Numbers about the store itself.

@@ -31,6 +31,8 @@ pub enum Record<'a> {
     /// Something to add to a user.
     AddUser {
         user: &'a [u8],
+        /// The kind of server that the user logged in to.
+        service: &'a [u8],
         /// The client's address, if the writer knows it.
         ip: Option<IpAddr>,
         /// The difference.

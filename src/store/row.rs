@@ -2,8 +2,12 @@
 
 use super::{Level, Store};
 use crate::store::counters::Counters;
-use crate::store::entries::entry::{with_link, Flag, Node, Parent, Tally, WallTime};
+use crate::store::entries::entry::{with_link, Flag, Node, Parent, Tally};
 use crate::store::entries::table::{key, rest};
+use crate::store::filter::{Filter, Pattern};
+use crate::store::kinds::latency::Latency;
+use crate::store::kinds::{Count, ServiceId};
+use crate::store::time::WallTime;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -78,15 +82,39 @@ pub enum Row<'a> {
         connect_secs: u32,
     },
     Parent(Level, Key<'a>, &'a Totals),
-    Global(&'a Totals),
+    Global(&'a Totals, &'a Latency),
+    /// A service by its name. Its latency is that of its commands.
+    Service(&'a [u8], &'a Totals, &'a Latency),
+    /// The commands of a name.
+    Cmd {
+        service: &'a [u8],
+        /// In upper case, or `other`.
+        name: &'a [u8],
+        /// Without logins and sessions.
+        totals: &'a Totals,
+        latency: &'a Latency,
+    },
 }
 
 impl Row<'_> {
     /// The totals of a row above session.
     pub fn totals(&self) -> Option<&Totals> {
         match self {
-            Row::Parent(.., totals) | Row::Global(totals) => Some(totals),
+            Row::Parent(.., totals)
+            | Row::Global(totals, _)
+            | Row::Service(_, totals, _)
+            | Row::Cmd { totals, .. } => Some(totals),
             Row::Command { .. } | Row::Session { .. } => None,
+        }
+    }
+
+    /// How long commands took, where that is kept.
+    pub fn latency(&self) -> Option<&Latency> {
+        match self {
+            Row::Global(_, latency) | Row::Service(.., latency) | Row::Cmd { latency, .. } => {
+                Some(latency)
+            }
+            Row::Parent(..) | Row::Command { .. } | Row::Session { .. } => None,
         }
     }
 }
@@ -116,9 +144,7 @@ impl Store {
                     last_update: command.common.stamp.wall(),
                     counters: &counters,
                     service: rest(heap, session),
-                    is_over: command.common.stamp.has(Flag::Done)
-                        || command.in_session.next.is_some()
-                        || !session.has(Flag::Connected),
+                    is_over: self.is_over(link),
                 }
             }
             Node::Session(link) => {
@@ -162,18 +188,93 @@ impl Store {
         }
     }
 
+    /// The totals of all services, and what none of them has.
     pub fn totals_of_everything(&self) -> Totals {
+        let mut counters = self.global.counters;
+        for service in &self.kinds.services {
+            counters.add(&service.count.total());
+        }
         Totals {
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters,
+            counters,
             connected: self.global.connected,
+        }
+    }
+
+    /// How many rows a level has whose rows are not entries.
+    pub(super) fn kind_rows(&self, level: Level) -> usize {
+        match level {
+            Level::Global => 1,
+            Level::Service => self.kinds.services.len(),
+            Level::Cmd => self.kinds.cmds.len(),
+            _ => 0,
+        }
+    }
+
+    /// Hands the row of such a level to `show`, and returns what that does: true for one that
+    /// does not fit the filter or has not counted anything.
+    pub(super) fn show_kind(
+        &self,
+        (level, filter): (Level, &Filter),
+        place: usize,
+        show: &mut dyn FnMut(&Row) -> bool,
+    ) -> bool {
+        let kinds = &self.kinds;
+        let totals_of = |count: &Count, connected| Totals {
+            reset_secs: count.reset_secs,
+            last_update: count.last_update,
+            counters: count.total(),
+            connected,
+        };
+        let fits = |pattern: &Option<Pattern>, name: &[u8]| {
+            let pattern = pattern.as_ref();
+            pattern.is_none_or(|pattern| pattern.matches(name, &mut 0))
+        };
+        let is_since = |totals: &Totals| u64::from(totals.last_update.secs) >= filter.since_secs;
+        match level {
+            Level::Service => {
+                let service = &kinds.services[place];
+                let totals = totals_of(&service.count, service.connected);
+                let is_used = totals.connected > 0 || totals.counters != Counters::default();
+                if !is_used
+                    || !fits(&filter.service, service.name())
+                    || !is_since(&totals)
+                    || (filter.connected && totals.connected == 0)
+                {
+                    return true;
+                }
+                let latency = kinds.latency(Some(ServiceId(place as u8)));
+                show(&Row::Service(service.name(), &totals, &latency))
+            }
+            Level::Cmd => {
+                let cmd = &kinds.cmds[place];
+                let service = &kinds.services[usize::from(cmd.service.0)];
+                let totals = totals_of(&cmd.count, 0);
+                if totals.counters == Counters::default()
+                    || !fits(&filter.service, service.name())
+                    || !fits(&filter.cmd, cmd.name())
+                    || !is_since(&totals)
+                {
+                    return true;
+                }
+                show(&Row::Cmd {
+                    service: service.name(),
+                    name: cmd.name(),
+                    totals: &totals,
+                    latency: &cmd.latency,
+                })
+            }
+            _ => show(&Row::Global(
+                &self.totals_of_everything(),
+                &kinds.latency(None),
+            )),
         }
     }
 }
 
 /// The address of 4 or 16 bytes.
-pub(super) fn address(octets: &[u8]) -> IpAddr {
+pub(crate) fn address(octets: &[u8]) -> IpAddr {
     match <[u8; 4]>::try_from(octets) {
         Ok(octets) => Ipv4Addr::from(octets).into(),
         Err(_) => {

@@ -2,8 +2,9 @@
 //!
 //! A line is `PATH VALUE UNIXTIME` and CR LF; PATH is `dovestat`'s predecessor's:
 //! `dovecot.NAME.global.STATISTIC`, and for other levels, which Dovecot did not
-//! send, `dovecot.NAME.LEVEL.ENTRY.STATISTIC`. Receivers make directories of dots
-//! and slashes and refuse blanks, so NAME and ENTRY hold `[A-Za-z0-9_-]` only.
+//! send, `dovecot.NAME.LEVEL.ENTRY.STATISTIC`; a cmd is `SERVICE.CMD`. Receivers make
+//! directories of dots and slashes and refuse blanks, so NAME and ENTRY hold
+//! `[A-Za-z0-9_-]` only.
 //!
 //! Invariant: no path comes twice in a report. What several names would share
 //! (`j.doe@example.org` and `j_doe@example.org`) goes to the entry that comes
@@ -11,8 +12,10 @@
 //! this path is taken is left out.
 
 use crate::stats::{Item, FIELDS};
-use crate::store::{Row, Totals};
-use crate::wire::encoding::number::{push_digits, push_stat};
+use crate::store::{Level, Row, QUANTILES};
+use crate::wire::encoding::number::{push_digits, push_stat, push_usecs};
+use crate::wire::reply::TIMES;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The longest part of a path that stands for a name. Receivers make it a
@@ -29,13 +32,20 @@ pub fn safe_part(name: &[u8]) -> String {
     }
 }
 
-/// The path of a row behind `dovecot.NAME.`; `None` for rows that are not sent.
-fn row_part(row: &Row) -> Option<String> {
-    Some(match row {
-        Row::Global(_) => "global".to_owned(),
-        Row::Parent(level, key, _) => format!("{}.{}", level.name(), safe_part(&key.text())),
+/// The path of a row behind `dovecot.NAME.`, and its true name; `None` for rows that are not
+/// sent.
+fn row_part<'a>(row: &'a Row) -> Option<(String, Cow<'a, [u8]>)> {
+    let (level, name) = match row {
+        Row::Global(..) => return Some((Level::Global.name().to_owned(), Cow::default())),
+        Row::Service(name, ..) => (Level::Service, Cow::Borrowed(*name)),
+        Row::Cmd { service, name, .. } => {
+            let path = format!("cmd.{}.{}", safe_part(service), safe_part(name));
+            return Some((path, [service, &b"\t"[..], name].concat().into()));
+        }
+        Row::Parent(level, key, _) => (*level, key.text()),
         Row::Command { .. } | Row::Session { .. } => return None,
-    })
+    };
+    Some((format!("{}.{}", level.name(), safe_part(&name)), name))
 }
 
 /// FNV-1a of 32 bits: stable across restarts and versions.
@@ -64,18 +74,22 @@ impl CarbonPaths {
 
     /// The path of the next row; `None` when it is not sent.
     pub fn of(&mut self, row: &Row) -> Option<String> {
-        let mut path = format!("{}.{}", self.prefix, row_part(row)?);
-        if let (true, Row::Parent(_, key, _)) = (self.used.contains(&path), row) {
-            path = format!("{path}-{:08x}", fnv1a(&key.text()));
+        let (part, name) = row_part(row)?;
+        let mut path = format!("{}.{part}", self.prefix);
+        if self.used.contains(&path) {
+            path = format!("{path}-{:08x}", fnv1a(&name));
         }
         self.used.insert(path.clone()).then_some(path)
     }
 }
 
-/// Appends the lines of one entry: `prefix` is all of the path in front of the
+/// Appends the lines of a row with totals: `prefix` is all of the path in front of the
 /// statistic. As Dovecot 2.3 sends them, but microseconds are padded: it sends `1.7442`
-/// for 1.007442.
-pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: u32) {
+/// for 1.007442. Services and cmds, which it does not know, have how long commands took.
+pub fn write_lines(out: &mut Vec<u8>, prefix: &str, row: &Row, unix_secs: u32) {
+    let Some(totals) = row.totals() else {
+        return;
+    };
     let mut line = |name: &str, push_value: &dyn Fn(&mut Vec<u8>)| {
         for text in [prefix, ".", name, " "] {
             out.extend_from_slice(text.as_bytes());
@@ -85,13 +99,16 @@ pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: 
         push_digits(out, unix_secs.into());
         out.extend_from_slice(b"\r\n");
     };
-    for (name, number) in [
-        ("logins", totals.counters.num_logins),
-        ("cmds", totals.counters.num_cmds),
-        ("connected_sessions", totals.connected),
-        ("last_reset", totals.reset_secs.into()),
+    let is_cmd = matches!(row, Row::Cmd { .. });
+    for (name, number, is_of_cmds) in [
+        ("logins", totals.counters.num_logins, false),
+        ("cmds", totals.counters.num_cmds, true),
+        ("connected_sessions", totals.connected, false),
+        ("last_reset", totals.reset_secs.into(), true),
     ] {
-        line(name, &|out| push_digits(out, number));
+        if is_of_cmds || !is_cmd {
+            line(name, &|out| push_digits(out, number));
+        }
     }
     // Receivers are set up for what Dovecot sends.
     let known = &FIELDS[..Item::Net.fields().start];
@@ -99,12 +116,19 @@ pub fn write_lines(out: &mut Vec<u8>, prefix: &str, totals: &Totals, unix_secs: 
         let value = totals.counters.stats.values[index];
         line(field.name, &|out| push_stat(out, index, value));
     }
+    if let Row::Service(.., latency) | Row::Cmd { latency, .. } = row {
+        let quantiles = QUANTILES.map(|percent| latency.quantile_usecs(percent));
+        let times = quantiles.into_iter().chain([latency.max_usecs]);
+        for (name, usecs) in TIMES.split_terminator('\t').skip(1).zip(times) {
+            line(name, &|out| push_usecs(out, usecs));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Counters, Key, Level, WallTime};
+    use crate::store::{Counters, Key, Latency, Totals, WallTime};
 
     #[test]
     fn parts_contain_only_safe_bytes() {
@@ -136,6 +160,61 @@ mod tests {
     }
 
     #[test]
+    fn services_and_cmds_have_times_and_paths_of_their_own() {
+        let totals = Totals {
+            reset_secs: 1000,
+            last_update: WallTime::default(),
+            counters: Counters::default(),
+            connected: 2,
+        };
+        let mut latency = Latency::NONE;
+        latency.add(200_000);
+        latency.add(3_000_003);
+        let cmd = |service, name| Row::Cmd {
+            service,
+            name,
+            totals: &totals,
+            latency: &latency,
+        };
+        let mut paths = CarbonPaths::new("dovecot.mx");
+        let mut path = |row: &Row| paths.of(row).unwrap();
+        let service = Row::Service(b"imap", &totals, &latency);
+        assert_eq!(path(&service), "dovecot.mx.service.imap");
+        let fetch = cmd(b"imap", b"UID FETCH");
+        assert_eq!(path(&fetch), "dovecot.mx.cmd.imap.UID_FETCH");
+        let twins = [
+            path(&cmd(b"imap", b"UID.FETCH")),
+            path(&cmd(b"imap", b"UID/FETCH")),
+        ];
+        assert_ne!(twins[0], twins[1]);
+        for twin in twins {
+            assert!(twin.starts_with("dovecot.mx.cmd.imap.UID_FETCH-"), "{twin}");
+        }
+        for (row, front, count) in [
+            (
+                &service,
+                "x.logins 0 7\r\nx.cmds 0 7\r\nx.connected_sessions 2 7\r\n",
+                4,
+            ),
+            (
+                &fetch,
+                "x.cmds 0 7\r\nx.last_reset 1000 7\r\nx.user_cpu ",
+                2,
+            ),
+        ] {
+            let mut out = Vec::new();
+            write_lines(&mut out, "x", row, 7);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.starts_with(front), "{text}");
+            let end = "x.auth_cache_misses 0 7\r\nx.time_p50 0.200000 7\r\n\
+                       x.time_p90 3.000003 7\r\nx.time_p99 3.000003 7\r\n\
+                       x.time_max 3.000003 7\r\n";
+            assert!(text.ends_with(end), "{text}");
+            assert_eq!(text.lines().count(), count + 24 + 4);
+        }
+    }
+
+    #[test]
     fn lines_are_those_of_dovecot() {
         let mut counters = Counters {
             num_logins: 7,
@@ -149,7 +228,8 @@ mod tests {
             connected: 2,
         };
         let mut out = Vec::new();
-        write_lines(&mut out, "dovecot.mx.global", &totals, 2000);
+        let row = Row::Global(&totals, &Latency::NONE);
+        write_lines(&mut out, "dovecot.mx.global", &row, 2000);
         let text = String::from_utf8(out).unwrap();
         let expected = "dovecot.mx.global.logins 7 2000\r\n\
             dovecot.mx.global.cmds 0 2000\r\n\

@@ -41,9 +41,14 @@ pub fn write_record(line: &mut Vec<u8>, record: &Record<'_>) -> Result<(), TooLo
             push_report(line, report);
         }
         Record::UpdateCommand { session, update } => push_command(line, session, update),
-        Record::AddUser { user, ip, report } => {
+        Record::AddUser {
+            user,
+            service,
+            ip,
+            report,
+        } => {
             line.extend_from_slice(b"ADD-USER");
-            push_fields(line, &[user, b""]);
+            push_fields(line, &[user, service]);
             push_report(line, report);
             push_address(line, *ip);
         }
@@ -194,6 +199,7 @@ mod tests {
                 },
                 3 => Record::AddUser {
                     user: &user,
+                    service: b"auth",
                     ip: None,
                     report,
                 },

@@ -11,8 +11,8 @@
 //! different labels.
 
 use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
-use crate::store::{Level, Row, WallTime};
-use crate::wire::encoding::number::{push_digits, push_secs, push_stat};
+use crate::store::{Latency, Level, Row, WallTime, BOUNDS_USECS};
+use crate::wire::encoding::number::{push_digits, push_secs, push_stat, push_usecs};
 use std::borrow::Cow;
 
 /// How metrics are written.
@@ -33,7 +33,12 @@ pub enum Kind {
     Gauge,
     /// A text, in a label; its samples' names end in `_info`.
     Info,
+    /// How many observations were at most so large, by the label `le`, their sum and count.
+    Histogram,
 }
+
+/// The labels of a sample: names and values.
+pub type Labels<'a> = &'a [(&'a str, &'a [u8])];
 
 /// The samples of one metric.
 #[derive(Clone, Debug)]
@@ -53,7 +58,7 @@ impl Family<'_> {
     fn suffix(&self) -> &'static str {
         match self.kind {
             Kind::Counter => "_total",
-            Kind::Gauge => "",
+            Kind::Gauge | Kind::Histogram => "",
             Kind::Info => "_info",
         }
     }
@@ -63,6 +68,7 @@ impl Family<'_> {
         let (suffix, kind) = match (format, self.kind) {
             (Format::Text, Kind::Counter) => (self.suffix(), "counter"),
             (Format::Text, Kind::Gauge | Kind::Info) => (self.suffix(), "gauge"),
+            (_, Kind::Histogram) => ("", "histogram"),
             // Comments name families without the suffix of their samples.
             (Format::OpenMetrics, Kind::Counter) => ("", "counter"),
             (Format::OpenMetrics, Kind::Gauge) => ("", "gauge"),
@@ -80,21 +86,28 @@ impl Family<'_> {
         }
     }
 
-    /// Appends a sample, with a label or none; `push_value` appends the number.
-    pub fn write_sample(
+    /// Appends a sample; `push_value` appends the number.
+    #[inline(never)]
+    fn write_sample(
         &self,
         out: &mut Vec<u8>,
-        label: Option<(&str, &[u8])>,
-        push_value: impl FnOnce(&mut Vec<u8>),
+        suffix: &str,
+        labels: Labels,
+        push_value: &dyn Fn(&mut Vec<u8>),
     ) {
         out.extend_from_slice(self.name.as_bytes());
-        out.extend_from_slice(self.suffix().as_bytes());
-        if let Some((name, value)) = label {
-            out.push(b'{');
+        out.extend_from_slice(suffix.as_bytes());
+        let mut before = b'{';
+        for (name, value) in labels {
+            out.push(before);
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"=\"");
             push_label(out, value);
-            out.extend_from_slice(b"\"}");
+            out.push(b'"');
+            before = b',';
+        }
+        if !labels.is_empty() {
+            out.push(b'}');
         }
         out.push(b' ');
         push_value(out);
@@ -102,8 +115,47 @@ impl Family<'_> {
     }
 
     /// Appends a sample whose value is a whole number.
-    pub fn write_number(&self, out: &mut Vec<u8>, label: Option<(&str, &[u8])>, number: u64) {
-        self.write_sample(out, label, |out| push_digits(out, number));
+    pub fn write_number(&self, out: &mut Vec<u8>, labels: Labels, number: u64) {
+        self.write_sample(out, self.suffix(), labels, &|out| push_digits(out, number));
+    }
+
+    /// Appends the samples of a histogram of seconds for a service and a command name.
+    fn write_histogram(
+        &self,
+        out: &mut Vec<u8>,
+        [service, cmd]: [(&str, &[u8]); 2],
+        latency: &Latency,
+    ) {
+        let mut sum: u64 = 0;
+        for (place, &count) in latency.counts.iter().enumerate() {
+            sum = sum.saturating_add(count);
+            let mut bound = b"+Inf".to_vec();
+            match BOUNDS_USECS.get(place) {
+                Some(&usecs) if SHOWN_OF_DECADE.contains(&(place % 10)) => {
+                    bound.clear();
+                    push_bound(&mut bound, usecs);
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            let labels = [service, cmd, ("le", &*bound)];
+            self.write_sample(out, "_bucket", &labels, &|out| push_digits(out, sum));
+        }
+        let usecs = latency.sum_usecs;
+        self.write_sample(out, "_sum", &[service, cmd], &|out| push_usecs(out, usecs));
+        self.write_sample(out, "_count", &[service, cmd], &|out| push_digits(out, sum));
+    }
+}
+
+/// The places of 1, 2.5 and 5 among the ten bounds of a decade.
+const SHOWN_OF_DECADE: [usize; 3] = [0, 4, 7];
+
+/// Appends a bound in seconds as OpenMetrics wants floats, which Prometheus 3 makes of any:
+/// without zeros at the end, but with a digit behind the point.
+fn push_bound(out: &mut Vec<u8>, usecs: u64) {
+    push_usecs(out, usecs);
+    while out.ends_with(b"0") && !out.ends_with(b".0") {
+        out.pop();
     }
 }
 
@@ -125,6 +177,8 @@ enum Column {
     LastUpdate,
     /// The index of a statistics field.
     Stat(usize),
+    /// How long commands took.
+    Duration,
 }
 
 /// The columns in front of the statistics fields.
@@ -136,8 +190,13 @@ const KEYS: [Column; 5] = [
     Column::LastUpdate,
 ];
 
-/// How many families each level has.
-pub const LEVEL_FAMILIES: usize = KEYS.len() + FIELD_COUNT;
+/// How many families a level has.
+pub fn family_count(level: Level) -> usize {
+    match level {
+        Level::Cmd => 2 + FIELD_COUNT,
+        _ => KEYS.len() + FIELD_COUNT,
+    }
+}
 
 /// A family that has a sample for each entry of a level.
 #[derive(Clone, Debug)]
@@ -147,11 +206,15 @@ pub struct LevelFamily {
 }
 
 impl LevelFamily {
-    /// The family of this index below [`LEVEL_FAMILIES`].
+    /// The family of this index below the [`family_count`] of the level.
     pub fn new(level: Level, index: usize) -> LevelFamily {
-        let column = match KEYS.get(index) {
+        let keys = match level {
+            Level::Cmd => &[Column::Cmds, Column::Duration][..],
+            _ => &KEYS,
+        };
+        let column = match keys.get(index) {
             Some(column) => *column,
-            None => Column::Stat(index - KEYS.len()),
+            None => Column::Stat(index - keys.len()),
         };
         let (name, about, kind, unit) = match column {
             Column::Logins => ("logins", "Sessions that began", Kind::Counter, None),
@@ -172,6 +235,12 @@ impl LevelFamily {
                 "last_update_timestamp",
                 "When something was last reported, in seconds since 1970; 0 if nothing was",
                 Kind::Gauge,
+                Some("seconds"),
+            ),
+            Column::Duration => (
+                "duration",
+                "How long commands took that are over, by clock_time",
+                Kind::Histogram,
                 Some("seconds"),
             ),
             Column::Stat(index) => {
@@ -213,13 +282,29 @@ impl LevelFamily {
         let Some(totals) = row.totals() else {
             return;
         };
-        let text;
-        let label = match row {
+        let (text, one, two);
+        let labels: Labels = match row {
             Row::Parent(level, key, _) => {
                 text = key.text();
-                Some((level.name(), &*text))
+                one = [(level.name(), &*text)];
+                &one
             }
-            _ => None,
+            Row::Service(name, ..) => {
+                one = [(Level::Service.name(), *name)];
+                &one
+            }
+            Row::Cmd { service, name, .. } => {
+                two = [
+                    (Level::Service.name(), *service),
+                    (Level::Cmd.name(), *name),
+                ];
+                &two
+            }
+            _ => &[],
+        };
+        let family = &self.family;
+        let write = |out: &mut Vec<u8>, push: &dyn Fn(&mut Vec<u8>)| {
+            family.write_sample(out, family.suffix(), labels, push);
         };
         let counters = &totals.counters;
         let number = match self.column {
@@ -229,15 +314,20 @@ impl LevelFamily {
             Column::Reset => totals.reset_secs.into(),
             Column::LastUpdate => {
                 let WallTime { secs, usecs } = totals.last_update;
-                let push = |out: &mut Vec<u8>| push_secs(out, secs.into(), usecs);
-                return self.family.write_sample(out, label, push);
+                return write(out, &|out| push_secs(out, secs.into(), usecs));
             }
             Column::Stat(index) => {
-                let push = |out: &mut Vec<u8>| push_stat(out, index, counters.stats.values[index]);
-                return self.family.write_sample(out, label, push);
+                let value = counters.stats.values[index];
+                return write(out, &|out| push_stat(out, index, value));
+            }
+            Column::Duration => {
+                if let (&[service, cmd], Some(latency)) = (labels, row.latency()) {
+                    family.write_histogram(out, [service, cmd], latency);
+                }
+                return;
             }
         };
-        self.family.write_number(out, label, number);
+        family.write_number(out, labels, number);
     }
 }
 
@@ -291,152 +381,4 @@ fn push_byte(out: &mut Vec<u8>, byte: u8) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::testing::Random;
-    use crate::store::{Counters, Key, Totals};
-    use std::collections::HashMap;
-
-    fn label(value: &[u8]) -> String {
-        let mut out = Vec::new();
-        push_label(&mut out, value);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn labels_show_any_bytes() {
-        for (name, expected) in [
-            (&b"alice@example.org"[..], "alice@example.org"),
-            (
-                "j\u{f6}rg@\u{65e5}\u{672c}".as_bytes(),
-                "j\u{f6}rg@\u{65e5}\u{672c}",
-            ),
-            (b"", ""),
-            (b"a\"b\nc", r#"a\"b\nc"#),
-            (b"DOMAIN\\user\\", r"DOMAIN\\user\\"),
-            (b"\\x4 \\xAB \\xab", r"\\x4 \\xAB \\x5cxab"),
-            (b"\xff\xfea\xc3", r"\\xff\\xfea\\xc3"),
-            (b"\0\t\r\x1b\x7f", r"\\x00\\x09\\x0d\\x1b\\x7f"),
-            ("\u{85}\u{202e}".as_bytes(), "\\\\xc2\\\\x85\u{202e}"),
-        ] {
-            assert_eq!(label(name), expected, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn different_names_have_different_labels() {
-        let mut random = Random::seeded("labels");
-        let alphabet = b"\\\\\\xxx05cab\"\n\r\xc3\xa9\xff n";
-        let mut seen = HashMap::new();
-        for _ in 0..200_000 {
-            let length = random.below(9);
-            let name: Vec<u8> = (0..length)
-                .map(|_| alphabet[random.below(alphabet.len() as u64) as usize])
-                .collect();
-            let label = label(&name);
-            assert!(!label.contains(|c: char| c.is_control()), "{label:?}");
-            let other = seen.entry(label).or_insert_with(|| name.clone());
-            assert_eq!(*other, name);
-        }
-        // All pairs of bytes, too.
-        for pair in 0..=u16::MAX {
-            let name = pair.to_be_bytes().to_vec();
-            let other = seen.entry(label(&name)).or_insert_with(|| name.clone());
-            assert_eq!(*other, name);
-        }
-    }
-
-    #[test]
-    fn samples_and_comments_are_those_of_the_formats() {
-        let mut counters = Counters {
-            num_logins: 7,
-            ..Counters::default()
-        };
-        counters.stats.values[0] = 1_007_442;
-        counters.stats.values[7] = 1 << 60;
-        let totals = Totals {
-            reset_secs: 1000,
-            last_update: WallTime { secs: 5, usecs: 42 },
-            counters,
-            connected: 2,
-        };
-        let written = |format, index: usize, level, row: &Row| {
-            let mut out = Vec::new();
-            let family = LevelFamily::new(level, index);
-            family.write(&mut out, format);
-            family.write_row(&mut out, row);
-            String::from_utf8(out).unwrap()
-        };
-        let global = |format, index| written(format, index, Level::Global, &Row::Global(&totals));
-        assert_eq!(
-            global(Format::Text, 0),
-            "# HELP dovestat_global_logins_total Sessions that began\n\
-             # TYPE dovestat_global_logins_total counter\n\
-             dovestat_global_logins_total 7\n"
-        );
-        assert_eq!(
-            global(Format::OpenMetrics, KEYS.len()),
-            "# HELP dovestat_global_user_cpu_seconds Processor time spent in programs\n\
-             # TYPE dovestat_global_user_cpu_seconds counter\n\
-             # UNIT dovestat_global_user_cpu_seconds seconds\n\
-             dovestat_global_user_cpu_seconds_total 1.007442\n"
-        );
-        let text = global(Format::Text, KEYS.len() + 7);
-        assert!(
-            text.ends_with("\ndovestat_global_disk_input_bytes_total 1152921504606846976\n"),
-            "{text}"
-        );
-        let text = global(Format::Text, 4);
-        assert!(
-            text.ends_with(" gauge\ndovestat_global_last_update_timestamp_seconds 5.000042\n"),
-            "{text}"
-        );
-        let row = Row::Parent(Level::User, Key::Name(b"a\"b"), &totals);
-        let text = written(Format::Text, 2, Level::User, &row);
-        let sample = "dovestat_user_connected_sessions{user=\"a\\\"b\"} 2\n";
-        assert!(text.ends_with(sample), "{text}");
-        let address = Key::Address("2001:db8::1".parse().unwrap());
-        let row = Row::Parent(Level::Ip, address, &totals);
-        let text = written(Format::Text, 3, Level::Ip, &row);
-        let sample = "dovestat_ip_reset_timestamp_seconds{ip=\"2001:db8::1\"} 1000\n";
-        assert!(text.ends_with(sample), "{text}");
-        let info = Family {
-            name: "x_build".into(),
-            about: "About.",
-            kind: Kind::Info,
-            unit: None,
-        };
-        for (format, expected) in [
-            (
-                Format::Text,
-                "# HELP x_build_info About.\n# TYPE x_build_info gauge\n",
-            ),
-            (
-                Format::OpenMetrics,
-                "# HELP x_build About.\n# TYPE x_build info\n# EOF\n",
-            ),
-        ] {
-            let mut out = Vec::new();
-            info.write(&mut out, format);
-            write_end(&mut out, format);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn families_are_all_different_and_named_by_convention() {
-        let mut names = HashMap::new();
-        for level in Level::WITH_TOTALS {
-            for index in 0..LEVEL_FAMILIES {
-                let family = LevelFamily::new(level, index).family;
-                let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-                assert!(family.name.bytes().all(plain), "{}", family.name);
-                if let Some(unit) = family.unit {
-                    assert!(family.name.ends_with(unit), "{}", family.name);
-                }
-                assert!(!family.about.contains(['\\', '"', '\n']));
-                assert_eq!(names.insert(family.name.clone(), index), None);
-            }
-        }
-    }
-}
+mod tests;

@@ -37,6 +37,7 @@ pub use compose::write_record;
 pub use encoding::base64::push_encoded as push_base64;
 pub use encoding::escape::push_escaped;
 pub(crate) use encoding::escape::unescape;
+pub(crate) use encoding::number::push_stat;
 pub use getent::parse_addresses;
 #[cfg(feature = "internals")]
 pub use lines::MAX_LINE_BYTES;

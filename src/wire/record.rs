@@ -107,10 +107,11 @@ pub fn parse_record<'a>(
             })
         }
         Kind::AddUser => {
-            let _service = text(&mut rest)?;
+            let service = text(&mut rest)?;
             let report = room.read(&mut rest, report)?;
             Ok(Record::AddUser {
                 user: subject,
+                service,
                 // Dovecot's own writers send nothing more.
                 ip: rest.and_then(|rest| remote_address(Some(rest))),
                 report,
@@ -343,6 +344,7 @@ mod tests {
             parse("ADD-USER\tu\tauth\t"),
             Ok(Record::AddUser {
                 user: b"u",
+                service: b"auth",
                 ip: None,
                 report: &Report::default(),
             })

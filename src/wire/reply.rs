@@ -1,7 +1,7 @@
 //! Header lines and rows of a reply.
 
-use crate::stats::{Item, FIELDS, FIELD_COUNT};
-use crate::store::{Counters, Key, Level, Row, Totals, WallTime};
+use crate::stats::{Item, Unit, FIELDS, FIELD_COUNT};
+use crate::store::{Counters, Key, Latency, Level, Row, Totals, WallTime, QUANTILES};
 use crate::wire::encoding::pen::Pen;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -13,6 +13,8 @@ pub struct Columns {
     pub order: ColumnOrder,
     /// Whether ours follow them, which a request asks for.
     pub more: bool,
+    /// Whether how many commands took how long follows, where that is kept.
+    pub histogram: bool,
 }
 
 /// In which order the statistics columns come.
@@ -53,6 +55,12 @@ const NET: Range<usize> = Item::Net.fields();
 const TOTALS: &str = "reset_timestamp\tlast_update\tnum_logins\tnum_cmds";
 const CONNECTED: &str = "\tnum_connected_sessions";
 
+/// The columns of how long commands took, of each [`QUANTILES`] and the longest.
+pub(super) const TIMES: &str = "\ttime_p50\ttime_p90\ttime_p99\ttime_max";
+
+/// The column of how many took how long.
+const HISTOGRAM: &str = "\ttime_histogram";
+
 /// Appends the header line of a level.
 pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
     let mut push = |text: &str| out.extend_from_slice(text.as_bytes());
@@ -60,14 +68,21 @@ pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
         Level::Command => push("cmd\targs\tsession\tuser\tlast_update"),
         Level::Session => push("session\tuser\tip\tservice\tpid\tconnected\tlast_update\tnum_cmds"),
         Level::Global => push(TOTALS),
+        Level::Cmd => push("service\tcmd\treset_timestamp\tlast_update\tnum_cmds"),
         level => [level.name(), "\t", TOTALS].into_iter().for_each(&mut push),
     }
     // Dovecot: users have no such column.
-    if !matches!(level, Level::Command | Level::Session | Level::User) {
+    if !matches!(
+        level,
+        Level::Command | Level::Session | Level::User | Level::Cmd
+    ) {
         push(CONNECTED);
     }
     for range in columns.order.ranges() {
         push_names(out, range);
+    }
+    if level == Level::Cmd {
+        out.extend_from_slice(TIMES.as_bytes());
     }
     if columns.more {
         let own = match level {
@@ -78,6 +93,12 @@ pub fn write_header(out: &mut Vec<u8>, level: Level, columns: Columns) {
         };
         out.extend_from_slice(own.as_bytes());
         push_names(out, NET);
+        if matches!(level, Level::Global | Level::Service) {
+            out.extend_from_slice(TIMES.as_bytes());
+        }
+    }
+    if columns.histogram && matches!(level, Level::Global | Level::Service | Level::Cmd) {
+        out.extend_from_slice(HISTOGRAM.as_bytes());
     }
     out.push(b'\n');
 }
@@ -115,30 +136,52 @@ pub fn write_row(out: &mut Vec<u8>, row: &Row, columns: Columns) {
             Key::Name(name) => name.len(),
             Key::Address(_) => 0,
         },
-        Row::Global(_) => 0,
+        Row::Global(..) => 0,
+        Row::Service(name, ..) => name.len(),
+        Row::Cmd { service, name, .. } => service.len() + name.len(),
     };
-    Pen::append(out, text_bytes, FIELD_COUNT + MAX_NUMBERS, |pen| {
-        let counters = write_keys(pen, row);
-        let values = &counters.stats.values;
-        for range in columns.order.ranges() {
-            let values = &values[range.clone()];
-            if range == AUTH && values.iter().all(|&value| value == 0) {
-                // Sessions and commands have none of auth.
-                pen.bytes(AUTH_ZEROS);
-                continue;
+    let latency = row.latency();
+    let more_numbers = match latency {
+        None => 0,
+        Some(latency) => QUANTILES.len() + 1 + latency.counts.len(),
+    };
+    Pen::append(
+        out,
+        text_bytes,
+        FIELD_COUNT + MAX_NUMBERS + more_numbers,
+        |pen| {
+            let counters = write_keys(pen, row);
+            let values = &counters.stats.values;
+            for range in columns.order.ranges() {
+                let values = &values[range.clone()];
+                if range == AUTH && values.iter().all(|&value| value == 0) {
+                    // Sessions and commands have none of auth.
+                    pen.bytes(AUTH_ZEROS);
+                    continue;
+                }
+                for (field, &value) in FIELDS[range].iter().zip(values) {
+                    pen.value(field.unit, value);
+                }
             }
-            for (field, &value) in FIELDS[range].iter().zip(values) {
-                pen.value(field.unit, value);
+            let is_cmd = matches!(row, Row::Cmd { .. });
+            if let (Some(latency), true) = (latency, is_cmd) {
+                write_times(pen, latency);
             }
-        }
-        if columns.more {
-            write_more(pen, row);
-            for index in NET {
-                pen.value(FIELDS[index].unit, values[index]);
+            if columns.more {
+                write_more(pen, row);
+                for index in NET {
+                    pen.value(FIELDS[index].unit, values[index]);
+                }
+                if let (Some(latency), false) = (latency, is_cmd) {
+                    write_times(pen, latency);
+                }
             }
-        }
-        pen.end_line();
-    });
+            if let (Some(latency), true) = (latency, columns.histogram) {
+                write_histogram(pen, latency);
+            }
+            pen.end_line();
+        },
+    );
 }
 
 /// Writes the columns in front of the statistics.
@@ -190,7 +233,24 @@ fn write_keys<'a>(pen: &mut Pen, row: &'a Row) -> &'a Counters {
             }
             write_totals(pen, totals, *level != Level::User)
         }
-        Row::Global(totals) => write_totals(pen, totals, true),
+        Row::Global(totals, _) => write_totals(pen, totals, true),
+        Row::Service(name, totals, _) => {
+            pen.text(name);
+            write_totals(pen, totals, true)
+        }
+        Row::Cmd {
+            service,
+            name,
+            totals,
+            ..
+        } => {
+            pen.text(service);
+            pen.text(name);
+            pen.number(u64::from(totals.reset_secs));
+            write_wall_time(pen, totals.last_update);
+            pen.number(totals.counters.num_cmds);
+            &totals.counters
+        }
     }
 }
 
@@ -205,8 +265,33 @@ fn write_more(pen: &mut Pen, row: &Row) {
         }
         Row::Session { connect_secs, .. } => pen.number(u64::from(*connect_secs)),
         Row::Parent(Level::User, _, totals) => pen.number(totals.connected),
-        Row::Parent(..) | Row::Global(_) => {}
+        Row::Parent(..) | Row::Global(..) | Row::Service(..) | Row::Cmd { .. } => {}
     }
+}
+
+/// The columns of [`TIMES`].
+fn write_times(pen: &mut Pen, latency: &Latency) {
+    for percent in QUANTILES {
+        pen.value(Unit::Time, latency.quantile_usecs(percent));
+    }
+    pen.value(Unit::Time, latency.max_usecs);
+}
+
+/// The counts of a histogram by its bounds, ascending, a comma between them, without the
+/// zeros at the end.
+fn write_histogram(pen: &mut Pen, latency: &Latency) {
+    let is_counted = |count: &u64| *count > 0;
+    let len = latency.counts.iter().rposition(is_counted);
+    for (place, &count) in latency.counts[..len.map_or(0, |last| last + 1)]
+        .iter()
+        .enumerate()
+    {
+        if place > 0 {
+            pen.byte(b',');
+        }
+        pen.digits(count);
+    }
+    pen.end_field();
 }
 
 /// The columns of [`TOTALS`] and maybe [`CONNECTED`].
@@ -243,9 +328,14 @@ fn write_wall_time(pen: &mut Pen, time: WallTime) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::BOUNDS_USECS;
 
     fn columns(order: ColumnOrder, more: bool) -> Columns {
-        Columns { order, more }
+        Columns {
+            order,
+            more,
+            histogram: false,
+        }
     }
 
     fn header(level: Level, order: ColumnOrder, more: bool) -> String {
@@ -299,8 +389,15 @@ mod tests {
             (Level::Domain, ""),
             (Level::Ip, ""),
             (Level::Global, ""),
+            (Level::Service, ""),
+            (Level::Cmd, ""),
         ] {
-            let own = format!("\t{own}net_in_bytes net_out_bytes lock_wait\n").replace(' ', "\t");
+            let times = match level {
+                Level::Global | Level::Service => " time_p50 time_p90 time_p99 time_max",
+                _ => "",
+            };
+            let own = format!("\t{own}net_in_bytes net_out_bytes lock_wait{times}\n");
+            let own = own.replace(' ', "\t");
             for order in [ColumnOrder::V2_3, ColumnOrder::V2_2] {
                 let known = header(level, order, false);
                 let all = header(level, order, true);
@@ -321,6 +418,11 @@ mod tests {
             last_update: WallTime { secs: 2, usecs: 3 },
             counters,
             connected: 4,
+        };
+        let latency = Latency {
+            counts: [u64::MAX; BOUNDS_USECS.len() + 1],
+            sum_usecs: u64::MAX,
+            max_usecs: u64::MAX,
         };
         let hostile = &b"a\tb\nc\rd\0e\x01f"[..];
         let last_update = WallTime { secs: 7, usecs: 42 };
@@ -362,20 +464,35 @@ mod tests {
                 Row::Parent(Level::Domain, Key::Name(hostile), &totals),
             ),
             (Level::Ip, Row::Parent(Level::Ip, address, &totals)),
-            (Level::Global, Row::Global(&totals)),
+            (Level::Global, Row::Global(&totals, &latency)),
+            (Level::Service, Row::Service(hostile, &totals, &latency)),
+            (
+                Level::Cmd,
+                Row::Cmd {
+                    service: hostile,
+                    name: hostile,
+                    totals: &totals,
+                    latency: &latency,
+                },
+            ),
         ] {
-            for (order, more) in [
-                (ColumnOrder::V2_3, false),
-                (ColumnOrder::V2_3, true),
-                (ColumnOrder::V2_2, false),
-                (ColumnOrder::V2_2, true),
-            ] {
+            for number in 0..8 {
+                let columns = Columns {
+                    order: match number & 1 {
+                        0 => ColumnOrder::V2_3,
+                        _ => ColumnOrder::V2_2,
+                    },
+                    more: number & 2 > 0,
+                    histogram: number & 4 > 0,
+                };
                 let mut out = Vec::new();
-                write_row(&mut out, &row, columns(order, more));
+                write_row(&mut out, &row, columns);
                 let line = String::from_utf8(out).unwrap();
                 let body = line.strip_suffix('\n').unwrap();
                 assert!(!body.contains(['\n', '\r', '\0']), "{line:?}");
-                let fields = header(level, order, more).split('\t').count();
+                let mut header = Vec::new();
+                write_header(&mut header, level, columns);
+                let fields = header.iter().filter(|&&byte| byte == b'\t').count() + 1;
                 assert_eq!(body.split('\t').count(), fields, "{line:?}");
             }
         }

@@ -14,6 +14,8 @@ pub enum Request {
         filter: Filter,
         /// With our columns behind those that Dovecot has as well.
         more: bool,
+        /// With how many commands took how long, where that is kept.
+        histogram: bool,
     },
     /// Clear the totals.
     Reset,
@@ -62,13 +64,15 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
     let level = take_field(&mut rest).unwrap_or_default();
     let level = Level::named(level).ok_or(RequestError::BadLevel)?;
     let mut filter = Filter::default();
-    let mut more = false;
+    let (mut more, mut histogram) = (false, false);
     while let Some(field) = take_field(&mut rest) {
         let field = unescape(field);
         if field == b"connected" {
             filter.connected = true;
         } else if field == b"more" {
             more = true;
+        } else if field == b"histogram" {
+            histogram = true;
         } else if let Some(value) = field.strip_prefix(b"user=") {
             filter.user = Some(Pattern::new(value));
         } else if let Some(value) = field.strip_prefix(b"domain=") {
@@ -77,6 +81,8 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
             filter.session = Some(value.to_vec());
         } else if let Some(value) = field.strip_prefix(b"service=") {
             filter.service = Some(Pattern::new(value));
+        } else if let Some(value) = field.strip_prefix(b"cmd=") {
+            filter.cmd = Some(Pattern::new(&value.to_ascii_uppercase()));
         } else if let Some(value) = field.strip_prefix(b"ip=") {
             filter.ip = Some(parse_network(value).ok_or(RequestError::BadNetwork)?);
         } else if let Some(value) = field.strip_prefix(b"since=") {
@@ -87,6 +93,7 @@ fn export(mut rest: Option<&mut [u8]>) -> Result<Request, RequestError> {
         level,
         filter,
         more,
+        histogram,
     })
 }
 
@@ -124,11 +131,14 @@ mod tests {
             ("domain", Level::Domain),
             ("ip", Level::Ip),
             ("global", Level::Global),
+            ("service", Level::Service),
+            ("cmd", Level::Cmd),
         ] {
             let request = |more| Request::Export {
                 level,
                 filter: Filter::default(),
                 more,
+                histogram: false,
             };
             assert_eq!(parse(&format!("EXPORT\t{name}")), Ok(request(false)));
             assert_eq!(parse(&format!("EXPORT\t{name}\r")), Ok(request(false)));
@@ -138,6 +148,13 @@ mod tests {
                 assert_eq!(parse(&line), Ok(request(false)), "{other}");
             }
         }
+        let wanted = Request::Export {
+            level: Level::Cmd,
+            filter: Filter::default(),
+            more: false,
+            histogram: true,
+        };
+        assert_eq!(parse("EXPORT\tcmd\thistogram"), Ok(wanted));
         assert_eq!(parse("RESET"), Ok(Request::Reset));
         assert_eq!(parse("RESET\r"), Ok(Request::Reset));
         assert_eq!(parse("STATUS"), Ok(Request::Status));
@@ -145,7 +162,7 @@ mod tests {
 
     #[test]
     fn all_filters_are_read_and_others_ignored() {
-        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tservice=imap\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
+        let all = "EXPORT\tsession\tuser=a*\tdomain=d?\tsession=i\x01td\tservice=imap\tcmd=Uid*\tip=10.0.0.0/8\tsince=12\tconnected\tconnected=\tnew=1\t";
         assert_eq!(
             filter(all),
             Filter {
@@ -153,6 +170,7 @@ mod tests {
                 domain: Some(Pattern::new(b"d?")),
                 session: Some(b"i\td".to_vec()),
                 service: Some(Pattern::new(b"imap")),
+                cmd: Some(Pattern::new(b"UID*")),
                 ip: Network::new("10.0.0.0".parse().unwrap(), Some(8)),
                 since_secs: 12,
                 connected: true,

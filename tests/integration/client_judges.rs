@@ -53,7 +53,7 @@ fn filters_and_values_are_judged_before_a_server_sees_them() {
         (
             "servic=pop3",
             "unknown filter \"servic=pop3\"; there are: user= domain= ip= session= service= \
-             since= connected more",
+             cmd= since= connected more histogram",
         ),
         ("conected", "unknown filter \"conected\""),
         (

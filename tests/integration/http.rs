@@ -59,7 +59,8 @@ impl Answer {
             let family = announced.last().expect("a family");
             let ending = name.strip_prefix(family);
             let ending = ending.unwrap_or_else(|| panic!("{name} below {family}"));
-            assert!(["", "_total", "_info"].contains(&ending), "{line:?}");
+            let endings = ["", "_total", "_info", "_bucket", "_sum", "_count"];
+            assert!(endings.contains(&ending), "{line:?}");
             assert!(value.parse::<f64>().is_ok(), "{line:?}");
             assert_eq!(samples.insert(sample, value), None, "{sample} twice");
         }

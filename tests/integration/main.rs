@@ -3,11 +3,11 @@
 //! statistics service beside it, fed the same bytes.
 //!
 //! Modules: `harness`, `link`, `http`, `records`, `screen`, `streams`, `dovecot` and
-//! `mail` are tools; `protocol`, `damage`, `requests`, `more`, `listeners`, `contract`,
-//! `carbon`, `metrics`, `scrapes`, `robust`, `program`, `service`, `starting`, `settings`,
+//! `mail` are tools; `protocol`, `damage`, `requests`, `more`, `kinds`, `listeners`, `contract`,
+//! `carbon`, `metrics`, `scrapes`, `slow`, `robust`, `program`, `service`, `starting`, `settings`,
 //! `activation`, `state`, `small`, `memory`, `crowd`, `wakeups`, `vanishing`, `rights`, `valgrind`,
 //! `receivers`, `peers`, `master`, `compare` and `real_load` hold the tests of the daemon, `attack` those that try to break it, `soak` and
-//! `corpus` those of the store and of all that reads input, `client`, `client_output`, `check`,
+//! `corpus` those of the store and of all that reads input, `client`, `client_output`, `client_slow`, `check`,
 //! `top`, `run`, `run_figures`, `demo` and `bridge` those of the client, `report` those of the library,
 //! `manual`, `packaging`, `units` and `starters` those of what comes with the programs; `model`, its
 //! `reading` and `original` are what `compare` and `attack` compare with.
@@ -20,6 +20,7 @@ mod check;
 mod client;
 mod client_judges;
 mod client_output;
+mod client_slow;
 mod compare;
 mod contract;
 mod corpus;
@@ -29,6 +30,7 @@ mod demo;
 mod dovecot;
 mod harness;
 mod http;
+mod kinds;
 mod link;
 mod listeners;
 mod mail;
@@ -57,6 +59,7 @@ mod scrapes;
 mod screen;
 mod service;
 mod settings;
+mod slow;
 mod small;
 mod soak;
 mod starters;

@@ -241,18 +241,38 @@ fn columns_are_those_of_replies() {
     let daemon = Daemon::with("manual", &Setup::new().unix("header_always = yes"));
     let mut own = BTreeSet::new();
     let levels = items(replies, "Ic");
-    assert_eq!(
-        levels,
-        ["command", "session", "user", "domain", "ip", "global"]
-    );
+    let all = "command session user domain ip global service cmd";
+    assert_eq!(levels, all.split(' ').collect::<Vec<_>>());
+    let times = [
+        "time_p50",
+        "time_p90",
+        "time_p99",
+        "time_max",
+        "time_histogram",
+    ];
+    let (quantiles, histogram) = times.split_at(4);
     for level in levels {
         let header = |request: &str| {
             let reply = text(&daemon.client().export_raw(request));
             reply.lines().next().expect("a header").to_owned()
         };
         let (plain, more) = (header(level), header(&format!("{level}\tmore")));
-        let plain: Vec<&str> = plain.split('\t').collect();
+        let whole: Vec<&str> = plain.split('\t').collect();
         let more: Vec<&str> = more.split('\t').collect();
+        // How long commands took comes last of the plain columns, or of all.
+        let plain = whole.strip_suffix(quantiles).unwrap_or(&whole);
+        assert_eq!(plain.len() < whole.len(), level == "cmd", "{level}");
+        let rest = more.strip_suffix(quantiles).unwrap_or(&more);
+        let has_more = ["global", "service"].contains(&level);
+        assert_eq!(rest.len() < more.len(), has_more, "{level}");
+        let counts = header(&format!("{level}\thistogram"));
+        let counts: Vec<&str> = counts.split('\t').collect();
+        let ending = if has_more || level == "cmd" {
+            histogram
+        } else {
+            &[]
+        };
+        assert_eq!(counts, [&whole[..], ending].concat(), "{level}");
         let (keys, stats) = plain.split_at(plain.len() - known.len());
         let at = replies
             .iter()
@@ -264,7 +284,7 @@ fn columns_are_those_of_replies() {
         );
         assert_eq!(stats, known, "{level}");
         own.extend(keys.iter().map(ToString::to_string));
-        let further = more.strip_prefix(&plain[..]).expect("the others first");
+        let further = rest.strip_prefix(&whole[..]).expect("the others first");
         let ours = further.strip_suffix(net).expect("those of all levels last");
         let at = replies
             .iter()
@@ -277,6 +297,7 @@ fn columns_are_those_of_replies() {
         .into_iter()
         .flat_map(|item| item.split(" , "))
         .collect();
+    let columns = columns.strip_suffix(&times).expect("times at the end");
     let begin = columns.iter().position(|name| *name == known[0]);
     let (keys, stats) = columns.split_at(begin.expect("the statistics"));
     let (stats, further) = stats.split_at(known.len());

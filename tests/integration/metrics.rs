@@ -17,12 +17,15 @@ fn numbers_are_those_of_export() {
     let answer = get(port);
     let samples = answer.samples();
     let mut compared = 0;
-    for level in ["global", "domain", "user", "ip"] {
+    for level in ["global", "domain", "user", "ip", "service", "cmd"] {
         let table = daemon.client().export(&format!("{level}\tmore"));
         for row in &table.rows {
             for (name, value) in table.names.iter().zip(row) {
                 let stem = match name.as_str() {
                     key if key == level => continue,
+                    time if time.starts_with("time_") => continue,
+                    "service" => continue,
+                    "reset_timestamp" | "last_update" if level == "cmd" => continue,
                     "num_logins" => "logins_total".to_string(),
                     "num_cmds" => "cmds_total".to_string(),
                     "num_connected_sessions" => "connected_sessions".to_string(),
@@ -36,6 +39,7 @@ fn numbers_are_those_of_export() {
                 };
                 let label = match level {
                     "global" => String::new(),
+                    "cmd" => format!("{{service=\"{}\",cmd=\"{}\"}}", row[0], row[1]),
                     level => format!("{{{level}=\"{}\"}}", row[0]),
                 };
                 let sample = format!("dovestat_{level}_{stem}{label}");
@@ -48,7 +52,7 @@ fn numbers_are_those_of_export() {
             }
         }
     }
-    assert_eq!(compared, 32 * (1 + 3 + 3 + 4), "all of them");
+    assert_eq!(compared, 32 * (1 + 3 + 3 + 4 + 3) + 28 * 2, "all of them");
     assert_eq!(samples["dovestat_global_net_in_bytes_total"], "3");
     assert_eq!(
         samples["dovestat_global_lock_wait_seconds_total"],

@@ -18,7 +18,11 @@ fn ours(level: &str) -> String {
         "user" => "\tnum_connected_sessions",
         _ => "",
     };
-    format!("{own}\tnet_in_bytes\tnet_out_bytes\tlock_wait")
+    let times = match level {
+        "global" => "\ttime_p50\ttime_p90\ttime_p99\ttime_max",
+        _ => "",
+    };
+    format!("{own}\tnet_in_bytes\tnet_out_bytes\tlock_wait{times}")
 }
 
 fn unix_secs() -> u64 {
@@ -52,7 +56,11 @@ fn further_columns_follow_the_known_ones_byte_for_byte() {
             ("user", &["\t1\t1234\t5678\t2.000009"]),
             ("domain", &["\t1234\t5678\t2.000009"]),
             ("ip", &["\t1234\t5678\t2.000009"]),
-            ("global", &["\t1234\t5678\t2.000009"]),
+            // SELECT is over and took nothing.
+            (
+                "global",
+                &["\t1234\t5678\t2.000009\t0.000000\t0.000000\t0.000000\t0.000000"],
+            ),
         ] {
             let plain = latin1(&client.export_raw(level));
             let more = latin1(&client.export_raw(&format!("{level}\tmore")));

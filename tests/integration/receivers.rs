@@ -14,7 +14,7 @@ use crate::records::{update, Mail};
 use crate::requests::populate;
 
 /// A program that ends with its value.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -176,11 +176,32 @@ fn victoria_metrics_has_the_number() {
 }
 
 /// The value of an instant query, once there is one.
-fn queried(port: u16, query: &str) -> Option<String> {
+pub fn queried(port: u16, query: &str) -> Option<String> {
     let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let answer = get(port, &format!("/api/v1/query?query={encoded}"));
     let value = answer.split("\"value\":[").nth(1)?.split(']').next()?;
     value.split('"').nth(1).map(str::to_owned)
+}
+
+/// A Prometheus that has asked the daemon at `port` and answers at `api`; none where it is not
+/// installed.
+pub fn prometheus(test: &str, dir: &TempDir, port: u16, api: u16) -> Option<Running> {
+    let config = dir.write(
+        "prometheus.yml",
+        &format!(
+            "scrape_configs:\n- job_name: dovestat\n  scrape_interval: 1s\n  \
+             scrape_timeout: 1s\n  static_configs:\n  - targets: ['127.0.0.1:{port}']\n"
+        ),
+    );
+    let args = [
+        format!("--config.file={config}"),
+        format!("--storage.tsdb.path={}", dir.at("data")),
+        format!("--web.listen-address=127.0.0.1:{api}"),
+    ];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let running = start(test, "prometheus", &args, dir, api)?;
+    wait_until("a scrape", || queried(api, "up").as_deref() == Some("1"));
+    Some(running)
 }
 
 #[test]
@@ -195,24 +216,9 @@ fn prometheus_has_the_numbers() {
         update("s1", &Mail::sample().field()),
         b"ADD-USER\tq\"\\\xff\x01n@x\timap\t".to_vec(),
     ]);
-    let config = dir.write(
-        "prometheus.yml",
-        &format!(
-            "scrape_configs:\n- job_name: dovestat\n  scrape_interval: 1s\n  \
-             scrape_timeout: 1s\n  static_configs:\n  - targets: ['127.0.0.1:{port}']\n"
-        ),
-    );
-    let args = [
-        format!("--config.file={config}"),
-        format!("--storage.tsdb.path={}", dir.at("data")),
-        format!("--web.listen-address=127.0.0.1:{api}"),
-    ];
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let test = "prometheus_has_the_numbers";
-    let Some(_prometheus) = start(test, "prometheus", &args, &dir, api) else {
+    let Some(_prometheus) = prometheus("prometheus_has_the_numbers", &dir, port, api) else {
         return;
     };
-    wait_until("a scrape", || queried(api, "up").as_deref() == Some("1"));
     let dump = |column: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_dovestat"))
             .args([

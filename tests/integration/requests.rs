@@ -6,7 +6,13 @@ use crate::link::{latin1, Client, Table};
 use crate::protocol::STATS;
 use crate::records::{add_user, command, connect, disconnect, Auth, Mail};
 
+/// The levels that Dovecot's own service has as well.
 pub const LEVELS: [&str; 6] = ["command", "session", "user", "domain", "ip", "global"];
+
+/// All levels.
+pub const ALL_LEVELS: [&str; 8] = [
+    "command", "session", "user", "domain", "ip", "global", "service", "cmd",
+];
 
 /// The header of a level, byte for byte with its LF.
 pub fn header(level: &str) -> String {

@@ -227,6 +227,7 @@ impl Soak {
         let user = format!("guess{number}@domain{domain}");
         self.apply(&Record::AddUser {
             user: user.as_bytes(),
+            service: b"imap",
             ip: None,
             report: &failed,
         });

@@ -14,14 +14,14 @@ use crate::link::{Table, Writer};
 use crate::records::{
     add_user, carry_on, command, connect, disconnect, seed, update, Mail, Net, Random,
 };
-use crate::requests::{populate, LEVELS};
+use crate::requests::{populate, ALL_LEVELS, LEVELS};
 
 /// Everything the daemon lists.
 fn everything(daemon: &Daemon) -> Vec<Vec<u8>> {
     let mut client = daemon.client();
-    let levels = LEVELS
+    let levels = ALL_LEVELS
         .into_iter()
-        .map(|level| client.export_raw(&format!("{level}\tmore")));
+        .map(|level| client.export_raw(&format!("{level}\tmore\thistogram")));
     levels.collect()
 }
 

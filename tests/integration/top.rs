@@ -98,8 +98,10 @@ fn levels_drilling_and_coming_back() {
     top.keys("hhh");
     top.wait_text("2 rows");
     top.keys("\x1b[Z");
+    top.wait_text("COMMAND");
+    top.keys("\x1b[Z\x1b[Z");
     top.wait_text("SERVER");
-    top.keys("\t");
+    top.keys("\t\t\t");
     top.wait_text("DOMAIN");
     top.keys("\x1b[15~");
     top.wait_text("ADDRESS");
@@ -223,7 +225,7 @@ fn every_size_has_its_screen() {
         top.keys("q");
     }
     top.resize(24, 80);
-    top.wait_text("6 Servers");
+    top.wait_text("6 all");
     top.wait_text("bob@");
 }
 

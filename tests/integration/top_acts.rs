@@ -112,8 +112,8 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
     top.click("bob@example.com");
     top.wait_text("bob@example.com ›  3 Sessions");
     top.keys("h");
-    top.wait_text("5 IPs");
-    top.click("5 IPs");
+    top.wait_text("5 ip");
+    top.click("5 ip");
     top.wait_text("ADDRESS");
     // As addresses: 10.0.0.10 comes last.
     top.wait("addresses in order", |s| {
@@ -132,10 +132,18 @@ fn small_screens_keep_the_levels_and_messages_go_away() {
     let mut top = start(&daemon.socket(), "/dev/null", &[], 60);
     top.wait_text("6 all");
     top.keys("\\user=*example* connected since=5m\r");
-    top.wait("filtered", |s| s.contains("\\us") && s.contains("2 rows"));
-    for level in ["1 dom", "2 user", "3 sess", "4 cmd", "5 ip", "6 all"] {
+    let levels = [
+        "1 dom", "2 user", "3 sess", "4 cmd", "5 ip", "6 all", "7 svc", "8 kind",
+    ];
+    top.wait("filtered", |s| s.contains("2 rows"));
+    for level in levels {
         top.wait_text(level);
     }
+    top.resize(24, 64);
+    top.wait("the filter as well", |s| {
+        s.contains("\\us") && s.contains("2 rows") && levels.iter().all(|level| s.contains(level))
+    });
+    top.resize(24, 60);
     top.keys("3");
     top.wait_text("SERVICE");
     top.keys("\r");

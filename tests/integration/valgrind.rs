@@ -6,7 +6,7 @@ use std::fs;
 use crate::harness::{free_port, wait_until, works, Daemon, Setup};
 use crate::http;
 use crate::records::Random;
-use crate::requests::LEVELS;
+use crate::requests::ALL_LEVELS;
 use crate::streams::{mutate, Stream};
 
 /// How it looks for mistakes: of reading and writing, and memory that nothing refers
@@ -46,10 +46,10 @@ fn valgrind_finds_no_error_and_no_leak() {
         let mut client = daemon.client();
         client.send("EXPORT\tcommand\nEXPORT\tsess");
         let mut client = daemon.client();
-        for level in LEVELS {
+        for level in ALL_LEVELS {
             client.export(level);
             client.export(&format!(
-                "{level}\tuser=*@example.*\tip=10.0.0.0/8\tconnected"
+                "{level}\tuser=*@example.*\tip=10.0.0.0/8\tconnected\tmore\thistogram"
             ));
         }
         client.reset();

@@ -61,7 +61,13 @@ fn columns(level: Option<Level>) -> String {
 /// What `top` can sort by: it begins with users.
 fn sorts(level: Option<Level>) -> String {
     let all = columns(Some(level.unwrap_or(Level::User)));
-    let not_there = ["io", "reset_timestamp", "connected", "over"];
+    let not_there = [
+        "io",
+        "reset_timestamp",
+        "connected",
+        "over",
+        column::HISTOGRAM,
+    ];
     let words = all.split(' ').filter(|word| !not_there.contains(word));
     words.collect::<Vec<_>>().join(" ")
 }
@@ -100,8 +106,9 @@ fn operands(command: &CommandRow) -> [String; 2] {
         });
         all.collect::<Vec<_>>().join(" ")
     };
-    // An operand in brackets may be left out for what follows it.
+    // An operand in brackets may be left out for what follows it, and the last repeated.
     match kinds.split_first() {
+        Some((_, [])) if command.operands.ends_with("...]") => [words(&kinds), words(&kinds)],
         Some((_, rest)) if command.operands.starts_with('[') => [words(&kinds), words(rest)],
         Some((first, rest)) => [words(&[first]), words(rest)],
         None => [String::new(), String::new()],
@@ -180,6 +187,12 @@ complete -F _dovestat dovestat
     )
 }
 
+/// The words of a command line that mean a level.
+fn level_words(level: Level) -> String {
+    let slow = if level == Level::Command { " slow" } else { "" };
+    format!("{0} {0}s{slow}", level.name())
+}
+
 /// Lines of bash or zsh that choose the columns by the level among the words.
 fn shell_levels(words: &str) -> String {
     let mut text = format!(
@@ -189,8 +202,8 @@ fn shell_levels(words: &str) -> String {
     );
     for level in Level::ALL {
         text += &format!(
-            "            {0}|{0}s) columns='{1}' sorts='{2}' ;;\n",
-            level.name(),
+            "            {}) columns='{}' sorts='{}' ;;\n",
+            level_words(level).replace(' ', "|"),
             columns(Some(level)),
             sorts(Some(level))
         );
@@ -330,7 +343,7 @@ fn fish() -> String {
             (_, Values::Words(words)) => line += &format!(" -x -a '{}'", words.join(" ")),
             (_, Values::Columns) => {
                 for level in Level::ALL {
-                    let seen = format!("__fish_seen_subcommand_from {0} {0}s", level.name());
+                    let seen = format!("__fish_seen_subcommand_from {}", level_words(level));
                     let line = line.replace(" -l ", &format!(" -n '{seen}' -l "));
                     let words = columns(Some(level));
                     text += &format!("{line} -x -a '{words}' -d {}\n", quoted(row.help));
@@ -369,18 +382,17 @@ mod tests {
     #[test]
     fn operands_follow_the_table() {
         let [first, later] = operands(&COMMANDS[0]);
-        assert_eq!(first, "command session user domain ip global");
-        assert_eq!(
-            later,
-            "user= domain= ip= session= service= since= connected more"
-        );
+        assert_eq!(first, "command session user domain ip global service cmd");
+        let filters = FILTERS.join(" ");
+        assert_eq!(later, filters);
+        assert!(filters.starts_with("user= ") && filters.ends_with(" connected more histogram"));
         let [first, later] = operands(&COMMANDS[1]);
-        assert!(first.starts_with("$sorts ") && first.ends_with(" connected more"));
+        assert_eq!(first, format!("$sorts {filters}"));
         assert!(sorts(None).starts_with("disk cpu user ") && sorts(None).contains(" num_logins "));
         assert!(!sorts(Some(Level::Session)).contains("num_logins"));
-        assert_eq!(
-            later,
-            "user= domain= ip= session= service= since= connected more"
-        );
+        assert_eq!(later, filters);
+        assert_eq!(COMMANDS[2].name, "slow");
+        assert_eq!(operands(&COMMANDS[2]), [filters.clone(), filters]);
+        assert!(level_words(Level::Command).ends_with(" slow"));
     }
 }

@@ -5,7 +5,8 @@
 //! takes what people write for times; a server gets seconds since 1970.
 
 use super::raw;
-use crate::store::Pattern;
+use crate::cli::server::is_ours;
+use crate::store::{Level, Pattern};
 use crate::sys::local_time::LocalTime;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,16 +14,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What asks for our further columns, which stands among the filters.
 pub(crate) const MORE: &str = "more";
 
-/// What requests may be filtered by, and [`MORE`]; the last two have no value.
-pub(crate) const FILTERS: [&str; 8] = [
+/// What asks for how many commands took how long, likewise.
+pub(crate) const HISTOGRAM: &str = "histogram";
+
+/// What requests may be filtered by, and what asks for columns; the last three have no
+/// value.
+pub(crate) const FILTERS: [&str; 10] = [
     "user=",
     "domain=",
     "ip=",
     "session=",
     "service=",
+    "cmd=",
     "since=",
     "connected",
     MORE,
+    HISTOGRAM,
 ];
 
 /// Units of times; a prefix, with or without an `s` at its end, will do.
@@ -56,7 +63,7 @@ pub(crate) fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
         Some((name, _)) if FILTERS.iter().any(|known| *known == format!("{name}=")) => {
             word.to_owned()
         }
-        None if matches!(word, "connected" | MORE) => word.to_owned(),
+        None if is_word(word) => word.to_owned(),
         _ => {
             let all = FILTERS.join(" ");
             return Err(format!("unknown filter {word:?}; there are: {all}"));
@@ -65,14 +72,91 @@ pub(crate) fn judge(word: &str, now: SystemTime) -> Result<Vec<u8>, String> {
     Ok(raw::bytes(&text))
 }
 
-/// What the services of sessions must fit, according to filters that were judged:
-/// of several, the last one holds.
-pub(crate) fn service(filters: &[Vec<u8>]) -> Option<Pattern> {
-    let mut found = filters
-        .iter()
-        .rev()
-        .filter_map(|filter| filter.strip_prefix(b"service="));
-    found.next().map(Pattern::new)
+/// Whether a word is one of those without a value.
+pub(crate) fn is_word(word: &str) -> bool {
+    matches!(word, "connected" | MORE | HISTOGRAM)
+}
+
+/// The value of a filter, `name` with its `=`: of several, the last one holds.
+fn value<'a>(filters: &'a [Vec<u8>], name: &str) -> Option<&'a [u8]> {
+    let mut found = filters.iter().rev();
+    found.find_map(|filter| filter.strip_prefix(name.as_bytes()))
+}
+
+/// Whether a server must know `service=`: rows of these levels have no column for it
+/// that we could filter by.
+pub(crate) fn must_know_service(level: Level, filters: &[Vec<u8>]) -> bool {
+    let has_column = matches!(level, Level::Session | Level::Global) || is_ours(level);
+    !has_column && value(filters, "service=").is_some()
+}
+
+/// A term that rows are judged by here as well, as Dovecot's own server ignores it: the
+/// column, and what its fields must fit. Only these levels have the column there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnTerm {
+    pub column: &'static str,
+    pattern: Pattern,
+}
+
+impl OwnTerm {
+    pub(crate) fn of(level: Level, filters: &[Vec<u8>]) -> Option<OwnTerm> {
+        let (column, name) = match level {
+            Level::Session => ("service", "service="),
+            Level::Command => ("cmd", "cmd="),
+            _ => return None,
+        };
+        let pattern = value(filters, name)?;
+        let pattern = match level {
+            Level::Command => Pattern::new(&pattern.to_ascii_uppercase()),
+            _ => Pattern::new(pattern),
+        };
+        Some(OwnTerm { column, pattern })
+    }
+
+    /// Whether a field fits; names of commands do in any case.
+    pub(crate) fn fits(&self, field: &[u8]) -> bool {
+        match self.column {
+            "cmd" => self.pattern.matches(&field.to_ascii_uppercase(), &mut 0),
+            _ => self.pattern.matches(field, &mut 0),
+        }
+    }
+}
+
+/// What to say of filters that change nothing at a level, though they were given.
+pub(crate) fn warning(level: Level, filters: &[Vec<u8>]) -> Option<String> {
+    let ignored = ignored(level, filters).join(" ");
+    let name = level.name();
+    match level {
+        _ if ignored.is_empty() => None,
+        Level::Global => {
+            Some("the global totals are of everything: no filter changes them".to_owned())
+        }
+        Level::Service | Level::Cmd => Some(format!(
+            "the totals of {name}s are of everybody: {ignored} changes nothing there"
+        )),
+        _ => Some(format!("{ignored} changes nothing at the level {name}")),
+    }
+}
+
+/// What of a request changes nothing at a level.
+fn ignored(level: Level, filters: &[Vec<u8>]) -> Vec<&'static str> {
+    let is_ignored = |name: &str| match (level, name) {
+        (_, MORE) => false,
+        (Level::Global | Level::Service | Level::Cmd, HISTOGRAM) => false,
+        (_, HISTOGRAM) | (Level::Global, _) => true,
+        (Level::Service, name) => !matches!(name, "service=" | "since=" | "connected"),
+        (Level::Cmd, name) => !matches!(name, "service=" | "cmd=" | "since="),
+        (level, name) => name == "cmd=" && level != Level::Command,
+    };
+    let is_there = |name: &&str| {
+        let same = |filter: &Vec<u8>| match name.ends_with('=') {
+            true => filter.starts_with(name.as_bytes()),
+            false => filter == name.as_bytes(),
+        };
+        filters.iter().any(same)
+    };
+    let found = FILTERS.into_iter().filter(is_there);
+    found.filter(|name| is_ignored(name)).collect()
 }
 
 /// Refuses what is not `ADDR` or `ADDR/BITS`, with the reason.
@@ -232,7 +316,7 @@ mod tests {
             ("since=", "not a time"),
             (
                 "servic=pop3",
-                "user= domain= ip= session= service= since= connected more",
+                "user= domain= ip= session= service= cmd= since= connected more histogram",
             ),
             ("connected=1", "unknown filter"),
             ("conected", "unknown filter"),
@@ -254,10 +338,40 @@ mod tests {
         }
     }
 
+    fn filters(words: &[&str]) -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
     #[test]
-    fn the_last_service_holds() {
-        let filters = ["service=a", "connected", "service=b*"].map(|f| f.as_bytes().to_vec());
-        assert_eq!(service(&filters), Some(Pattern::new(b"b*")));
-        assert_eq!(service(&filters[1..2]), None);
+    fn what_servers_may_ignore_is_judged_here_and_the_last_holds() {
+        let words = filters(&["service=a", "connected", "service=b*", "cmd=uid*"]);
+        let term = OwnTerm::of(Level::Session, &words).unwrap();
+        assert!(term.column == "service" && term.fits(b"bc") && !term.fits(b"Bc"));
+        let term = OwnTerm::of(Level::Command, &words).unwrap();
+        assert!(term.column == "cmd" && term.fits(b"uid fetch") && !term.fits(b"FETCH"));
+        assert_eq!(OwnTerm::of(Level::User, &words), None);
+        assert_eq!(OwnTerm::of(Level::Session, &words[1..2]), None);
+        for (level, must) in [(Level::User, true), (Level::Session, false)] {
+            assert_eq!(must_know_service(level, &words), must);
+            assert!(!must_know_service(level, &words[1..2]));
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_known() {
+        let all = filters(&FILTERS);
+        for (level, expected) in [
+            (Level::Command, "histogram"),
+            (Level::User, "cmd= histogram"),
+            (
+                Level::Global,
+                "user= domain= ip= session= service= cmd= since= connected",
+            ),
+            (Level::Service, "user= domain= ip= session= cmd="),
+            (Level::Cmd, "user= domain= ip= session= connected"),
+        ] {
+            assert_eq!(ignored(level, &all).join(" "), expected, "{level:?}");
+            assert_eq!(ignored(level, &filters(&["more"])), [""; 0]);
+        }
     }
 }

@@ -16,12 +16,16 @@ dovestat help [COMMAND] shows more, dovestat(1) everything
 ";
 
 /// An example for each command.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     (
         "dump",
         "dovestat -f table dump session connected service=imap --sort cpu --limit 10",
     ),
     ("top", "dovestat top cpu -l session domain=example.org"),
+    (
+        "slow",
+        "dovestat slow since=1h user=*@example.org --sort cpu",
+    ),
     ("reset", "dovestat -s /run/dovestat/stats reset"),
     (
         "run",
@@ -39,12 +43,15 @@ const EXAMPLES: [(&str, &str); 7] = [
 const FILTERS: &str = "\
 Filters, all of which must hold:
   user= domain= service=  a name, * for any run of characters, ? for one
+  cmd=                    likewise, in any case: of the levels command and cmd
   session=                the exact id
   ip=                     an address or network: 192.0.2.1, 2001:db8::/32
   since=                  updated since: 5m or \"2 hours\" ago, today, yesterday,
                           2026-11-27, 2026-11-27T14:30, or seconds since 1970
   connected               connected now, or at least one of its sessions is
   more                    no filter: asks for further columns, which are ours
+  histogram               no filter: asks for how many commands took how long,
+                          at the levels global, service and cmd
 ";
 
 /// The text of `COMMAND --help`; `None` for a command that does not exist.

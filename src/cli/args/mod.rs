@@ -93,6 +93,9 @@ pub(super) struct DumpOptions {
     pub limit: Option<usize>,
     /// How long to wait before printing again; once without.
     pub watch: Option<Duration>,
+    /// Whether it was asked for by `slow`: without `fields` it chooses columns that a
+    /// person wants, and in a table writes them as people read them.
+    pub is_slow: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +133,9 @@ pub(super) struct TopOptions {
     /// Whether the screen is remembered from one time to the next.
     pub remembers: bool,
 }
+
+/// How many commands `slow` lists by default.
+const SLOW_LIMIT: usize = 20;
 
 /// How often `run` reports by default.
 const RUN_EVERY: Duration = Duration::from_secs(30);
@@ -194,6 +200,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Fatal>
         "bridge" if words.is_empty() => given.bridge().map(Task::Bridge),
         "demo" => given.top(&words).map(Task::Demo),
         "dump" => given.dump(&words, dialect).map(Task::Dump),
+        "slow" => given.slow(&words).map(Task::Dump),
         "top" => given.top(&words).map(Task::Top),
         _ => match words.first() {
             Some(extra) => Err(usage(format!("unexpected argument {extra:?}"))),
@@ -280,7 +287,7 @@ impl Given {
 
     /// What `dump` is to do.
     fn dump(&self, words: &[&str], dialect: Dialect) -> Result<DumpOptions, Fatal> {
-        let since = self.last("diff").map(|path| raw::word(&path).into());
+        let since: Option<PathBuf> = self.last("diff").map(|path| raw::word(&path).into());
         let (first, rest) = words
             .split_first()
             .ok_or_else(|| usage(format!("dump of which level: {}?", all_levels())))?;
@@ -289,17 +296,42 @@ impl Given {
             None if since.is_some() && rest.is_empty() => Source::File(raw::word(first).into()),
             None => return Err(unknown_level(first)),
         };
+        let options = self.rows(source)?;
+        Ok(DumpOptions {
+            dialect,
+            since,
+            ..options
+        })
+    }
+
+    /// What `slow` is to do: a dump of the commands with another default of everything.
+    fn slow(&self, words: &[&str]) -> Result<DumpOptions, Fatal> {
+        let mut filters = filters(words)?;
+        filters.push(filter::MORE.into());
+        let options = self.rows(Source::Servers(Level::Command, filters))?;
+        Ok(DumpOptions {
+            format: self.format()?.unwrap_or(Format::Table),
+            sort: options.sort.or_else(|| Some("clock_time".to_owned())),
+            limit: options.limit.or(Some(SLOW_LIMIT)),
+            is_slow: true,
+            ..options
+        })
+    }
+
+    /// The options that `dump` and `slow` have in common.
+    fn rows(&self, source: Source) -> Result<DumpOptions, Fatal> {
         let fields = self.last("fields");
         Ok(DumpOptions {
             servers: self.servers(),
             format: self.format()?.unwrap_or_default(),
-            dialect,
+            dialect: Dialect::Usual,
             source,
-            since,
+            since: None,
             fields: fields.map(|names| names.split(',').map(str::to_owned).collect()),
             sort: self.last("sort"),
             limit: self.limit()?,
             watch: self.read("watch", "an interval of", seconds)?,
+            is_slow: false,
         })
     }
 
@@ -441,7 +473,7 @@ fn unknown_level(text: &str) -> Fatal {
 
 /// Whether a word is a filter.
 fn is_filter(word: &str) -> bool {
-    word.contains('=') || word.starts_with("connected") || word == filter::MORE
+    word.contains('=') || word.starts_with("connected") || filter::is_word(word)
 }
 
 /// Filters from the command line, as a server takes them. doveadm passes its one

@@ -35,7 +35,7 @@ pub(super) struct CommandRow {
     pub help: &'static str,
 }
 
-pub(super) const COMMANDS: [CommandRow; 7] = [
+pub(super) const COMMANDS: [CommandRow; 8] = [
     CommandRow {
         name: "dump",
         operands: "LEVEL [FILTER...]",
@@ -45,6 +45,11 @@ pub(super) const COMMANDS: [CommandRow; 7] = [
         name: "top",
         operands: "[SORT] [FILTER...]",
         help: "watch statistics live",
+    },
+    CommandRow {
+        name: "slow",
+        operands: "[FILTER...]",
+        help: "print the commands that took longest, the slowest first",
     },
     CommandRow {
         name: "reset",
@@ -94,10 +99,10 @@ const fn row(
 pub(super) const TABLE: [OptionRow; 31] = [
     row(["s", "server"], "SERVER", &[], "ask the server at this socket path or host:port (may be repeated)"),
     row(["f", "format"], "FORMAT", &[], "print in this format: tab, table, flow, pager, json, csv or ndjson"),
-    row(["", "fields"], "FIELDS", &["dump"], "print only these columns, separated by commas"),
-    row(["", "sort"], "FIELD", &["dump"], "sort by this column, or by disk, cpu or io: the largest first, names from a to z; a - before or behind it reverses"),
-    row(["", "limit"], "N", &["dump", "top", "demo"], "print at most this many rows, of top in a frame of text"),
-    row(["", "watch"], "SECS", &["dump"], "print again and again, this far apart"),
+    row(["", "fields"], "FIELDS", &["dump", "slow"], "print only these columns, separated by commas"),
+    row(["", "sort"], "FIELD", &["dump", "slow"], "sort by this column, or by disk, cpu or io: the largest first, names from a to z; a - before or behind it reverses"),
+    row(["", "limit"], "N", &["dump", "top", "demo", "slow"], "print at most this many rows, of top in a frame of text; of slow 20 without"),
+    row(["", "watch"], "SECS", &["dump", "slow"], "print again and again, this far apart"),
     row(["", "diff"], "FILE", &["dump"], "print what changed since this saved dump (format tab), or from it to the one in the place of LEVEL"),
     row(["b", ""], "", &["top", "demo"], "show read and written bytes in place of disk bytes"),
     row(["B", "batch"], "", &["top", "demo"], "print frames of text instead of filling the screen"),

@@ -29,8 +29,51 @@ const USERS: [(&str, &str, u64); 10] = [
     ("judy@mail.example", "2001:db8:2::9", 3),
 ];
 
-/// The services, each of which a part of the workers is.
-const SERVICES: [&str; 3] = ["imap", "imap", "pop3"];
+/// What a command has done.
+#[derive(Clone, Copy)]
+enum Deed {
+    /// Looks which mails there are.
+    List,
+    ReadOne,
+    ReadAll,
+    Search,
+    Write,
+}
+
+/// A kind of command: its name, its arguments, what it does.
+type Kind = (&'static [u8], &'static [u8], Deed);
+
+/// The services, each of which a part of the workers is, and what is done there; what
+/// stands there twice is done twice as often.
+const SERVICES: [(&str, &[Kind]); 4] = [
+    ("imap", IMAP),
+    ("imap", IMAP),
+    (
+        "pop3",
+        &[
+            (b"LIST", b"", Deed::List),
+            (b"RETR", b"1", Deed::ReadOne),
+            (b"RETR", b"2", Deed::ReadOne),
+        ],
+    ),
+    (
+        "lmtp",
+        &[
+            (b"RCPT", b"TO:<user>", Deed::List),
+            (b"DATA", b"", Deed::Write),
+        ],
+    ),
+];
+
+const IMAP: &[Kind] = &[
+    (b"SELECT", b"INBOX", Deed::List),
+    (b"SELECT", b"INBOX", Deed::List),
+    (b"FETCH", b"1 (BODY.PEEK[])", Deed::ReadOne),
+    (b"FETCH", b"1:* (BODY.PEEK[])", Deed::ReadAll),
+    (b"APPEND", b"INBOX (\\Seen)", Deed::Write),
+    (b"APPEND", b"INBOX (\\Seen)", Deed::Write),
+    (b"SEARCH", b"BODY \"statistics\"", Deed::Search),
+];
 
 /// How many commands a session has, at least; at most twice as many.
 const COMMANDS: u64 = 10;
@@ -52,6 +95,8 @@ struct Work {
     mails: Stats,
     /// How large a mail is.
     mail_bytes: u64,
+    /// What the service does.
+    kinds: &'static [Kind],
 }
 
 /// Works until it is killed. Arguments: its number, where mails go, the FIFO.
@@ -63,12 +108,15 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal>
     for round in 0.. {
         let chance = mix(number << 32 | round);
         let (user, ip, busy) = USERS[chance as usize % USERS.len()];
-        // Two workers may serve one user; their files are their own.
-        let mailbox = mail.join(format!("{user}.{number}"));
+        // One worker of each place in the table has these files: what LMTP delivers POP3
+        // fetches.
+        let place = number as usize % SERVICES.len();
+        let (service, kinds) = SERVICES[place];
+        let mailbox = mail.join(format!("{user}.{}", number as usize - place));
         fs::create_dir_all(&mailbox).map_err(failed("create", &mailbox))?;
         let login = Login {
             user: user.as_bytes(),
-            service: SERVICES[number as usize % SERVICES.len()].as_bytes(),
+            service: service.as_bytes(),
             pid: std::process::id(),
             ip: ip.parse().ok(),
         };
@@ -76,6 +124,7 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> Result<(), Fatal>
             mailbox,
             mails: Stats::default(),
             mail_bytes: MAIL_STEP_BYTES * busy,
+            kinds,
         };
         serve(Session::connect(&fifo, login), work, chance, busy)?;
     }
@@ -87,18 +136,16 @@ fn serve(mut session: Session, mut work: Work, mut chance: u64, busy: u64) -> Re
     let mut meter = Meter::start();
     for _ in 0..COMMANDS + chance % COMMANDS {
         chance = mix(chance);
-        let (name, args): (&[u8], &[u8]) = match chance % 5 {
-            0 | 1 => (b"APPEND", b"INBOX (\\Seen)"),
-            2 | 3 => (b"FETCH", b"1:* (BODY.PEEK[])"),
-            _ => (b"SEARCH", b"BODY \"statistics\""),
-        };
+        let (name, args, deed) = work.kinds[chance as usize % work.kinds.len()];
         let before = meter.read();
         let mails_before = work.mails;
         let command = session.begin_command(name, args);
-        let done = match name {
-            b"APPEND" => work.append(chance),
-            b"FETCH" => work.read().map(drop),
-            _ => work.search(),
+        let done = match deed {
+            Deed::List => work.list(),
+            Deed::ReadOne => work.read(1).map(drop),
+            Deed::ReadAll => work.read(MAILS).map(drop),
+            Deed::Search => work.search(),
+            Deed::Write => work.append(chance),
         };
         done.map_err(failed("use", &work.mailbox))?;
         let mut total = meter.read();
@@ -128,9 +175,16 @@ impl Work {
         file.sync_data()
     }
 
-    fn read(&mut self) -> io::Result<Vec<Vec<u8>>> {
+    fn list(&self) -> io::Result<()> {
+        for entry in self.mailbox.read_dir()? {
+            entry?.metadata()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, most: usize) -> io::Result<Vec<Vec<u8>>> {
         let mut mails = Vec::new();
-        for entry in fs::read_dir(&self.mailbox)? {
+        for entry in fs::read_dir(&self.mailbox)?.take(most) {
             let mail = fs::read(entry?.path())?;
             self.mails.values[place::mail_lookup_path] += 1;
             self.mails.values[place::mail_read_count] += 1;
@@ -142,7 +196,7 @@ impl Work {
 
     /// Reads all mails and looks for words in them, upper or lower case.
     fn search(&mut self) -> io::Result<()> {
-        let mails = self.read()?;
+        let mails = self.read(MAILS)?;
         for word in [&b"lazy cats"[..], b"statistics", b"zebra", b"dogs of"] {
             let places = mails.iter().flat_map(|mail| mail.windows(word.len()));
             let hits = places

@@ -17,15 +17,15 @@ mod diff;
 mod output;
 mod saved;
 
-use super::args::filter;
+use super::args::filter::{self, OwnTerm};
 use super::args::{DumpOptions, Source};
 use super::server::{
-    choose, export_request, foreign, silence, Address, Connection, Event, ReplyParser,
-    CONNECT_TIMEOUT, READ_TIMEOUT, SERVICE_UNKNOWN,
+    choose, export_request, foreign, is_ours, silence, Address, Connection, Event, ReplyParser,
+    CONNECT_TIMEOUT, LEVEL_UNKNOWN, READ_TIMEOUT, SERVICE_UNKNOWN,
 };
 use crate::cli::warn;
 use crate::config::Fatal;
-use crate::store::{Level, Pattern};
+use crate::store::Level;
 use diff::Diff;
 use output::Output;
 use saved::Saved;
@@ -39,11 +39,8 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Fatal> {
     let is_terminal = io::stdout().is_terminal();
     let servers = match &options.source {
         Source::Servers(level, filters) => {
-            let filters = filters
-                .iter()
-                .any(|filter| *filter != filter::MORE.as_bytes());
-            if *level == Level::Global && filters {
-                warn("the global totals are of everything: no filter changes them");
+            if let Some(why) = filter::warning(*level, filters) {
+                warn(&why);
             }
             choose(&options.servers)?
         }
@@ -83,13 +80,13 @@ fn round(
     let mut pipe = Pipe {
         names: Vec::new(),
         places: Vec::new(),
-        service: None,
+        term: None,
         diff,
         out: Output::new(options, stdout, is_terminal),
     };
     let all_came = match &options.source {
         Source::Servers(level, filters) => {
-            pipe.service = filter::service(filters);
+            pipe.term = OwnTerm::of(*level, filters);
             ask(servers, *level, filters, &mut pipe)?
         }
         Source::File(path) => {
@@ -123,8 +120,8 @@ struct Pipe<'a> {
     names: Vec<String>,
     /// Where each is in the rows that come now.
     places: Vec<Option<usize>>,
-    /// What the services of sessions must fit: Dovecot's own server lists them all.
-    service: Option<Pattern>,
+    /// What rows must fit: Dovecot's own server lists them all.
+    term: Option<OwnTerm>,
     /// What they are compared with.
     diff: Option<Diff>,
     out: Output<'a>,
@@ -151,9 +148,9 @@ impl Pipe<'_> {
         let field = |place: &Option<usize>| fields.get((*place)?).copied();
         let places = self.places.iter();
         let fields: Vec<&[u8]> = places.map(|place| field(place).unwrap_or(b"")).collect();
-        let service = self.names.iter().position(|name| name == "service");
-        if let Some((pattern, at)) = self.service.as_ref().zip(service) {
-            if !pattern.matches(fields[at], &mut 0) {
+        if let Some(term) = &self.term {
+            let at = self.names.iter().position(|name| name == term.column);
+            if at.is_some_and(|at| !term.fits(fields[at])) {
                 return Ok(true);
             }
         }
@@ -172,8 +169,7 @@ fn ask(
     pipe: &mut Pipe,
 ) -> Result<bool, Fatal> {
     let request = export_request(level, filters);
-    // Rows of other levels have no column for it.
-    let must_know = pipe.service.is_some() && !matches!(level, Level::Session | Level::Global);
+    let must_know = filter::must_know_service(level, filters);
     let connect = |address: &Address| {
         if must_know && !address.knows_service()? {
             return Err(io::Error::other(SERVICE_UNKNOWN));
@@ -231,6 +227,7 @@ fn read_reply(
             Ok(Some(Event::End | Event::Nothing)) => return Ok(Ok(())),
             Ok(None) => match connection.fill(&mut parser) {
                 Ok(0) if has_header => return cut("disconnected within its reply".to_owned()),
+                Ok(0) if is_ours(level) => return cut(LEVEL_UNKNOWN.to_owned()),
                 Ok(0) => return Ok(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
                 Err(error) if has_header && error.kind() == io::ErrorKind::WouldBlock => {

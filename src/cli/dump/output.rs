@@ -1,6 +1,6 @@
 //! Rows on their last steps: columns chosen, sorted, counted, printed.
 //!
-//! Owns: the meaning of `--fields`, `--sort` and `--limit`.
+//! Owns: the meaning of `--fields`, `--sort` and `--limit`, and how `slow` shows rows.
 //!
 //! Invariants: a row is printed or dropped at once, unless rows are sorted;
 //! of those, with a limit, little more than twice as many are kept, and never more
@@ -8,15 +8,19 @@
 
 use crate::cli::args::DumpOptions;
 use crate::cli::column::{self, ValueKind};
-use crate::cli::format::Printer;
+use crate::cli::format::{Format, Printer};
+use crate::cli::number;
 use crate::cli::order::sorted;
 use crate::cli::server::split;
+use crate::cli::width::{fit, visible};
 use crate::config::Fatal;
+use crate::sys::local_time::LocalTime;
 use crate::wire::push_escaped;
 use std::borrow::Cow;
 use std::io::{BufWriter, StdoutLock};
 use std::mem::take;
 use std::net::IpAddr;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Rows that are sorted out at once beyond twice the limit.
 const SLACK_ROWS: usize = 1000;
@@ -28,6 +32,47 @@ const MAX_SORTED_BYTES: usize = 1 << 30;
 /// pieces of memory.
 const ROW_BYTES: usize = 2 * size_of::<Sorted>() + 2 * 24;
 
+/// The columns of `slow`, and what they are called in its table.
+const SLOW: [(&str, &str); 11] = [
+    ("host", "SERVER"),
+    ("last_update", "TIME"),
+    ("clock_time", "TOOK"),
+    ("cpu", "CPU"),
+    ("disk", "DISK"),
+    ("io", "I/O"),
+    ("user", "USER"),
+    ("service", "SERVICE"),
+    ("cmd", "COMMAND"),
+    ("session", "SESSION"),
+    ("args", "ARGUMENTS"),
+];
+
+/// How much of arguments is in that table.
+const ARGS_COLUMNS: usize = 60;
+
+/// A field of that table as people read it.
+fn readable(name: &str, field: &[u8]) -> Vec<u8> {
+    let millionths = column::number(field).unwrap_or(0);
+    let micros = u64::try_from(millionths).unwrap_or(u64::MAX);
+    match name {
+        "last_update" => {
+            let time = UNIX_EPOCH + Duration::from_micros(micros);
+            LocalTime::at(time).to_string().into_bytes()
+        }
+        "clock_time" | "cpu" => number::duration(micros).into_bytes(),
+        "disk" | "io" => number::bytes(micros as f64 / 1e6).into_bytes(),
+        "args" => {
+            let text = visible(field, true);
+            match fit(&text, ARGS_COLUMNS).0 {
+                part if part.len() < text.len() => format!("{part}…").into_bytes(),
+                // As every other format has it.
+                _ => field.to_vec(),
+            }
+        }
+        _ => field.to_vec(),
+    }
+}
+
 pub(super) struct Output<'a> {
     options: &'a DumpOptions,
     printer: Printer<BufWriter<StdoutLock<'static>>>,
@@ -37,6 +82,8 @@ pub(super) struct Output<'a> {
     /// Rows that may still be printed.
     left: usize,
     has_header: bool,
+    /// Whether values are written as people read them.
+    is_for_people: bool,
 }
 
 impl<'a> Output<'a> {
@@ -53,6 +100,9 @@ impl<'a> Output<'a> {
             sorter: None,
             left: options.limit.unwrap_or(usize::MAX),
             has_header: false,
+            is_for_people: options.is_slow
+                && options.fields.is_none()
+                && options.format == Format::Table,
         }
     }
 
@@ -63,6 +113,11 @@ impl<'a> Output<'a> {
     pub(super) fn header(&mut self, names: &[String]) -> Result<(), Fatal> {
         self.has_header = true;
         self.shown = match &self.options.fields {
+            // A server may not have all of them.
+            None if self.options.is_slow => SLOW
+                .iter()
+                .filter_map(|(name, _)| Column::named(name, names).ok())
+                .collect(),
             None => names.iter().enumerate().map(Column::at).collect(),
             Some(fields) => fields
                 .iter()
@@ -75,7 +130,11 @@ impl<'a> Output<'a> {
         let shown: Vec<String> = self
             .shown
             .iter()
-            .map(|column| column.name.clone())
+            .map(|column| {
+                let title = SLOW.iter().find(|(name, _)| *name == column.name);
+                let title = title.filter(|_| self.is_for_people);
+                title.map_or_else(|| column.name.clone(), |(_, title)| (*title).to_owned())
+            })
             .collect();
         self.printer.header(&shown).map_err(Fatal::output)
     }
@@ -103,11 +162,25 @@ impl<'a> Output<'a> {
             None => {
                 if self.left > 0 {
                     self.left -= 1;
-                    self.printer.row(&shown).map_err(Fatal::output)?;
+                    self.print(&shown)?;
                 }
                 Ok(self.left > 0)
             }
         }
+    }
+
+    /// Prints the fields of a row.
+    fn print(&mut self, fields: &[&[u8]]) -> Result<(), Fatal> {
+        let texts: Vec<Vec<u8>>;
+        let mut shown = fields.to_vec();
+        if self.is_for_people {
+            let columns = self.shown.iter().zip(fields);
+            texts = columns
+                .map(|(column, field)| readable(&column.name, field))
+                .collect();
+            shown = texts.iter().map(Vec::as_slice).collect();
+        }
+        self.printer.row(&shown).map_err(Fatal::output)
     }
 
     /// Prints what is left; if no header came, what stands for that when
@@ -118,7 +191,7 @@ impl<'a> Output<'a> {
             let mut spans = Vec::new();
             for mut row in sorter.rows {
                 let fields: Vec<&[u8]> = split(&mut row.line, &mut spans).fields().collect();
-                self.printer.row(&fields).map_err(Fatal::output)?;
+                self.print(&fields)?;
             }
         }
         if !self.has_header {

@@ -28,9 +28,15 @@ pub(super) fn write_object(
     out.write_all(text.as_bytes())
 }
 
-/// A field of a column that has numbers as a number of JSON; `null` where there is
-/// none. A time of Dovecot 2.3, `0.7442` for 7442 us, becomes 0.007442.
+/// A field of a column that has numbers as a number of JSON, or an array of them; `null`
+/// where there is none. A time of Dovecot 2.3, `0.7442` for 7442 us, becomes 0.007442.
 fn number(name: &str, field: &[u8]) -> Option<String> {
+    if name == column::HISTOGRAM {
+        let numbers = String::from_utf8_lossy(field);
+        let is_number = |part: &str| column::number(part.as_bytes()).is_some();
+        let are_numbers = field.is_empty() || numbers.split(',').all(is_number);
+        return are_numbers.then(|| format!("[{numbers}]"));
+    }
     let kind = ValueKind::of(name);
     if kind == ValueKind::Text {
         return None;
@@ -131,6 +137,11 @@ mod tests {
             ("session", "12345678901234567890123456789012", None),
             ("later", "12", Some("12")),
             ("later", "twelve", None),
+            ("time_p99", "0.012500", Some("0.012500")),
+            ("time_histogram", "0,7,12", Some("[0,7,12]")),
+            ("time_histogram", "", Some("[]")),
+            ("time_histogram", "1,,2", None),
+            ("time_histogram", "1,x", None),
         ] {
             assert_eq!(
                 number(name, field.as_bytes()).as_deref(),

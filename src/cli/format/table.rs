@@ -11,7 +11,7 @@
 //! give all that is missing gives half of what it can, one at least, and the
 //! next is asked for the full amount again. (doveadm 2.3.19, measured.)
 
-use crate::cli::column::ValueKind;
+use crate::cli::column::{named, ValueKind};
 use crate::cli::width;
 use std::io::{self, Write};
 
@@ -46,7 +46,8 @@ impl Widths {
     /// A header came. Without columns there is nothing to print.
     pub(super) fn start(&mut self, names: &[String]) {
         self.held = (!names.is_empty()).then(Vec::new);
-        let is_right = |name: &String| !self.like_doveadm && ValueKind::of(name) != ValueKind::Text;
+        let is_right =
+            |name: &String| !self.like_doveadm && ValueKind::of(&named(name)) != ValueKind::Text;
         self.are_right = names.iter().map(is_right).collect();
     }
 

@@ -125,6 +125,15 @@ impl Address {
 pub(crate) const SERVICE_UNKNOWN: &str = "does not know the filter service=, like Dovecot's own \
                                    service: it works for sessions only there";
 
+/// Whether only our daemon has a level, and not before it kept kinds of work.
+pub(crate) fn is_ours(level: Level) -> bool {
+    matches!(level, Level::Service | Level::Cmd)
+}
+
+/// Of a server that does not have such a level.
+pub(crate) const LEVEL_UNKNOWN: &str =
+    "does not know this level, like Dovecot's own service and an older dovestatd";
+
 /// What to look at when there is no server.
 const RUNNING: &str = "is dovestatd running?";
 

@@ -17,7 +17,7 @@ mod reply;
 pub(super) mod usual;
 
 pub use address::Address;
-pub(crate) use address::{choose, reason, silence, SERVICE_UNKNOWN};
+pub(crate) use address::{choose, is_ours, reason, silence, LEVEL_UNKNOWN, SERVICE_UNKNOWN};
 pub(crate) use reply::{foreign, split};
 pub use reply::{Event, ReplyParser};
 

@@ -91,7 +91,7 @@ fn round(link: &mut Link, view: &View, begun: Instant) -> Result<(), Fatal> {
         }
         now = turn(link, view, end.saturating_duration_since(now))?;
     }
-    let dead = link.servers.iter().filter(|server| !server.is_up());
+    let dead = link.servers.iter().filter(|server| !server.has_rows());
     if dead.clone().count() < link.servers.len() {
         return Ok(());
     }
@@ -192,7 +192,7 @@ fn table(
     if frame > 0 {
         text.push('\n');
     }
-    let up = servers.iter().filter(|server| server.is_up()).count();
+    let up = servers.iter().filter(|server| server.has_rows()).count();
     let unit = if view.is_total() {
         "totals"
     } else {
@@ -213,7 +213,7 @@ fn table(
         1 => format!("  {}\n", visible(servers[0].name.as_bytes(), glyphs.utf8)),
         all => format!("  {up} of {all} servers\n"),
     };
-    for server in servers.iter().filter(|server| !server.is_up()) {
+    for server in servers.iter().filter(|server| !server.has_rows()) {
         let why = format!(
             "{}: {}",
             server.name,

@@ -18,13 +18,13 @@ pub(super) struct LevelRow {
     pub columns: &'static [&'static str],
     /// The filter of the server for a word that is typed; `None`: it has none.
     pub filter: Option<&'static str>,
-    /// The level of what an entry is made of, and the filter for the entry's first text,
-    /// if that is one's; `None`: there is none below.
-    pub below: Option<(Level, Option<&'static str>)>,
+    /// The level of what an entry is made of, and the filters for the entry's first texts;
+    /// `None`: there is none below.
+    pub below: Option<(Level, &'static [&'static str])>,
 }
 
-/// In the order of their keys, 1 to 6.
-pub(super) static LEVELS: [LevelRow; 6] = [
+/// In the order of their keys, 1 to 8.
+pub(super) static LEVELS: [LevelRow; 8] = [
     LevelRow {
         level: Level::Domain,
         title: ("Domains", "dom"),
@@ -33,7 +33,7 @@ pub(super) static LEVELS: [LevelRow; 6] = [
         text_columns: &[("DOMAIN", 0, 16, 60)],
         columns: WIDE,
         filter: Some("domain"),
-        below: Some((Level::User, Some("domain"))),
+        below: Some((Level::User, &["domain"])),
     },
     LevelRow {
         level: Level::User,
@@ -52,7 +52,7 @@ pub(super) static LEVELS: [LevelRow; 6] = [
             "last_update",
         ],
         filter: Some("user"),
-        below: Some((Level::Session, Some("user"))),
+        below: Some((Level::Session, &["user"])),
     },
     LevelRow {
         level: Level::Session,
@@ -75,7 +75,7 @@ pub(super) static LEVELS: [LevelRow; 6] = [
             "disk_output",
         ],
         filter: Some("user"),
-        below: Some((Level::Command, Some("session"))),
+        below: Some((Level::Command, &["session"])),
     },
     LevelRow {
         level: Level::Command,
@@ -83,9 +83,16 @@ pub(super) static LEVELS: [LevelRow; 6] = [
         texts: &["session", "cmd", "args", "user", "service"],
         key_texts: 3,
         text_columns: &[("COMMAND", 1, 8, 16), ("USER", 3, 12, 40)],
-        columns: &["disk", "cpu", "last_update", "disk_input", "disk_output"],
+        columns: &[
+            "disk",
+            "cpu",
+            "clock_time",
+            "last_update",
+            "disk_input",
+            "disk_output",
+        ],
         filter: Some("user"),
-        below: None,
+        below: Some((Level::Session, &["session"])),
     },
     LevelRow {
         level: Level::Ip,
@@ -105,7 +112,7 @@ pub(super) static LEVELS: [LevelRow; 6] = [
         ],
         // It has none for parts of addresses.
         filter: None,
-        below: Some((Level::Session, Some("ip"))),
+        below: Some((Level::Session, &["ip"])),
     },
     LevelRow {
         level: Level::Global,
@@ -113,9 +120,60 @@ pub(super) static LEVELS: [LevelRow; 6] = [
         texts: &[],
         key_texts: 0,
         text_columns: &[],
-        columns: WIDE,
+        columns: &[
+            "num_connected_sessions",
+            "disk",
+            "cpu",
+            "num_cmds",
+            "num_logins",
+            "last_update",
+            "time_p50",
+            "time_p99",
+            "disk_input",
+            "disk_output",
+        ],
         filter: None,
-        below: Some((Level::Domain, None)),
+        below: Some((Level::Domain, &[])),
+    },
+    LevelRow {
+        level: Level::Service,
+        title: ("Services", "svc"),
+        texts: &["service"],
+        key_texts: 1,
+        text_columns: &[("SERVICE", 0, 8, 32)],
+        columns: &[
+            "num_cmds",
+            "num_connected_sessions",
+            "time_p50",
+            "time_p90",
+            "time_p99",
+            "time_max",
+            "cpu",
+            "disk",
+            "num_logins",
+            "last_update",
+        ],
+        filter: Some("service"),
+        below: Some((Level::Cmd, &["service"])),
+    },
+    LevelRow {
+        level: Level::Cmd,
+        title: ("Kinds", "kind"),
+        texts: &["service", "cmd"],
+        key_texts: 2,
+        text_columns: &[("SERVICE", 0, 8, 16), ("COMMAND", 1, 8, 24)],
+        columns: &[
+            "num_cmds",
+            "time_p50",
+            "time_p90",
+            "time_p99",
+            "time_max",
+            "cpu",
+            "disk",
+            "last_update",
+        ],
+        filter: Some("cmd"),
+        below: Some((Level::Command, &["service", "cmd"])),
     },
 ];
 
@@ -151,6 +209,11 @@ mod tests {
                 columns.all(|&(_, text, least, most)| text < row.texts.len() && least <= most),
                 "{level:?}"
             );
+            let (_, filters) = row.below.unwrap();
+            assert!(filters
+                .iter()
+                .zip(row.texts)
+                .all(|(filter, text)| filter == text));
         }
     }
 }

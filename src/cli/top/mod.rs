@@ -14,7 +14,7 @@
 //! | `level` | the one table of what is known of each level |
 //! | `kick` | sessions ended by doveadm |
 //! | `keys` | bytes of a terminal as keys |
-//! | `data` | connections, samples, rates, columns, numbers as text |
+//! | `data` | connections, samples, rates, columns |
 //!
 //! Must not: leave the terminal other than it was, whatever happens.
 
@@ -30,6 +30,7 @@ mod view_file;
 
 use super::args::TopOptions;
 use super::server::choose;
+use crate::cli::warn;
 use crate::config::Fatal;
 use std::env;
 use std::io::{self, IsTerminal};
@@ -55,6 +56,9 @@ pub(super) fn run(mut options: TopOptions) -> Result<(), Fatal> {
     let dumb = env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     let plain = options.batch || options.format.is_some();
     if plain || dumb || !io::stdout().is_terminal() {
+        if let Some(why) = view.warning() {
+            warn(&why);
+        }
         batch::run(&options, view)
     } else {
         if options.remembers {

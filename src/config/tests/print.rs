@@ -21,6 +21,8 @@ stats_carbon_interval = 1 s
 stats_carbon_levels = user, ip global user
 stats_carbon_limit = 10000
 stats_metrics_levels = domain
+stats_slow_command_time = 250 msecs
+stats_slow_command_args = yes
 stats_metrics_limit = 1
 service stats {
   user = vmail
@@ -212,6 +214,8 @@ stats_session_min_time = 15 mins
 stats_user_min_time = 1 hours
 stats_domain_min_time = 12 hours
 stats_ip_min_time = 12 hours
+stats_slow_command_time = 0 secs
+stats_slow_command_args = no
 stats_carbon_server = 
 stats_carbon_name = 
 stats_carbon_interval = 30 secs

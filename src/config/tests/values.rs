@@ -21,6 +21,7 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(s.stats_min_time_secs[Level::Ip as usize], 12 * 3600);
     assert_eq!((s.carbon_server, s.carbon_name), (None, String::new()));
     assert_eq!(s.carbon_interval_secs, 30);
+    assert_eq!(s.stats_slow_command_msecs, 0);
     assert_eq!(s.service.user, "dovestat");
     assert_eq!((s.service.group, s.service.chroot), (None, None));
     assert_eq!(s.service.client_limit, 1000);
@@ -177,6 +178,50 @@ fn times() {
 }
 
 #[test]
+fn the_time_of_slow_commands_may_be_finer() {
+    let time = |text: &str| {
+        let read = set(&format!("stats_slow_command_time={text}"))?;
+        let other = set(&format!("old_stats_slow_command_time={text}"))?;
+        assert_eq!(read, other);
+        Ok(read.stats_slow_command_msecs)
+    };
+    for (text, msecs) in [
+        ("0", 0),
+        ("0 ms", 0),
+        ("1 ms", 1),
+        ("500 msecs", 500),
+        ("1 MSEC", 1),
+        ("5000 milliseconds", 5000),
+        ("5 secs", 5000),
+        ("1 m", 60_000),
+        ("1 mi", 60_000),
+        ("4294967295 msecs", u64::from(u32::MAX)),
+        ("4294967295 secs", u64::from(u32::MAX) * 1000),
+    ] {
+        assert_eq!(time(text), Ok(msecs), "{text}");
+    }
+    let refused = |text: &str, why: &str| {
+        let message = format!("stats_slow_command_time: {text:?} {why}");
+        assert_eq!(time(text), Err(message));
+    };
+    for text in ["", "5", "-1 secs", "-1 ms", "1.5 secs", "5 usecs", "ms"] {
+        let units = "a number with secs, mins, hours, days or weeks";
+        refused(text, &format!("is not a time: {units}"));
+    }
+    refused("4294967296 ms", "is too long: at most 4294967295 msecs");
+    refused("7102 weeks", "is too long: at most 4294967295 secs");
+    for (text, printed) in [("1500 ms", "1500 msecs"), ("120000 ms", "2 mins")] {
+        let settings = set(&format!("stats_slow_command_time={text}")).unwrap();
+        let printed = format!("stats_slow_command_time = {printed}\n");
+        assert_eq!(settings.print(Shown::Changed, &defaults()), printed);
+    }
+    assert!(!untouched().stats_slow_command_args);
+    let with = |text: &str| set(&format!("stats_slow_command_args={text}"));
+    assert!(with("yes").unwrap().stats_slow_command_args);
+    assert!(with("maybe").is_err());
+}
+
+#[test]
 fn every_time_is_its_own() {
     type Get = fn(&Settings) -> u32;
     let all: [(&str, Get); 6] = [
@@ -323,11 +368,17 @@ fn carbon_levels_and_limit() {
         levels("user,domain  user"),
         Ok(vec![crate::store::Level::User, crate::store::Level::Domain])
     );
+    assert_eq!(
+        levels("cmd, service"),
+        Ok(vec![crate::store::Level::Cmd, crate::store::Level::Service])
+    );
     assert_eq!(levels(""), Ok(vec![]));
     assert_eq!(
         levels("global session"),
         Err(
-            "old_stats_carbon_levels: \"session\" is not one of global, domain, user and ip".into()
+            "old_stats_carbon_levels: \"session\" is not one of global, domain, user, ip, service \
+             and cmd"
+                .into()
         )
     );
     for (text, limit) in [

@@ -5,6 +5,7 @@
 
 use crate::config::show_size;
 use crate::daemon::faults::{Fault, Faults};
+use crate::daemon::input::slow::SlowCommands;
 use crate::daemon::log::{grouped, visible, Log};
 use crate::stats::{Report, StatsError};
 use crate::store::{Filter, Level, Note, Now, Opening, Record, Row, Store, PREFETCH_BATCH};
@@ -13,6 +14,7 @@ use crate::wire::{parse_record, LineReader, Refusal, StatsRoom};
 /// The lines of a FIFO on their way to the store.
 pub(crate) struct Records<'a> {
     store: &'a mut Store,
+    slow: &'a mut SlowCommands,
     now: Now,
     complaints: Complaints<'a>,
     /// Where their stats fields are decoded.
@@ -34,12 +36,13 @@ impl<'a> Records<'a> {
     /// Those of the FIFO `name`.
     pub(crate) fn new(
         name: &'a str,
-        store: &'a mut Store,
+        (store, slow): (&'a mut Store, &'a mut SlowCommands),
         (log, faults): (&'a mut Log, &'a mut Faults),
         now: Now,
     ) -> Records<'a> {
         Records {
             store,
+            slow,
             now,
             complaints: Complaints {
                 name,
@@ -133,6 +136,8 @@ impl LineReader<PREFETCH_BATCH> for Records<'_> {
                 Some(note) => self.complaints.report(note.into(), record.subject()),
             }
         }
+        let Complaints { log, now_secs, .. } = &mut self.complaints;
+        self.slow.serve(self.store, *now_secs, log);
         for (line, refusal) in lines.iter().zip(refusals) {
             match refusal {
                 Some(Refusal::BadStats(error)) => {

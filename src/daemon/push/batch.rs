@@ -28,7 +28,7 @@ impl Batch {
     pub(crate) fn new(prefix: &str, unix_secs: u32, levels: &[Level], limit: u32) -> Batch {
         Batch {
             unix_secs,
-            walk: LevelWalk::new(levels.iter().copied(), limit as usize, 1),
+            walk: LevelWalk::new(levels.iter().copied(), limit as usize, |_| 1),
             paths: CarbonPaths::new(prefix),
             output: Vec::new(),
         }
@@ -51,8 +51,8 @@ impl Batch {
             let Part::Row(row) = part else {
                 return;
             };
-            if let (Some(path), Some(totals)) = (paths.of(row), row.totals()) {
-                write_lines(output, &path, totals, *unix_secs);
+            if let Some(path) = paths.of(row) {
+                write_lines(output, &path, row, *unix_secs);
             }
         });
     }

@@ -37,7 +37,10 @@ impl Export {
             Order::V2_3 => ColumnOrder::V2_3,
         };
         Export {
-            columns: Columns { order, more: false },
+            columns: Columns {
+                order,
+                ..Columns::default()
+            },
             options: Rc::clone(options),
             listener: Rc::clone(listener),
             walk: None,
@@ -77,8 +80,13 @@ impl Conversation for Export {
                 level,
                 filter,
                 more,
+                histogram,
             }) => {
-                self.columns.more = more;
+                self.columns = Columns {
+                    more,
+                    histogram,
+                    ..self.columns
+                };
                 match context.store.open(level, filter) {
                     Opening::Rows(cursor) => {
                         self.walk_bytes = context.store.walk_bytes(&cursor);

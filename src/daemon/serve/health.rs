@@ -131,15 +131,15 @@ struct Samples<'a> {
 
 impl Samples<'_> {
     fn single(self, number: u64) {
-        self.family.write_number(self.output, None, number);
+        self.family.write_number(self.output, &[], number);
     }
 
     /// One for each value of a label.
     #[inline(never)]
     fn labelled<L: AsRef<str>>(self, name: &str, samples: impl IntoIterator<Item = (L, u64)>) {
         for (value, number) in samples {
-            let label = Some((name, value.as_ref().as_bytes()));
-            self.family.write_number(self.output, label, number);
+            let labels = [(name, value.as_ref().as_bytes())];
+            self.family.write_number(self.output, &labels, number);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 pub(crate) mod packed;
 
-use crate::stats::{Report, Stats, FIELD_COUNT, MAX_TOTAL};
+use crate::stats::{Item, Report, Stats, FIELD_COUNT, MAX_TOTAL, MAX_VALUE};
 
 /// The statistics fields, num_cmds and num_logins.
 pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
@@ -16,6 +16,12 @@ pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
 const AT_ONCE: usize = 9;
 
 const _: () = assert!(FIELD_COUNT % AT_ONCE == 0);
+
+/// How often [`Counters::add_mail`] may be called for sums that are at most [`MAX_SUM`].
+pub(crate) const MOST_UNCHECKED: u16 = 512;
+
+const _: () = assert!(Item::Mail.fields().end == 18);
+const _: () = assert!(MOST_UNCHECKED as u64 <= (u64::MAX - MAX_SUM) / MAX_VALUE);
 
 /// The largest sum.
 pub(crate) const MAX_SUM: u64 = MAX_TOTAL;
@@ -55,15 +61,24 @@ impl Counters {
     }
 
     /// Adds; sums saturate at [`MAX_SUM`].
-    #[inline(never)]
+    #[inline]
     pub(crate) fn add(&mut self, difference: &Counters) {
         self.num_logins += difference.num_logins;
         self.num_cmds += difference.num_cmds;
+        if self.num_logins | self.num_cmds > MAX_SUM {
+            self.saturate();
+        }
+        self.add_stats(&difference.stats);
+    }
+
+    /// Adds statistics; sums saturate at [`MAX_SUM`].
+    #[inline(never)]
+    pub(crate) fn add_stats(&mut self, stats: &Stats) {
         let mut bits = 0;
         // Nine at once: the compiler, which makes programs small, unrolls no loop. Not two by
         // a vector: it would wait for differences that were just written one by one.
         let sums = self.stats.values.chunks_exact_mut(AT_ONCE);
-        for (sums, values) in sums.zip(difference.stats.values.chunks_exact(AT_ONCE)) {
+        for (sums, values) in sums.zip(stats.values.chunks_exact(AT_ONCE)) {
             macro_rules! add {
                 ($($at:literal)*) => {$(
                     sums[$at] += values[$at];
@@ -72,9 +87,20 @@ impl Counters {
             }
             add!(0 1 2 3 4 5 6 7 8);
         }
-        if bits | self.num_logins | self.num_cmds > MAX_SUM {
+        if bits > MAX_SUM {
             self.saturate();
         }
+    }
+
+    /// Adds statistics, each at most [`MAX_VALUE`], of which only the fields of [`Item::Mail`]
+    /// are not zero. Sums do not saturate: that is to be done after [`MOST_UNCHECKED`] times.
+    #[inline(never)]
+    pub(crate) fn add_mail(&mut self, stats: &Stats) {
+        let (sums, values) = (&mut self.stats.values, &stats.values);
+        macro_rules! add {
+            ($($at:literal)*) => {$( sums[$at] += values[$at]; )*};
+        }
+        add!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
     }
 
     /// Adds what a record adds.
@@ -87,6 +113,13 @@ impl Counters {
             Difference::Of(counters) => return self.add(counters),
         };
         *sum = (*sum + 1).min(MAX_SUM);
+    }
+
+    /// Subtracts; where less was counted, zero stays.
+    pub(crate) fn take_off(&mut self, other: &Counters) {
+        self.num_logins = self.num_logins.saturating_sub(other.num_logins);
+        self.num_cmds = self.num_cmds.saturating_sub(other.num_cmds);
+        self.stats = self.stats.since(&other.stats);
     }
 
     /// Subtracts; `None` when one of the counters is less than that.
@@ -120,7 +153,7 @@ impl Counters {
 mod tests {
     use super::packed::{pack, step, unpack, Widths};
     use super::*;
-    use crate::stats::{Item, Unit, FIELDS};
+    use crate::stats::{Unit, FIELDS};
     use crate::store::testing::{some_counters, Random};
 
     /// The expected sum.

@@ -11,7 +11,7 @@
 //!
 //! Must not: know where the bytes are stored.
 
-use crate::stats::{Item, Report, Stats, Unit, FIELDS, FIELD_COUNT};
+use crate::stats::{place, Item, Report, Stats, Unit, FIELDS, FIELD_COUNT};
 use crate::store::counters::{Counters, Difference, Event, COUNTERS, MAX_SUM};
 
 /// The fields of [`Item::Mail`], which come first.
@@ -355,6 +355,30 @@ pub(crate) fn unpack_to(packed: &[u8], counters: &mut Counters) {
     }
 }
 
+/// The clock_time in packed counters, in microseconds.
+pub(crate) fn clock_usecs(packed: &[u8]) -> u64 {
+    const PLACE: usize = {
+        let mut place = 0;
+        while MEMBERS[AMOUNTS][place] != place::clock_time {
+            place += 1;
+        }
+        place
+    };
+    let Some((widths, amounts)) = Widths::split(packed) else {
+        return 0;
+    };
+    let amounts = &amounts[..GROUPS[AMOUNTS] * widths.width(AMOUNTS)];
+    match widths.bits(AMOUNTS) {
+        0 => 0,
+        1 => read::<1>(amounts, PLACE),
+        2 => read::<2>(amounts, PLACE),
+        3 => read::<3>(amounts, PLACE),
+        4 => read::<4>(amounts, PLACE),
+        5 => read::<6>(amounts, PLACE),
+        _ => read::<8>(amounts, PLACE),
+    }
+}
+
 /// Packs with these widths, which are wide enough, into the front of a slot.
 #[inline(never)]
 pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
@@ -630,7 +654,12 @@ mod tests {
             let bits = random.below(63) + 1;
             let counters = some_counters(&mut random, bits);
             let slack = random.below(9) as usize;
-            assert_eq!(unpack(&packed(&counters, slack)), counters);
+            let bytes = packed(&counters, slack);
+            assert_eq!(unpack(&bytes), counters);
+            assert_eq!(
+                clock_usecs(&bytes),
+                counters.stats.values[place::clock_time]
+            );
         }
     }
 

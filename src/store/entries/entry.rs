@@ -30,30 +30,14 @@
 use crate::store::counters::packed::Widths;
 use crate::store::entries::contents::Contents;
 use crate::store::entries::table::Table;
+use crate::store::kinds::ServiceId;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::{Chain, Indexed};
 use crate::store::mem::list::{Hook, HookOf, List};
 use crate::store::mem::Memory;
+use crate::store::time::WallTime;
 use crate::store::{Level, Store, LEVELS};
 use std::num::NonZeroU32;
-
-/// A moment of the wall clock, for showing. Lasts until 2106.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WallTime {
-    /// Seconds since 1970.
-    pub secs: u32,
-    /// Microseconds within the second.
-    pub usecs: u32,
-}
-
-/// The instant at which something is applied, as the owner of the clocks read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Seconds by a monotonic clock, from any start: what ages are made of.
-    pub uptime_secs: u32,
-    /// The wall clock: what is shown.
-    pub wall: WallTime,
-}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
@@ -121,7 +105,7 @@ impl Stamp {
 #[repr(C)]
 pub(crate) struct Common<T> {
     /// Place in the level's index. Of a session that is not indexed the link is to the next
-    /// newer one of its id; of a command it is unused.
+    /// newer one of its id; of a command the hash is the place of its kind.
     pub(crate) chain: Chain<T>,
     /// The key, what else is text, and the counters.
     pub(crate) contents: Contents,
@@ -299,13 +283,36 @@ pub(crate) struct Command {
     pub(crate) number: Option<NonZeroU32>,
 }
 
+/// The number of a session's commands, in three bytes: with the fourth for its service, a
+/// session's slot is a multiple of 16 bytes, and what counting needs lies in two lines of the
+/// processor's cache (4% of the time of a record).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CommandCount([u8; 3]);
+
+impl CommandCount {
+    /// The most that a session can have.
+    pub(crate) const MOST: u32 = (1 << 24) - 1;
+
+    pub(crate) fn get(self) -> u32 {
+        let [a, b, c] = self.0;
+        u32::from_le_bytes([a, b, c, 0])
+    }
+
+    pub(crate) fn set(&mut self, count: u32) {
+        let [a, b, c, _] = count.to_le_bytes();
+        self.0 = [a, b, c];
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Session {
     pub(crate) common: Common<Session>,
     /// Its commands, oldest first.
     pub(crate) commands: List<Command>,
-    pub(crate) command_count: u32,
+    pub(crate) command_count: CommandCount,
+    /// Where it counts; `other` of a placeholder.
+    pub(crate) service: ServiceId,
     /// The next older session of the same id.
     pub(crate) older: Option<Link<Session>>,
     /// The user's domain is here without a look at the user.
@@ -465,8 +472,9 @@ entries! {
         Widths::NONE, indexed false, newest first false,
         children Command, |_command| List::EMPTY, pinned false;
     Session in sessions {
-        commands: List::EMPTY, command_count: 0, older: None, above: Parents::NONE,
+        commands: List::EMPTY, command_count: CommandCount([0; 3]), older: None, above: Parents::NONE,
         in_user: Hook::NONE, in_ip: Hook::NONE, pid: 0, created_secs: 0,
+        service: ServiceId::OTHER,
         next_deferred: [None; PARENT_LEVELS]
     }
         Widths::SESSION, indexed true, newest first true,

@@ -10,12 +10,14 @@
 
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{
-    each_parent, Command, Entry, Flag, Node, Now, Parent, Parents, Session, User,
+    each_parent, Command, Entry, Flag, Node, Parent, Parents, Session, User,
 };
+use crate::store::kinds::{CmdId, ServiceId};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
 use crate::store::mem::list::{HookOf, List};
 use crate::store::mem::Hashed;
+use crate::store::time::Now;
 use crate::store::{Note, Store};
 use crate::sys::mem::bytes::find;
 use std::net::IpAddr;
@@ -157,6 +159,10 @@ impl Store {
         now: Now,
     ) -> Option<Link<Session>> {
         parents.user?;
+        let kind = match service {
+            b"" => ServiceId::OTHER,
+            service => self.kinds.service(&mut self.memory.budget, service, now),
+        };
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
             store.sessions.create(memory, texts, None, now, set)
@@ -164,6 +170,7 @@ impl Store {
         let session = &mut self.sessions.arena[link];
         session.above = parents;
         session.created_secs = now.wall.secs;
+        session.service = kind;
         session.set(Flag::Connected, true);
         session.set(Flag::Indexed, true);
         // Room was made meanwhile, perhaps by freeing that one.
@@ -186,6 +193,7 @@ impl Store {
         Session::join(self, link);
         self.defer(link);
         self.global.connected += 1;
+        self.kinds.connected(kind, 1);
         Some(link)
     }
 
@@ -249,6 +257,7 @@ impl Store {
         session: Link<Session>,
         texts: (&[u8], &[u8]),
         (number, is_done): (NonZeroU32, bool),
+        kind: Option<CmdId>,
         counters: &Counters,
         now: Now,
     ) -> Option<Link<Command>> {
@@ -256,6 +265,7 @@ impl Store {
             command.session = session;
             command.number = Some(number);
             command.common.stamp.set(Flag::Done, is_done);
+            command.common.chain = CmdId::chain(kind);
         };
         let link = self.with_room(now, |store| {
             let memory = &mut store.memory;
@@ -279,6 +289,7 @@ impl Store {
 
     /// Ends a session, and so its last command.
     pub(crate) fn disconnect(&mut self, link: Link<Session>, now: Now) {
+        self.end_last_command(self.sessions.arena[link].commands.tail);
         // Without room for that now, what it counted is added when it is freed.
         let _ = self.flush(link);
         let parents = self.sessions.arena[link].above;
@@ -289,6 +300,7 @@ impl Store {
         self.sessions.make_idle(link, now);
         self.unpin(parents, now);
         self.global.connected -= 1;
+        self.kinds.connected(self.sessions.arena[link].service, -1);
     }
 }
 
@@ -312,13 +324,24 @@ pub(crate) trait Lifecycle: Entry {
 }
 
 impl Lifecycle for Command {
+    /// Frees a command. One that is not over yet took as long as is known.
+    fn free(store: &mut Store, link: Link<Command>) {
+        if !store.is_over(link) {
+            store.end_command(link);
+        }
+        store.move_cursors_on(Node::Command(link));
+        Command::leave(store, link);
+        store.commands.unlink(&mut store.memory, link);
+    }
+
     fn join(store: &mut Store, link: Link<Command>) {
         let arena = &mut store.commands.arena;
         let session = &mut store.sessions.arena[arena[link].session];
         let commands = &mut session.commands;
         commands.push_back(arena, link, |command| &mut command.in_session);
-        session.command_count += 1;
-        store.sessions_with_commands += usize::from(session.command_count == 1);
+        let count = session.command_count.get() + 1;
+        session.command_count.set(count);
+        store.sessions_with_commands += usize::from(count == 1);
     }
 
     fn leave(store: &mut Store, link: Link<Command>) {
@@ -326,8 +349,9 @@ impl Lifecycle for Command {
         let session = &mut store.sessions.arena[arena[link].session];
         let commands = &mut session.commands;
         commands.remove(arena, link, |command| &mut command.in_session);
-        session.command_count -= 1;
-        store.sessions_with_commands -= usize::from(session.command_count == 0);
+        let count = session.command_count.get() - 1;
+        session.command_count.set(count);
+        store.sessions_with_commands -= usize::from(count == 0);
     }
 }
 

@@ -10,13 +10,14 @@
 use crate::store::counters::packed::Widths;
 use crate::store::counters::{Counters, Difference};
 use crate::store::entries::contents::Contents;
-use crate::store::entries::entry::{Common, Entry, Now, Parent};
+use crate::store::entries::entry::{Common, Entry, Parent};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::budget::{Budget, Full};
 use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::List;
 use crate::store::mem::{Hashed, Memory};
+use crate::store::time::Now;
 
 impl<T> Common<T> {
     /// Notes that a record reached the entry.

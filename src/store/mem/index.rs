@@ -67,6 +67,15 @@ impl<T> Chain<T> {
         self.hash
     }
 
+    /// Of an entry in no index, with a number in place of the hash that the owner of the
+    /// entry needs.
+    pub(crate) fn numbered(number: u32) -> Chain<T> {
+        Chain {
+            next: None,
+            hash: number,
+        }
+    }
+
     /// Of an entry in no index, with a link that the owner of the entry needs.
     pub(crate) fn to(link: Link<T>) -> Chain<T> {
         Chain {

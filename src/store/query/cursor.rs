@@ -27,6 +27,7 @@ use crate::store::query::pick::Pick;
 use crate::store::query::rank::Ranking;
 use crate::store::update::prefetch::PREFETCH_ROWS;
 use crate::store::{Level, Row, Store};
+use std::ops::Range;
 
 /// A cursor of a store, to be given back by [`Store::close`].
 #[derive(Debug, PartialEq, Eq)]
@@ -84,8 +85,8 @@ pub(crate) struct Cursor {
     pub(crate) next_pick: usize,
     /// While the biggest entries are sought: they become the picks.
     pub(crate) ranking: Option<Ranking>,
-    /// Whether the global row is still to come.
-    pub(crate) global: bool,
+    /// The rows that are still to come of a level whose rows are not entries.
+    pub(crate) kinds: Range<usize>,
 }
 
 /// How far a slice came.
@@ -157,13 +158,16 @@ impl Store {
         self.cursors[cursor.0] = None;
     }
 
-    /// Lets a walk that is done hand out its picks, or the global row, again, for formats
+    /// Lets a walk that is done hand out its picks, or kinds of work, again, for formats
     /// that list one statistic of all entries after the other.
     pub fn again(&mut self, cursor: &CursorId) {
+        let kinds = self.cursors[cursor.0]
+            .as_ref()
+            .map_or(0, |walk| self.kind_rows(walk.level));
         let walk = self.cursors[cursor.0].as_mut();
         let walk = walk.expect("an id is of an open cursor");
         walk.next_pick = 0;
-        walk.global = walk.level == Level::Global;
+        walk.kinds = 0..kinds;
     }
 
     /// Goes on with a walk until `steps` are used up, which are taken off, handing
@@ -177,8 +181,15 @@ impl Store {
         let mut walk = self.cursors[cursor.0]
             .take()
             .expect("an id is of an open cursor");
-        if std::mem::take(&mut walk.global) {
-            sink(&Row::Global(&self.totals_of_everything()));
+        let kind = (walk.level, &walk.filter);
+        while *steps > 0 {
+            let Some(place) = walk.kinds.next() else {
+                break;
+            };
+            *steps -= 1;
+            if !self.show_kind(kind, place, &mut sink) {
+                break;
+            }
         }
         let fits_all = walk.filter.is_empty();
         let mut looked_at = 0;
@@ -209,8 +220,10 @@ impl Store {
             }
         }
         self.watch(walk.stands_at());
-        let is_left =
-            walk.at.is_some() || walk.ranking.is_some() || walk.next_pick < walk.picks.len();
+        let is_left = !walk.kinds.is_empty()
+            || walk.at.is_some()
+            || walk.ranking.is_some()
+            || walk.next_pick < walk.picks.len();
         let progress = match is_left {
             true => Progress::More,
             false => Progress::Done,

@@ -4,11 +4,12 @@
 //! what belongs to it holds if *one* of its sessions (for user= at the domain level, of
 //! its users) fits the whole filter: a witness, which the walk seeks below the entry.
 
-use crate::store::entries::entry::{each_parent, with_link, Entry, Flag, Node, Parent, WallTime};
+use crate::store::entries::entry::{each_parent, with_link, Entry, Flag, Node, Parent};
 use crate::store::entries::table::{key, rest};
 use crate::store::filter::Filter;
 use crate::store::mem::arena::Link;
 use crate::store::query::cursor::level_of;
+use crate::store::time::WallTime;
 use crate::store::{Level, Store};
 
 impl Store {
@@ -58,7 +59,15 @@ impl Store {
             term.is_none_or(|term| term.fits(name, work))
         };
         let above = match node {
-            Node::Command(link) => Node::Session(self.entry(link).session),
+            Node::Command(link) => {
+                let command = self.entry(link);
+                let cmd = filter.cmd.as_ref();
+                let upper = |name: &[u8]| name.to_ascii_uppercase();
+                if !cmd.is_none_or(|cmd| cmd.matches(&upper(key(heap, command)), work)) {
+                    return false;
+                }
+                Node::Session(command.session)
+            }
             Node::Session(link) => {
                 let session = self.entry(link);
                 let id = filter.session.as_ref();

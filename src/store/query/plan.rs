@@ -89,9 +89,9 @@ impl Store {
     }
 
     /// Begins a walk of at most `limit` entries of a level above session, the
-    /// biggest by processor time and disk input and output.
+    /// biggest by processor time and disk input and output; of all kinds of work.
     pub fn open_biggest(&mut self, level: Level, limit: usize) -> Opening {
-        let ranking = (level != Level::Global).then(|| Ranking::new(limit));
+        let ranking = ((level as usize) < LEVELS).then(|| Ranking::new(limit));
         self.begin(level, Filter::default(), ranking)
     }
 
@@ -110,7 +110,7 @@ impl Store {
             picks,
             next_pick: 0,
             ranking,
-            global: level == Level::Global,
+            kinds: 0..self.kind_rows(level),
         };
         self.watch(cursor.stands_at().chain(plan.picks));
         let free = self.cursors.iter().position(Option::is_none);
@@ -129,7 +129,7 @@ impl Store {
             Level::Command => false,
             Level::Session => names.is_unknown(Level::User) || names.is_unknown(Level::Ip),
             Level::User => names.is_unknown(Level::User) || names.is_unknown(Level::Domain),
-            Level::Global => return Some(Plan::one(None)),
+            Level::Global | Level::Service | Level::Cmd => return Some(Plan::one(None)),
             level => names.is_unknown(level),
         };
         let first = at_parent!(level, P => P::table(self).all.head.map(P::node), else match level {

@@ -24,6 +24,7 @@ use crate::store::entries::entry::{
 };
 use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
 use crate::store::entries::table::key;
+use crate::store::kinds::{CmdId, Count, ServiceId};
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
 use crate::store::snapshot::order::{place, place_last, Restored};
@@ -96,6 +97,8 @@ pub struct Restoring {
     parents: [Restored<1>; PARENT_LEVELS],
     sessions: Restored<3>,
     commands: Restored<1>,
+    /// The places of command names, by their numbers.
+    cmds: Vec<Option<CmdId>>,
     /// What parents have not added.
     pending: [Pending; PARENT_LEVELS],
 }
@@ -125,6 +128,7 @@ impl Restoring {
             parents: [Restored::NONE; PARENT_LEVELS],
             sessions: Restored::NONE,
             commands: Restored::NONE,
+            cmds: Vec::new(),
             pending: Default::default(),
         })
     }
@@ -144,6 +148,7 @@ impl Restoring {
         }
         match *saved {
             Saved::Global { .. } => self.take_global(saved),
+            Saved::Service { .. } | Saved::Cmd { .. } => self.take_kind(saved),
             Saved::Parent { level, .. } => {
                 at_parent!(level, P => self.take_parent::<P>(saved), else Err(Unsound))
             }
@@ -309,6 +314,46 @@ impl Restoring {
         Ok(())
     }
 
+    /// Takes a kind of work. Its sums are part of the totals, which came before.
+    fn take_kind(&mut self, saved: &Saved) -> Result<(), Unsound> {
+        let (name, count) = match *saved {
+            Saved::Service {
+                name,
+                reset_secs,
+                last_update,
+                counters,
+            }
+            | Saved::Cmd {
+                service: name,
+                reset_secs,
+                last_update,
+                counters,
+                ..
+            } => (name, Count::saved(&counters, last_update, reset_secs)),
+            _ => return Err(Unsound),
+        };
+        if !is_sound(count.last_update) {
+            return Err(Unsound);
+        }
+        let store = &mut self.store;
+        let budget = &mut store.memory.budget;
+        let service = store.kinds.service(budget, name, self.now);
+        let Saved::Cmd { name, latency, .. } = saved else {
+            let mine = &mut store.kinds.services[usize::from(service.0)].count;
+            mine.restore(&count);
+            store.global.counters.take_off(&count.total());
+            return Ok(());
+        };
+        let id = store.kinds.cmd(budget, service, name, self.now);
+        self.cmds.push(id);
+        if let Some(CmdId(place)) = id {
+            let cmd = &mut store.kinds.cmds[usize::from(place)];
+            cmd.count.restore(&count);
+            cmd.latency.merge(latency);
+        }
+        Ok(())
+    }
+
     fn take_parent<P: Parent>(&mut self, saved: &Saved) -> Result<(), Unsound> {
         let Saved::Parent {
             key,
@@ -406,6 +451,13 @@ impl Restoring {
             above,
             pid,
             created_secs,
+            service: match service {
+                b"" => ServiceId::OTHER,
+                service => {
+                    let (kinds, memory) = (&mut self.store.kinds, &mut self.store.memory);
+                    kinds.service(&mut memory.budget, service, self.now)
+                }
+            },
             ..Session::BLANK
         };
         session.set(Flag::Connected, connected);
@@ -445,6 +497,7 @@ impl Restoring {
             P::table_mut(store).0.pin(parent);
         });
         store.global.connected += 1;
+        store.kinds.connected(session.service, 1);
     }
 
     /// Lets those parents of a session defer it that had not added what it counted.
@@ -467,6 +520,7 @@ impl Restoring {
             command_number,
             is_done,
             ref basis,
+            cmd,
         } = *saved
         else {
             return Err(Unsound);
@@ -485,6 +539,14 @@ impl Restoring {
             ..Command::BLANK
         };
         command.common.stamp.set(Flag::Done, is_done);
+        let store = &mut self.store;
+        let service = store.sessions.arena[session].service;
+        let kind = match cmd {
+            Some(number) => *self.cmds.get(number as usize).ok_or(Unsound)?,
+            // A state without kinds.
+            None => (store.kinds).cmd(&mut store.memory.budget, service, name, self.now),
+        };
+        command.common.chain = CmdId::chain(kind);
         let made = self.make((name, args), (basis, touched), command);
         if let Some(link) = made {
             self.store.insert_command(link, touched);

@@ -5,7 +5,7 @@
 //! [`Restoring`](crate::store::Restoring) makes a store of it again.
 //!
 //! The order is that of importance, so that a store with less room can stop anywhere:
-//! the totals; connected sessions, the one of the latest record first; then idle
+//! the totals, also of services and command names; connected sessions, the one of the latest record first; then idle
 //! entries of all levels, the one first that [`evict`](crate::store::update::evict) would free
 //! last. Before each entry come its parents, if they did not come yet. The number of an
 //! entry is how many of its level came before it. Each entry has its place in the lists
@@ -19,6 +19,7 @@ use crate::store::entries::entry::{
     PARENT_LEVELS,
 };
 use crate::store::entries::table::{key, rest, Table};
+use crate::store::kinds::CmdId;
 use crate::store::mem::arena::Link;
 use crate::store::{Basis, Kept, Key, Now, Origin, Saved, Store};
 use std::num::NonZeroU32;
@@ -303,6 +304,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             command_number: command.number,
             is_done: command.common.stamp.has(Flag::Done),
             basis,
+            cmd: self.store.kind_of(link).map(|CmdId(place)| place.into()),
         })?;
         Ok(self.commands.push(link))
     }
@@ -327,6 +329,30 @@ impl Store {
         places
     }
 
+    /// Hands out what services and commands of a name counted.
+    fn export_kinds<E>(&self, take: &mut impl FnMut(&Saved) -> Result<(), E>) -> Result<(), E> {
+        let services = &self.kinds.services;
+        for service in services {
+            take(&Saved::Service {
+                name: service.name(),
+                reset_secs: service.count.reset_secs,
+                last_update: service.count.last_update,
+                counters: service.count.total(),
+            })?;
+        }
+        for cmd in &self.kinds.cmds {
+            take(&Saved::Cmd {
+                service: services[usize::from(cmd.service.0)].name(),
+                name: cmd.name(),
+                reset_secs: cmd.count.reset_secs,
+                last_update: cmd.count.last_update,
+                counters: cmd.count.total(),
+                latency: cmd.latency,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Hands out everything, value by value, until `take` fails.
     ///
     /// # Errors
@@ -341,13 +367,14 @@ impl Store {
             now: now.wall,
             reset_secs: self.global.reset_secs,
             last_update: self.global.last_update,
-            counters: self.global.counters,
+            counters: self.totals_of_everything().counters,
             kept: Some(Kept {
                 connected: self.global.connected,
                 entries: Kept::entries_of(usage.entries.map(|count| count as u64)),
                 used_bytes: usage.used_bytes as u64,
             }),
         })?;
+        self.export_kinds(&mut take)?;
         let mut parents: [_; PARENT_LEVELS] = Default::default();
         each_parent!(P => parents[P::INDEX] = Outgoing::of::<P>(self));
         let mut export = Export {

@@ -5,7 +5,7 @@
 //! file ([`wire`](crate::wire)).
 
 use crate::store::entries::entry::PARENT_LEVELS;
-use crate::store::{Counters, Key, Level, WallTime, LEVELS};
+use crate::store::{Counters, Key, Latency, Level, WallTime, LEVELS};
 use std::num::NonZeroU32;
 
 /// A value that no export wrote, or none that was to come.
@@ -105,6 +105,23 @@ pub enum Saved<'a> {
         /// `None` in version 1, whose entries come level by level, oldest first.
         kept: Option<Kept>,
     },
+    /// A kind of work, which comes before all entries.
+    Service {
+        name: &'a [u8],
+        /// When counting began, in seconds since 1970.
+        reset_secs: u32,
+        last_update: WallTime,
+        counters: Counters,
+    },
+    /// The commands of a name.
+    Cmd {
+        service: &'a [u8],
+        name: &'a [u8],
+        reset_secs: u32,
+        last_update: WallTime,
+        counters: Counters,
+        latency: Latency,
+    },
     Parent {
         level: Level,
         key: Key<'a>,
@@ -147,5 +164,8 @@ pub enum Saved<'a> {
         /// Whether its writer reported that it is done.
         is_done: bool,
         basis: Basis,
+        /// The number of the [`Saved::Cmd`] where it counts: that of a placeholder's service
+        /// where the session was one.
+        cmd: Option<u32>,
     },
 }

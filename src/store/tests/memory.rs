@@ -38,6 +38,7 @@ fn invariants_and_totals_hold_while_memory_is_short() {
                 3 => {
                     let record = Record::AddUser {
                         user: user.as_bytes(),
+                        service: b"imap",
                         ip: None,
                         report: &report(random.below(1000)),
                     };
@@ -203,6 +204,7 @@ fn the_largest_share_of_min_time_is_freed_first() {
             5 => {
                 let record = Record::AddUser {
                     user: user_alone.as_bytes(),
+                    service: b"imap",
                     ip: None,
                     report: &report(1),
                 };

@@ -2,6 +2,7 @@
 
 mod biggest;
 mod compact;
+mod kinds;
 mod memory;
 mod model;
 mod pressure;
@@ -114,7 +115,7 @@ fn row_key(row: &Row) -> String {
         Row::Command { name, .. } => text(name),
         Row::Session { session, .. } => text(session),
         Row::Parent(_, key, _) => text(&key.text()),
-        Row::Global(_) => "global".to_owned(),
+        Row::Service(..) | Row::Cmd { .. } | Row::Global(..) => "global".to_owned(),
     }
 }
 

@@ -96,6 +96,7 @@ fn totals_agree_with_a_naive_recount() {
             8 => {
                 let record = Record::AddUser {
                     user: user.as_bytes(),
+                    service: b"imap",
                     ip: None,
                     report: &report(3),
                 };

@@ -380,6 +380,7 @@ fn texts_that_are_too_long_are_refused_and_free_nothing() {
     let long = "x".repeat(MAX_TEXT_BYTES + 1);
     let long_user = Record::AddUser {
         user: long.as_bytes(),
+        service: b"imap",
         ip: None,
         report: &report(1),
     };
@@ -434,6 +435,7 @@ fn failed_logins_count_at_their_address() {
     for user in ["a@d", "b@d", "a@d"] {
         let record = Record::AddUser {
             user: user.as_bytes(),
+            service: b"imap",
             ip: "::ffff:10.0.0.9".parse().ok(),
             report: &failed,
         };

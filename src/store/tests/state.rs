@@ -93,6 +93,7 @@ fn with_any_record<T>(random: &mut Random, apply: impl FnOnce(&Record) -> T) -> 
         }
         8 => apply(&Record::AddUser {
             user: user.as_bytes(),
+            service: b"imap",
             ip: None,
             report: &report(value >> 8),
         }),
@@ -210,6 +211,7 @@ fn busy_store() -> Store {
         store.apply(
             &Record::AddUser {
                 user: user.as_bytes(),
+                service: b"imap",
                 ip: None,
                 report: &report(1),
             },
@@ -499,6 +501,7 @@ fn what_no_export_writes_is_not_believed() {
         command_number: running.try_into().ok(),
         is_done: false,
         basis,
+        cmd: None,
     };
     let domain = |name, basis| Saved::Parent {
         level: Level::Domain,

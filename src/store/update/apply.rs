@@ -15,16 +15,19 @@
 //! [`lifecycle`]: crate::store::entries::lifecycle
 //! [`deferral`]: crate::store::update::deferral
 
-use crate::stats::{Report, Stats};
+use crate::stats::{place, Report, Stats};
 use crate::store::counters::packed;
 use crate::store::counters::{Counters, Difference, Event};
 use crate::store::entries::entry::{
-    each_parent, Command, Entry, Flag, Now, Parent, Parents, Session, WallTime, PARENT_LEVELS,
+    each_parent, Command, CommandCount, Entry, Flag, Parent, Parents, Session, PARENT_LEVELS,
 };
 use crate::store::entries::lifecycle::{Lifecycle, Octets};
 use crate::store::entries::table::{key, rest};
+use crate::store::kinds::ServiceId;
 use crate::store::mem::arena::Link;
 use crate::store::mem::Hashed;
+use crate::store::time::{Now, WallTime};
+use crate::store::update::over::is_mail;
 use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 
 /// A session without records for so long has lost its process. Dovecot's
@@ -121,15 +124,20 @@ impl Store {
                 Ok((link, note)) => self.update_command(link, update, now).or(note),
                 Err(note) => {
                     if let (Note::Untracked, Some(_)) = (note, update.begins) {
-                        self.count_untracked_command(hashes.subject, now);
+                        self.count_untracked_command(hashes.subject, update, now);
                     }
                     Some(note)
                 }
             },
-            Record::AddUser { user, ip, report } => {
+            Record::AddUser {
+                user,
+                service,
+                ip,
+                report,
+            } => {
                 let octets = ip.map(Octets::of);
                 let ip = octets.as_ref().map(|octets| (octets.as_slice(), hashes.ip));
-                self.add_user((user, hashes.subject), ip, &report.stats, now)
+                self.add_user((user, hashes.subject), ip, service, &report.stats, now)
             }
             Record::Disconnect { .. } => match known {
                 None => {
@@ -174,6 +182,7 @@ impl Store {
     /// Clears the totals. Sessions connected now stay counted.
     pub fn reset(&mut self, now: Now) {
         self.global.counters = Counters::default();
+        self.kinds.reset(now);
         self.global.reset_secs = now.wall.secs;
         self.global.last_update = WallTime::default();
     }
@@ -205,7 +214,13 @@ impl Store {
         // That of a collector, who reports the times of logins as its commands.
         let is_login = connect.service != b"auth";
         let login = Difference::One(Event::Login);
-        let counted = !is_login || self.count_upwards(parents, login, now);
+        let service = match session {
+            Some(link) => self.sessions.arena[link].service,
+            None => self
+                .kinds
+                .service(&mut self.memory.budget, connect.service, now),
+        };
+        let counted = !is_login || self.count_upwards(parents, service, login, now);
         if session.is_none() {
             if let Some(user) = parents.user {
                 let (users, ips) = ((&self.users, user), (&self.ips, parents.ip));
@@ -243,7 +258,12 @@ impl Store {
         })?;
         let before = self.sessions.arena[link].above;
         Session::leave(self, link);
+        let budget = &mut self.memory.budget;
+        let service = self.kinds.service(budget, connect.service, now);
         let session = &mut self.sessions.arena[link];
+        self.kinds.connected(session.service, -1);
+        self.kinds.connected(service, 1);
+        session.service = service;
         session.set(Flag::Placeholder, false);
         session.pid = connect.pid;
         session.above = parents;
@@ -325,10 +345,19 @@ impl Store {
         let contents = self.commands.arena[link].common.contents;
         let packed = contents.packed_mut(&mut self.memory.heap);
         let (mut stored, mut shrank) = (Some(()), false);
-        if !packed::step(packed, update.report, &mut Counters::default()) {
+        let mut difference = Counters::default();
+        if !packed::step(packed, update.report, &mut difference) {
             let mut total = self.commands.counters(&self.memory, link);
-            shrank = total.advance(update.report, &mut Counters::default());
+            difference = Counters::default();
+            shrank = total.advance(update.report, &mut difference);
             stored = self.set_command(link, &total, now);
+        }
+        if let (Some(kind), Some(())) = (self.kind_of(link), stored) {
+            let more = (&difference.stats, is_mail(update.report));
+            self.kinds.count_cmd(kind, more, false, now);
+        }
+        if update.done && !self.is_over(link) {
+            self.end_command(link);
         }
         if update.done {
             self.commands.arena[link].common.stamp.set(Flag::Done, true);
@@ -348,9 +377,24 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let counters = Counters::of_stats(&update.report.stats);
+        let Session {
+            service,
+            commands,
+            command_count,
+            ..
+        } = self.sessions.arena[session];
+        self.end_last_command(commands.tail);
+        if command_count.get() == CommandCount::MOST {
+            self.evict_oldest_command(session);
+        }
+        let stats = &update.report.stats;
+        let kind = self.count_kind(service, texts.0, update.report, now);
+        let counters = Counters::of_stats(stats);
         let number = (update.number, update.done);
-        let created = self.create_command(session, texts, number, &counters, now);
+        let created = self.create_command(session, texts, number, kind, &counters, now);
+        if update.done {
+            self.count_over(created, kind, stats.values[place::clock_time]);
+        }
         let difference = Difference::One(Event::Command);
         self.touch_session(session, now);
         let stored = self.with_room(now, |store| {
@@ -360,8 +404,8 @@ impl Store {
             Some(()) => self.count_above(session, difference, now),
             // The session's own counters lack it.
             None => {
-                let above = self.sessions.arena[session].above;
-                self.count_upwards(above, difference, now)
+                let Session { above, service, .. } = self.sessions.arena[session];
+                self.count_upwards(above, service, difference, now)
             }
         };
         (created.is_none() || !counted || stored.is_none()).then_some(Note::NoRoom)
@@ -370,7 +414,13 @@ impl Store {
     /// The first record of a command whose session, by the hash of its id, has no room. It
     /// counts above where its user is remembered, else as that of a placeholder would.
     #[cold]
-    fn count_untracked_command(&mut self, id: u32, now: Now) {
+    fn count_untracked_command(&mut self, id: u32, update: &CommandUpdate, now: Now) {
+        let (name, _) = update.begins.unwrap_or_default();
+        let stats = &update.report.stats;
+        let kind = self.count_kind(ServiceId::OTHER, name, update.report, now);
+        if update.done {
+            self.count_over(None, kind, stats.values[place::clock_time]);
+        }
         let parents = match self.untracked.find(id, &self.users, &self.ips) {
             Some((user, ip)) => {
                 let parents = Parents {
@@ -385,7 +435,8 @@ impl Store {
             }
             None => self.find_or_create_user(self.memory.hashed(b""), now),
         };
-        self.count_upwards(parents, Difference::One(Event::Command), now);
+        let difference = Difference::One(Event::Command);
+        self.count_upwards(parents, ServiceId::OTHER, difference, now);
         self.unpin(parents, now);
     }
 
@@ -393,13 +444,15 @@ impl Store {
         &mut self,
         user: Hashed,
         ip: Option<Hashed>,
+        service: &[u8],
         stats: &Stats,
         now: Now,
     ) -> Option<Note> {
         let mut parents = self.find_or_create_user(user, now);
         parents.ip = ip.and_then(|ip| self.find_or_create(ip, now));
+        let service = self.kinds.service(&mut self.memory.budget, service, now);
         let difference = Counters::of_stats(stats);
-        let counted = self.count_upwards(parents, Difference::Of(&difference), now);
+        let counted = self.count_upwards(parents, service, Difference::Of(&difference), now);
         self.unpin(parents, now);
         let has_all = parents.user.is_some() && parents.ip.is_some() == ip.is_some();
         (!has_all || !counted).then_some(Note::NoRoom)
@@ -449,11 +502,12 @@ impl Store {
     pub(crate) fn count_upwards(
         &mut self,
         parents: Parents,
+        service: ServiceId,
         difference: Difference,
         now: Now,
     ) -> bool {
         self.global.last_update = now.wall;
-        self.global.counters.count(difference);
+        self.kinds.count(service, difference, now);
         let is_full = each_parent!(P => P::of(&parents).is_some_and(|link| {
             let (table, memory) = P::table_mut(self);
             table.reach(memory, link, difference, now).is_err()

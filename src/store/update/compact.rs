@@ -95,7 +95,7 @@ impl Movable for Command {
 
 impl Movable for Session {
     fn has_few_children(store: &Store, link: Link<Session>, steps: &mut usize) -> bool {
-        let count = store.sessions.arena[link].command_count as usize;
+        let count = store.sessions.arena[link].command_count.get() as usize;
         *steps += count.min(MAX_CHILDREN);
         count <= MAX_CHILDREN
     }

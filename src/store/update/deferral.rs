@@ -24,10 +24,11 @@
 //! made for gets the note [`Note::NoRoom`](crate::store::Note::NoRoom).
 
 use crate::store::counters::{Counters, Difference};
-use crate::store::entries::entry::{each_parent, Entry, Now, Parent, Parents, Session, WallTime};
+use crate::store::entries::entry::{each_parent, Entry, Parent, Parents, Session};
 use crate::store::entries::table::Table;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::Memory;
+use crate::store::time::{Now, WallTime};
 use crate::store::{Full, Store};
 
 /// The most connected sessions of an entry that defers them.
@@ -243,7 +244,7 @@ impl Store {
     ) -> bool {
         let session = &self.sessions.arena[link];
         let parents = session.above.where_flag(|deferred| !session.has(deferred));
-        self.count_upwards(parents, difference, now)
+        self.count_upwards(parents, session.service, difference, now)
     }
 
     /// What an entry and the sessions that it defers counted.

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`apply`] | applies a record to entries that are found or created |
+//! | [`over`] | commands among those of their name; what counts when one is over |
 //! | [`room`] | makes room for a record before it is applied |
 //! | [`evict`], [`compact`] | frees entries; moves entries together to empty pages |
 //! | [`prefetch`], [`deferral`] | optimisations behind a narrow door, each with its gain |
@@ -13,5 +14,6 @@ pub(crate) mod apply;
 pub(crate) mod compact;
 pub(crate) mod deferral;
 pub(crate) mod evict;
+pub(crate) mod over;
 pub(crate) mod prefetch;
 pub(crate) mod room;

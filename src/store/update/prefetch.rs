@@ -15,7 +15,7 @@
 //! [`Store::session_of`] checks that this is still true.
 
 use crate::store::entries::contents::Contents;
-use crate::store::entries::entry::{Command, Entry, Flag, Now, Session};
+use crate::store::entries::entry::{Command, Entry, Flag, Session};
 use crate::store::entries::lifecycle::Octets;
 use crate::store::entries::table::{key, Table};
 use crate::store::mem::arena::Link;
@@ -23,6 +23,7 @@ use crate::store::mem::heap::Heap;
 use crate::store::mem::index::Index;
 use crate::store::mem::list::Hook;
 use crate::store::mem::Memory;
+use crate::store::time::Now;
 use crate::store::update::apply::Hashes;
 use crate::store::{Record, Store};
 use crate::sys::mem::bytes::prefetch;

@@ -18,11 +18,12 @@
 use crate::store::counters::packed::Widths;
 use crate::store::counters::Counters;
 use crate::store::entries::contents::Contents;
-use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Now, Session, User};
+use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use crate::store::entries::lifecycle::{domain_of, Octets};
 use crate::store::mem::arena::Link;
 use crate::store::mem::budget::{Full, Purpose, SHATTERED_SHARE};
 use crate::store::mem::Hashed;
+use crate::store::time::Now;
 use crate::store::{Hint, Record, Store};
 use std::net::IpAddr;
 

@@ -93,9 +93,14 @@ pub(crate) fn push_secs(out: &mut Vec<u8>, secs: u64, usecs: u32) {
 /// Appends the value of the statistics field of this index.
 pub(crate) fn push_stat(out: &mut Vec<u8>, index: usize, value: u64) {
     match FIELDS[index].unit {
-        Unit::Time => push_secs(out, value / 1_000_000, (value % 1_000_000) as u32),
+        Unit::Time => push_usecs(out, value),
         Unit::Count | Unit::Bytes => push_digits(out, value),
     }
+}
+
+/// Appends microseconds as seconds.
+pub(crate) fn push_usecs(out: &mut Vec<u8>, usecs: u64) {
+    push_secs(out, usecs / 1_000_000, (usecs % 1_000_000) as u32);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! behind their length; counters are a bit for each that is not zero, then those.
 
 use crate::stats::{FIELDS, FIELD_COUNT};
-use crate::store::{Counters, Kept, MAX_TEXT_BYTES};
+use crate::store::{Counters, Kept, Latency, MAX_TEXT_BYTES};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
@@ -281,6 +281,32 @@ impl<'a> Field<'a> for IpAddr {
         }
         let octets = <[u8; 16]>::try_from(octets).ok()?;
         Some(Ipv6Addr::from(octets).into())
+    }
+}
+
+/// The counts that are not zero, behind a bit for each, then the sum and the longest time.
+impl<'a> Field<'a> for Latency {
+    fn push(&self, out: &mut Vec<u8>) {
+        let counted = self.counts.iter().enumerate();
+        let bits = counted.map(|(place, &count)| u64::from(count > 0) << place);
+        bits.fold(0, |bits, bit| bits | bit).push(out);
+        let counted = self.counts.iter().filter(|&&count| count > 0);
+        counted.for_each(|count| count.push(out));
+        self.sum_usecs.push(out);
+        self.max_usecs.push(out);
+    }
+
+    fn take(from: &mut Fields<'a, '_>) -> Option<Latency> {
+        let bits = u64::take(from)?;
+        let mut latency = Latency::NONE;
+        for (place, count) in latency.counts.iter_mut().enumerate() {
+            if bits >> place & 1 > 0 {
+                *count = u64::take(from)?;
+            }
+        }
+        latency.sum_usecs = u64::take(from)?;
+        latency.max_usecs = u64::take(from)?;
+        Some(latency)
     }
 }
 

@@ -55,9 +55,11 @@ const TAG_COMMAND: u8 = 6;
 const TAG_PLACE: u8 = 7;
 const TAG_PARTIAL: u8 = 8;
 const TAG_COUNTERS: u8 = 9;
+const TAG_SERVICE: u8 = 10;
+const TAG_CMD: u8 = 11;
 
-/// The last kind that is handed out.
-const LAST_TAG: u8 = TAG_PARTIAL;
+/// The last kind that is known.
+const LAST_TAG: u8 = TAG_CMD;
 
 /// Makes structs fields of items. The names behind `;` are not in version 1.
 macro_rules! structs {
@@ -172,7 +174,9 @@ items! {
         id, service, user, ip, pid, connected, placeholder, indexed, [bool] basis;
         user_place, ip_place, pending, created_secs
     }
-    TAG_COMMAND Command { session, name, args, command_number, basis; is_done }
+    TAG_SERVICE Service { name, reset_secs, last_update, counters; }
+    TAG_CMD Cmd { service, name, reset_secs, last_update, counters, latency; }
+    TAG_COMMAND Command { session, name, args, command_number, basis; is_done, cmd }
 }
 
 /// Adds the end of all items.
@@ -197,7 +201,8 @@ impl Format {
     /// that later versions may have. False when the next one is not such an item.
     pub(super) fn pass_over(&mut self, from: &mut &[u8]) -> Option<bool> {
         let (&tag, rest) = from.split_first()?;
-        if tag <= LAST_TAG || self.version == Version::One {
+        let is_handed_out = tag <= LAST_TAG && tag != TAG_COUNTERS;
+        if is_handed_out || self.version == Version::One {
             return Some(false);
         }
         let (bytes, rest) = take_sized(rest)?;
@@ -263,7 +268,7 @@ mod tests {
     fn content_that_no_version_writes_is_refused() {
         let long = [&[TAG_DOMAIN, 0x81, 0x40][..], &[b'x'; MAX_TEXT_BYTES + 1]].concat();
         for content in [
-            &[10][..],
+            &[12][..],
             &[TAG_DOMAIN, 5, b'x'],
             &[TAG_PLACE, 7, 0],
             &[TAG_PLACE, 0, 0xff, 0xff, 0xff, 0xff, 0x7f],

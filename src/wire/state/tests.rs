@@ -3,7 +3,8 @@
 use super::*;
 use crate::stats::FIELD_COUNT;
 use crate::store::{
-    Basis, Counters, Kept, Key, Level, Origin, Saved, WallTime, MAX_TEXT_BYTES as MAX_BYTES,
+    Basis, Counters, Kept, Key, Latency, Level, Origin, Saved, WallTime,
+    MAX_TEXT_BYTES as MAX_BYTES,
 };
 use crate::sys::fs::lookup::Inode;
 
@@ -40,6 +41,7 @@ fn items() -> Vec<StateItem<'static>> {
         command_number: running.try_into().ok(),
         is_done: false,
         basis,
+        cmd: running.checked_sub(1),
     };
     let parent = |level, key| Saved::Parent {
         level,
@@ -58,6 +60,24 @@ fn items() -> Vec<StateItem<'static>> {
                 entries: [2, 3, 4, 5, u64::MAX],
                 used_bytes: 6,
             }),
+        },
+        Saved::Service {
+            name: b"imap",
+            reset_secs: 1,
+            last_update: BASIS.last_update,
+            counters: BASIS.counters,
+        },
+        Saved::Cmd {
+            service: b"imap",
+            name: b"UID FETCH",
+            reset_secs: u32::MAX,
+            last_update: WallTime::default(),
+            counters: basis.counters,
+            latency: Latency {
+                counts: std::array::from_fn(|index| [0, 1, u64::MAX][index % 3]),
+                sum_usecs: 8,
+                max_usecs: u64::MAX,
+            },
         },
         parent(Level::Domain, Key::Name(b"")),
         parent(Level::Ip, Key::Address("192.0.2.1".parse().unwrap())),
@@ -210,6 +230,6 @@ fn version_2_is_written_as_before() {
     let bytes = write(&items());
     assert_eq!(
         (bytes.len(), crc(&[&bytes])),
-        (10_845, 0xb372_6d7b_3071_1d7c)
+        (11_452, 0xf281_0d09_6353_9042)
     );
 }

@@ -11,7 +11,7 @@ use crate::attack::{Class, Tally};
 use crate::harness::{free_port, local, wait_until, Daemon, Setup, DEADLINE};
 use crate::link::{latin1, Client};
 use crate::records::{connect, seed, Random};
-use crate::requests::{populate, LEVELS};
+use crate::requests::{populate, ALL_LEVELS};
 
 /// The longest request taken, without its LF.
 const MOST: usize = 4096;
@@ -93,7 +93,7 @@ fn replies_are_the_same_however_requests_are_cut() {
     let mut client = daemon.client();
     for _ in 0..300 {
         tally.tries(1);
-        let levels: Vec<&str> = (0..12).map(|_| *random.pick(&LEVELS)).collect();
+        let levels: Vec<&str> = (0..12).map(|_| *random.pick(&ALL_LEVELS)).collect();
         let mut text = String::new();
         for level in &levels {
             text += &format!(

@@ -84,7 +84,9 @@ fn rows(store: &mut Store, level: Level) -> Vec<String> {
             Row::Parent(_, key, totals) => {
                 format!("{key:?} {} {:?}", totals.connected, totals.counters)
             }
-            Row::Global(totals) => format!("{} {:?}", totals.connected, totals.counters),
+            Row::Global(totals, _) | Row::Service(_, totals, _) | Row::Cmd { totals, .. } => {
+                format!("{} {:?}", totals.connected, totals.counters)
+            }
         });
         true
     });

@@ -27,17 +27,58 @@ const FORGERIES: [&[u8]; 9] = [
     &[b'\n'; 3000],
 ];
 
+/// The longest line of a slow command, which has six texts and all figures.
+const MOST_SLOW_BYTES: usize = 4096;
+
 /// Asserts that every line is the daemon's own, short, and printable.
 #[track_caller]
 fn assert_clean(log: &[u8]) {
+    assert_clean_within(log, MOST_BYTES);
+}
+
+#[track_caller]
+fn assert_clean_within(log: &[u8], most_bytes: usize) {
     for line in log.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
         let shown = String::from_utf8_lossy(line);
         assert!(line.starts_with(b"dovestatd: "), "{shown:?}");
         assert!(!line.starts_with(b"dovestatd: error: forged"), "{shown:?}");
-        assert!(line.len() <= MOST_BYTES, "{} bytes: {shown:?}", line.len());
+        assert!(line.len() <= most_bytes, "{} bytes: {shown:?}", line.len());
         let is_printable = |&b: &u8| (b' '..=b'~').contains(&b);
         assert!(line.iter().all(is_printable), "{shown:?}");
     }
+}
+
+#[test]
+fn slow_commands_cannot_forge_a_line() {
+    let mut tally = Tally::of(Class::Logs);
+    let setup = Setup::new()
+        .option("stats_slow_command_time=1 ms")
+        .option("stats_slow_command_args=yes");
+    let mut daemon = Daemon::with("slowforged", &setup);
+    let stats = Mail::sample().field();
+    for (number, text) in FORGERIES.iter().enumerate() {
+        tally.tries(1);
+        let field = escape(&text[..text.len().min(1000)]);
+        let id = [&*field, number.to_string().as_bytes()].concat();
+        let line = |fields: &[&[u8]]| fields.join(&b'\t');
+        daemon.feed(&[
+            line(&[b"CONNECT", &id, &field, &field, b"1", b"rip=2001:db8::1"]),
+            line(&[
+                b"UPDATE-CMD",
+                &id,
+                b"1",
+                b"d",
+                &field,
+                &field,
+                stats.as_bytes(),
+            ]),
+        ]);
+    }
+    let log = fs::read(daemon.dir.at("log")).expect("the log");
+    let slow = daemon.log().matches("dovestatd: slow command: ").count();
+    assert_eq!(slow, FORGERIES.len(), "{}", daemon.log());
+    assert_clean_within(&log, MOST_SLOW_BYTES);
+    tally.check(&mut daemon);
 }
 
 #[test]

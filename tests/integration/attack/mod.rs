@@ -176,6 +176,7 @@ pub fn sums_agree(daemon: &Daemon) {
     let global = sums("global");
     assert_eq!(sums("user"), global, "users and global");
     assert_eq!(sums("domain"), global, "domains and global");
+    assert_eq!(sums("service"), global, "services and global");
     let mut client = daemon.client();
     let connected = client.export("session").values("connected").join("");
     let connected = connected.matches('1').count() as u64;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::harness::{anonymous_bytes, Daemon, Setup, TempDir};
 use crate::link::Writer;
-use crate::requests::LEVELS;
+use crate::requests::ALL_LEVELS;
 
 /// Bytes of the pipe, so that the reader may be late.
 const PIPE_BYTES: libc::c_int = 1 << 20;
@@ -160,9 +160,9 @@ impl Ours {
     /// Stops it and starts it again; its state file brings back all that it listed.
     pub fn restart(&mut self) {
         let (daemon, _) = self.running.take().expect("a running daemon");
-        let before = LEVELS.map(|level| daemon.client().export_raw(level));
+        let before = ALL_LEVELS.map(|level| daemon.client().export_raw(level));
         let daemon = Daemon::in_dir(daemon.stop(), &self.setup);
-        for (level, before) in LEVELS.iter().zip(&before) {
+        for (level, before) in ALL_LEVELS.iter().zip(&before) {
             let after = daemon.client().export_raw(level);
             let lengths = (before.len(), after.len());
             assert!(

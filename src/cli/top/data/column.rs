@@ -5,9 +5,9 @@
 //! come from [`FIELDS`]; a few columns sum some of them.
 
 use super::model::Figures;
-use super::number;
 use super::values::value_index;
 use crate::cli::column::TITLES;
+use crate::cli::number;
 use crate::cli::top::level::level_row;
 use crate::stats::{Unit, FIELDS};
 use crate::store::Level;
@@ -21,6 +21,8 @@ pub(crate) enum Measure {
     Time,
     /// Things there are now: never a rate.
     Now,
+    /// How long something took, in microseconds: never a rate.
+    Took,
     /// How long ago something was.
     Age,
 }
@@ -43,6 +45,19 @@ pub(crate) struct Column {
 
 /// The column of when a session began, all that a session counts since when.
 const CONNECT_TIME: &str = "connect_time";
+
+/// How long commands took.
+const TIMES: [(&str, &str, &str, Option<char>); 4] = [
+    ("time_p50", "P50", "half of the commands took at most", None),
+    ("time_p90", "P90", "90 of 100 commands took at most", None),
+    (
+        "time_p99",
+        "P99",
+        "99 of 100 commands took at most",
+        Some('P'),
+    ),
+    ("time_max", "MAX", "longest time of a command", Some('X')),
+];
 
 /// All columns. The `disk` column counts what -b asks for.
 pub(crate) fn all(bytes: bool) -> Vec<Column> {
@@ -127,6 +142,9 @@ pub(crate) fn all(bytes: bool) -> Vec<Column> {
         Measure::Age,
         &[],
     ));
+    for (name, title, help, key) in TIMES {
+        all.push(column(name, title, help, key, Measure::Took, &[name]));
+    }
     if bytes {
         // R and W sort by the halves of the column that D sorts by.
         for column in &mut all {
@@ -153,7 +171,10 @@ pub(crate) fn usual(level: Level, bytes: bool) -> Vec<&'static str> {
         "vol_cs",
     ];
     let mut names = [level_row(level).columns, &LAST].concat();
-    if !matches!(level, Level::Command | Level::Session | Level::Ip) {
+    if !matches!(
+        level,
+        Level::Command | Level::Session | Level::Ip | Level::Cmd
+    ) {
         names.extend(["auth_successes", "auth_failures"]);
     }
     if bytes {
@@ -174,9 +195,13 @@ pub(crate) fn usual(level: Level, bytes: bool) -> Vec<&'static str> {
 pub(crate) fn is_at(column: &Column, level: Level) -> bool {
     match column.name {
         "num_cmds" => level != Level::Command,
-        "num_logins" => !matches!(level, Level::Command | Level::Session),
-        "num_connected_sessions" => !matches!(level, Level::Command | Level::Session),
+        "num_logins" | "num_connected_sessions" => {
+            !matches!(level, Level::Command | Level::Session | Level::Cmd)
+        }
         CONNECT_TIME => level == Level::Session,
+        _ if column.kind == Measure::Took => {
+            matches!(level, Level::Global | Level::Service | Level::Cmd)
+        }
         _ => true,
     }
 }
@@ -187,7 +212,7 @@ impl Column {
     pub(crate) fn number(&self, figures: &Figures<'_>) -> f64 {
         match self.kind {
             Measure::Age => self.moment_micros(figures) as f64,
-            Measure::Now => figures.values[self.parts[0]] as f64,
+            Measure::Now | Measure::Took => figures.values[self.parts[0]] as f64,
             _ => self.parts.iter().map(|&part| figures.number(part)).sum(),
         }
     }
@@ -209,6 +234,7 @@ impl Column {
                 moment => number::age(now_micros.saturating_sub(moment) / 1_000_000),
             },
             Measure::Now => number::whole(number as u64),
+            Measure::Took => number::duration(number as u64),
             _ if figures.is_unknown() => String::from("."),
             Measure::Bytes => number::bytes(number),
             Measure::Count if figures.is_total() => number::whole(number as u64),
@@ -224,7 +250,7 @@ impl Column {
     pub(crate) fn plain(&self, figures: &Figures<'_>) -> String {
         let number = self.number(figures);
         match self.kind {
-            Measure::Time | Measure::Age => number::decimal(number / 1e6, 6),
+            Measure::Time | Measure::Age | Measure::Took => number::decimal(number / 1e6, 6),
             Measure::Now => number::decimal(number, 0),
             _ if figures.is_total() => number::decimal(number, 0),
             _ => number::decimal(number, 3),

@@ -10,12 +10,12 @@
 //! read and dropped. Must not: know the screen, or wait.
 
 use super::model::{Look, Table};
-use crate::cli::args::filter;
+use crate::cli::args::filter::{self, must_know_service, OwnTerm};
 use crate::cli::server::{
-    export_request, foreign, reason, silence, split, Address, Connection, Event, ReplyParser,
-    READ_TIMEOUT, SERVICE_UNKNOWN,
+    export_request, foreign, is_ours, reason, silence, split, Address, Connection, Event,
+    ReplyParser, LEVEL_UNKNOWN, READ_TIMEOUT, SERVICE_UNKNOWN,
 };
-use crate::store::{Level, Pattern};
+use crate::store::Level;
 use crate::sys;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -52,19 +52,13 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// What the services of sessions must fit.
-    fn service(&self) -> Option<Pattern> {
-        filter::service(&self.filters)
-    }
-
-    /// Whether the server must know `service=`, because rows have no column for it.
     fn needs_service(&self) -> bool {
-        !matches!(self.level, Level::Session | Level::Global) && self.service().is_some()
+        must_know_service(self.level, &self.filters)
     }
 
     /// A table for its answers.
     fn table(&self) -> Table {
-        Table::new(self.level, self.service())
+        Table::new(self.level, OwnTerm::of(self.level, &self.filters))
     }
 }
 
@@ -178,10 +172,27 @@ impl Server {
         owes.then(|| self.heard + READ_TIMEOUT)
     }
 
-    /// Why it is not connected, once that is known.
+    /// Whether it does not have the level of the question; `None` before its totals have
+    /// come, which show that: Dovecot's own server closes the connection when it is asked
+    /// for one that it does not know.
+    pub(crate) fn lacks_level(&self) -> Option<bool> {
+        if !is_ours(self.table.level()) {
+            return Some(false);
+        }
+        let sampled = self.global.sampled();
+        sampled.map(|_| !self.global.has_column("time_p99"))
+    }
+
+    /// Whether rows of it may come.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.is_up() && self.lacks_level() != Some(true)
+    }
+
+    /// Why it has no rows, once that is known: it is not connected, or lacks the level.
     pub(crate) fn failure(&self) -> Option<&str> {
         match &self.state {
             LinkState::Down(_, why) => Some(why),
+            LinkState::Up(..) if self.lacks_level() == Some(true) => Some(LEVEL_UNKNOWN),
             _ => None,
         }
     }
@@ -428,7 +439,7 @@ impl Link {
         if server.waiting.len() < MAX_WAITING {
             server.send(Asked::Global, Level::Global, &[], now);
             let Question { level, filters, .. } = &self.question;
-            if self.question.counts_sessions && !server.global.has_more() {
+            if self.question.counts_sessions && !server.global.has_column("net_in_bytes") {
                 match server.count.left_out.checked_sub(1) {
                     Some(left) => server.count.left_out = left,
                     None => {
@@ -441,7 +452,9 @@ impl Link {
                     }
                 }
             }
-            server.send(Asked::Level(self.number), *level, filters, now);
+            if server.lacks_level() == Some(false) {
+                server.send(Asked::Level(self.number), *level, filters, now);
+            }
         }
     }
 
@@ -468,7 +481,11 @@ impl Link {
     /// Reads from a server that is ready. True when its level's sample has
     /// become whole.
     pub(crate) fn read(&mut self, index: usize, window: Duration, now: Instant) -> bool {
+        let was_known = self.servers[index].lacks_level().is_some();
         let is_whole = self.servers[index].read(self.number, window, now);
+        if !was_known && self.servers[index].lacks_level() == Some(false) {
+            self.ask_one(index, now);
+        }
         let kept_bytes: usize = self.servers.iter().map(Server::kept_bytes).sum();
         if kept_bytes <= MAX_KEPT_BYTES {
             return is_whole;

@@ -5,6 +5,5 @@
 pub(super) mod column;
 pub(super) mod link;
 pub(super) mod model;
-pub(super) mod number;
 pub(super) mod process;
 pub(super) mod values;

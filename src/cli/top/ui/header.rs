@@ -2,8 +2,8 @@
 
 use super::draw::{Frame, Style};
 use super::scene::{Scene, LOW};
+use crate::cli::number;
 use crate::cli::top::data::model::{Figures, Look};
-use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
 use crate::cli::top::data::values::{value_index, COMMANDS, LOGINS, SESSIONS};
 use crate::cli::top::level::{LevelRow, LEVELS};
@@ -197,7 +197,10 @@ fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
     let mut column = 1;
     let mut shown = false;
     for server in servers {
-        let trouble = server.trouble(scene.now);
+        let mut trouble = server.trouble(scene.now);
+        if servers.len() > 1 && !server.has_rows() {
+            trouble = trouble.or_else(|| server.failure().map(str::to_owned));
+        }
         if servers.len() == 1 && trouble.is_none() {
             continue;
         }
@@ -266,19 +269,20 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
         .zip(&LEVELS)
         .filter(|(_, row)| !is_below || row.level == view.level)
         .collect();
-    let room_for = |names: fn((&'static str, &'static str)) -> &'static str| {
-        let names = levels.iter().map(|(_, row)| names(row.title).len() + 4);
+    let room_for = |(is_long, gap): (bool, usize)| {
+        let name = |row: &LevelRow| if is_long { row.title.0 } else { row.title.1 };
+        let names = levels.iter().map(|(_, row)| name(row).len() + 3 + gap);
         columns.saturating_sub(names.sum::<usize>() + 2)
     };
     // What else there may be is worth more than long names.
     let wanted = width(&right)
         + if view.active_only { 13 } else { 0 }
         + if view.filter.is_empty() { 0 } else { 12 };
-    let has_room = wanted <= room_for(|(long, _)| long);
-    let mut room = match has_room {
-        true => room_for(|(long, _)| long),
-        false => room_for(|(_, short)| short),
-    };
+    // From the widest on, of long or short names and the columns between them.
+    let forms = [(true, 2), (true, 1), (false, 1), (false, 0)];
+    let fitting = forms.into_iter().find(|&form| wanted <= room_for(form));
+    let (is_long, gap) = fitting.unwrap_or((false, 0));
+    let mut room = room_for((is_long, gap));
     if view.active_only && width(&right) + 13 <= room {
         right = format!("active only  {right}");
     }
@@ -295,20 +299,21 @@ fn tabs(frame: &mut Frame, row: usize, view: &mut View, scene: &Scene<'_>, count
     }
     for (number, LevelRow { level, title, .. }) in levels {
         let (long, short) = title;
-        let name = if has_room { long } else { short };
+        let name = if is_long { long } else { short };
         let style = match *level == view.level {
             true => Style::Active,
             false => Style::Dim,
         };
         let begin = column;
-        column = frame.put(row, column, &format!(" {number} {name} "), style);
+        let edge = if gap > 0 { " " } else { "" };
+        column = frame.put(row, column, &format!(" {number} {name}{edge}"), style);
         view.targets.push(Target {
             row,
             begin,
             end: column,
             hit: Hit::Level(*level),
         });
-        column += usize::from(columns >= 90);
+        column += gap.saturating_sub(1);
     }
     let end = columns.saturating_sub(width(&right) + 1);
     frame.put(row, end.max(column), &right, Style::Dim);

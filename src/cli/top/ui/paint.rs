@@ -10,8 +10,8 @@ use super::header::header;
 use super::popup;
 use super::scene::{Scene, LOW};
 use super::table::{layout, table_row, text_of, titles, Shares};
+use crate::cli::number;
 use crate::cli::top::data::column::Measure;
-use crate::cli::top::data::number;
 use crate::cli::top::level::level_row;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Mode, Target, View};
@@ -71,6 +71,9 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
         .all(|server| server.table.sampled().is_none())
     {
         return match servers.iter().any(|server| server.is_up()) {
+            true if servers.iter().all(|server| !server.has_rows()) => {
+                "this server does not know this level: it is Dovecot's own or older"
+            }
             true => "asking ...",
             false => "no server answers",
         };
@@ -89,16 +92,18 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
 fn sparkline(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, line: &Line<'_>) {
     let columns = frame.size().columns;
     let watched = view.watched();
-    let name = level_row(view.level)
-        .text_columns
-        .first()
-        .map(|&(_, text, ..)| text);
-    let name = text_of(line, name, scene);
+    let count = if view.level == Level::Cmd { 2 } else { 1 };
+    let names = level_row(view.level).text_columns.iter().take(count);
+    let names = names.map(|&(_, text, ..)| text_of(line, Some(text), scene));
+    let mut name = names.collect::<Vec<_>>().join(" ");
+    if view.level == Level::Global {
+        name = text_of(line, None, scene);
+    }
     let (name, _) = fit(&name, columns / 3);
-    let unit = if view.is_total() || watched.kind == Measure::Now {
-        ""
-    } else {
-        "/s"
+    let unit = match watched.kind {
+        Measure::Now | Measure::Took => "",
+        _ if view.is_total() => "",
+        _ => "/s",
     };
     let title = format!("{}{unit} ", watched.title.trim_end_matches('%'));
     let mut column = frame.put(row, 1, name, Style::Strong) + 2;
@@ -115,6 +120,7 @@ fn sparkline(frame: &mut Frame, row: usize, view: &View, scene: &Scene<'_>, line
     column = frame.put(row, column, &chart, Style::Bar) + 2;
     let peak = match watched.kind {
         Measure::Bytes => number::bytes(f64::from(peak)),
+        Measure::Took => number::duration(peak as u64),
         Measure::Time if view.is_total() => number::duration(peak as u64),
         Measure::Time => number::percent(f64::from(peak) / 1e4) + "%",
         _ => number::count(f64::from(peak)),
@@ -146,7 +152,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
             _ if !view.message.is_empty() => view.message.clone(),
             "/" if text.is_empty() => "part of a name, * and ?".to_owned(),
             "/" => format!("{count} found  n next  N previous"),
-            _ => "part of a name, * and ?, or user= domain= ip= service= since=".to_owned(),
+            _ => "part of a name, * and ?, or user= domain= ip= service= cmd= since=".to_owned(),
         };
         frame.put(row, column, &hint, Style::Dim);
         return;
@@ -155,7 +161,7 @@ fn last_line(frame: &mut Frame, view: &View, scene: &Scene<'_>, lines: &[Line<'_
         frame.put(row, 1, &view.message, Style::Notice);
         return;
     }
-    let into = if view.level == Level::Command {
+    let into = if view.is_at_the_end() {
         "details"
     } else {
         "open"

@@ -2,8 +2,8 @@
 
 use super::draw::{Frame, Style};
 use super::scene::Scene;
+use crate::cli::number;
 use crate::cli::top::data::model::Look;
-use crate::cli::top::data::number;
 use crate::cli::top::data::process::running_secs;
 use crate::cli::top::kick::Kick;
 use crate::cli::top::level::level_row;
@@ -13,15 +13,23 @@ use crate::cli::width::{fit, visible, width};
 use crate::store::Level;
 
 /// The text of the help: a key and what it does; no key: a heading.
-const HELP: [(&str, &str); 38] = [
+const HELP: [(&str, &str); 42] = [
     ("", "Look"),
     (
         "1-6 F1-F6 Tab",
         "domains, users, sessions, commands, IPs, servers",
     ),
     (
+        "7 8 F7 F8",
+        "services, kinds of command: how long they took",
+    ),
+    (
         "Enter l Right",
-        "open the row: domain, its users, sessions, commands",
+        "open the row: domain, its users, sessions, commands;",
+    ),
+    (
+        "",
+        "  service, its kinds of command, commands, their session",
     ),
     ("Esc h Left Bksp", "back; drops a search or a filter first"),
     ("j k Down Up", "select; also PgDn PgUp ^D ^U"),
@@ -46,7 +54,7 @@ const HELP: [(&str, &str); 38] = [
     ("", "Find"),
     ("/", "search as you type; n next, N previous"),
     ("\\", "filter by a part of the name, * and ?, or by"),
-    ("", "  user= domain= session= service= ip=ADDR/BITS"),
+    ("", "  user= domain= session= service= cmd= ip=ADDR/BITS"),
     ("", "  since=5m (or a date), connected"),
     ("", "Sort, the biggest first; once more: the smallest"),
     ("s", "pick the column"),
@@ -57,11 +65,16 @@ const HELP: [(&str, &str); 38] = [
     ("M L", "commands, logins"),
     ("A F", "logins that succeeded, that failed"),
     ("S T U", "sessions, last update, name"),
+    ("P X", "P99, MAX: slow kinds of command, commands"),
     ("", "Signs"),
     ("+ -", "a row that is new, that has gone"),
     (
         "!",
         "a row of a server that does not answer: its last state",
+    ),
+    (
+        "P50 P90 P99",
+        "half, 90, 99 of 100 commands took at most that",
     ),
     ("k M G T", "1000 of counts, 1024 of bytes"),
     ("-", "nothing"),

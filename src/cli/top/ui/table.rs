@@ -3,9 +3,9 @@
 use super::draw::{Frame, Style};
 use super::glyphs::Glyphs;
 use super::scene::Scene;
+use crate::cli::number;
 use crate::cli::top::data::column::{Column, Measure};
 use crate::cli::top::data::model::{Entry, Figures, Phase, FADING};
-use crate::cli::top::data::number;
 use crate::cli::top::level::level_row;
 use crate::cli::top::view::rows::Line;
 use crate::cli::top::view::{Hit, Target, View};
@@ -62,6 +62,11 @@ pub(crate) fn layout(
             .max();
         *known = widest.unwrap_or(0).clamp(*least, *most).max(*known);
     }
+    // A command's arguments are part of its key, and have a place of their own.
+    let keys = match view.level {
+        Level::Session => 0,
+        _ => level_row(view.level).key_texts,
+    };
     let rest = (view.level == Level::Command).then_some(2);
     let mut numbers = view.shown();
     if let Some(sort) = view.sort() {
@@ -78,7 +83,8 @@ pub(crate) fn layout(
     let mut texts: Vec<Text> = Vec::new();
     let mut room = columns.saturating_sub(wanted);
     for (at, &(title, text, least, _)) in all.iter().enumerate() {
-        let is_name = at == 0 || title == "USER" || text == Some(0) && view.level != Level::Session;
+        let is_key = text.is_some_and(|text| text < keys);
+        let is_name = at == 0 || title == "USER" || is_key;
         if !is_name && room < least + 2 + core {
             continue;
         }
@@ -203,7 +209,8 @@ impl Shares {
     pub(crate) fn of(view: &View, layout: &Layout, lines: &[Line<'_>]) -> Shares {
         let mut shares = Shares::default();
         let column = view.sort().map(|index| &view.columns[index]);
-        if layout.bar == 0 || column.is_none_or(|column| column.kind == Measure::Age) {
+        let has_shares = |column: &Column| !matches!(column.kind, Measure::Age | Measure::Took);
+        if layout.bar == 0 || !column.is_some_and(has_shares) {
             return shares;
         }
         for line in lines {
@@ -279,12 +286,23 @@ pub(crate) fn table_row(
     }
 }
 
+/// Times of commands that a user notices, waits for, and gives up at.
+const SLOW_MICROS: f64 = 1e5;
+const SLOWER_MICROS: f64 = 1e6;
+const SLOWEST_MICROS: f64 = 1e7;
+
 /// The style of a number: failures alarm, magnitudes differ.
 fn number_style(column: &Column, figures: &Figures<'_>, text: &str) -> Style {
     let is_failure = matches!(column.name, "auth_failures" | "auth_db_tempfails");
     match text.chars().last() {
         _ if is_failure && column.number(figures) > 0.0 => Style::Bad,
         _ if text == number::NOTHING => Style::Dim,
+        _ if column.kind == Measure::Took => match column.number(figures) {
+            ..SLOW_MICROS => Style::Plain,
+            ..SLOWER_MICROS => Style::Notice,
+            ..SLOWEST_MICROS => Style::Large,
+            _ => Style::Bad,
+        },
         Some('M') => Style::Notice,
         Some('G' | 'T' | 'P' | 'E') => Style::Large,
         _ => Style::Plain,
@@ -309,4 +327,37 @@ fn put_cut(
     let (shown, taken) = fit(text, columns - 1);
     frame.put(row, column, shown, style);
     frame.put(row, column + taken, glyphs.more, Style::Dim);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::data::column::all;
+    use crate::cli::top::data::values::{value_index, VALUES};
+
+    #[test]
+    fn slow_times_stand_out() {
+        let columns = all(false);
+        let p99 = columns.iter().find(|column| column.name == "time_p99");
+        let p99 = p99.unwrap();
+        for (micros, text, style) in [
+            (0, "-", Style::Dim),
+            (99_000, "99ms", Style::Plain),
+            (100_000, "100ms", Style::Notice),
+            (999_000, "999ms", Style::Notice),
+            (1_000_000, "1.00s", Style::Large),
+            (10_000_000, "10.0s", Style::Bad),
+        ] {
+            let mut values = [0; VALUES];
+            values[value_index("time_p99").unwrap()] = micros;
+            let figures = Figures {
+                values: &values,
+                updated_micros: 0,
+                reset_secs: 0,
+                moved: None,
+            };
+            assert_eq!(p99.cell(&figures, 0), text);
+            assert_eq!(number_style(p99, &figures, text), style, "{text}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 pub(crate) fn server_filters(level: Level, text: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut filters = Vec::new();
     for word in text.split_whitespace() {
-        let is_term = word.contains('=') || word == "connected";
+        let is_term = is_term(word);
         let name = match level_row(level).filter {
             _ if is_term => None,
             None => continue,
@@ -32,7 +32,11 @@ pub(crate) fn server_filters(level: Level, text: &str) -> Result<Vec<Vec<u8>>, S
 /// The words of a filter that no server takes: see [`server_filters`].
 pub(crate) fn own_filter(level: Level, text: &str) -> Vec<String> {
     let words = text.split_whitespace();
-    let ours =
-        words.filter(|word| level == Level::Ip && !word.contains('=') && *word != "connected");
+    let ours = words.filter(|word| level == Level::Ip && !is_term(word));
     ours.map(str::to_lowercase).collect()
+}
+
+/// Whether a word is a filter of the protocol.
+fn is_term(word: &str) -> bool {
+    word.contains('=') || word == "connected"
 }

@@ -56,6 +56,7 @@ impl View {
         (self.cursor, self.offset) = (0, 0);
         self.search.clear();
         self.widths.clear();
+        self.message = self.warning().unwrap_or_default();
         Effect::Ask
     }
 
@@ -64,20 +65,22 @@ impl View {
         let Some(line) = lines.get(self.cursor) else {
             return Effect::Draw;
         };
-        let Some((below, filter)) = level_row(self.level).below else {
+        let below = level_row(self.level).below;
+        let Some((below, filters)) = below.filter(|_| !self.is_at_the_end()) else {
             self.mode = Mode::Details(0);
             return Effect::Draw;
         };
-        let name = match self.level {
-            Level::Global => &[],
-            _ => line.entry.text(0),
-        };
-        let pin = |filter: &str| [filter.as_bytes(), b"=", name].concat();
-        let pinned = filter.map(pin).into_iter().collect();
-        let label = match self.level {
-            Level::Global => b"all".to_vec(),
-            _ if name.is_empty() => b"(none)".to_vec(),
-            _ => name.to_vec(),
+        let pin = |(filter, text): (&&str, &[u8])| [filter.as_bytes(), b"=", text].concat();
+        let pinned: Vec<_> = filters.iter().zip(line.entry.texts()).map(pin).collect();
+        // What the way here says already is not repeated beside what is new.
+        let is_new = |pin: &Vec<u8>| !self.pinned.contains(pin);
+        let has_new = pinned.iter().any(is_new);
+        let names = pinned.iter().zip(line.entry.texts());
+        let names = names.filter(|(pin, _)| !has_new || is_new(pin));
+        let label = match names.map(|(_, text)| text).collect::<Vec<_>>().join(&b' ') {
+            _ if filters.is_empty() => b"all".to_vec(),
+            label if label.is_empty() => b"(none)".to_vec(),
+            label => label,
         };
         self.steps.push(Step {
             level: self.level,
@@ -95,6 +98,11 @@ impl View {
             }),
         });
         self.show(below, String::new(), None)
+    }
+
+    /// Whether nothing can be opened: these are the commands of a session that was.
+    pub(crate) fn is_at_the_end(&self) -> bool {
+        self.level == Level::Command && self.opened().is_some()
     }
 
     /// Takes back the search, the filter or the last way down.

@@ -10,10 +10,11 @@
 use super::data::column::{self, Column, Measure};
 use super::data::link::Question;
 use super::data::model::Look;
-use super::data::number;
 use super::kick::Kick;
 use super::level::{level_row, LEVELS};
+use crate::cli::args::filter::warning;
 use crate::cli::column::named;
+use crate::cli::number;
 use crate::cli::top::keys::Key;
 use crate::store::Level;
 use filter::server_filters;
@@ -193,7 +194,8 @@ impl View {
 
     pub(super) fn question(&self) -> Question {
         let mut filters = self.given.clone();
-        if self.level == Level::Session {
+        let is_one = self.pinned.iter().any(|pin| pin.starts_with(b"session="));
+        if self.level == Level::Session && !is_one {
             filters.push(b"connected".to_vec());
         }
         filters.extend_from_slice(&self.pinned);
@@ -207,6 +209,11 @@ impl View {
             filters,
             counts_sessions: level == Level::User && is_seen(),
         }
+    }
+
+    /// What to say of filters that change nothing here.
+    pub(super) fn warning(&self) -> Option<String> {
+        warning(self.level, &self.question().filters)
     }
 
     /// The length of the window.
@@ -229,10 +236,17 @@ impl View {
     }
 
     /// The column that sorts here; `None`: the name. A column that the level
-    /// does not have gives way to the first.
+    /// does not have gives way to the first; how long commands take, to how long each took.
     pub(super) fn sort(&self) -> Option<usize> {
-        let here = |index: usize| column::is_at(&self.columns[index], self.level);
-        self.sort.map(|index| if here(index) { index } else { 0 })
+        self.sort.map(|index| {
+            let column = &self.columns[index];
+            if column::is_at(column, self.level) {
+                return index;
+            }
+            let is_slow = column.kind == Measure::Took && self.level == Level::Command;
+            let took = |column: &Column| is_slow && column.name == "clock_time";
+            self.columns.iter().position(took).unwrap_or(0)
+        })
     }
 
     /// The column that is watched: that which sorts, or the first for one
@@ -356,10 +370,10 @@ impl View {
             Key::End | Key::Char('G') => self.select(usize::MAX, &rows.all(self)),
             Key::Enter | Key::Right | Key::Char('l') => return self.open(&rows.all(self)),
             Key::Esc | Key::Backspace | Key::Left | Key::Char('h') => return self.back(),
-            Key::Char(digit @ '1'..='6') => {
+            Key::Char(digit @ '1'..='8') => {
                 return self.go(LEVELS[digit as usize - '1' as usize].level);
             }
-            Key::F(number @ 1..=6) => return self.go(LEVELS[usize::from(number) - 1].level),
+            Key::F(number @ 1..=8) => return self.go(LEVELS[usize::from(number) - 1].level),
             Key::Tab => return self.turn(1),
             Key::BackTab => return self.turn(LEVELS.len() - 1),
             Key::Char('/') => self.mode = Mode::Search(String::new()),

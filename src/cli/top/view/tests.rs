@@ -46,6 +46,12 @@ fn one_key_sorts_and_the_same_once_more_reverses() {
     assert_eq!(view.watched().name, "disk", "sessions have no logins");
     press(&mut view, &[Key::Char('2')]);
     assert_eq!(view.watched().name, "num_logins");
+    press(&mut view, &[Key::Char('8'), Key::Char('P')]);
+    assert_eq!(view.watched().name, "time_p99");
+    press(&mut view, &[Key::Char('4')]);
+    assert_eq!(view.watched().name, "clock_time");
+    press(&mut view, &[Key::Char('2')]);
+    assert_eq!(view.watched().name, "disk");
 }
 
 #[test]
@@ -56,7 +62,16 @@ fn levels_and_filters_make_questions() {
     assert_eq!(question.level, Level::Session);
     assert_eq!(question.filters, [b"connected"]);
     press(&mut view, &[Key::BackTab, Key::BackTab, Key::BackTab]);
+    assert_eq!(view.level, Level::Cmd);
+    press(&mut view, &[Key::BackTab, Key::BackTab]);
     assert_eq!(view.level, Level::Global);
+    for (keys, level) in [
+        ([Key::Char('7'), Key::F(8)], Level::Cmd),
+        ([Key::Char('8'), Key::F(7)], Level::Service),
+    ] {
+        press(&mut view, &keys);
+        assert_eq!(view.level, level);
+    }
     let typed = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
     press(
         &mut view,
@@ -74,6 +89,7 @@ fn wrong_filters_are_not_asked() {
         (Level::Ip, "10.0.", Some(vec![])),
         (Level::Ip, "ip=10.0.0.0/8", Some(vec!["ip=10.0.0.0/8"])),
         (Level::User, "ip=10.0.", None),
+        (Level::Cmd, "fet cmd=x", Some(vec!["cmd=*fet*", "cmd=x"])),
         (Level::User, "since=someday", None),
         (
             Level::User,

@@ -1,7 +1,7 @@
 //! Names of users and domains, one a line, on their way to carbon; and the answer of
 //! the look-up of its host.
 
-use dovestat::store::{Counters, Key, Level, Row, Totals, WallTime};
+use dovestat::store::{Counters, Key, Latency, Level, Row, Totals, WallTime};
 use dovestat::wire::{parse_addresses, safe_part, write_lines, CarbonPaths};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -39,11 +39,17 @@ pub fn run(bytes: &[u8]) {
     let mut paths = CarbonPaths::new(&prefix);
     let mut used = HashSet::new();
     for (number, name) in lines.enumerate() {
-        let level = match number % 3 {
-            0 => Level::Domain,
-            _ => Level::User,
+        let row = match number % 5 {
+            0 => Row::Parent(Level::Domain, Key::Name(name), &totals),
+            1 => Row::Service(name, &totals, &Latency::NONE),
+            2 => Row::Cmd {
+                service: &name[..name.len() / 2],
+                name,
+                totals: &totals,
+                latency: &Latency::NONE,
+            },
+            _ => Row::Parent(Level::User, Key::Name(name), &totals),
         };
-        let row = Row::Parent(level, Key::Name(name), &totals);
         let Some(path) = paths.of(&row) else {
             continue;
         };
@@ -54,7 +60,7 @@ pub fn run(bytes: &[u8]) {
             continue;
         }
         let mut out = Vec::new();
-        write_lines(&mut out, &path, &totals, u32::MAX);
+        write_lines(&mut out, &path, &row, u32::MAX);
         let text = String::from_utf8(out).expect("lines are ASCII");
         for line in text.split_terminator("\r\n") {
             let words: Vec<&str> = line.split(' ').collect();

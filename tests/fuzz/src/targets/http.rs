@@ -2,12 +2,13 @@
 
 use super::input::{at, limits};
 use dovestat::stats::Report;
-use dovestat::store::{Filter, Level, Opening, Progress, Record, Store};
+use dovestat::store::{CommandUpdate, Filter, Level, Opening, Progress, Record, Store};
 use dovestat::wire::http::{
     write_head, Framing, Head, HeadReader, Response, Status, Version, MAX_HEAD_BYTES,
     MAX_REQUEST_LINE_BYTES, TEXT_TYPE,
 };
-use dovestat::wire::metrics::{write_end, Format, LevelFamily, LEVEL_FAMILIES};
+use dovestat::wire::metrics::{family_count, write_end, Format, LevelFamily};
+use std::num::NonZeroU32;
 
 /// More than a head may have.
 const MOST_BYTES: usize = MAX_HEAD_BYTES + MAX_REQUEST_LINE_BYTES;
@@ -58,13 +59,14 @@ fn check_response(bytes: usize, version: Version, keep_alive: bool) {
     }
 }
 
-/// A sample is `NAME VALUE` or `NAME{LABEL="TEXT"} VALUE`.
+/// A sample is `NAME VALUE` or `NAME{LABEL="TEXT",...} VALUE`.
 fn check_sample(line: &str) {
     let (name, value) = match line.split_once('{') {
         None => line.split_once(' ').expect("a value"),
-        Some((name, rest)) => {
-            let (label, rest) = rest.split_once("=\"").expect("a label");
-            assert!(["user", "domain", "ip"].contains(&label), "{line}");
+        Some((name, mut labels)) => loop {
+            let (label, rest) = labels.split_once("=\"").expect("a label");
+            let known = ["user", "domain", "ip", "service", "cmd", "le"];
+            assert!(known.contains(&label), "{line}");
             let mut end = None;
             let mut bytes = rest.bytes().enumerate();
             while let Some((at, byte)) = bytes.next() {
@@ -80,33 +82,60 @@ fn check_sample(line: &str) {
                     _ => {}
                 }
             }
-            let end = end.expect("the end of a label");
-            (name, rest[end + 1..].strip_prefix("} ").expect("a value"))
-        }
+            let rest = &rest[end.expect("the end of a label") + 1..];
+            match rest.strip_prefix(',') {
+                Some(rest) => labels = rest,
+                None => break (name, rest.strip_prefix("} ").expect("a value")),
+            }
+        },
     };
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     assert!(name.bytes().all(is_name), "{line}");
     assert!(value.parse::<f64>().is_ok(), "{line}");
 }
 
-/// All metrics about a user of that name.
+/// All metrics about a user of that name, whose session has a service and a command of it.
 fn check_metrics(name: &[u8]) {
     let mut store = Store::new(&limits(256 << 10), at(0)).expect("the limit is large enough");
     let report = &Report::default();
     store.apply(
         &Record::AddUser {
             user: name,
+            service: b"imap",
             ip: None,
             report,
         },
         at(1),
     );
+    let begins = Some((name, &b""[..]));
+    for record in [
+        Record::Connect {
+            session: b"s",
+            user: name,
+            service: name,
+            pid: 1,
+            ip: None,
+        },
+        Record::UpdateCommand {
+            session: b"s",
+            update: CommandUpdate {
+                number: NonZeroU32::MIN,
+                begins,
+                done: true,
+                report,
+            },
+        },
+    ] {
+        store.apply(&record, at(2));
+    }
     for (format, level) in [
+        (Format::Text, Level::Service),
+        (Format::OpenMetrics, Level::Cmd),
         (Format::Text, Level::User),
         (Format::OpenMetrics, Level::Domain),
     ] {
         let mut out = Vec::new();
-        for index in 0..LEVEL_FAMILIES {
+        for index in 0..family_count(level) {
             let family = LevelFamily::new(level, index);
             family.write(&mut out, format);
             let Opening::Rows(cursor) = store.open(level, Filter::default()) else {

@@ -320,7 +320,9 @@ impl Model {
                 };
                 self.count(&user, ip, difference);
             }
-            Record::AddUser { user, ip, report } => {
+            Record::AddUser {
+                user, ip, report, ..
+            } => {
                 let difference = Sum {
                     value: report.stats.values[0],
                     ..Sum::default()

@@ -66,7 +66,7 @@ fn entry(row: &Row) -> Option<Entry> {
         }
         Row::Parent(_, Key::Name(name), _) => entry.name = name.to_vec(),
         Row::Parent(_, Key::Address(ip), _) => entry.ip = Some(ip),
-        Row::Global(_) => return None,
+        Row::Service(..) | Row::Cmd { .. } | Row::Global(..) => return None,
     }
     Some(entry)
 }
@@ -178,7 +178,7 @@ pub fn expected(store: &mut Store, level: Level, filter: &Filter) -> Vec<Entry> 
                         && ip_fits(filter, entry.ip)
                         && (!by_other || one_of(&|session| session.ip == entry.ip))
                 }
-                Level::Global => true,
+                Level::Global | Level::Service | Level::Cmd => true,
             }
     });
     entries

@@ -136,6 +136,7 @@ fn filter(input: &mut Input, now: Now) -> Filter {
             .checked_sub(1)
             .map(|at| Pattern::new(SERVICES[at])),
         ip: (terms & 8 > 0).then(|| network(input)).flatten(),
+        cmd: None,
         since_secs: match terms & 16 {
             0 => 0,
             _ => u64::from(now.wall.secs).saturating_sub(input.below(100) as u64),
@@ -226,6 +227,7 @@ impl World {
             9 => {
                 let record = Record::AddUser {
                     user: input.pick(&USERS),
+                    service: b"imap",
                     ip: (id.len() % 3 == 0)
                         .then(|| input.pick(&IPS).parse().ok())
                         .flatten(),
@@ -299,7 +301,13 @@ impl World {
                 (wanted, Row::Parent(level, key, _)) if wanted == *level => {
                     Some(key.text().escape_ascii().to_string())
                 }
-                (Level::Global, Row::Global(_)) => Some(String::new()),
+                (Level::Global, Row::Global(..)) => Some(String::new()),
+                (Level::Service, Row::Service(name, ..)) => Some(name.escape_ascii().to_string()),
+                (Level::Cmd, Row::Cmd { service, name, .. }) => Some(format!(
+                    "{}\t{}",
+                    service.escape_ascii(),
+                    name.escape_ascii()
+                )),
                 _ => panic!("a row of another level: {row:?}"),
             };
             if let Some(key) = listed {

@@ -43,11 +43,12 @@ mod texts;
 pub(crate) use entry::{by_name, Entry, Phase};
 pub(crate) use figures::{Figures, Look};
 
-use super::values::{is_time, value_index, SESSIONS, VALUES};
+use super::values::{is_time, value_index, GAUGES, SESSIONS, VALUES};
+use crate::cli::args::filter::OwnTerm;
 use crate::cli::order::sort_places;
 use crate::cli::server::split;
 use crate::cli::top::level::level_row;
-use crate::store::{Level, Pattern};
+use crate::store::Level;
 use figures::Moved;
 use line::{digits, hash_line, micros};
 use moves::Moves;
@@ -109,8 +110,8 @@ impl Twins {
 #[derive(Debug)]
 pub(crate) struct Table {
     level: Level,
-    /// Of sessions, the services that are wanted: Dovecot's own server lists all.
-    service: Option<Pattern>,
+    /// What a text must fit, by its place in the level's.
+    term: Option<(usize, OwnTerm)>,
     /// The entries, and places where one was.
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
@@ -151,12 +152,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// An empty one; of sessions only those of services that fit.
-    pub(crate) fn new(level: Level, service: Option<Pattern>) -> Table {
+    /// An empty one, for what fits the term.
+    pub(crate) fn new(level: Level, term: Option<OwnTerm>) -> Table {
+        let texts = level_row(level).texts;
+        let place = |term: &OwnTerm| texts.iter().position(|&text| text == term.column);
         let hasher = RandomState::new();
         Table {
             level,
-            service: service.filter(|_| level == Level::Session),
+            term: term.and_then(|term| Some((place(&term)?, term))),
             entries: Vec::new(),
             free: Vec::new(),
             kept_bytes: 0,
@@ -206,10 +209,10 @@ impl Table {
             .is_some_and(|now| self.taken.iter().any(|&(_, taken)| taken < now))
     }
 
-    /// Whether the server has our further columns.
-    pub(crate) fn has_more(&self) -> bool {
-        let own = value_index("net_in_bytes").map(Slot::Value);
-        own.is_some_and(|own| self.slots.contains(&own))
+    /// Whether the server has a column with numbers.
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        let slot = value_index(name).map(Slot::Value);
+        slot.is_some_and(|slot| self.slots.contains(&slot))
     }
 
     /// The connection was lost or another question is asked: what is not
@@ -301,9 +304,8 @@ impl Table {
                 Slot::Updated => updated_micros = micros(field),
             }
         }
-        if let Some(pattern) = &self.service {
-            // A session's third text.
-            if !pattern.matches(texts[2], &mut 0) {
+        if let Some((place, term)) = &self.term {
+            if !term.fits(texts[*place]) {
                 return None;
             }
         }
@@ -316,7 +318,7 @@ impl Table {
         let (snapshots, is_new) = (self.snapshots, self.continuous);
         // How many sessions there are now is no event.
         let mut moved = values;
-        moved[SESSIONS] = 0;
+        moved[GAUGES].fill(0);
         let Some(at) = known else {
             let mut moves = Moves::default();
             if is_new {

@@ -281,7 +281,8 @@ fn samples_agree_with_a_naive_table() {
 #[test]
 fn sessions_are_filtered_by_service_and_counted_for_users() {
     let mut bench = Bench::new(Level::Session, SECOND);
-    bench.table = Table::new(Level::Session, Some(Pattern::new(b"im*")));
+    let term = OwnTerm::of(Level::Session, &[b"service=im*".to_vec()]);
+    bench.table = Table::new(Level::Session, term);
     let rows = "s1\tjoe\timap\ns2\tjoe\tpop3\ns3\tann\timap\n";
     bench.sample(SECOND, &format!("session\tuser\tservice\n{rows}"));
     assert_eq!(bench.table.entries().count(), 2);
@@ -298,4 +299,24 @@ fn sessions_are_filtered_by_service_and_counted_for_users() {
     let joe = bench.entry("joe").unwrap();
     assert!(bench.table.is_active(joe, SECOND));
     assert!(!bench.table.is_active(bench.entry("ann").unwrap(), SECOND));
+}
+
+#[test]
+fn kinds_of_command_have_two_keys_and_times_that_do_not_add_up() {
+    let mut bench = Bench::new(Level::Cmd, SECOND);
+    let header = "service\tcmd\treset_timestamp\tnum_cmds\ttime_p99\n";
+    let imap = |commands: u64, time: &str| format!("imap\tFETCH\t1\t{commands}\t{time}\n");
+    let pop3 = "pop3\tFETCH\t1\t7\t0.000100\n";
+    bench.sample(SECOND, &format!("{header}{}{pop3}", imap(3, "0.010000")));
+    bench.sample(SECOND, &format!("{header}{}{pop3}", imap(5, "0.040000")));
+    assert_eq!(bench.table.entries().count(), 2);
+    let fetch = bench.entry("imap").unwrap();
+    let p99 = value_index("time_p99").unwrap();
+    let rates = bench.table.figures(fetch, Look::Rates(SECOND));
+    assert_eq!(
+        (fetch.text(1), rates.number(COMMANDS)),
+        (&b"FETCH"[..], 2.0)
+    );
+    assert_eq!((rates.values[p99], rates.number(p99)), (40_000, 0.0));
+    assert!(bench.table.has_column("time_p99") && !bench.table.has_column("time_max"));
 }

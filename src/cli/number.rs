@@ -86,11 +86,12 @@ pub(crate) fn percent(value: f64) -> String {
     }
 }
 
-/// A length of time: `0.3ms`, `25ms`, `1.25s`, `12.3s`, `4m05`, `3h12`, `2d04`.
+/// A length of time: `41us`, `0.3ms`, `25ms`, `1.25s`, `12.3s`, `4m05`, `3h12`, `2d04`.
 pub(crate) fn duration(micros: u64) -> String {
     let secs = micros / 1_000_000;
     match secs {
         _ if micros == 0 => NOTHING.to_owned(),
+        _ if micros < 100 => format!("{micros}us"),
         _ if micros < 9_950 => decimal(micros as f64 / 1e3, 1) + "ms",
         _ if micros < 999_500 => decimal(micros as f64 / 1e3, 0) + "ms",
         0..=9 => decimal(micros as f64 / 1e6, 2) + "s",
@@ -172,6 +173,9 @@ mod tests {
     fn times_ages_and_things() {
         for (micros, expected) in [
             (0, "-"),
+            (1, "1us"),
+            (99, "99us"),
+            (100, "0.1ms"),
             (300, "0.3ms"),
             (250_000, "250ms"),
             (1_250_000, "1.25s"),
