@@ -323,7 +323,7 @@ impl Kinds {
     }
 
     /// Adds what a command's record reports beside what it reported before, and the command
-    /// itself by its first record. `is_mail` where only the fields of [`Item::Mail`] are not
+    /// itself by its first record. `is_mail` where only the fields of `mail` are not
     /// zero.
     #[inline]
     pub(crate) fn count_cmd(
