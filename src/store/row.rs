@@ -232,11 +232,16 @@ impl Store {
             pattern.is_none_or(|pattern| pattern.matches(name, &mut 0))
         };
         let is_since = |totals: &Totals| u64::from(totals.last_update.secs) >= filter.since_secs;
+        // After a RESET it may be but the end of a command that began before.
+        let has_counted = |totals: &Totals, latency: &Latency| {
+            totals.counters != Counters::default() || latency.count() > 0
+        };
         match level {
             Level::Service => {
                 let service = &kinds.services[place];
                 let totals = totals_of(&service.count, service.connected);
-                let is_used = totals.connected > 0 || totals.counters != Counters::default();
+                let latency = kinds.latency(Some(ServiceId(place as u8)));
+                let is_used = totals.connected > 0 || has_counted(&totals, &latency);
                 if !is_used
                     || !fits(&filter.service, service.name())
                     || !is_since(&totals)
@@ -244,14 +249,13 @@ impl Store {
                 {
                     return true;
                 }
-                let latency = kinds.latency(Some(ServiceId(place as u8)));
                 show(&Row::Service(service.name(), &totals, &latency))
             }
             Level::Cmd => {
                 let cmd = &kinds.cmds[place];
                 let service = &kinds.services[usize::from(cmd.service.0)];
                 let totals = totals_of(&cmd.count, 0);
-                if totals.counters == Counters::default()
+                if !has_counted(&totals, &cmd.latency)
                     || !fits(&filter.service, service.name())
                     || !fits(&filter.cmd, cmd.name())
                     || !is_since(&totals)
