@@ -1,8 +1,9 @@
 //! A program run and reported, with its children, as one session.
 //!
-//! Owns: the program, from its start to an end like its own; the session that
-//! stands for it. It gets the signals that are sent to this process, and stops it when it
-//! stops: the starter sees no process in between. It has our process group, terminal, standard streams and environment.
+//! Owns: the program, from its start to an end like its own; the session that stands for it.
+//! It gets the signals that are sent to this process, and stops it when it stops: the starter
+//! sees no process in between. It has our process group, terminal, standard streams and
+//! environment.
 //!
 //! Must not: let the daemon, its absence, or an argument that is of no use for the
 //! report matter to the program; write anything where a mail server would take it

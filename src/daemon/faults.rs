@@ -147,7 +147,8 @@ impl Fault {
     }
 }
 
-/// How often a kind occurred and was logged. Times are [`Now::uptime_secs`](crate::store::Now::uptime_secs).
+/// How often a kind occurred and was logged. Times are
+/// [`Now::uptime_secs`](crate::store::Now::uptime_secs).
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     count: u64,

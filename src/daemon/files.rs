@@ -1,9 +1,9 @@
 //! The files of the daemon's FIFOs and sockets: made anew when they vanish.
 //!
-//! Where a file was removed or replaced, no writer and no client finds the daemon. So
-//! each file, and base_dir, is looked at every [`INTERVAL`] and at HUP. What is gone is made anew, with the rights that the
-//! daemon has by then. Where they do not suffice, the remedy is logged once, and each
-//! look tries again. Files that the service manager made are only
+//! Where a file was removed or replaced, no writer and no client finds the daemon. So each
+//! file, and base_dir, is looked at every [`INTERVAL`] and at HUP. What is gone is made anew,
+//! with the rights that the daemon has by then. Where they do not suffice, the remedy is
+//! logged once, and each look tries again. Files that the service manager made are only
 //! looked at.
 //!
 //! A FIFO that vanished is read on until its last writer closes it.

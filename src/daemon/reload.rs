@@ -1,10 +1,10 @@
 //! HUP: the settings read again, and the log opened anew.
 //!
-//! What can change while the daemon serves does at once: the times entries are
-//! kept, which commands are slow, carbon, the client limit, the state's interval, and how a
-//! listener's next clients are served. Differences of other settings are logged; they take effect at
-//! the next start, which loses nothing as long as there is a state. A
-//! configuration with mistakes changes nothing.
+//! What can change while the daemon serves does at once: the times entries are kept, which
+//! commands are slow, carbon, the client limit, the state's interval, and how a listener's
+//! next clients are served. Differences of other settings are logged; they take effect at the
+//! next start, which loses nothing as long as there is a state. A configuration with mistakes
+//! changes nothing.
 
 use crate::config::{Address, FileListener, InetListener, Settings, UnixListener};
 use crate::daemon::input::slow::limit_of;

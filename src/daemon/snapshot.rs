@@ -14,10 +14,10 @@
 //! the daemon ends, the part of a line that was read of it is saved, too. It is not saved
 //! earlier: after a crash, the lines that were read since would not follow it.
 //!
-//! Invariants: the directory was opened before root and the root directory were
-//! given up, and is opened anew only where another one has taken its path, as where
-//! base_dir vanished and was made anew; the state has one daemon at a time, whatever their base_dirs
-//! are, by a lock of its own.
+//! Invariants: the directory was opened before root and the root directory were given up, and
+//! is opened anew only where another one has taken its path, as where base_dir vanished and
+//! was made anew; the state has one daemon at a time, whatever their base_dirs are, by a lock
+//! of its own.
 //!
 //! Must not: end the daemon, whatever happens to the file.
 

@@ -8,7 +8,7 @@
 //! was replaced on disk is opened anew as soon as it has a reader.
 //!
 //! A writer that gathers keeps records until PIPE_BUF bytes are full, or
-//! [`FifoWriter::flush`]: a write(2) costs three times what a record does.
+//! [`FifoWriter::flush`], so that many of them cost one write(2).
 //!
 //! Must not: keep more than PIPE_BUF bytes of records, or know what is in them.
 

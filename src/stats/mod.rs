@@ -293,7 +293,8 @@ fn foreign(bytes: &[u8]) -> Option<StatsError> {
 
 /// The stats field of a record: the values of its items.
 ///
-/// The fields of an item that was absent keep the totals they had. A field with no item at all is a valid refresh.
+/// The fields of an item that was absent keep the totals they had. A field with no item at
+/// all is a valid refresh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The values; zero where the item was absent, but to [`Report::encode`], which

@@ -101,8 +101,15 @@ impl Store {
             let session = &self.sessions.arena[link];
             let at = usize::from(session.service.0);
             let name = rest(&self.memory.heap, session);
-            assert!(session.service == ServiceId::OTHER || services[at].name() == name);
+            assert!(session.service == ServiceId::OTHER || services[at].name.as_slice() == name);
             connected[at] += u64::from(session.has(Flag::Connected));
+        }
+        for link in all(&self.commands) {
+            let command = &self.commands.arena[link];
+            let is_left =
+                command.in_session.next.is_none() && !command.common.stamp.has(Flag::Done);
+            let goes_on = is_left && self.sessions.arena[command.session].has(Flag::Connected);
+            assert!(goes_on || self.is_over(link), "{link:?} is over");
         }
         let told: Vec<u64> = services.iter().map(|service| service.connected).collect();
         assert_eq!(told, connected);
@@ -171,11 +178,7 @@ impl Store {
                 assert_eq!(command.session, session_link);
                 its += 1;
             }
-            assert_eq!(
-                session.command_count.get(),
-                its,
-                "of session {session_link:?}"
-            );
+            assert_eq!(session.command_count, its, "of session {session_link:?}");
             command_count += its as usize;
             with_commands += usize::from(its > 0);
             if session.has(Flag::Indexed) {

@@ -1,8 +1,8 @@
 //! The statistics of everything that happened, in a bounded memory.
 //!
-//! The way of the data: a [`Record`] is applied ([`Store::apply_hinted`]) at one instant [`Now`]: it
-//! finds or creates the entries that it is about and counts upwards from them. A cursor
-//! ([`Store::open`], [`Store::read`]) walks a level in slices and returns [`Row`]s.
+//! The way of the data: a [`Record`] is applied ([`Store::apply_hinted`]) at one instant
+//! [`Now`]: it finds or creates the entries that it is about and counts upwards from them. A
+//! cursor ([`Store::open`], [`Store::read`]) walks a level in slices and returns [`Row`]s.
 //!
 //! The rooms, from the bottom up; each imports only what stands above it here:
 //!

@@ -192,7 +192,7 @@ impl Store {
     pub fn totals_of_everything(&self) -> Totals {
         let mut counters = self.global.counters;
         for service in &self.kinds.services {
-            counters.add(&service.count.total());
+            counters.add(&service.count.counters);
         }
         Totals {
             reset_secs: self.global.reset_secs,
@@ -224,7 +224,7 @@ impl Store {
         let totals_of = |count: &Count, connected| Totals {
             reset_secs: count.reset_secs,
             last_update: count.last_update,
-            counters: count.total(),
+            counters: count.counters,
             connected,
         };
         let fits = |pattern: &Option<Pattern>, name: &[u8]| {
@@ -243,28 +243,28 @@ impl Store {
                 let latency = kinds.latency(Some(ServiceId(place as u8)));
                 let is_used = totals.connected > 0 || has_counted(&totals, &latency);
                 if !is_used
-                    || !fits(&filter.service, service.name())
+                    || !fits(&filter.service, service.name.as_slice())
                     || !is_since(&totals)
                     || (filter.connected && totals.connected == 0)
                 {
                     return true;
                 }
-                show(&Row::Service(service.name(), &totals, &latency))
+                show(&Row::Service(service.name.as_slice(), &totals, &latency))
             }
             Level::Cmd => {
                 let cmd = &kinds.cmds[place];
                 let service = &kinds.services[usize::from(cmd.service.0)];
                 let totals = totals_of(&cmd.count, 0);
                 if !has_counted(&totals, &cmd.latency)
-                    || !fits(&filter.service, service.name())
-                    || !fits(&filter.cmd, cmd.name())
+                    || !fits(&filter.service, service.name.as_slice())
+                    || !fits(&filter.cmd, cmd.name.as_slice())
                     || !is_since(&totals)
                 {
                     return true;
                 }
                 show(&Row::Cmd {
-                    service: service.name(),
-                    name: cmd.name(),
+                    service: service.name.as_slice(),
+                    name: cmd.name.as_slice(),
                     totals: &totals,
                     latency: &cmd.latency,
                 })

@@ -20,9 +20,10 @@
 //! is reported by [`crate::report`]. Between events, the loop here looks at processes
 //! that are due, at most [`MAX_LOOKS`] in a turn.
 //!
-//! Invariants: one thread, one poll(2). In each turn events are read first: a slow
-//! reader would cost events, if not logins. Where many come they rest for up to 2.6 ms, by
-//! the rule of the daemon's FIFOs. What a turn changed is reported at its end. Memory is bounded by the number of sessions.
+//! Invariants: one thread, one poll(2). In each turn events are read first: a slow reader
+//! would cost events, if not logins. Where many come they rest, by the rule of the daemon's
+//! FIFOs and by what the socket holds. What a turn changed is reported at its end. Memory is
+//! bounded by the number of sessions.
 //!
 //! Must not: write to Dovecot, or keep it waiting.
 

@@ -7,7 +7,7 @@
 
 pub(crate) mod packed;
 
-use crate::stats::{Item, Report, Stats, FIELD_COUNT, MAX_TOTAL, MAX_VALUE};
+use crate::stats::{Stats, FIELD_COUNT, MAX_TOTAL};
 
 /// The statistics fields, num_cmds and num_logins.
 pub(crate) const COUNTERS: usize = FIELD_COUNT + 2;
@@ -17,13 +17,7 @@ const AT_ONCE: usize = 9;
 
 const _: () = assert!(FIELD_COUNT % AT_ONCE == 0);
 
-/// How often [`Counters::add_mail`] may be called for sums that are at most [`MAX_SUM`].
-pub(crate) const MOST_UNCHECKED: u16 = 512;
-
-const _: () = assert!(Item::Mail.fields().end == 18);
-const _: () = assert!(MOST_UNCHECKED as u64 <= (u64::MAX - MAX_SUM) / MAX_VALUE);
-
-/// The largest sum.
+/// What a sum saturates at.
 pub(crate) const MAX_SUM: u64 = MAX_TOTAL;
 
 /// What an entry of any level counts, or a difference to add to that.
@@ -92,17 +86,6 @@ impl Counters {
         }
     }
 
-    /// Adds statistics, each at most [`MAX_VALUE`], of which only the fields of [`Item::Mail`]
-    /// are not zero. Sums do not saturate: that is to be done after [`MOST_UNCHECKED`] times.
-    #[inline(never)]
-    pub(crate) fn add_mail(&mut self, stats: &Stats) {
-        let (sums, values) = (&mut self.stats.values, &stats.values);
-        macro_rules! add {
-            ($($at:literal)*) => {$( sums[$at] += values[$at]; )*};
-        }
-        add!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17);
-    }
-
     /// Adds what a record adds.
     #[inline]
     pub(crate) fn count(&mut self, difference: Difference) {
@@ -141,19 +124,13 @@ impl Counters {
             *value = (*value).min(MAX_SUM);
         }
     }
-
-    /// Takes a report as the new total, as [`Report::advance`] does, and sets the
-    /// difference, which is zero before. Returns whether anything shrank.
-    pub(crate) fn advance(&mut self, report: &Report, difference: &mut Counters) -> bool {
-        report.advance(&mut self.stats, &mut difference.stats)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::packed::{pack, step, unpack, Widths};
     use super::*;
-    use crate::stats::{Unit, FIELDS};
+    use crate::stats::{Item, Report, Unit, FIELDS};
     use crate::store::testing::{some_counters, Random};
 
     /// The expected sum.
@@ -245,12 +222,6 @@ mod tests {
             } else {
                 assert_eq!(packed, untouched, "{before:?} {report:?}");
             }
-            let mut counters = before;
-            let mut difference = Counters::default();
-            let has_shrunk = counters.advance(&report, &mut difference);
-            assert_eq!(has_shrunk, shrank, "{before:?} {report:?}");
-            assert_eq!(difference, Counters::of_stats(&stats));
-            assert_eq!(counters, total);
             special += usize::from(shrank);
         }
         assert!(simple > 1000 && special > 1000, "{simple} {special}");

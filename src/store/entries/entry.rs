@@ -15,14 +15,15 @@
 //! Sessions of one id are linked from the newest, which the index finds, to the oldest.
 //!
 //! What an entry costs, in bytes: its slot; its texts and its counters, packed (see
-//! [`packed`](crate::store::counters::packed)), together in a multiple of eight. The counters of a typical
-//! entry take as many bytes as listed here, of a new user or ip fewer; at most 234. In
-//! addition there are four bytes of an index, but for commands, and two bits of tables.
+//! [`packed`](crate::store::counters::packed)), together in a multiple of eight. The counters
+//! of a typical entry take as many bytes as listed here, of a new user or ip fewer; at most
+//! 234. In addition there are four bytes of an index, but for commands, and two bits of
+//! tables.
 //!
 //! | level | slot | texts | counters |
 //! |---|---|---|---|
 //! | command | 64 | name and arguments | 26 |
-//! | session | 112 | id and service | 46 |
+//! | session | 116 | id and service | 46 |
 //! | user | 80 | name | 16 to 46 |
 //! | domain | 68 | name | 46 |
 //! | ip | 68 | 4 or 16 | 16 to 46 |
@@ -59,6 +60,9 @@ pub(crate) enum Flag {
     DeferredByIp = 1 << 27,
     /// Of a command: its writer reported that it is done.
     Done = 1 << 28,
+    /// Of a command: it is over, and its time is counted
+    /// ([`over`](crate::store::update::over)).
+    Over = 1 << 29,
 }
 
 /// When a record last reached an entry, as shown, and the entry's flags: eight
@@ -283,40 +287,19 @@ pub(crate) struct Command {
     pub(crate) number: Option<NonZeroU32>,
 }
 
-/// The number of a session's commands, in three bytes: with the fourth for its service, a
-/// session's slot is a multiple of 16 bytes, and what counting needs lies in two lines of the
-/// processor's cache (4% of the time of a record).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CommandCount([u8; 3]);
-
-impl CommandCount {
-    /// The most that a session can have.
-    pub(crate) const MOST: u32 = (1 << 24) - 1;
-
-    pub(crate) fn get(self) -> u32 {
-        let [a, b, c] = self.0;
-        u32::from_le_bytes([a, b, c, 0])
-    }
-
-    pub(crate) fn set(&mut self, count: u32) {
-        let [a, b, c, _] = count.to_le_bytes();
-        self.0 = [a, b, c];
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Session {
     pub(crate) common: Common<Session>,
     /// Its commands, oldest first.
     pub(crate) commands: List<Command>,
-    pub(crate) command_count: CommandCount,
-    /// Where it counts; `other` of a placeholder.
-    pub(crate) service: ServiceId,
+    pub(crate) command_count: u32,
     /// The next older session of the same id.
     pub(crate) older: Option<Link<Session>>,
     /// The user's domain is here without a look at the user.
     pub(crate) above: Parents,
+    /// Where it counts; `other` of a placeholder.
+    pub(crate) service: ServiceId,
     /// Place in the user's list, newest first.
     pub(crate) in_user: Hook<Session>,
     /// Place in the ip's list, newest first.
@@ -472,7 +455,7 @@ entries! {
         Widths::NONE, indexed false, newest first false,
         children Command, |_command| List::EMPTY, pinned false;
     Session in sessions {
-        commands: List::EMPTY, command_count: CommandCount([0; 3]), older: None, above: Parents::NONE,
+        commands: List::EMPTY, command_count: 0, older: None, above: Parents::NONE,
         in_user: Hook::NONE, in_ip: Hook::NONE, pid: 0, created_secs: 0,
         service: ServiceId::OTHER,
         next_deferred: [None; PARENT_LEVELS]

@@ -12,7 +12,7 @@ use crate::store::counters::Counters;
 use crate::store::entries::entry::{
     each_parent, Command, Entry, Flag, Node, Parent, Parents, Session, User,
 };
-use crate::store::kinds::{CmdId, ServiceId};
+use crate::store::kinds::CmdId;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
 use crate::store::mem::list::{HookOf, List};
@@ -159,10 +159,8 @@ impl Store {
         now: Now,
     ) -> Option<Link<Session>> {
         parents.user?;
-        let kind = match service {
-            b"" => ServiceId::OTHER,
-            service => self.kinds.service(&mut self.memory.budget, service, now),
-        };
+        let budget = &mut self.memory.budget;
+        let kind = self.kinds.service(budget, service, now);
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
             store.sessions.create(memory, texts, None, now, set)
@@ -265,6 +263,7 @@ impl Store {
             command.session = session;
             command.number = Some(number);
             command.common.stamp.set(Flag::Done, is_done);
+            command.common.stamp.set(Flag::Over, is_done);
             command.common.chain = CmdId::chain(kind);
         };
         let link = self.with_room(now, |store| {
@@ -326,9 +325,7 @@ pub(crate) trait Lifecycle: Entry {
 impl Lifecycle for Command {
     /// Frees a command. One that is not over yet took as long as is known.
     fn free(store: &mut Store, link: Link<Command>) {
-        if !store.is_over(link) {
-            store.end_command(link);
-        }
+        store.end_command(link);
         store.move_cursors_on(Node::Command(link));
         Command::leave(store, link);
         store.commands.unlink(&mut store.memory, link);
@@ -339,9 +336,8 @@ impl Lifecycle for Command {
         let session = &mut store.sessions.arena[arena[link].session];
         let commands = &mut session.commands;
         commands.push_back(arena, link, |command| &mut command.in_session);
-        let count = session.command_count.get() + 1;
-        session.command_count.set(count);
-        store.sessions_with_commands += usize::from(count == 1);
+        session.command_count += 1;
+        store.sessions_with_commands += usize::from(session.command_count == 1);
     }
 
     fn leave(store: &mut Store, link: Link<Command>) {
@@ -349,9 +345,8 @@ impl Lifecycle for Command {
         let session = &mut store.sessions.arena[arena[link].session];
         let commands = &mut session.commands;
         commands.remove(arena, link, |command| &mut command.in_session);
-        let count = session.command_count.get() - 1;
-        session.command_count.set(count);
-        store.sessions_with_commands -= usize::from(count == 0);
+        session.command_count -= 1;
+        store.sessions_with_commands -= usize::from(session.command_count == 0);
     }
 }
 

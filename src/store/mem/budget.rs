@@ -172,7 +172,7 @@ impl Budget {
         }
         self.used_bytes += bytes;
         while self.used_bytes + self.spare_bytes > self.limit_bytes {
-            drop(self.take_spare(0));
+            self.take_spare(0);
         }
         Ok(Charge { bytes })
     }
@@ -191,15 +191,9 @@ impl Budget {
     ) -> Result<(Frame, Charge), Full> {
         let fits = |frame: &Frame| frame.bytes() == bytes.get();
         let is_best = |frame: &Frame| fits(frame) && frame.is_written() == is_written;
-        // Most often the latest: one was given back and another one is needed.
-        let spare = match self.spare.last().is_some_and(is_best) {
-            true => self.take_spare(self.spare.len() - 1),
-            false => {
-                let best = self.spare.iter().rposition(is_best);
-                let spare = best.or_else(|| self.spare.iter().rposition(fits));
-                spare.and_then(|at| self.take_spare(at))
-            }
-        };
+        let best = self.spare.iter().rposition(is_best);
+        let spare = best.or_else(|| self.spare.iter().rposition(fits));
+        let spare = spare.map(|at| self.take_spare(at));
         let charge = self.charge(bytes.get(), purpose)?;
         match spare.map_or_else(|| Frame::map(bytes), Ok) {
             Ok(frame) => Ok((frame, charge)),
@@ -215,19 +209,16 @@ impl Budget {
     pub(crate) fn give_frame(&mut self, frame: Frame, charge: Charge) {
         self.release(charge);
         if self.spare.len() == MOST_SPARE {
-            drop(self.take_spare(0));
+            self.take_spare(0);
         }
         self.spare_bytes += frame.bytes();
         self.spare.push(frame);
     }
 
-    fn take_spare(&mut self, at: usize) -> Option<Frame> {
-        let frame = match at + 1 < self.spare.len() {
-            true => self.spare.remove(at),
-            false => self.spare.pop()?,
-        };
+    fn take_spare(&mut self, at: usize) -> Frame {
+        let frame = self.spare.remove(at);
         self.spare_bytes -= frame.bytes();
-        Some(frame)
+        frame
     }
 
     pub(crate) fn spare_bytes(&self) -> usize {

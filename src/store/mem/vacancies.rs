@@ -6,8 +6,8 @@
 //! that sparse pages become empty. The lowest vacant slot of a page is taken first, and
 //! each page remembers where to begin to look for it.
 //!
-//! Compaction ([`compact`](crate::store::update::compact)) asks here which pages are sparse: those among
-//! the emptiest, at most as full as the average, while another page has room.
+//! Compaction ([`compact`](crate::store::update::compact)) asks here which pages are sparse:
+//! those among the emptiest, at most as full as the average, while another page has room.
 //!
 //! Invariants: a page that is there has at least one used slot, but while it is being
 //! added; a page is in a list exactly when it has a vacant slot, and in that of its

@@ -24,7 +24,7 @@ use crate::store::entries::entry::{
 };
 use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
 use crate::store::entries::table::key;
-use crate::store::kinds::{CmdId, Count, ServiceId};
+use crate::store::kinds::{CmdId, Count};
 use crate::store::mem::arena::Link;
 use crate::store::mem::index::Chain;
 use crate::store::snapshot::order::{place, place_last, Restored};
@@ -220,10 +220,18 @@ impl Restoring {
             }
         });
         self.sessions.arrange(&mut store.sessions, newest_first);
-        for link in self.commands.arrange(&mut store.commands, newest_first) {
+        let placed = self.commands.arrange(&mut store.commands, newest_first);
+        for &link in &placed {
             let arena = &mut store.commands.arena;
             let commands = &mut store.sessions.arena[arena[link].session].commands;
             place(commands, arena, link, |command| &mut command.in_session);
+        }
+        // An older state does not say which are over.
+        for link in placed {
+            let command = &mut store.commands.arena[link];
+            if command.in_session.next.is_some() {
+                command.common.stamp.set(Flag::Over, true);
+            }
         }
         let arena = &mut store.sessions.arena;
         for link in self.sessions.by_place(1) {
@@ -329,7 +337,15 @@ impl Restoring {
                 last_update,
                 counters,
                 ..
-            } => (name, Count::saved(&counters, last_update, reset_secs)),
+            } => {
+                let mut count = Count {
+                    counters,
+                    last_update,
+                    reset_secs,
+                };
+                count.counters.saturate();
+                (name, count)
+            }
             _ => return Err(Unsound),
         };
         if !is_sound(count.last_update) {
@@ -341,7 +357,7 @@ impl Restoring {
         let Saved::Cmd { name, latency, .. } = saved else {
             let mine = &mut store.kinds.services[usize::from(service.0)].count;
             mine.restore(&count);
-            store.global.counters.take_off(&count.total());
+            store.global.counters.take_off(&count.counters);
             return Ok(());
         };
         let id = store.kinds.cmd(budget, service, name, self.now);
@@ -451,12 +467,9 @@ impl Restoring {
             above,
             pid,
             created_secs,
-            service: match service {
-                b"" => ServiceId::OTHER,
-                service => {
-                    let (kinds, memory) = (&mut self.store.kinds, &mut self.store.memory);
-                    kinds.service(&mut memory.budget, service, self.now)
-                }
+            service: {
+                let (kinds, memory) = (&mut self.store.kinds, &mut self.store.memory);
+                kinds.service(&mut memory.budget, service, self.now)
             },
             ..Session::BLANK
         };
@@ -521,6 +534,7 @@ impl Restoring {
             is_done,
             ref basis,
             cmd,
+            is_over,
         } = *saved
         else {
             return Err(Unsound);
@@ -539,6 +553,9 @@ impl Restoring {
             ..Command::BLANK
         };
         command.common.stamp.set(Flag::Done, is_done);
+        let is_alone = !self.store.sessions.arena[session].has(Flag::Connected);
+        let is_over = is_over || is_done || is_alone;
+        command.common.stamp.set(Flag::Over, is_over);
         let store = &mut self.store;
         let service = store.sessions.arena[session].service;
         let kind = match cmd {

@@ -4,12 +4,12 @@
 //! if there had been no end: entries, their counters, ages and order.
 //! [`Restoring`](crate::store::Restoring) makes a store of it again.
 //!
-//! The order is that of importance, so that a store with less room can stop anywhere:
-//! the totals, also of services and command names; connected sessions, the one of the latest record first; then idle
-//! entries of all levels, the one first that [`evict`](crate::store::update::evict) would free
-//! last. Before each entry come its parents, if they did not come yet. The number of an
-//! entry is how many of its level came before it. Each entry has its place in the lists
-//! whose order is another.
+//! The order is that of importance, so that a store with less room can stop anywhere: the
+//! totals, also of services and command names; connected sessions, the one of the latest
+//! record first; then idle entries of all levels, the one first that
+//! [`evict`](crate::store::update::evict) would free last. Before each entry come its
+//! parents, if they did not come yet. The number of an entry is how many of its level came
+//! before it. Each entry has its place in the lists whose order is another.
 //!
 //! Must not: change anything, or know what becomes of the values.
 
@@ -305,6 +305,7 @@ impl<'a, E, F: FnMut(&Saved) -> Result<(), E>> Export<'a, F> {
             is_done: command.common.stamp.has(Flag::Done),
             basis,
             cmd: self.store.kind_of(link).map(|CmdId(place)| place.into()),
+            is_over: self.store.is_over(link),
         })?;
         Ok(self.commands.push(link))
     }
@@ -334,19 +335,19 @@ impl Store {
         let services = &self.kinds.services;
         for service in services {
             take(&Saved::Service {
-                name: service.name(),
+                name: service.name.as_slice(),
                 reset_secs: service.count.reset_secs,
                 last_update: service.count.last_update,
-                counters: service.count.total(),
+                counters: service.count.counters,
             })?;
         }
         for cmd in &self.kinds.cmds {
             take(&Saved::Cmd {
-                service: services[usize::from(cmd.service.0)].name(),
-                name: cmd.name(),
+                service: services[usize::from(cmd.service.0)].name.as_slice(),
+                name: cmd.name.as_slice(),
                 reset_secs: cmd.count.reset_secs,
                 last_update: cmd.count.last_update,
-                counters: cmd.count.total(),
+                counters: cmd.count.counters,
                 latency: cmd.latency,
             })?;
         }

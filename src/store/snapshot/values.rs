@@ -167,5 +167,7 @@ pub enum Saved<'a> {
         /// The number of the [`Saved::Cmd`] where it counts: that of a placeholder's service
         /// where the session was one.
         cmd: Option<u32>,
+        /// Whether it is over, whatever follows it now.
+        is_over: bool,
     },
 }

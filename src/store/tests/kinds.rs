@@ -1,8 +1,8 @@
 //! Services and commands of a name, against a naive recount.
 
+use super::state::restored;
 use super::*;
 use crate::stats::place;
-use crate::store::entries::entry::CommandCount;
 use crate::store::filter::Pattern;
 use crate::store::kinds::latency::BOUNDS_USECS;
 use std::collections::BTreeMap;
@@ -469,26 +469,63 @@ fn filters_select_kinds_and_their_commands() {
 }
 
 #[test]
-fn a_session_with_as_many_commands_as_can_be_frees_its_oldest() {
+fn a_time_is_counted_once_whatever_is_freed() {
     let mut store = store(1 << 20);
     store.apply(&connect("s", "u@d", None), at(0));
-    for number in 1..4 {
-        store.apply(&command("s", number, Some("NOOP"), false), at(1));
-    }
+    store.apply(&command("s", 1, Some("NOOP"), false), at(1));
+    store.apply(&command("s", 2, Some("NOOP"), false), at(2));
+    // The first goes on, so that the second is freed before it.
+    store.apply(&command("s", 1, None, false), at(9));
+    assert!(store.evict(at(9)));
     let link = store.find_session(b"s").unwrap();
-    let count = &mut store.sessions.arena[link].command_count;
-    count.set(CommandCount::MOST);
-    store.apply(&command("s", 4, Some("NOOP"), false), at(1));
-    let count = &mut store.sessions.arena[link].command_count;
-    assert_eq!(count.get(), CommandCount::MOST);
-    count.set(3);
-    let left: Vec<_> = (1..5)
-        .filter(|&number: &u32| {
-            store
-                .find_command(link, number.try_into().unwrap())
-                .is_some()
-        })
-        .collect();
-    assert_eq!(left, [2, 3, 4]);
+    let first = store.find_command(link, 1.try_into().unwrap()).unwrap();
+    assert!(store.find_command(link, 2.try_into().unwrap()).is_none());
+    assert!(store.is_over(first), "another one followed");
+    let count = |store: &mut Store| {
+        let mut count = 0;
+        walk(store, Level::Cmd, Filter::default(), |row| {
+            count += row.latency().unwrap().count();
+        });
+        count
+    };
+    assert_eq!(count(&mut store), 2);
     store.check();
+    store = restored(&store, at(9), &LIMITS, at(9)).unwrap();
+    store.apply(&command("s", 3, Some("NOOP"), false), at(9));
+    assert_eq!(count(&mut store), 2, "the third is not over");
+    while store.usage().entries[Level::Command as usize] > 0 {
+        assert!(store.evict(at(10)));
+    }
+    store.apply(&disconnect("s"), at(10));
+    assert_eq!(count(&mut store), 3);
+}
+
+#[test]
+fn a_time_is_counted_once_where_there_is_no_room_for_the_next_command() {
+    let mut store = store(64 << 10);
+    store.apply(&connect("s", "u@d", None), at(0));
+    store.apply(&command("s", 1, Some("NOOP"), false), at(0));
+    let fits = |store: &mut Store, number: u32| {
+        let id = format!("session{number}");
+        store.apply(&connect(&id, "u@d", None), at(0)).is_none()
+    };
+    (0..)
+        .take_while(|&number| fits(&mut store, number))
+        .for_each(drop);
+    let mut kept = 0;
+    for number in 2..200 {
+        let note = store.apply(&command("s", number, Some("NOOP"), false), at(1));
+        kept += u64::from(note.is_none());
+    }
+    store.apply(&disconnect("s"), at(2));
+    let (mut cmds, mut over) = (0, 0);
+    walk(&mut store, Level::Cmd, Filter::default(), |row| {
+        cmds += row.totals().unwrap().counters.num_cmds;
+        over += row.latency().unwrap().count();
+    });
+    assert_eq!(
+        (cmds, over),
+        (199, 1 + kept),
+        "that of one without room is not known"
+    );
 }

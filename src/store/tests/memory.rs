@@ -74,7 +74,7 @@ fn invariants_and_totals_hold_while_memory_is_short() {
 #[test]
 fn entries_cost_what_their_module_says() {
     assert_eq!(Arena::<Command>::slot_bytes(), 64);
-    assert_eq!(Arena::<Session>::slot_bytes(), 112);
+    assert_eq!(Arena::<Session>::slot_bytes(), 116);
     assert_eq!(Arena::<User>::slot_bytes(), 80);
     assert_eq!(Arena::<Domain>::slot_bytes(), 68);
     assert_eq!(Arena::<Ip>::slot_bytes(), 68);

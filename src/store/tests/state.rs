@@ -36,7 +36,12 @@ fn values(store: &Store, now: Now) -> Vec<String> {
 }
 
 /// A store made of the values of another.
-fn restored(from: &Store, now: Now, limits: &Limits, later: Now) -> Result<Store, Unsound> {
+pub(super) fn restored(
+    from: &Store,
+    now: Now,
+    limits: &Limits,
+    later: Now,
+) -> Result<Store, Unsound> {
     let mut restoring = Restoring::new(limits, later).unwrap();
     from.export(now, |saved| restoring.take(saved))?;
     restoring.finish().map(|(store, _)| store)
@@ -502,6 +507,7 @@ fn what_no_export_writes_is_not_believed() {
         is_done: false,
         basis,
         cmd: None,
+        is_over: false,
     };
     let domain = |name, basis| Saved::Parent {
         level: Level::Domain,

@@ -19,7 +19,7 @@ use crate::stats::{place, Report, Stats};
 use crate::store::counters::packed;
 use crate::store::counters::{Counters, Difference, Event};
 use crate::store::entries::entry::{
-    each_parent, Command, CommandCount, Entry, Flag, Parent, Parents, Session, PARENT_LEVELS,
+    each_parent, Command, Entry, Flag, Parent, Parents, Session, PARENT_LEVELS,
 };
 use crate::store::entries::lifecycle::{Lifecycle, Octets};
 use crate::store::entries::table::{key, rest};
@@ -27,7 +27,6 @@ use crate::store::kinds::ServiceId;
 use crate::store::mem::arena::Link;
 use crate::store::mem::Hashed;
 use crate::store::time::{Now, WallTime};
-use crate::store::update::over::is_mail;
 use crate::store::{CommandUpdate, Hint, Note, Record, Store, MAX_TEXT_BYTES};
 
 /// A session without records for so long has lost its process. Dovecot's
@@ -292,7 +291,7 @@ impl Store {
         let (mut total, mut difference) = (Counters::default(), Counters::default());
         let contents = self.sessions.arena[link].common.contents;
         contents.unpack_to(&self.memory.heap, &mut total);
-        let shrank = total.advance(report, &mut difference);
+        let shrank = report.advance(&mut total.stats, &mut difference.stats);
         self.touch_session(link, now);
         // Its totals no longer contain what it counted before.
         let flushed = !shrank || self.flush_now(link, now);
@@ -349,18 +348,16 @@ impl Store {
         if !packed::step(packed, update.report, &mut difference) {
             let mut total = self.commands.counters(&self.memory, link);
             difference = Counters::default();
-            shrank = total.advance(update.report, &mut difference);
+            let report = update.report;
+            shrank = report.advance(&mut total.stats, &mut difference.stats);
             stored = self.set_command(link, &total, now);
         }
         if let (Some(kind), Some(())) = (self.kind_of(link), stored) {
-            let more = (&difference.stats, is_mail(update.report));
-            self.kinds.count_cmd(kind, more, false, now);
-        }
-        if update.done && !self.is_over(link) {
-            self.end_command(link);
+            self.kinds.count_cmd(kind, &difference.stats, false, now);
         }
         if update.done {
             self.commands.arena[link].common.stamp.set(Flag::Done, true);
+            self.end_command(link);
         }
         match stored {
             None => Some(Note::NoRoom),
@@ -377,18 +374,12 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
+        let stats = &update.report.stats;
         let Session {
-            service,
-            commands,
-            command_count,
-            ..
+            service, commands, ..
         } = self.sessions.arena[session];
         self.end_last_command(commands.tail);
-        if command_count.get() == CommandCount::MOST {
-            self.evict_oldest_command(session);
-        }
-        let stats = &update.report.stats;
-        let kind = self.count_kind(service, texts.0, update.report, now);
+        let kind = self.count_kind(service, texts.0, stats, now);
         let counters = Counters::of_stats(stats);
         let number = (update.number, update.done);
         let created = self.create_command(session, texts, number, kind, &counters, now);
@@ -417,7 +408,7 @@ impl Store {
     fn count_untracked_command(&mut self, id: u32, update: &CommandUpdate, now: Now) {
         let (name, _) = update.begins.unwrap_or_default();
         let stats = &update.report.stats;
-        let kind = self.count_kind(ServiceId::OTHER, name, update.report, now);
+        let kind = self.count_kind(ServiceId::OTHER, name, stats, now);
         if update.done {
             self.count_over(None, kind, stats.values[place::clock_time]);
         }

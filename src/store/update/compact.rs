@@ -1,12 +1,12 @@
 //! Compaction: entries and their blobs move out of sparse pages, which become empty and
 //! serve slabs of any kind.
 //!
-//! Pages are never given back while a slot is used. After a peak, a few connected
-//! sessions can lie in nearly all of them. So a sweep goes over the slots of all levels,
-//! round and round, a few entries at a time, as active defragmentation does in Redis: an
-//! entry whose slot lies in a sparse page (see [`vacancies`](crate::store::mem::vacancies)) moves to
-//! the fullest page with room, and so does a blob. It frees nothing and asks the budget
-//! for nothing.
+//! Pages are never given back while a slot is used. After a peak, a few connected sessions
+//! can lie in nearly all of them. So a sweep goes over the slots of all levels, round and
+//! round, a few entries at a time, as active defragmentation does in Redis: an entry whose
+//! slot lies in a sparse page (see [`vacancies`](crate::store::mem::vacancies)) moves to the
+//! fullest page with room, and so does a blob. It frees nothing and asks the budget for
+//! nothing.
 //!
 //! Entry and blob are created and freed together, so blobs in sparse pages most often belong
 //! to entries in sparse pages. One sweep looks at those alone, and passes over all other
@@ -95,7 +95,7 @@ impl Movable for Command {
 
 impl Movable for Session {
     fn has_few_children(store: &Store, link: Link<Session>, steps: &mut usize) -> bool {
-        let count = store.sessions.arena[link].command_count.get() as usize;
+        let count = store.sessions.arena[link].command_count as usize;
         *steps += count.min(MAX_CHILDREN);
         count <= MAX_CHILDREN
     }

@@ -101,21 +101,10 @@ impl Store {
     /// The oldest command of a session that has more than its fair share.
     fn surplus_command(&self, session: Link<Session>) -> Option<Link<Command>> {
         let session = &self.sessions.arena[session];
-        let (its, all) = (
-            session.command_count.get() as usize,
-            self.commands.arena.len(),
-        );
+        let (its, all) = (session.command_count as usize, self.commands.arena.len());
         let has_surplus =
             its > ALWAYS_FAIR && (its * 2 >= all || its * self.sessions_with_commands > 2 * all);
         session.commands.head.filter(|_| has_surplus)
-    }
-
-    /// Frees the oldest command of a session, which has as many as one can have.
-    #[cold]
-    pub(crate) fn evict_oldest_command(&mut self, link: Link<Session>) {
-        if let Some(oldest) = self.sessions.arena[link].commands.head {
-            self.evict_entry(oldest);
-        }
     }
 
     /// Frees an entry, or the oldest one without children below it.

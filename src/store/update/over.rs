@@ -2,13 +2,12 @@
 //!
 //! A command is over when its writer reports that it is done, when another command of its
 //! session begins, or when its session ends; also when it is freed before. At that moment how
-//! long it took counts, once: what the server worked (clock_time), not what it waited for the
+//! long it took counts: what the server worked (clock_time), not what it waited for the
 //! client.
 //!
-//! Must not: be late. The last command of a session is ended before the next one is created
-//! and before the session is disconnected.
+//! Invariant: a command that is over has [`Flag::Over`], and its time was counted once.
 
-use crate::stats::Report;
+use crate::stats::Stats;
 use crate::store::counters::packed;
 use crate::store::entries::entry::{Command, Flag};
 use crate::store::entries::table::{key, rest};
@@ -19,11 +18,6 @@ use crate::store::row::address;
 use crate::store::time::Now;
 use crate::store::Store;
 
-/// Whether a report has nothing but the fields of [`Item::Mail`](crate::stats::Item).
-pub(crate) fn is_mail(report: &Report) -> bool {
-    !report.has_auth && !report.has_net
-}
-
 impl Store {
     /// Counts a command that begins among those of its name.
     #[inline]
@@ -31,13 +25,12 @@ impl Store {
         &mut self,
         service: ServiceId,
         name: &[u8],
-        report: &Report,
+        stats: &Stats,
         now: Now,
     ) -> Option<CmdId> {
         let kind = self
             .kinds
             .cmd(&mut self.memory.budget, service, name, now)?;
-        let stats = (&report.stats, is_mail(report));
         self.kinds.count_cmd(kind, stats, true, now);
         Some(kind)
     }
@@ -48,19 +41,19 @@ impl Store {
         CmdId::of_chain(&self.commands.arena[link].common.chain)
     }
 
-    /// Whether a command is over: its writer reported that, another one followed, or its
-    /// session ended.
-    #[inline(always)]
     pub(crate) fn is_over(&self, link: Link<Command>) -> bool {
-        let command = &self.commands.arena[link];
-        command.common.stamp.has(Flag::Done)
-            || command.in_session.next.is_some()
-            || !self.sessions.arena[command.session].has(Flag::Connected)
+        self.commands.arena[link].common.stamp.has(Flag::Over)
     }
 
-    /// Counts how long a command took that is over now.
+    /// Ends a command, unless it is over.
+    #[inline]
     pub(crate) fn end_command(&mut self, link: Link<Command>) {
-        let contents = self.commands.arena[link].common.contents;
+        let common = &mut self.commands.arena[link].common;
+        if common.stamp.has(Flag::Over) {
+            return;
+        }
+        common.stamp.set(Flag::Over, true);
+        let contents = common.contents;
         let clock_usecs = packed::clock_usecs(contents.packed(&self.memory.heap));
         self.count_over(Some(link), self.kind_of(link), clock_usecs);
     }
@@ -100,10 +93,10 @@ impl Store {
         });
     }
 
-    /// Ends the last command of a session, unless it is over.
+    /// Ends the last command of a session.
     #[inline(always)]
     pub(crate) fn end_last_command(&mut self, last: Option<Link<Command>>) {
-        if let Some(last) = last.filter(|&last| !self.is_over(last)) {
+        if let Some(last) = last {
             self.end_command(last);
         }
     }

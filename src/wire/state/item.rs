@@ -176,7 +176,7 @@ items! {
     }
     TAG_SERVICE Service { name, reset_secs, last_update, counters; }
     TAG_CMD Cmd { service, name, reset_secs, last_update, counters, latency; }
-    TAG_COMMAND Command { session, name, args, command_number, basis; is_done, cmd }
+    TAG_COMMAND Command { session, name, args, command_number, basis; is_done, cmd, is_over }
 }
 
 /// Adds the end of all items.

@@ -42,6 +42,7 @@ fn items() -> Vec<StateItem<'static>> {
         is_done: false,
         basis,
         cmd: running.checked_sub(1),
+        is_over: running > 0,
     };
     let parent = |level, key| Saved::Parent {
         level,
@@ -230,6 +231,6 @@ fn version_2_is_written_as_before() {
     let bytes = write(&items());
     assert_eq!(
         (bytes.len(), crc(&[&bytes])),
-        (11_452, 0xf281_0d09_6353_9042)
+        (11_454, 0x3d20_3230_0c9a_b8c0)
     );
 }

@@ -1,6 +1,7 @@
 //! Packed counters against counters as they are.
 
 use super::*;
+use crate::store::counters::{Difference, Event};
 use crate::store::testing::{some_counters, widest, Random};
 
 /// Counters packed as narrow as can be, behind them `slack` bytes more.
