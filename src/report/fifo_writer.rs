@@ -8,9 +8,11 @@
 //! was replaced on disk is opened anew as soon as it has a reader.
 //!
 //! A writer that gathers keeps records until PIPE_BUF bytes are full, or
-//! [`FifoWriter::flush`], so that many of them cost one write(2).
+//! [`FifoWriter::flush`], so that many of them cost one write(2). Of what was gathered
+//! for a reader that left, the next one gets what names no session: sessions are told to
+//! it anew.
 //!
-//! Must not: keep more than PIPE_BUF bytes of records, or know what is in them.
+//! Must not: keep more than PIPE_BUF bytes of records.
 
 use crate::store::Record;
 use crate::sys::fs::writer;
@@ -43,7 +45,7 @@ struct End {
     /// The record that is being written; kept for its memory.
     line: Vec<u8>,
     gathers: bool,
-    /// Records of this generation that count as written and are not yet.
+    /// Records that count as written and are not yet: of this generation, or of none.
     gathered: Vec<u8>,
 }
 
@@ -80,7 +82,7 @@ impl FifoWriter {
     }
 
     /// Writes what was gathered; false when there is no room for it now. Where no reader
-    /// is, it is lost, as it were in a FIFO that its reader left.
+    /// is, records of sessions are lost, as they were in a FIFO that its reader left.
     pub(crate) fn flush(&self) -> bool {
         let end = self.lock();
         OpenFifo { end }.flush() != Delivery::Full
@@ -152,12 +154,19 @@ impl End {
             Ok(file) => {
                 self.file = Some(file);
                 self.generation += 1;
-                self.gathered.clear();
+                self.forget_sessions();
                 Ok(())
             }
             Err(_) if self.file.is_some() => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Keeps of what was gathered what names no session.
+    fn forget_sessions(&mut self) {
+        let records = self.gathered.split_inclusive(|&byte| byte == b'\n');
+        let kept = records.filter(|record| record.starts_with(b"ADD-USER\t"));
+        self.gathered = kept.flatten().copied().collect();
     }
 }
 
@@ -202,10 +211,13 @@ impl OpenFifo<'_> {
         }
         let mut gathered = std::mem::take(&mut self.end.gathered);
         let delivery = self.write(&gathered);
-        if delivery != Delivery::Full {
+        if delivery == Delivery::Written {
             gathered.clear();
         }
         self.end.gathered = gathered;
+        if delivery == Delivery::Absent {
+            self.end.forget_sessions();
+        }
         delivery
     }
 
@@ -326,15 +338,32 @@ mod tests {
         assert!(writer.flush());
         numbers.extend(read(&fifo));
         assert_eq!(numbers, (0..count).collect::<Vec<u32>>());
-        // Of a reader that is gone, nothing comes to the next.
-        gather(7);
-        drop(fifo);
-        assert!(writer.flush());
-        let fifo = Fifo::create(&path, None, ACCESS).unwrap();
-        assert_eq!(gather(8), Delivery::Written);
-        assert_eq!(writer.generation(), 2);
-        assert!(writer.flush());
-        assert_eq!(read(&fifo), [8]);
+    }
+
+    #[test]
+    fn what_names_no_session_outlives_the_reader_it_was_gathered_for() {
+        let dir = Scratch::new("report-outlives");
+        let path = dir.join("fifo");
+        let writer = FifoWriter::new(&path);
+        writer.gather();
+        let gather = |record: &[u8]| writer.open().map(|mut opened| opened.gather(record));
+        // Whether the loss is found by writing, or told.
+        for is_told in [false, true] {
+            let fifo = Fifo::create(&path, None, ACCESS).unwrap();
+            for record in [&b"DISCONNECT\ts\n"[..], b"ADD-USER\tu\tauth\n", b"x\n"] {
+                assert_eq!(gather(record), Some(Delivery::Written));
+            }
+            drop(fifo);
+            match is_told {
+                true => writer.close(),
+                false => assert!(writer.flush()),
+            }
+            assert_eq!(gather(b"ADD-USER\tlate\tauth\n"), None);
+            let fifo = Fifo::create(&path, None, ACCESS).unwrap();
+            assert_eq!(gather(b"CONNECT\n"), Some(Delivery::Written));
+            assert!(writer.flush());
+            assert_eq!(read(&fifo), b"ADD-USER\tu\tauth\nCONNECT\n");
+        }
     }
 
     #[test]

@@ -280,6 +280,15 @@ impl Bridge {
                     return;
                 }
             }
+            // Before events: what they change is not for a reader that has left.
+            if let Some(ready) = fifo_slot.map(|slot| set.ready(slot)) {
+                if ready.readable {
+                    self.watched = None;
+                    self.fifo.close();
+                } else if ready.writable {
+                    self.sessions.catch_up();
+                }
+            }
             let instant = Instant::now();
             let mut taken = rest.begin(instant);
             let bytes = listener.read(&set, event_slots, |line, is_remote| {
@@ -294,14 +303,6 @@ impl Bridge {
             }
             if anvil_slot.is_some_and(|slot| set.ready(slot).readable) {
                 self.read_anvil(now);
-            }
-            if let Some(ready) = fifo_slot.map(|slot| set.ready(slot)) {
-                if ready.readable {
-                    self.watched = None;
-                    self.fifo.close();
-                } else if ready.writable {
-                    self.sessions.catch_up();
-                }
             }
             self.ask_anvil(now);
             self.sweep(now);

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use crate::harness::{free_port, is_root, local, wait_until, Setup};
+use crate::harness::{free_port, is_root, local, send_signal, wait_until, Setup};
 use crate::link::Table;
 use stage::{port, Stage, Worker};
 
@@ -384,7 +384,36 @@ fn a_daemon_that_is_started_again_learns_everything() {
     assert_eq!(table.row("ip", "192.0.2.9").num("auth_failures"), 1);
     assert_eq!(table.row("ip", "192.0.2.1").num("num_logins"), 1);
     worker.work(1000);
+    let used = worker.used();
+    stage.wait("session service=imap", |table| {
+        table.only().num("read_bytes") == used[2]
+    });
     worker.end();
+}
+
+#[test]
+fn logins_that_fail_while_the_daemon_leaves_are_counted() {
+    let setup = Setup::new().option("state_dir=");
+    let mut stage = Stage::with("bridge-leaving", &setup, &[]);
+    stage.wait("global", |table| table.rows.len() == 1);
+    for number in 1..=5 {
+        let bridge = stage.bridge.as_ref().expect("a bridge").id();
+        send_signal(bridge, libc::SIGSTOP);
+        wait_until("a bridge that stands still", || {
+            crate::run::state(bridge) == Some('T')
+        });
+        // It finds the end of the daemon and the event at once.
+        stage.restart_daemon(&setup, |stage| {
+            stage.send(
+                "auth_request_finished",
+                &format!("protocol=imap user=eve{number} session=F remote_ip=192.0.2.9"),
+            );
+            send_signal(bridge, libc::SIGCONT);
+        });
+        let table = stage.wait("user", |table| table.rows.len() == 1);
+        let row = table.row("user", &format!("eve{number}"));
+        assert_eq!(row.num("auth_failures"), 1);
+    }
 }
 
 #[test]

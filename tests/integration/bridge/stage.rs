@@ -225,11 +225,18 @@ impl Stage {
         self.start_bridge();
     }
 
-    /// Ends the daemon, does something, and starts it again.
+    /// Ends the daemon, does something, and starts it again when the bridge knows.
     pub fn restart_daemon(&mut self, setup: &Setup, meanwhile: impl FnOnce(&mut Stage)) {
         send_signal(self.daemon.pid(), libc::SIGTERM);
         self.daemon.wait_stopped();
         meanwhile(self);
+        let fifo = self.daemon.fifo();
+        let bridge = self.bridge.as_ref().expect("a bridge").id();
+        wait_until("a bridge without the FIFO", || {
+            let open = fs::read_dir(format!("/proc/{bridge}/fd")).expect("a bridge that runs");
+            let mut targets = open.filter_map(|end| fs::read_link(end.ok()?.path()).ok());
+            !targets.any(|target| target == std::path::Path::new(&fifo))
+        });
         let dir = std::mem::replace(&mut self.daemon.dir, TempDir::new("gone"));
         self.daemon = Daemon::in_dir(dir, setup);
     }
