@@ -116,7 +116,11 @@ pub struct Ours {
 
 impl Ours {
     pub fn start(limit: &'static str, limit_bytes: u64) -> Ours {
-        let setup = Setup::new().option(&format!("stats_memory_limit={limit}"));
+        let mut setup = Setup::new().option(&format!("stats_memory_limit={limit}"));
+        // However long one is idle in the test, commands are freed before it.
+        for level in ["user", "domain", "ip"] {
+            setup = setup.option(&format!("stats_{level}_min_time=1 week"));
+        }
         let daemon = Daemon::with(&format!("load-{limit_bytes}"), &setup);
         let (idle_bytes, writer) = (anonymous_bytes(daemon.pid()), daemon.writer());
         Ours {
