@@ -142,8 +142,9 @@ impl Widths {
 
     /// The narrowest for these values.
     pub(crate) fn narrowest(counters: &Counters) -> Widths {
-        const WIDTHS: [u16; 9] = [0, 1, 2, 3, 4, 5, 5, 6, 6];
-        let least = |bits: u64| WIDTHS[8 - bits.leading_zeros() as usize / 8];
+        // By the number of leading bytes that are zero.
+        const WIDTHS: [u16; 9] = [6, 6, 5, 5, 4, 3, 2, 1, 0];
+        let least = |bits: u64| WIDTHS[bits.leading_zeros() as usize / 8];
         Widths(
             least(bits::<AMOUNTS>(counters))
                 | least(bits::<EVENTS>(counters)) << 3

@@ -250,6 +250,7 @@ impl Store {
     }
 
     /// Creates a command of a connected session.
+    #[inline(always)]
     pub(crate) fn create_command(
         &mut self,
         session: Link<Session>,
@@ -403,6 +404,7 @@ impl<P: Parent> Lifecycle for P {
 
 /// Puts a session into a list that has the newest first. All but one whose CONNECT came
 /// late are the newest themselves.
+#[inline(always)]
 fn insert_by_creation(
     list: &mut List<Session>,
     arena: &mut Arena<Session>,

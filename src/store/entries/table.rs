@@ -71,6 +71,7 @@ impl<T: Entry> Table<T> {
     ///
     /// # Errors
     /// [`Full`] when something of it has no room; then nothing has changed.
+    #[inline(always)]
     pub(crate) fn create(
         &mut self,
         memory: &mut Memory,

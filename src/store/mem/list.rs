@@ -59,6 +59,7 @@ pub(crate) type HookOf<T> = fn(&mut T) -> &mut Hook<T>;
 
 impl<T: Copy> List<T> {
     /// Puts an entry before all others.
+    #[inline(always)]
     pub(crate) fn push_front(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let next = self.head.replace(link);
         *hook(&mut arena[link]) = Hook { prev: None, next };
@@ -69,6 +70,7 @@ impl<T: Copy> List<T> {
     }
 
     /// Puts an entry behind all others.
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
         let prev = self.tail.replace(link);
         *hook(&mut arena[link]) = Hook { prev, next: None };

@@ -52,8 +52,8 @@ pub(crate) struct Slab<T: Copy> {
     are_bytes: bool,
     /// Elements to a slot.
     stride: usize,
-    /// The pages by number; `None` where one was given back.
-    pages: Vec<Option<Page<T>>>,
+    /// The pages by number; without elements where one was given back.
+    pages: Vec<Page<T>>,
     /// Which slots are vacant.
     vacancies: Vacancies,
 }
@@ -117,8 +117,7 @@ impl<T: Copy> Slab<T> {
 
     /// What taking a few slots now may take from the budget, in bytes.
     pub(crate) fn wanted_bytes(&self, slots: usize) -> usize {
-        self.vacancies
-            .wanted_bytes(slots, size_of::<Option<Page<T>>>())
+        self.vacancies.wanted_bytes(slots, size_of::<Page<T>>())
     }
 
     /// Takes a vacant slot. Its content is unspecified.
@@ -146,16 +145,16 @@ impl<T: Copy> Slab<T> {
         budget: &mut Budget,
         purpose: Purpose,
     ) -> Result<SlotNumber, Full> {
-        let entry_bytes = size_of::<Option<Page<T>>>();
+        let entry_bytes = size_of::<Page<T>>();
         let (number, frame) =
             self.vacancies
                 .add_page(entry_bytes, self.are_bytes, budget, purpose)?;
         let count = self.vacancies.page_count();
         if count > self.pages.len() {
             self.pages.reserve_exact(count - self.pages.len());
-            self.pages.resize_with(count, || None);
+            self.pages.resize_with(count, || Page::NONE);
         }
-        self.pages[number as usize] = Some((self.make_page)(frame, self.blank));
+        self.pages[number as usize] = (self.make_page)(frame, self.blank);
         let slot = self.vacancies.take(budget);
         Ok(slot.expect("a new page has vacant slots"))
     }
@@ -164,8 +163,8 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub(crate) fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
         if let Some(number) = self.vacancies.free(slot, budget) {
-            let page = self.pages[number as usize].take();
-            let frame = page.expect("an empty page is there").into_frame();
+            let page = std::mem::replace(&mut self.pages[number as usize], Page::NONE);
+            let frame = page.into_frame();
             self.vacancies.remove_page(number, frame, budget);
         }
     }
@@ -191,9 +190,6 @@ impl<T: Copy> Slab<T> {
             true => (&front[old_page], &mut back[0]),
             false => (&back[0], &mut front[new_page]),
         };
-        let (Some(from), Some(to)) = (from, to) else {
-            not_used();
-        };
         let range = |slot: usize| slot * self.stride..(slot + 1) * self.stride;
         to[range(new_slot)].copy_from_slice(&from[range(old_slot)]);
         self.free(old, budget);
@@ -211,7 +207,7 @@ impl<T: Copy> Slab<T> {
     pub(crate) fn slot(&self, slot: SlotNumber) -> &[T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
-        let page = self.pages.get(page).and_then(Option::as_ref);
+        let page = self.pages.get(page);
         match page.and_then(|page| page.get(begin..begin + self.stride)) {
             Some(elements) => elements,
             None => not_used(),
@@ -223,7 +219,7 @@ impl<T: Copy> Slab<T> {
     pub(crate) fn slot_mut(&mut self, slot: SlotNumber) -> &mut [T] {
         let (page, slot) = self.vacancies.split(slot);
         let begin = slot * self.stride;
-        let page = self.pages.get_mut(page).and_then(Option::as_mut);
+        let page = self.pages.get_mut(page);
         match page.and_then(|page| page.get_mut(begin..begin + self.stride)) {
             Some(elements) => elements,
             None => not_used(),
@@ -234,7 +230,7 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub(crate) fn element(&self, slot: SlotNumber) -> &T {
         let (page, slot) = self.vacancies.split(slot);
-        let page = self.pages.get(page).and_then(Option::as_ref);
+        let page = self.pages.get(page);
         match page.and_then(|page| page.get(slot)) {
             Some(element) => element,
             None => not_used(),
@@ -244,7 +240,7 @@ impl<T: Copy> Slab<T> {
     #[inline]
     pub(crate) fn element_mut(&mut self, slot: SlotNumber) -> &mut T {
         let (page, slot) = self.vacancies.split(slot);
-        let page = self.pages.get_mut(page).and_then(Option::as_mut);
+        let page = self.pages.get_mut(page);
         match page.and_then(|page| page.get_mut(slot)) {
             Some(element) => element,
             None => not_used(),
@@ -365,7 +361,7 @@ mod tests {
             for &slot in model.keys() {
                 slab.free(slot, &mut budget);
             }
-            assert!(slab.pages.iter().all(Option::is_none));
+            assert!(slab.pages.iter().all(|page| page.is_empty()));
         }
     }
 }

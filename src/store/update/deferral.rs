@@ -77,6 +77,7 @@ fn defer<P: Parent>(
 }
 
 /// Puts a session into an entry's chain.
+#[inline(always)]
 pub(crate) fn enchain<P: Parent>(
     parent: &mut P,
     sessions: &mut Arena<Session>,

@@ -26,7 +26,18 @@ pub(crate) struct Frame {
     is_written: bool,
 }
 
+/// Aligned as mappings are.
+#[repr(align(4096))]
+struct Aligned;
+
 impl Frame {
+    /// No memory, aligned for elements of any type all the same.
+    const NONE: Frame = Frame {
+        start: NonNull::<Aligned>::dangling().cast(),
+        bytes: 0,
+        is_written: true,
+    };
+
     /// Maps `bytes`, a multiple of [`system_page_bytes`].
     ///
     /// # Errors
@@ -84,6 +95,9 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         let start = self.start.as_ptr().cast();
         // SAFETY: start and length are those of the mapping, which nothing
         // borrows any more.
@@ -118,6 +132,13 @@ impl<const N: usize> Page<[u8; N]> {
 }
 
 impl<T: Copy> Page<T> {
+    /// A page without elements.
+    pub(crate) const NONE: Page<T> = Page {
+        frame: Frame::NONE,
+        len: 0,
+        elements: PhantomData,
+    };
+
     /// A page of a frame that has elements, or is to get them.
     fn new(frame: Frame) -> Page<T> {
         // Mappings begin at a multiple of the system's page size.
@@ -204,6 +225,12 @@ mod tests {
         page[last] = [4; 8];
         let page = Page::<[u8; 4]>::of_bytes(page.into_frame());
         assert_eq!(page[2 * last], [4; 4]);
+    }
+
+    #[test]
+    fn a_page_without_elements_is_of_any_type() {
+        assert!(Page::<u8>::NONE.is_empty() && Page::<u128>::NONE.is_empty());
+        assert_eq!(Page::<u64>::NONE.into_frame().bytes(), 0);
     }
 
     #[test]
