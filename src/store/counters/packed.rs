@@ -141,7 +141,7 @@ impl Widths {
     }
 
     /// The narrowest for these values.
-    pub(crate) fn narrowest(counters: &Counters) -> Widths {
+    pub(crate) fn narrowest(counters: &impl Values) -> Widths {
         // By the number of leading bytes that are zero.
         const WIDTHS: [u16; 9] = [6, 6, 5, 5, 4, 3, 2, 1, 0];
         let least = |bits: u64| WIDTHS[bits.leading_zeros() as usize / 8];
@@ -219,7 +219,7 @@ impl Widths {
 }
 
 /// Where counters are taken from.
-trait Values {
+pub(crate) trait Values {
     /// A counter by its index.
     fn value(&self, index: usize) -> u64;
 }
@@ -301,7 +301,7 @@ fn read_group<'a, const GROUP: usize, const WIDTH: usize>(
 #[inline(always)]
 fn write_group<'a, const GROUP: usize, const WIDTH: usize>(
     packed: &'a mut [u8],
-    counters: &Counters,
+    counters: &impl Values,
 ) -> &'a mut [u8] {
     let (group, rest) = packed.split_at_mut(GROUPS[GROUP] * WIDTH);
     for_each!(GROUP, place, index => write::<WIDTH>(group, place, counters.value(index)));
@@ -392,7 +392,7 @@ pub(crate) fn clock_usecs(packed: &[u8]) -> u64 {
 
 /// Packs with these widths, which are wide enough, into the front of a slot.
 #[inline(never)]
-pub(crate) fn pack(counters: &Counters, widths: Widths, packed: &mut [u8]) {
+pub(crate) fn pack(counters: &impl Values, widths: Widths, packed: &mut [u8]) {
     let (head, groups) = packed.split_at_mut(WIDTHS_BYTES);
     head.copy_from_slice(&widths.0.to_le_bytes());
     for_each_group!(widths, write_group(groups, counters));

@@ -10,7 +10,7 @@
 //! Must not: outlive the entry; [`Table::release`](crate::store::entries::table::Table::release)
 //! frees both.
 
-use crate::store::counters::packed::{self, Widths, MAX_PACKED_BYTES};
+use crate::store::counters::packed::{self, Values, Widths, MAX_PACKED_BYTES};
 use crate::store::counters::{Counters, Difference};
 use crate::store::mem::budget::{Full, Purpose};
 use crate::store::mem::heap::{Blob, Heap, MAX_BLOB_BYTES};
@@ -50,7 +50,7 @@ impl Contents {
     pub(crate) fn new(
         memory: &mut Memory,
         (key, rest): (&[u8], &[u8]),
-        (counters, widths): (Option<&Counters>, Widths),
+        (counters, widths): (Option<&impl Values>, Widths),
     ) -> Result<Contents, Full> {
         let length = key.len() + rest.len();
         assert!(length <= MAX_TEXT_BYTES, "long texts are refused earlier");
@@ -309,7 +309,7 @@ mod tests {
     fn the_longest_texts_fit_with_the_widest_counters() {
         let mut memory = Memory::new(1 << 20, 4096);
         let text = [b'x'; MAX_TEXT_BYTES + 1];
-        let zero = (None, Widths::NONE);
+        let zero = (None::<&Counters>, Widths::NONE);
         let mut contents = Contents::new(&mut memory, (b"x", &text[2..]), zero).unwrap();
         let widest = widest();
         contents.set(&mut memory, &widest).unwrap();

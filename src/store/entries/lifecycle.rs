@@ -8,10 +8,12 @@
 //!
 //! Must not: count anything; that is for [`apply`](crate::store::update::apply).
 
+use crate::stats::Stats;
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{
     each_parent, Command, Entry, Flag, Node, Parent, Parents, Session, User,
 };
+use crate::store::entries::table::Table;
 use crate::store::kinds::CmdId;
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::mem::index::Chain;
@@ -130,15 +132,33 @@ impl Store {
     ) -> Option<Link<T>> {
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
-            table.create(memory, (key, b""), None, now, set)
+            table.create(memory, (key, b""), None::<&Counters>, now, set)
         })?;
         let (table, memory) = T::table_mut(self);
         let tally = table.arena[link].tally_mut();
         tally.created_secs = now.wall.secs;
         tally.connected = 1;
         table.link(&mut memory.budget, link, hash);
-        T::join(self, link);
+        self.join_siblings(link);
         Some(link)
+    }
+
+    /// Puts a session into the lists of its parents, by creation.
+    pub(crate) fn join_parents(&mut self, link: Link<Session>) {
+        let above = self.sessions.arena[link].above;
+        each_parent!(P => {
+            let (table, sessions, _) = P::tables_mut(self);
+            if let Some((list, hook)) = P::sessions_mut(table, &above) {
+                insert_by_creation(list, &mut sessions.arena, link, hook);
+            }
+        });
+    }
+
+    /// Puts a new parent into the list of its own parent, if it has one.
+    pub(crate) fn join_siblings<P: Parent>(&mut self, link: Link<P>) {
+        if let Some((list, arena, hook)) = P::siblings_mut(self, link) {
+            list.push_front(arena, link, hook);
+        }
     }
 
     pub(crate) fn unpin(&mut self, parents: Parents, now: Now) {
@@ -163,7 +183,8 @@ impl Store {
         let kind = self.kinds.service(budget, service, now);
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
-            store.sessions.create(memory, texts, None, now, set)
+            let zero = None::<&Counters>;
+            store.sessions.create(memory, texts, zero, now, set)
         })?;
         let session = &mut self.sessions.arena[link];
         session.above = parents;
@@ -188,7 +209,7 @@ impl Store {
             .push_front(arena, link, |session| &mut session.common.in_level);
         self.connected
             .push_back(arena, link, |session| &mut session.common.in_age);
-        Session::join(self, link);
+        self.join_parents(link);
         self.defer(link);
         self.global.connected += 1;
         self.kinds.connected(kind, 1);
@@ -257,7 +278,7 @@ impl Store {
         texts: (&[u8], &[u8]),
         (number, is_done): (NonZeroU32, bool),
         kind: Option<CmdId>,
-        counters: &Counters,
+        stats: &Stats,
         now: Now,
     ) -> Option<Link<Command>> {
         let set = |command: &mut Command| {
@@ -269,22 +290,31 @@ impl Store {
         };
         let link = self.with_room(now, |store| {
             let memory = &mut store.memory;
-            store
-                .commands
-                .create(memory, texts, Some(counters), now, &set)
+            store.commands.create(memory, texts, Some(stats), now, &set)
         })?;
         self.insert_command(link, now);
         Some(link)
     }
 
-    /// Puts a new command behind all others.
+    /// Puts a new command behind all others: of its level, of its session, and of those idle.
+    #[inline]
     pub(crate) fn insert_command(&mut self, link: Link<Command>, now: Now) {
-        let arena = &mut self.commands.arena;
-        self.commands
-            .all
-            .push_back(arena, link, |command| &mut command.common.in_level);
-        Command::join(self, link);
-        self.commands.make_idle(link, now);
+        let Table {
+            arena, all, idle, ..
+        } = &mut self.commands;
+        let command = &mut arena[link];
+        let session = &mut self.sessions.arena[command.session];
+        session.command_count += 1;
+        self.sessions_with_commands += usize::from(session.command_count == 1);
+        let (in_level, in_age) = (all.last_place(link), idle.last_place(link));
+        let in_session = session.commands.last_place(link);
+        command.common.touched_secs = now.uptime_secs;
+        (command.common.in_level, command.common.in_age) = (in_level, in_age);
+        command.in_session = in_session;
+        all.tie_last(arena, link, in_level, |it| &mut it.common.in_level);
+        idle.tie_last(arena, link, in_age, |it| &mut it.common.in_age);
+        let of_session = &mut session.commands;
+        of_session.tie_last(arena, link, in_session, |it| &mut it.in_session);
     }
 
     /// Ends a session, and so its last command.
@@ -304,10 +334,8 @@ impl Store {
     }
 }
 
-/// How entries of a kind are linked to their parents and freed.
+/// How entries of a kind leave their parents and are freed.
 pub(crate) trait Lifecycle: Entry {
-    /// Puts a new entry into the lists of its parents.
-    fn join(store: &mut Store, link: Link<Self>);
     /// Takes an entry that is to be freed out of the lists of its parents.
     fn leave(store: &mut Store, link: Link<Self>);
 
@@ -332,15 +360,6 @@ impl Lifecycle for Command {
         store.commands.unlink(&mut store.memory, link);
     }
 
-    fn join(store: &mut Store, link: Link<Command>) {
-        let arena = &mut store.commands.arena;
-        let session = &mut store.sessions.arena[arena[link].session];
-        let commands = &mut session.commands;
-        commands.push_back(arena, link, |command| &mut command.in_session);
-        session.command_count += 1;
-        store.sessions_with_commands += usize::from(session.command_count == 1);
-    }
-
     fn leave(store: &mut Store, link: Link<Command>) {
         let arena = &mut store.commands.arena;
         let session = &mut store.sessions.arena[arena[link].session];
@@ -352,17 +371,6 @@ impl Lifecycle for Command {
 }
 
 impl Lifecycle for Session {
-    /// Puts a session into the lists of its parents, by creation.
-    fn join(store: &mut Store, link: Link<Session>) {
-        let above = store.sessions.arena[link].above;
-        each_parent!(P => {
-            let (table, sessions, _) = P::tables_mut(store);
-            if let Some((list, hook)) = P::sessions_mut(table, &above) {
-                insert_by_creation(list, &mut sessions.arena, link, hook);
-            }
-        });
-    }
-
     /// Takes a session out of the lists of its parents. Cursors there move on.
     fn leave(store: &mut Store, link: Link<Session>) {
         store.move_cursors_below_parents_on(link);
@@ -389,12 +397,6 @@ impl Lifecycle for Session {
 }
 
 impl<P: Parent> Lifecycle for P {
-    fn join(store: &mut Store, link: Link<P>) {
-        if let Some((list, arena, hook)) = P::siblings_mut(store, link) {
-            list.push_front(arena, link, hook);
-        }
-    }
-
     fn leave(store: &mut Store, link: Link<P>) {
         if let Some((list, arena, hook)) = P::siblings_mut(store, link) {
             list.remove(arena, link, hook);

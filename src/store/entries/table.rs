@@ -7,7 +7,7 @@
 //! out of its parents' lists and out of the index before it is released, and its children
 //! are freed before.
 
-use crate::store::counters::packed::Widths;
+use crate::store::counters::packed::{Values, Widths};
 use crate::store::counters::{Counters, Difference};
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Common, Entry, Parent};
@@ -76,7 +76,7 @@ impl<T: Entry> Table<T> {
         &mut self,
         memory: &mut Memory,
         texts: (&[u8], &[u8]),
-        counters: Option<&Counters>,
+        counters: Option<&impl Values>,
         now: Now,
         set: &dyn Fn(&mut T),
     ) -> Result<Link<T>, Full> {

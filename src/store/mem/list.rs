@@ -72,9 +72,29 @@ impl<T: Copy> List<T> {
     /// Puts an entry behind all others.
     #[inline(always)]
     pub(crate) fn push_back(&mut self, arena: &mut Arena<T>, link: Link<T>, hook: HookOf<T>) {
+        let place = self.last_place(link);
+        *hook(&mut arena[link]) = place;
+        self.tie_last(arena, link, place, hook);
+    }
+
+    /// The place behind all others, for an entry that is written to anyway;
+    /// [`List::tie_last`] goes with it.
+    #[inline(always)]
+    pub(crate) fn last_place(&mut self, link: Link<T>) -> Hook<T> {
         let prev = self.tail.replace(link);
-        *hook(&mut arena[link]) = Hook { prev, next: None };
-        match prev {
+        Hook { prev, next: None }
+    }
+
+    /// Lets the list lead to an entry that has its last place.
+    #[inline(always)]
+    pub(crate) fn tie_last(
+        &mut self,
+        arena: &mut Arena<T>,
+        link: Link<T>,
+        place: Hook<T>,
+        hook: HookOf<T>,
+    ) {
+        match place.prev {
             Some(prev) => hook(&mut arena[prev]).next = Some(link),
             None => self.head = Some(link),
         }

@@ -22,7 +22,7 @@ use crate::store::entries::entry::{
     at_parent, each_parent, Command, Domain, Entry, Flag, Ip, Parent, Parents, Session, User,
     PARENT_LEVELS,
 };
-use crate::store::entries::lifecycle::{domain_of, Lifecycle, Octets};
+use crate::store::entries::lifecycle::{domain_of, Octets};
 use crate::store::entries::table::key;
 use crate::store::kinds::{CmdId, Count};
 use crate::store::mem::arena::Link;
@@ -415,7 +415,7 @@ impl Restoring {
         self.pending[P::INDEX].insert(made, &origin.pending);
         self.parents[P::INDEX].link(&mut self.store, made, touched, places);
         if let Some(link) = made {
-            P::join(&mut self.store, link);
+            self.store.join_siblings(link);
         }
         Ok(())
     }
@@ -498,7 +498,7 @@ impl Restoring {
                 .sessions
                 .add_to_index(&mut store.memory.budget, link, hash);
         }
-        Session::join(store, link);
+        store.join_parents(link);
         if !session.has(Flag::Connected) {
             store.sessions.make_idle(link, touched);
             return;

@@ -266,7 +266,7 @@ impl Store {
         session.set(Flag::Placeholder, false);
         session.pid = connect.pid;
         session.above = parents;
-        Session::join(self, link);
+        self.join_parents(link);
         self.unpin(before, now);
         self.touch_session(link, now);
         Some(link)
@@ -280,8 +280,7 @@ impl Store {
         if !packed::step(packed, report, &mut difference) {
             return self.advance_session(link, report, now);
         }
-        self.touch_session(link, now);
-        let counted = self.count_above(link, Difference::Of(&difference), now);
+        let counted = self.reach_session(link, Difference::Of(&difference), now);
         (!counted).then_some(Note::NoRoom)
     }
 
@@ -292,7 +291,6 @@ impl Store {
         let contents = self.sessions.arena[link].common.contents;
         contents.unpack_to(&self.memory.heap, &mut total);
         let shrank = report.advance(&mut total.stats, &mut difference.stats);
-        self.touch_session(link, now);
         // Its totals no longer contain what it counted before.
         let flushed = !shrank || self.flush_now(link, now);
         // The base first: what it has no room for is not counted now but with a
@@ -303,7 +301,7 @@ impl Store {
         if stored.is_none() {
             difference = Counters::default();
         }
-        let counted = self.count_above(link, Difference::Of(&difference), now);
+        let counted = self.reach_session(link, Difference::Of(&difference), now);
         match flushed && counted && stored.is_some() {
             false => Some(Note::NoRoom),
             true => shrank.then_some(Note::Shrank),
@@ -316,7 +314,10 @@ impl Store {
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
-        let last = self.sessions.arena[session].commands.tail;
+        let Session {
+            service, commands, ..
+        } = self.sessions.arena[session];
+        let last = commands.tail;
         let last_number = last.and_then(|last| self.commands.arena[last].number);
         // Writers count up, so a new number most often is the largest.
         let known = match update.begins.is_some() && Some(update.number) > last_number {
@@ -332,11 +333,10 @@ impl Store {
                 Some(command) if command.in_session.next.is_none() => {
                     return Some(Note::DuplicateCommand);
                 }
-                _ => return self.begin_command(session, texts, update, now),
+                _ => return self.begin_command((session, service, last), texts, update, now),
             }
         }
-        self.touch_session(session, now);
-        self.count_above(session, Difference::Nothing, now);
+        self.reach_session(session, Difference::Nothing, now);
         let Some(link) = known else {
             return Some(Note::UnknownCommand);
         };
@@ -369,32 +369,28 @@ impl Store {
     /// room for the command it is still counted.
     fn begin_command(
         &mut self,
-        session: Link<Session>,
+        (session, service, last): (Link<Session>, ServiceId, Option<Link<Command>>),
         texts: (&[u8], &[u8]),
         update: &CommandUpdate,
         now: Now,
     ) -> Option<Note> {
         let stats = &update.report.stats;
-        let Session {
-            service, commands, ..
-        } = self.sessions.arena[session];
-        self.end_last_command(commands.tail);
+        self.end_last_command(last);
         let kind = self.count_kind(service, texts.0, stats, now);
-        let counters = Counters::of_stats(stats);
         let number = (update.number, update.done);
-        let created = self.create_command(session, texts, number, kind, &counters, now);
+        let created = self.create_command(session, texts, number, kind, stats, now);
         if update.done {
             self.count_over(created, kind, stats.values[place::clock_time]);
         }
         let difference = Difference::One(Event::Command);
-        self.touch_session(session, now);
         let stored = self.with_room(now, |store| {
             store.sessions.count(&mut store.memory, session, difference)
         });
         let counted = match stored {
-            Some(()) => self.count_above(session, difference, now),
+            Some(()) => self.reach_session(session, difference, now),
             // The session's own counters lack it.
             None => {
+                self.touch_session(session, now);
                 let Session { above, service, .. } = self.sessions.arena[session];
                 self.count_upwards(above, service, difference, now)
             }
@@ -472,19 +468,32 @@ impl Store {
         }
     }
 
-    /// Notes that a record reached a session.
+    /// Notes that a record reached a session, and adds what the record counts to the entries
+    /// above it that do not defer it, and to the totals. False when one of them has no room
+    /// for its counters.
     #[inline(always)]
-    fn touch_session(&mut self, link: Link<Session>, now: Now) {
+    fn reach_session(&mut self, link: Link<Session>, difference: Difference, now: Now) -> bool {
+        let (parents, service) = self.touch_session(link, now);
+        self.count_upwards(parents, service, difference, now)
+    }
+
+    /// Notes that a record reached a session; the entries above it that do not defer it, and
+    /// its service.
+    #[inline(always)]
+    fn touch_session(&mut self, link: Link<Session>, now: Now) -> (Parents, ServiceId) {
         let arena = &mut self.sessions.arena;
-        let common = &mut arena[link].common;
-        let is_last = common.touched_secs == now.uptime_secs;
-        common.touch(now);
+        let session = &mut arena[link];
+        let is_last = session.common.touched_secs == now.uptime_secs;
+        session.common.touch(now);
+        let parents = session.above.where_flag(|deferred| !session.has(deferred));
+        let above = (parents, session.service);
         // Among those touched within a second any order will do, and the list is
         // three entries to write to.
         if !is_last {
             self.connected
                 .move_to_back(arena, link, |session| &mut session.common.in_age);
         }
+        above
     }
 
     /// Adds to the entries above a session, which are pinned, and to the totals.

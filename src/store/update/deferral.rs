@@ -11,9 +11,10 @@
 //! Without deferral the CPU time of the workload "mixture" is 1.70 times as much with
 //! 10,000 sessions and 1.45 times with 100,000; of updates of 300,000 sessions 1.51 times.
 //!
-//! The rest of the store uses [`Store::defer`] for a new session, [`Store::count_above`] for
-//! its records, [`Store::flush`] when it ends, [`Store::flush_now`] when its totals are
-//! replaced, and [`Store::detach`] with [`Store::add_pending`] when it is freed.
+//! The rest of the store uses [`Store::defer`] for a new session, [`Store::flush`] when it
+//! ends, [`Store::flush_now`] when its totals are replaced, and [`Store::detach`] with
+//! [`Store::add_pending`] when it is freed. A record of a session counts at the entries above
+//! it for which it has no such flag.
 //!
 //! Invariants: a session is in the chain of its user, domain or ip exactly when it has the
 //! flag for that ([`Parent::DEFERRED`]); then nothing it counted is in the counters of that
@@ -232,20 +233,6 @@ impl Store {
             table.count(memory, parent, counted).is_ok()
         }));
         added.into_iter().all(|added| added)
-    }
-
-    /// Adds what a record of a session counts to the entries above it that do not defer it,
-    /// and to the totals. False when one of them has no room for its counters.
-    #[inline]
-    pub(crate) fn count_above(
-        &mut self,
-        link: Link<Session>,
-        difference: Difference,
-        now: Now,
-    ) -> bool {
-        let session = &self.sessions.arena[link];
-        let parents = session.above.where_flag(|deferred| !session.has(deferred));
-        self.count_upwards(parents, session.service, difference, now)
     }
 
     /// What an entry and the sessions that it defers counted.

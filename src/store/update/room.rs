@@ -16,7 +16,6 @@
 //! what one page of each kind of slot makes unavoidable.
 
 use crate::store::counters::packed::Widths;
-use crate::store::counters::Counters;
 use crate::store::entries::contents::Contents;
 use crate::store::entries::entry::{Command, Domain, Entry, Flag, Ip, Session, User};
 use crate::store::entries::lifecycle::{domain_of, Octets};
@@ -167,8 +166,7 @@ impl Store {
             }
             Record::UpdateCommand { update, .. } => {
                 if let Some(texts) = update.begins {
-                    let counters = Counters::of_stats(&update.report.stats);
-                    let widths = Command::WIDTHS.or(Widths::narrowest(&counters));
+                    let widths = Command::WIDTHS.or(Widths::narrowest(&update.report.stats));
                     wanted.command = Contents::blob_bytes(texts, widths);
                 }
             }
