@@ -132,12 +132,13 @@ impl Store {
     ) -> Option<Link<T>> {
         let link = self.with_room(now, |store| {
             let (table, memory) = T::table_mut(store);
-            table.create(memory, (key, b""), None::<&Counters>, now, set)
+            table.create(memory, (key, b""), None::<&Counters>, now, &|entry| {
+                set(entry);
+                let tally = entry.tally_mut();
+                (tally.created_secs, tally.connected) = (now.wall.secs, 1);
+            })
         })?;
         let (table, memory) = T::table_mut(self);
-        let tally = table.arena[link].tally_mut();
-        tally.created_secs = now.wall.secs;
-        tally.connected = 1;
         table.link(&mut memory.budget, link, hash);
         self.join_siblings(link);
         Some(link)
@@ -184,14 +185,15 @@ impl Store {
         let link = self.with_room(now, |store| {
             let (memory, texts) = (&mut store.memory, (id, service));
             let zero = None::<&Counters>;
-            store.sessions.create(memory, texts, zero, now, set)
+            store.sessions.create(memory, texts, zero, now, &|session| {
+                session.above = parents;
+                session.created_secs = now.wall.secs;
+                session.service = kind;
+                session.set(Flag::Connected, true);
+                session.set(Flag::Indexed, true);
+                set(session);
+            })
         })?;
-        let session = &mut self.sessions.arena[link];
-        session.above = parents;
-        session.created_secs = now.wall.secs;
-        session.service = kind;
-        session.set(Flag::Connected, true);
-        session.set(Flag::Indexed, true);
         // Room was made meanwhile, perhaps by freeing that one.
         let find = || self.sessions.find(&self.memory, (id, hash));
         if let Some(older) = was_known.then(find).flatten() {

@@ -170,10 +170,12 @@ impl<T: Entry> Table<T> {
 
     /// Puts an entry that is not pinned behind all idle ones.
     pub(crate) fn make_idle(&mut self, link: Link<T>, now: Now) {
-        self.arena[link].common_mut().touched_secs = now.uptime_secs;
-        self.idle.push_back(&mut self.arena, link, |entry| {
-            &mut entry.common_mut().in_age
-        });
+        let place = self.idle.last_place(link);
+        let common = self.arena[link].common_mut();
+        (common.touched_secs, common.in_age) = (now.uptime_secs, place);
+        let arena = &mut self.arena;
+        self.idle
+            .tie_last(arena, link, place, |entry| &mut entry.common_mut().in_age);
     }
 
     /// Takes an entry out of the idle list.

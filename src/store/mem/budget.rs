@@ -75,7 +75,7 @@ pub(crate) struct Budget {
     ample_bytes: usize,
     /// Up to so many reclaimable bytes there is no hurry to empty pages.
     shattered_bytes: usize,
-    /// Frames not in use, the latest last.
+    /// Frames not in use, most often the latest last.
     spare: Vec<Frame>,
     /// The sum of their sizes.
     spare_bytes: usize,
@@ -172,7 +172,7 @@ impl Budget {
         }
         self.used_bytes += bytes;
         while self.used_bytes + self.spare_bytes > self.limit_bytes {
-            self.take_spare(0);
+            self.drop_spare();
         }
         Ok(Charge { bytes })
     }
@@ -193,7 +193,8 @@ impl Budget {
         let is_best = |frame: &Frame| fits(frame) && frame.is_written() == is_written;
         let best = self.spare.iter().rposition(is_best);
         let spare = best.or_else(|| self.spare.iter().rposition(fits));
-        let spare = spare.map(|at| self.take_spare(at));
+        let spare = spare.map(|at| self.spare.swap_remove(at));
+        self.spare_bytes -= spare.as_ref().map_or(0, Frame::bytes);
         let charge = self.charge(bytes.get(), purpose)?;
         match spare.map_or_else(|| Frame::map(bytes), Ok) {
             Ok(frame) => Ok((frame, charge)),
@@ -209,16 +210,16 @@ impl Budget {
     pub(crate) fn give_frame(&mut self, frame: Frame, charge: Charge) {
         self.release(charge);
         if self.spare.len() == MOST_SPARE {
-            self.take_spare(0);
+            self.drop_spare();
         }
         self.spare_bytes += frame.bytes();
         self.spare.push(frame);
     }
 
-    fn take_spare(&mut self, at: usize) -> Frame {
-        let frame = self.spare.remove(at);
-        self.spare_bytes -= frame.bytes();
-        frame
+    /// Gives the spare frame that was there first to the kernel.
+    #[cold]
+    fn drop_spare(&mut self) {
+        self.spare_bytes -= self.spare.remove(0).bytes();
     }
 
     pub(crate) fn spare_bytes(&self) -> usize {

@@ -85,26 +85,22 @@ pub(crate) fn enchain<P: Parent>(
     session: Link<Session>,
 ) {
     let next = parent.tally_mut().deferred.replace(session);
-    sessions[session].next_deferred[P::INDEX] = next;
-    sessions[session].set(P::DEFERRED, true);
+    let entry = &mut sessions[session];
+    entry.next_deferred[P::INDEX] = next;
+    entry.set(P::DEFERRED, true);
 }
 
 /// Takes a session out of an entry's chain.
-fn unchain<P: Parent>(
-    table: &mut Table<P>,
-    sessions: &mut Arena<Session>,
-    parent: Link<P>,
-    session: Link<Session>,
-) {
+fn unchain<P: Parent>(parent: &mut P, sessions: &mut Arena<Session>, session: Link<Session>) {
     let entry = &mut sessions[session];
     let next = entry.next_deferred[P::INDEX].take();
     entry.set(P::DEFERRED, false);
-    let first = &mut table.arena[parent].tally_mut().deferred;
+    let first = &mut parent.tally_mut().deferred;
     if *first == Some(session) {
         *first = next;
         return;
     }
-    let before = before(sessions, &table.arena[parent], session);
+    let before = before(sessions, parent, session);
     sessions[before].next_deferred[P::INDEX] = next;
 }
 
@@ -149,17 +145,16 @@ fn flush<P: Parent>(
     parent: Link<P>,
     (session, counted): (Link<Session>, &Counters),
 ) -> Result<(), Full> {
-    if !sessions.arena[session].has(P::DEFERRED) {
+    let entry = &sessions.arena[session];
+    if !entry.has(P::DEFERRED) {
         return Ok(());
     }
-    table.count(memory, parent, Difference::Of(counted))?;
-    let common = table.arena[parent].common_mut();
-    let wall = common
-        .stamp
-        .wall()
-        .max(sessions.arena[session].common.stamp.wall());
+    let parent = &mut table.arena[parent];
+    let common = parent.common_mut();
+    common.contents.count(memory, Difference::Of(counted))?;
+    let wall = common.stamp.wall().max(entry.common.stamp.wall());
     common.stamp.set_wall(wall);
-    unchain(table, &mut sessions.arena, parent, session);
+    unchain(parent, &mut sessions.arena, session);
     Ok(())
 }
 
@@ -218,7 +213,7 @@ impl Store {
         let counted = self.sessions.counters(&self.memory, link);
         each_parent!(P => if let Some(parent) = P::of(&parents) {
             let (table, sessions, _) = P::tables_mut(self);
-            unchain(table, &mut sessions.arena, parent, link);
+            unchain(&mut table.arena[parent], &mut sessions.arena, link);
         });
         Some(Pending { parents, counted })
     }
