@@ -123,6 +123,7 @@ impl<T: Copy> Arena<T> {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room for it.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, entry: T, budget: &mut Budget) -> Result<Link<T>, Full> {
         let slot = self.slab.take(budget, Purpose::Create)?;
         let version = self.next_version;

@@ -113,6 +113,7 @@ impl Heap {
     ///
     /// # Errors
     /// [`Full`] when the budget has no room.
+    #[inline(always)]
     pub(crate) fn take(
         &mut self,
         bytes: usize,

@@ -125,7 +125,7 @@ impl<T: Copy> Slab<T> {
     /// # Errors
     /// [`Full`] when that needs a page and the budget has no room for it, or
     /// when all slot numbers are in use.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(
         &mut self,
         budget: &mut Budget,
@@ -160,7 +160,7 @@ impl<T: Copy> Slab<T> {
     }
 
     /// Makes a slot vacant, and gives its page back if it was the last one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(&mut self, slot: SlotNumber, budget: &mut Budget) {
         if let Some(number) = self.vacancies.free(slot, budget) {
             let page = std::mem::replace(&mut self.pages[number as usize], Page::NONE);

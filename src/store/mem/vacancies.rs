@@ -163,7 +163,7 @@ impl Vacancies {
     }
 
     /// Takes a vacant slot of the fullest page that has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, budget: &mut Budget) -> Option<SlotNumber> {
         let number = self.fullest;
         let page = self.pages.get_mut(number as usize)?;
@@ -196,7 +196,7 @@ impl Vacancies {
     }
 
     /// Makes a slot vacant; the number of its page if that was the last used one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free(&mut self, slot: SlotNumber, budget: &mut Budget) -> Option<u32> {
         let (number, slot) = self.split(slot);
         let words = self.words_of(number);
