@@ -121,6 +121,7 @@ pub fn parse_record<'a>(
 }
 
 /// The next field, without its escapes.
+#[inline(always)]
 fn text<'a>(rest: &mut Option<&'a mut [u8]>) -> Result<&'a [u8], Refusal> {
     first_text(rest)
 }

@@ -299,7 +299,7 @@ impl Store {
     }
 
     /// Puts a new command behind all others: of its level, of its session, and of those idle.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert_command(&mut self, link: Link<Command>, now: Now) {
         let Table {
             arena, all, idle, ..

@@ -169,6 +169,7 @@ impl<T: Entry> Table<T> {
     }
 
     /// Puts an entry that is not pinned behind all idle ones.
+    #[inline(always)]
     pub(crate) fn make_idle(&mut self, link: Link<T>, now: Now) {
         let place = self.idle.last_place(link);
         let common = self.arena[link].common_mut();
@@ -288,6 +289,7 @@ impl<T: Parent> Table<T> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn unpin(&mut self, link: Link<T>, now: Now) {
         let connected = &mut self.arena[link].tally_mut().connected;
         *connected -= 1;

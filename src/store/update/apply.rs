@@ -308,6 +308,7 @@ impl Store {
         }
     }
 
+    #[inline(never)]
     fn update_command(
         &mut self,
         session: Link<Session>,

@@ -20,7 +20,7 @@ use crate::store::Store;
 
 impl Store {
     /// Counts a command that begins among those of its name.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_kind(
         &mut self,
         service: ServiceId,
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Ends a command, unless it is over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_command(&mut self, link: Link<Command>) {
         let common = &mut self.commands.arena[link].common;
         if common.stamp.has(Flag::Over) {
