@@ -42,8 +42,11 @@ pub use getent::parse_addresses;
 #[cfg(feature = "internals")]
 pub use lines::MAX_LINE_BYTES;
 pub use lines::{LineBuffer, LineReader};
+#[cfg(any(test, feature = "internals"))]
+pub use record::parse_record;
+pub(crate) use record::read_record;
 pub(crate) use record::Refusal;
-pub use record::{parse_record, StatsRoom};
+pub use record::StatsRoom;
 pub use reply::{write_header, write_row, ColumnOrder, Columns};
 pub(crate) use request::RequestError;
 pub use request::{parse_request, Request};

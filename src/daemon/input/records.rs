@@ -9,7 +9,7 @@ use crate::daemon::input::slow::SlowCommands;
 use crate::daemon::log::{grouped, visible, Log};
 use crate::stats::{Report, StatsError};
 use crate::store::{Filter, Level, Note, Now, Opening, Record, Row, Store, PREFETCH_BATCH};
-use crate::wire::{parse_record, LineReader, Refusal, StatsRoom};
+use crate::wire::{read_record, LineReader, Refusal, StatsRoom};
 
 /// The lines of a FIFO on their way to the store.
 pub(crate) struct Records<'a> {
@@ -115,11 +115,9 @@ impl LineReader<PREFETCH_BATCH> for Records<'_> {
         let mut refusals = [None; PREFETCH_BATCH];
         let mut count = 0;
         for (index, (line, report)) in lines.iter_mut().zip(&mut self.reports).enumerate() {
-            match parse_record(line, &mut self.room, report) {
-                Ok(record) => {
-                    records[count] = record;
-                    count += 1;
-                }
+            // No more records than lines.
+            match read_record(line, &mut self.room, report, &mut records[count]) {
+                Ok(()) => count += 1,
                 Err(refusal) => refusals[index] = Some(refusal),
             }
         }

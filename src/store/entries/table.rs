@@ -85,17 +85,19 @@ impl<T: Entry> Table<T> {
             None => T::WIDTHS,
         };
         let contents = Contents::new(memory, texts, (counters, widths))?;
-        let created = self.arena.insert(T::BLANK, &mut memory.budget);
-        let Ok(link) = created else {
-            contents.free(memory);
-            return created;
-        };
-        let entry = &mut self.arena[link];
-        set(entry);
-        let common = entry.common_mut();
-        common.contents = contents;
-        common.touch(now);
-        created
+        match self.arena.insert(&mut memory.budget) {
+            Ok((link, entry)) => {
+                set(entry);
+                let common = entry.common_mut();
+                common.contents = contents;
+                common.touch(now);
+                Ok(link)
+            }
+            Err(full) => {
+                contents.free(memory);
+                Err(full)
+            }
+        }
     }
 
     /// Gives an entry's slot, texts and counters back.

@@ -86,7 +86,7 @@ pub(crate) struct Arena<T: Copy> {
 }
 
 impl<T: Copy> Arena<T> {
-    /// An arena without entries; `blank` fills fresh pages.
+    /// An arena without entries; `blank` is what new ones are.
     pub(crate) fn new(blank: T, page_bytes: usize) -> Arena<T> {
         let blank = Slot {
             version: 0,
@@ -119,17 +119,18 @@ impl<T: Copy> Arena<T> {
         self.slab.len()
     }
 
-    /// Puts an entry into a slot.
+    /// Makes a blank entry.
     ///
     /// # Errors
     /// [`Full`] when the budget has no room for it.
     #[inline(always)]
-    pub(crate) fn insert(&mut self, entry: T, budget: &mut Budget) -> Result<Link<T>, Full> {
+    pub(crate) fn insert(&mut self, budget: &mut Budget) -> Result<(Link<T>, &mut T), Full> {
         let slot = self.slab.take(budget, Purpose::Create)?;
         let version = self.next_version;
         self.next_version = version.wrapping_add(1);
-        *self.slab.element_mut(slot) = Slot { version, entry };
-        Ok(Link::to(slot))
+        let made = self.slab.blank_element(slot);
+        made.version = version;
+        Ok((Link::to(slot), &mut made.entry))
     }
 
     /// Removes an entry. Nothing may link to it any more.
@@ -225,12 +226,14 @@ mod tests {
     fn a_version_outlives_its_entry_and_finds_no_other() {
         let mut budget = Budget::new(1 << 20);
         let mut arena = Arena::new(0u64, 4096);
-        let a = arena.insert(1, &mut budget).unwrap();
+        let (a, made) = arena.insert(&mut budget).unwrap();
+        assert_eq!(std::mem::replace(made, 1), 0);
         let version = arena.version(a);
         assert!(arena.has(a, version));
         arena.remove(a, &mut budget);
         assert!(!arena.has(a, version), "the page itself is gone");
-        let b = arena.insert(2, &mut budget).unwrap();
+        let (b, made) = arena.insert(&mut budget).unwrap();
+        assert_eq!(std::mem::replace(made, 2), 0);
         assert_eq!(a, b, "the slot is used again");
         assert!(!arena.has(a, version));
         assert!(arena.has(b, arena.version(b)) && arena[b] == 2);

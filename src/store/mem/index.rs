@@ -402,7 +402,8 @@ mod tests {
                 }
                 Some(_) => {}
                 None => {
-                    let link = arena.insert(Numbered::new(number), &mut budget).unwrap();
+                    let (link, made) = arena.insert(&mut budget).unwrap();
+                    *made = Numbered::new(number);
                     index.insert(&mut arena, &mut budget, link, hash(number));
                     model.insert(number, link);
                 }

@@ -197,7 +197,8 @@ mod tests {
                         number,
                         hook: Hook::NONE,
                     };
-                    let link = arena.insert(entry, &mut budget).unwrap();
+                    let (link, made) = arena.insert(&mut budget).unwrap();
+                    *made = entry;
                     if operation == 0 {
                         list.push_front(&mut arena, link, hook);
                         model.push_front((number, link));

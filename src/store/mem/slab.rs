@@ -247,6 +247,22 @@ impl<T: Copy> Slab<T> {
         }
     }
 
+    /// The element of a used slot, made blank, in a slab whose stride is one.
+    #[inline]
+    pub(crate) fn blank_element(&mut self, slot: SlotNumber) -> &mut T {
+        let (page, begin) = self.vacancies.split(slot);
+        let page = self.pages.get_mut(page);
+        match page.and_then(|page| page.get_mut(begin..begin + self.stride)) {
+            // By the stride, which the compiler does not know: else it copies large elements
+            // by an instruction that takes longer than a call.
+            Some(elements) => {
+                elements.copy_from_slice(&std::slice::from_ref(&self.blank)[..self.stride]);
+                &mut elements[0]
+            }
+            None => not_used(),
+        }
+    }
+
     /// True when the number names a used slot.
     pub(crate) fn is_used(&self, slot: SlotNumber) -> bool {
         self.vacancies.is_used(slot)
