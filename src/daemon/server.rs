@@ -17,7 +17,7 @@ use super::log::{size, visible, Log};
 use super::options::Options;
 use crate::config::{Fatal, Service, Settings};
 use crate::daemon::input::fifo::FifoInput;
-use crate::daemon::input::records::Records;
+use crate::daemon::input::records::{Decoded, Records};
 use crate::daemon::input::rest::Rest;
 use crate::daemon::input::slow::{limit_of, SlowCommands};
 use crate::daemon::input::waiting::Waiting;
@@ -116,6 +116,8 @@ pub(super) struct Daemon {
     pub(super) log: Log,
     faults: Faults,
     pub(super) fifos: Vec<FifoInput>,
+    /// Not while it sleeps.
+    decoded: Option<Box<Decoded>>,
     rest: Rest,
     slow: SlowCommands,
     pub(super) listeners: Vec<Listener>,
@@ -176,6 +178,7 @@ impl Daemon {
             log,
             faults: Faults::new(),
             fifos: opened.fifos,
+            decoded: None,
             rest: Rest::new(clocks.started()),
             slow: SlowCommands::default(),
             listeners: opened.listeners,
@@ -229,6 +232,7 @@ impl Daemon {
             let waited = match self.may_sleep(timeout, instant) {
                 true => {
                     self.fifos.iter_mut().for_each(FifoInput::give_up_buffer);
+                    self.decoded = None;
                     poll.sleep(timeout, &self.unneeded)
                 }
                 false => poll.wait(timeout),
@@ -518,6 +522,7 @@ impl Daemon {
     fn read_fifo(&mut self, index: usize, least_bytes: usize, now: Now) -> (usize, bool) {
         let Daemon {
             fifos,
+            decoded,
             store,
             log,
             faults,
@@ -525,7 +530,8 @@ impl Daemon {
             ..
         } = self;
         let name = Rc::clone(fifos[index].name());
-        let mut records = Records::new(&name, (store, slow), (log, faults), now);
+        let decoded = decoded.get_or_insert_default();
+        let mut records = Records::new(&name, decoded, (store, slow), (log, faults), now);
         let result = fifos[index].read(&mut records, least_bytes, now.wall.secs);
         result.unwrap_or_else(|error| {
             let report = || format!("{name}: {}", reason(&error));

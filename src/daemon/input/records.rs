@@ -17,10 +17,23 @@ pub(crate) struct Records<'a> {
     slow: &'a mut SlowCommands,
     now: Now,
     complaints: Complaints<'a>,
-    /// Where their stats fields are decoded.
+    decoded: &'a mut Decoded,
+}
+
+/// Where stats fields are decoded.
+#[derive(Debug)]
+pub(crate) struct Decoded {
     room: StatsRoom,
-    /// Their decoded stats fields.
     reports: [Report; PREFETCH_BATCH],
+}
+
+impl Default for Decoded {
+    fn default() -> Decoded {
+        Decoded {
+            room: StatsRoom::default(),
+            reports: [Report::default(); PREFETCH_BATCH],
+        }
+    }
 }
 
 /// What is wrong with the lines of a FIFO.
@@ -33,9 +46,11 @@ struct Complaints<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Those of the FIFO `name`.
+    /// Those of the FIFO `name`. `decoded` may have been used before: to make it takes as
+    /// long as some records.
     pub(crate) fn new(
         name: &'a str,
+        decoded: &'a mut Decoded,
         (store, slow): (&'a mut Store, &'a mut SlowCommands),
         (log, faults): (&'a mut Log, &'a mut Faults),
         now: Now,
@@ -50,8 +65,7 @@ impl<'a> Records<'a> {
                 faults,
                 now_secs: now.uptime_secs,
             },
-            room: StatsRoom::default(),
-            reports: [Report::default(); PREFETCH_BATCH],
+            decoded,
         }
     }
 }
@@ -114,9 +128,10 @@ impl LineReader<PREFETCH_BATCH> for Records<'_> {
         let mut records = [Record::Disconnect { session: b"" }; PREFETCH_BATCH];
         let mut refusals = [None; PREFETCH_BATCH];
         let mut count = 0;
-        for (index, (line, report)) in lines.iter_mut().zip(&mut self.reports).enumerate() {
+        let Decoded { room, reports } = &mut *self.decoded;
+        for (index, (line, report)) in lines.iter_mut().zip(reports).enumerate() {
             // No more records than lines.
-            match read_record(line, &mut self.room, report, &mut records[count]) {
+            match read_record(line, room, report, &mut records[count]) {
                 Ok(()) => count += 1,
                 Err(refusal) => refusals[index] = Some(refusal),
             }
