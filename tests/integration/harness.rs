@@ -465,6 +465,21 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
+/// How long a process was ready to run and had no processor, so far: the time that the
+/// machine is late by, whatever the process does. `self` is this process; its threads
+/// count apart. Nothing where the kernel does not count it.
+pub fn waited_for_cpu(pid: impl std::fmt::Display) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanos = text.split_whitespace().nth(1);
+    Duration::from_nanos(nanos.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+/// Whether a process sleeps, rather than being ready to run.
+pub fn sleeps(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc/PID/stat");
+    stat[stat.rfind(')').expect("a command name") + 2..].starts_with('S')
+}
+
 /// The daemon that was started with a configuration.
 pub fn running(config: &str) -> Option<u32> {
     let pids = fs::read_dir("/proc").expect("/proc").flatten();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    holds_within, private_bytes, program, rss_bytes, unavailable, wait_until, Daemon, Setup,
-    TempDir,
+    holds_within, private_bytes, program, rss_bytes, unavailable, wait_until, waited_for_cpu,
+    Daemon, Setup, TempDir,
 };
 use crate::link::Client;
 
@@ -34,21 +34,24 @@ fn release(test: &str, build: &str, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Starts a build's daemon; gives it and how long it took until it answered.
+/// Starts a build's daemon; gives it and how long it took until it answered, without the
+/// time in which it or this thread waited for a processor.
 fn start(program: &Path, name: &str) -> (Daemon, Duration) {
     let wrapper = format!("exec {} \"$@\"", program.display());
     // The harness's own program becomes $0, which is not looked at.
     let setup = Setup::new().wrapped(&["sh", "-c", &wrapper]);
     let dir = TempDir::new(name);
     let socket = dir.at("run/stats");
-    let started = Instant::now();
+    let (started, waited) = (Instant::now(), waited_for_cpu("thread-self"));
     let daemon = Daemon::spawn(dir, &setup, |_| ());
     let end = started + Duration::from_secs(10);
     while Client::try_unix(&socket).is_none_or(|mut c| c.try_export("global").is_none()) {
         assert!(Instant::now() < end, "no answer\n{}", daemon.log());
         std::thread::sleep(Duration::from_micros(200));
     }
-    (daemon, started.elapsed())
+    let took = started.elapsed();
+    let waited = waited_for_cpu("thread-self") - waited + waited_for_cpu(daemon.pid());
+    (daemon, took.saturating_sub(waited))
 }
 
 #[test]
