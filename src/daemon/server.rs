@@ -286,12 +286,14 @@ impl Daemon {
         }
     }
 
-    /// Closes a client if an allocation failed since the last turn, so that there is
-    /// memory for the next one that would.
+    /// Closes clients if an allocation failed since the last turn, until there is a reserve
+    /// again: without one, the next allocation that fails ends the process.
     fn find_memory(&mut self, now: Now) {
         const REMEDY: &str = "lower stats_memory_limit, or let dovestatd have more memory";
-        if reserve::was_used() {
+        let mut is_short = reserve::was_used();
+        while is_short {
             let closed = self.clients.close_largest(&mut self.store);
+            is_short = closed.is_some() && !reserve::fill();
             let report = || match closed {
                 Some((name, bytes)) => {
                     let held = size(bytes as u64);

@@ -153,6 +153,8 @@ fn an_allocation_that_fails_costs_a_client() {
     // The smallest limit of the statistics fits in nothing of this.
     let mut daemon = confined("crowdnothing", 9_000, &["stats_memory_limit=16M"], setup);
     daemon.feed(&sessions(1000));
+    // The more clients there are, the more it takes to admit another.
+    let idle: Vec<Client> = (0..500).map(|_| Client::tcp(local(port))).collect();
     let mut crowd: Vec<Client> = Vec::new();
     wait_until("memory running out", || {
         crowd.push(stuck(port));
@@ -160,7 +162,24 @@ fn an_allocation_that_fails_costs_a_client() {
             .log()
             .contains("the system gave no more memory: a client of inet_listener 127.0.0.1:")
     });
-    drop(crowd);
+    // Many at once, as after a time without a processor: the memory of one client that was
+    // closed is not enough for the next turn.
+    for _ in 0..5 {
+        daemon.signal(libc::SIGSTOP);
+        let mut burst: Vec<Client> = (0..60).map(|_| Client::tcp(local(port))).collect();
+        for client in &mut burst {
+            client.send("EXPORT\tsession\n".repeat(100));
+        }
+        daemon.signal(libc::SIGCONT);
+        // A client that asks now may be the one that is closed.
+        wait_until("an answer in spite of all of them", || {
+            assert_eq!(daemon.exited(), None, "{}", daemon.log());
+            let client = Client::try_unix(&daemon.socket());
+            client.is_some_and(|mut client| client.try_export("global").is_some())
+        });
+        crowd.extend(burst);
+    }
+    drop((idle, crowd));
     daemon.assert_alive();
     daemon.feed(&[connect("after", "u", "imap", 1, "")]);
 }
