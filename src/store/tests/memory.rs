@@ -228,11 +228,25 @@ fn the_largest_share_of_min_time_is_freed_first() {
     );
 }
 
-/// Frees an entry and checks that none had outlived more of its min_time. False
-/// when there is none to free.
+/// Frees an entry and checks that it was the one to be freed: a user, domain or ip that had
+/// outlived more of its min_time than any other and than commands and sessions would have
+/// with a second more, else the command or session that had outlived most. False when there
+/// is none to free.
 fn check_eviction(store: &mut Store, now: Now) -> bool {
-    let shares = idle_shares(store, now);
-    let largest = shares.iter().map(|&(_, share)| share).fold(0.0, f64::max);
+    let of = |store: &Store, are_parents: bool, more_secs| {
+        let is_small = |node: Node| matches!(node, Node::Command(_) | Node::Session(_));
+        let mut shares = idle_shares(store, now, more_secs);
+        shares.retain(|&(node, _)| is_small(node) != are_parents);
+        let most = shares.iter().map(|&(_, share)| share).fold(-1.0, f64::max);
+        (shares, most)
+    };
+    let (parents, most_of_parents) = of(store, true, 0);
+    let (small, most_of_small) = of(store, false, 0);
+    let (_, most_with_more) = of(store, false, 1);
+    let (shares, largest) = match most_of_parents > most_with_more + 1e-9 {
+        true => (parents, most_of_parents),
+        false => (small, most_of_small),
+    };
     let before = store.usage().evictions;
     if !store.evict(now) {
         assert!(shares.is_empty());
@@ -257,24 +271,24 @@ fn is_alive(store: &Store, node: Node) -> bool {
     with_link!(node, link => store.table(link).arena.is_used(link))
 }
 
-/// Every idle entry, and the share of its min_time it has outlived.
-fn idle_shares(store: &Store, now: Now) -> Vec<(Node, f64)> {
-    fn of<T: Entry>(table: &Table<T>, now: Now, shares: &mut Vec<(Node, f64)>) {
+/// Every idle entry, and the share of its min_time it has outlived, with some seconds more.
+fn idle_shares(store: &Store, now: Now, more_secs: u32) -> Vec<(Node, f64)> {
+    fn of<T: Entry>(table: &Table<T>, now: Now, more_secs: u32, shares: &mut Vec<(Node, f64)>) {
         let mut at = table.idle.head;
         while let Some(link) = at {
             let common = table.arena[link].common();
-            let age_secs = f64::from(now.uptime_secs - common.touched_secs);
+            let age_secs = f64::from(now.uptime_secs - common.touched_secs + more_secs);
             let share = age_secs / f64::from(table.min_time_secs);
             shares.push((T::node(link), share));
             at = common.in_age.next;
         }
     }
     let mut shares = Vec::new();
-    of(&store.commands, now, &mut shares);
-    of(&store.sessions, now, &mut shares);
-    of(&store.users, now, &mut shares);
-    of(&store.domains, now, &mut shares);
-    of(&store.ips, now, &mut shares);
+    of(&store.commands, now, more_secs, &mut shares);
+    of(&store.sessions, now, more_secs, &mut shares);
+    of(&store.users, now, more_secs, &mut shares);
+    of(&store.domains, now, more_secs, &mut shares);
+    of(&store.ips, now, more_secs, &mut shares);
     shares
 }
 

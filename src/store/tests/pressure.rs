@@ -130,6 +130,40 @@ fn a_flood_of_one_session_frees_its_own_commands() {
 }
 
 #[test]
+fn a_burst_of_many_sessions_frees_no_user_that_is_idle() {
+    let mut store = store(1 << 20);
+    for number in 0..400 {
+        let id = format!("idle-{number}");
+        let user = format!("idle{number}@domain{number}");
+        let ip = format!("10.0.{}.{}", number / 200, number % 200);
+        store.apply(&connect(&id, &user, Some(&ip)), at(1));
+        store.apply(&disconnect(&id), at(1));
+    }
+    let idle = [Level::User, Level::Domain, Level::Ip].map(|level| {
+        let rows = list(&mut store, level, Filter::default());
+        (level, rows.unwrap_or_default())
+    });
+    // Within one second far more than there is room for, and no session with more commands
+    // than any other.
+    for session in 0..200 {
+        let id = format!("s{session}");
+        store.apply(&connect(&id, &format!("u{session}@d"), None), at(50));
+    }
+    for number in 1..=100 {
+        for session in 0..200 {
+            let id = format!("s{session}");
+            store.apply(&command(&id, number, Some("NOOP"), true), at(50));
+        }
+    }
+    assert!(store.usage().evictions[0] > 10_000);
+    for (level, idle) in idle {
+        let rows = list(&mut store, level, Filter::default()).unwrap_or_default();
+        assert!(idle.iter().all(|row| rows.contains(row)), "{level:?}");
+    }
+    store.check();
+}
+
+#[test]
 fn sessions_of_one_id_are_listed_without_a_scan() {
     let mut store = store(16 << 20);
     // As a hibernating session: one id, again and again, among many others.

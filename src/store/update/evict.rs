@@ -6,6 +6,11 @@
 //! before all that are not; within min_time the same comparison decides. On equal shares
 //! the smaller kind of entry goes first.
 //!
+//! Ages are whole seconds, so a command or session of this second has no share yet, and a
+//! burst of them would free every user, domain and ip that is older. So these are freed only
+//! if they have outlived more than the oldest command, and the oldest session, would have
+//! with a second more.
+//!
 //! The fair share of a session is twice the average number of commands of the sessions
 //! that have any, and at most half of all commands; but [`ALWAYS_FAIR`] in any case.
 //! While nothing is past its min_time, a new command of a session that has more evicts the
@@ -66,6 +71,11 @@ impl Candidate {
     fn is_past(self) -> bool {
         self.age_secs >= self.min_time_secs
     }
+
+    /// Whether it has outlived more than another one would have with a second more.
+    fn is_clearly_before(self, other: Candidate) -> bool {
+        self.age_secs * other.min_time_secs > (other.age_secs + 1) * self.min_time_secs
+    }
 }
 
 impl Store {
@@ -92,10 +102,16 @@ impl Store {
 
     /// What is freed first.
     fn oldest(&self, now: Now) -> Option<Candidate> {
-        let mut best = Candidate::or_head(None, &self.commands, now);
-        best = Candidate::or_head(best, &self.sessions, now);
-        each_parent!(P => best = Candidate::or_head(best, P::table(self), now));
-        best
+        let command = Candidate::or_head(None, &self.commands, now);
+        let session = Candidate::or_head(None, &self.sessions, now);
+        let mut parent = None;
+        each_parent!(P => parent = Candidate::or_head(parent, P::table(self), now));
+        let is_first = |parent: &Candidate| {
+            let mut others = command.iter().chain(&session);
+            others.all(|&other| parent.is_clearly_before(other))
+        };
+        let parent = parent.filter(is_first);
+        parent.or_else(|| Candidate::or_head(command, &self.sessions, now))
     }
 
     /// The oldest command of a session that has more than its fair share.
