@@ -38,15 +38,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(4);
 /// The shortest time that records are waited for.
 const SHORTLY: Duration = Duration::from_millis(100);
 
-/// The most records that are passed on in a second. Ages are whole seconds, and an entry of
-/// this second is younger than any idle user: the smallest limit has to hold the commands
-/// of more than a second, also where this test was kept from running and then has many
-/// records to pass on. Dovecot's clients make some 1,000 a second.
-const MOST_A_SECOND: u32 = 1200;
-
-/// Records that are passed on together.
-const TOGETHER: usize = 100;
-
 /// How many of the newest sessions must be listed first, and of the newest commands last.
 const NEWEST: usize = 50;
 
@@ -114,8 +105,6 @@ struct Load {
     /// What ours must list.
     model: Model,
     records: u64,
-    /// When more may be passed on.
-    next: Instant,
     /// Ids of all sessions.
     ids: HashSet<Vec<u8>>,
     /// Sessions that connected again, woken from hibernation: their addresses.
@@ -140,7 +129,6 @@ impl Load {
             ours: LIMITS.map(|(limit, bytes)| Ours::start(limit, bytes)),
             model: Model::default(),
             records: 0,
-            next: Instant::now(),
             ids: HashSet::new(),
             woken: Vec::new(),
             withheld: HashMap::new(),
@@ -150,19 +138,8 @@ impl Load {
         }
     }
 
-    /// Passes lines on, at most [`MOST_A_SECOND`].
-    fn feed(&mut self, lines: &[Vec<u8>], site: &Site) {
-        for lines in lines.chunks(TOGETHER) {
-            let now = Instant::now();
-            std::thread::sleep(self.next.saturating_duration_since(now));
-            let time = Duration::from_secs(1) * lines.len() as u32 / MOST_A_SECOND;
-            self.next = self.next.max(now) + time;
-            self.pass_on(lines, site);
-        }
-    }
-
     /// Passes lines on. Those that the original is known to take wrongly are kept from it.
-    fn pass_on(&mut self, lines: &[Vec<u8>], site: &Site) {
+    fn feed(&mut self, lines: &[Vec<u8>], site: &Site) {
         let (mut all, mut agreed) = (Vec::new(), Vec::new());
         for line in lines {
             let case = Case::new(&self.strict, line);
