@@ -41,10 +41,13 @@ impl Known {
     fn find<T: Entry>(self, table: &Table<T>) -> Option<Link<T>> {
         let arena = &table.arena;
         let mut at = Index::like(arena, table.index.first(self.hash), self.hash);
-        while let Some(link) = at.filter(|&link| arena.version(link) != self.version) {
-            at = Index::like(arena, arena[link].common().chain.next, self.hash);
+        while let Some((link, entry)) = at {
+            if arena.version(link) == self.version {
+                return Some(link);
+            }
+            at = Index::like(arena, entry.common().chain.next, self.hash);
         }
-        at
+        None
     }
 }
 

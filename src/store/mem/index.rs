@@ -177,15 +177,20 @@ impl<T: Indexed> Index<T> {
 
     /// The first entry of a hash, from an entry of its bucket on.
     #[inline(always)]
-    pub(crate) fn like(arena: &Arena<T>, mut at: Option<Link<T>>, hash: u32) -> Option<Link<T>> {
+    pub(crate) fn like(
+        arena: &Arena<T>,
+        mut at: Option<Link<T>>,
+        hash: u32,
+    ) -> Option<(Link<T>, &T)> {
         while let Some(link) = at {
-            let chain = arena[link].chain();
+            let entry = &arena[link];
+            let chain = entry.chain();
             if chain.hash == hash {
-                break;
+                return Some((link, entry));
             }
             at = chain.next;
         }
-        at
+        None
     }
 
     /// The entry of a hash that `matches`.
@@ -197,14 +202,13 @@ impl<T: Indexed> Index<T> {
         matches: impl Fn(&T) -> bool,
     ) -> Option<Link<T>> {
         let mut at = Index::like(arena, self.first(hash), hash);
-        while let Some(link) = at {
-            let entry = &arena[link];
+        while let Some((link, entry)) = at {
             if matches(entry) {
-                break;
+                return Some(link);
             }
             at = Index::like(arena, entry.chain().next, hash);
         }
-        at
+        None
     }
 
     /// Inserts an entry of a hash.

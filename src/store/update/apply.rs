@@ -274,13 +274,15 @@ impl Store {
 
     #[inline(always)]
     fn update_session(&mut self, link: Link<Session>, report: &Report, now: Now) -> Option<Note> {
-        let contents = self.sessions.arena[link].common.contents;
-        let packed = contents.packed_mut(&mut self.memory.heap);
+        let session = &mut self.sessions.arena[link];
+        let packed = session.common.contents.packed_mut(&mut self.memory.heap);
         let mut difference = Counters::default();
         if !packed::step(packed, report, &mut difference) {
             return self.advance_session(link, report, now);
         }
-        let counted = self.reach_session(link, Difference::Of(&difference), now);
+        let (was_now, parents, service) = touch(session, now);
+        self.make_youngest(link, was_now);
+        let counted = self.count_upwards(parents, service, Difference::Of(&difference), now);
         (!counted).then_some(Note::NoRoom)
     }
 
@@ -482,19 +484,20 @@ impl Store {
     /// its service.
     #[inline(always)]
     fn touch_session(&mut self, link: Link<Session>, now: Now) -> (Parents, ServiceId) {
-        let arena = &mut self.sessions.arena;
-        let session = &mut arena[link];
-        let is_last = session.common.touched_secs == now.uptime_secs;
-        session.common.touch(now);
-        let parents = session.above.where_flag(|deferred| !session.has(deferred));
-        let above = (parents, session.service);
-        // Among those touched within a second any order will do, and the list is
-        // three entries to write to.
-        if !is_last {
+        let (was_now, parents, service) = touch(&mut self.sessions.arena[link], now);
+        self.make_youngest(link, was_now);
+        (parents, service)
+    }
+
+    /// Puts a connected session behind those that were touched before it. Among those of one
+    /// second any order will do, and the list is three entries to write to.
+    #[inline(always)]
+    fn make_youngest(&mut self, link: Link<Session>, was_now: bool) {
+        if !was_now {
+            let arena = &mut self.sessions.arena;
             self.connected
                 .move_to_back(arena, link, |session| &mut session.common.in_age);
         }
-        above
     }
 
     /// Adds to the entries above a session, which are pinned, and to the totals.
@@ -539,4 +542,14 @@ impl Store {
         });
         counted.into_iter().all(|counted| counted)
     }
+}
+
+/// Notes in a session that a record reached it; whether one did within this second before,
+/// the entries above it that do not defer it, and its service.
+#[inline(always)]
+fn touch(session: &mut Session, now: Now) -> (bool, Parents, ServiceId) {
+    let was_now = session.common.touched_secs == now.uptime_secs;
+    session.common.touch(now);
+    let parents = session.above.where_flag(|deferred| !session.has(deferred));
+    (was_now, parents, session.service)
 }

@@ -88,8 +88,8 @@ impl<T: Entry> Table<T> {
     #[inline(never)]
     fn prefetch_contents(&self, memory: &Memory, hash: u32) {
         let first = self.index.first(hash);
-        if let Some(link) = Index::like(&self.arena, first, hash) {
-            self.arena[link].common().contents.prefetch(&memory.heap);
+        if let Some((_, entry)) = Index::like(&self.arena, first, hash) {
+            entry.common().contents.prefetch(&memory.heap);
         }
     }
 }
@@ -147,9 +147,10 @@ impl Store {
             }
         }
         for (hint, record) in hints.iter_mut().zip(records) {
-            hint.link = Index::like(&sessions.arena, hint.link, hint.hashes.subject);
-            if let Some(link) = hint.link {
-                self.prefetch_session(link, record, now);
+            let found = Index::like(&sessions.arena, hint.link, hint.hashes.subject);
+            hint.link = found.map(|(link, _)| link);
+            if let Some((_, session)) = found {
+                self.prefetch_session(session, record, now);
             }
             match record {
                 Record::AddUser { .. } => {
@@ -178,8 +179,7 @@ impl Store {
 
     /// Prefetches what a record of this session changes.
     #[inline(always)]
-    fn prefetch_session(&self, link: Link<Session>, record: &Record, now: Now) {
-        let session = &self.sessions.arena[link];
+    fn prefetch_session(&self, session: &Session, record: &Record, now: Now) {
         session.common.contents.prefetch(&self.memory.heap);
         if !session.has(Flag::DeferredByDomain) {
             prefetch(&self.domains.arena[session.domain()].common);
