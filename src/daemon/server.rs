@@ -116,7 +116,6 @@ pub(super) struct Daemon {
     pub(super) log: Log,
     faults: Faults,
     pub(super) fifos: Vec<FifoInput>,
-    /// Not while it sleeps.
     decoded: Option<Box<Decoded>>,
     rest: Rest,
     slow: SlowCommands,

@@ -215,9 +215,6 @@ impl OpenFifo<'_> {
             gathered.clear();
         }
         self.end.gathered = gathered;
-        if delivery == Delivery::Absent {
-            self.end.forget_sessions();
-        }
         delivery
     }
 

@@ -78,9 +78,9 @@ impl Kind {
     }
 }
 
-/// Reads a record from a line without its LF, to where it is to lie: copying it would cost
-/// a twentieth of all that is done about a total. Escapes are undone within `line`; the
-/// numbers of the record, if it has any, are put into `report`.
+/// Reads a record from a line without its LF, to where it is to lie: told to make programs
+/// small, the compiler would copy it by a slow instruction. Escapes are undone within
+/// `line`; the numbers of the record, if it has any, are put into `report`.
 ///
 /// # Errors
 /// The first thing that is wrong with it.

@@ -20,8 +20,9 @@
 //! is reported by [`crate::report`]. Between events, the loop here looks at processes
 //! that are due, at most [`MAX_LOOKS`] in a turn.
 //!
-//! Invariants: one thread, one poll(2). In each turn events are read first: a slow reader
-//! would cost events, if not logins. Where many come they rest, by the rule of the daemon's
+//! Invariants: one thread, one poll(2). A turn closes the FIFO first if its reader has left,
+//! as what events change is not for that one. Then it reads events, before it does anything
+//! else: a slow reader would cost events, if not logins. Where many come they rest, by the rule of the daemon's
 //! FIFOs and by what the socket holds. What a turn changed is reported at its end. Memory is
 //! bounded by the number of sessions.
 //!
@@ -280,14 +281,11 @@ impl Bridge {
                     return;
                 }
             }
-            // Before events: what they change is not for a reader that has left.
-            if let Some(ready) = fifo_slot.map(|slot| set.ready(slot)) {
-                if ready.readable {
-                    self.watched = None;
-                    self.fifo.close();
-                } else if ready.writable {
-                    self.sessions.catch_up();
-                }
+            let fifo = fifo_slot.map(|slot| set.ready(slot));
+            let has_left = fifo.is_some_and(|fifo| fifo.readable);
+            if has_left {
+                self.watched = None;
+                self.fifo.close();
             }
             let instant = Instant::now();
             let mut taken = rest.begin(instant);
@@ -303,6 +301,9 @@ impl Bridge {
             }
             if anvil_slot.is_some_and(|slot| set.ready(slot).readable) {
                 self.read_anvil(now);
+            }
+            if !has_left && fifo.is_some_and(|fifo| fifo.writable) {
+                self.sessions.catch_up();
             }
             self.ask_anvil(now);
             self.sweep(now);

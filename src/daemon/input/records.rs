@@ -20,20 +20,11 @@ pub(crate) struct Records<'a> {
     decoded: &'a mut Decoded,
 }
 
-/// Where stats fields are decoded.
-#[derive(Debug)]
+/// Where stats fields are decoded; not kept while the daemon sleeps.
+#[derive(Debug, Default)]
 pub(crate) struct Decoded {
     room: StatsRoom,
     reports: [Report; PREFETCH_BATCH],
-}
-
-impl Default for Decoded {
-    fn default() -> Decoded {
-        Decoded {
-            room: StatsRoom::default(),
-            reports: [Report::default(); PREFETCH_BATCH],
-        }
-    }
 }
 
 /// What is wrong with the lines of a FIFO.

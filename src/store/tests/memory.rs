@@ -230,7 +230,7 @@ fn the_largest_share_of_min_time_is_freed_first() {
 
 /// Frees an entry and checks that it was the one to be freed: a user, domain or ip that had
 /// outlived more of its min_time than any other and than commands and sessions would have
-/// with a second more, else the command or session that had outlived most. False when there
+/// with a second more, or alone all of it, else the command or session that had outlived most. False when there
 /// is none to free.
 fn check_eviction(store: &mut Store, now: Now) -> bool {
     let of = |store: &Store, are_parents: bool, more_secs| {
@@ -243,7 +243,8 @@ fn check_eviction(store: &mut Store, now: Now) -> bool {
     let (parents, most_of_parents) = of(store, true, 0);
     let (small, most_of_small) = of(store, false, 0);
     let (_, most_with_more) = of(store, false, 1);
-    let (shares, largest) = match most_of_parents > most_with_more + 1e-9 {
+    let is_past_alone = most_of_parents >= 1.0 && most_of_small < 1.0;
+    let (shares, largest) = match is_past_alone || most_of_parents > most_with_more + 1e-9 {
         true => (parents, most_of_parents),
         false => (small, most_of_small),
     };

@@ -97,18 +97,23 @@ fn a_command_is_over_when_another_begins_and_counts_all_the_same() {
     store.check();
 }
 
+/// Sessions of 400 users, domains and addresses, each with a command, that ended at once.
+fn make_idle_sessions(store: &mut Store) {
+    for number in 0..400 {
+        let id = format!("idle-{number}");
+        let user = format!("idle{number}@domain{number}");
+        let ip = format!("10.0.{}.{}", number / 200, number % 200);
+        store.apply(&connect(&id, &user, Some(&ip)), at(1));
+        store.apply(&command(&id, 1, Some("SELECT"), false), at(1));
+        store.apply(&disconnect(&id), at(1));
+    }
+}
+
 #[test]
 fn a_flood_of_one_session_frees_its_own_commands() {
     for idle_secs in [3, 600] {
         let mut store = store(1 << 20);
-        for number in 0..400 {
-            let id = format!("idle-{number}");
-            let user = format!("idle{number}@domain{number}");
-            let ip = format!("10.0.{}.{}", number / 200, number % 200);
-            store.apply(&connect(&id, &user, Some(&ip)), at(1));
-            store.apply(&command(&id, 1, Some("SELECT"), false), at(1));
-            store.apply(&disconnect(&id), at(1));
-        }
+        make_idle_sessions(&mut store);
         let secs = 1 + idle_secs;
         for number in 0..50 {
             let id = format!("other-{number}");
@@ -132,13 +137,7 @@ fn a_flood_of_one_session_frees_its_own_commands() {
 #[test]
 fn a_burst_of_many_sessions_frees_no_user_that_is_idle() {
     let mut store = store(1 << 20);
-    for number in 0..400 {
-        let id = format!("idle-{number}");
-        let user = format!("idle{number}@domain{number}");
-        let ip = format!("10.0.{}.{}", number / 200, number % 200);
-        store.apply(&connect(&id, &user, Some(&ip)), at(1));
-        store.apply(&disconnect(&id), at(1));
-    }
+    make_idle_sessions(&mut store);
     let idle = [Level::User, Level::Domain, Level::Ip].map(|level| {
         let rows = list(&mut store, level, Filter::default());
         (level, rows.unwrap_or_default())

@@ -72,9 +72,11 @@ impl Candidate {
         self.age_secs >= self.min_time_secs
     }
 
-    /// Whether it has outlived more than another one would have with a second more.
+    /// Whether it has outlived more than another one would have with a second more, or
+    /// alone its whole min_time.
     fn is_clearly_before(self, other: Candidate) -> bool {
         self.age_secs * other.min_time_secs > (other.age_secs + 1) * self.min_time_secs
+            || self.is_past() && !other.is_past()
     }
 }
 
