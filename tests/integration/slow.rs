@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::client::printed;
 use crate::dovecot::{available, Dovecot, MAIL_USER};
 use crate::harness::{free_port, program, wait_until, Daemon, Setup, TempDir};
 use crate::http::with;
@@ -202,6 +203,24 @@ fn fill_mailbox(dovecot: &Dovecot, user: &str, count: usize) {
     assert!(status.expect("run chown").success());
 }
 
+/// The time in a column of a command's row, in milliseconds, as `top` shows it.
+fn millis_in_frame(frame: &str, name: &str, column: &str) -> f64 {
+    let mut rows = frame.lines().map(|line| line.split_whitespace());
+    let mut header = rows
+        .find(|row| row.clone().next() == Some("SERVICE"))
+        .expect("a header");
+    let place = header.position(|title| title == column).expect(column);
+    let mut row = rows
+        .find(|row| row.clone().nth(1) == Some(name))
+        .expect(name);
+    let text = row.nth(place).expect("a time");
+    let (number, scale) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1.0),
+        None => (text.strip_suffix('s').expect(text), 1000.0),
+    };
+    number.parse::<f64>().expect(text) * scale
+}
+
 #[test]
 fn real_commands_take_as_long_from_every_side() {
     let test = "real_commands_take_as_long_from_every_side";
@@ -296,6 +315,23 @@ fn real_commands_take_as_long_from_every_side() {
             times.push((name, percent, usecs, raw.len()));
         }
     }
+    let socket = daemon.socket();
+    let frame = printed(&["-s", &socket, "top", "-B", "-n", "1", "-l", "cmd"]);
+    for &(name, percent, ..) in &times {
+        let exported = cmds.row("cmd", name).micros(&format!("time_p{percent}"));
+        let in_top = millis_in_frame(&frame, name, &format!("P{percent}")) * 1000.0;
+        let difference = (in_top - exported as f64).abs();
+        let rounding = f64::max(50.0, exported as f64 / 20.0);
+        assert!(
+            difference <= rounding,
+            "{name} p{percent}: {exported}\n{frame}"
+        );
+    }
+    let slow = printed(&["-s", &socket, "slow", "cmd=SEARCH", "user=large*"]);
+    let is_listed = ["large@example.org", " SEARCH ", "nowhere to be found"];
+    assert!(is_listed.iter().all(|text| slow.contains(text)), "{slow}");
+    println!("{frame}\n{slow}");
+
     let dir = TempDir::new("slow-prometheus");
     let Some(_prometheus) = prometheus(test, &dir, http, api) else {
         return;
