@@ -8,7 +8,8 @@
 //! was replaced on disk is opened anew as soon as it has a reader.
 //!
 //! A writer that gathers keeps records until PIPE_BUF bytes are full, or
-//! [`FifoWriter::flush`], so that many of them cost one write(2). Of what was gathered
+//! [`FifoWriter::flush`], so that many of them cost one write(2), and looks at the path no
+//! more often than each [`LOOK`]. Of what was gathered
 //! for a reader that left, the next one gets what names no session: sessions are told to
 //! it anew.
 //!
@@ -24,6 +25,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a writer that gathers relies on what it found at the path.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A FIFO of a daemon, shared by the sessions of a process.
 #[derive(Debug)]
@@ -45,6 +50,8 @@ struct End {
     /// The record that is being written; kept for its memory.
     line: Vec<u8>,
     gathers: bool,
+    /// When the one at the path was found to be this one.
+    looked: Option<Instant>,
     /// Records that count as written and are not yet: of this generation, or of none.
     gathered: Vec<u8>,
 }
@@ -141,6 +148,11 @@ impl End {
     /// Opens the FIFO if it is not open, or is not the one at the path any more.
     fn mend(&mut self, FifoWriter { path, check, .. }: &FifoWriter) -> io::Result<()> {
         if let Some(file) = &self.file {
+            let is_recent = |looked: Instant| looked.elapsed() < LOOK;
+            if self.gathers && self.looked.is_some_and(is_recent) {
+                return Ok(());
+            }
+            self.looked = Some(Instant::now());
             let found = fs::metadata(path).and_then(|found| Ok((found, file.metadata()?)));
             let same = |(found, open): (fs::Metadata, fs::Metadata)| {
                 (found.dev(), found.ino()) == (open.dev(), open.ino())
@@ -153,6 +165,7 @@ impl End {
         match check(path).and_then(|()| writer::open(path)) {
             Ok(file) => {
                 self.file = Some(file);
+                self.looked = Some(Instant::now());
                 self.generation += 1;
                 self.forget_sessions();
                 Ok(())

@@ -5,7 +5,9 @@
 //! line would be longer, as by Dovecot's plugin.
 
 use super::encoding::base64;
+use super::encoding::escape::max_escaped_bytes;
 use super::push_escaped;
+use super::record::MAX_STATS_BYTES;
 use crate::stats::Report;
 use crate::store::{CommandUpdate, Record};
 use std::net::IpAddr;
@@ -82,7 +84,7 @@ fn push_address(line: &mut Vec<u8>, ip: Option<IpAddr>) {
 
 /// Appends a stats field behind a TAB.
 fn push_report(line: &mut Vec<u8>, report: &Report) {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(MAX_STATS_BYTES);
     report.encode(&mut bytes);
     line.push(b'\t');
     base64::push_encoded(line, &bytes);
@@ -99,7 +101,7 @@ fn push_command(line: &mut Vec<u8>, session: &[u8], update: &CommandUpdate<'_>) 
     line.extend_from_slice(b"UPDATE-CMD");
     let number = update.number.to_string();
     push_fields(line, &[session, number.as_bytes(), flags]);
-    let mut stats = Vec::new();
+    let mut stats = Vec::with_capacity(MAX_STATS_BYTES);
     push_report(&mut stats, update.report);
     if let Some((name, args)) = update.begins {
         push_fields(line, &[name]);
@@ -113,6 +115,9 @@ fn push_command(line: &mut Vec<u8>, session: &[u8], update: &CommandUpdate<'_>) 
 /// Appends as much of an escaped text as fits into `room` bytes: no half of an
 /// escape, and of UTF-8 no part of a character.
 fn push_cut(line: &mut Vec<u8>, text: &[u8], room: usize) {
+    if max_escaped_bytes(text.len()) <= room {
+        return push_escaped(line, text);
+    }
     let start = line.len();
     for chunk in text.utf8_chunks() {
         let characters = chunk.valid().split_inclusive(|_| true).map(str::as_bytes);

@@ -33,7 +33,7 @@ pub enum Refusal {
 
 /// The most bytes that a stats field may decode to: thrice what both items take.
 /// A longer one is taken for no base64 at all.
-const MAX_STATS_BYTES: usize = 512;
+pub(super) const MAX_STATS_BYTES: usize = 512;
 
 /// Room for a stats field as it is decoded from base64, reused for each record.
 #[derive(Debug)]

@@ -14,6 +14,7 @@
 //!
 //! Must not: know what an event means to a session.
 
+use crate::sys::mem::bytes::find;
 use crate::wire::{parse_number, unescape};
 use std::net::{IpAddr, SocketAddr};
 
@@ -73,7 +74,8 @@ impl<'a> Event<'a> {
             fields: [(b"", b""); MAX_FIELDS],
             count: 0,
         };
-        let mut pieces = line.split_mut(|&byte| byte == b'\t');
+        let mut rest = Some(line);
+        let mut pieces = std::iter::from_fn(|| next_piece(&mut rest));
         let first = pieces
             .next()
             .and_then(|first| first.strip_prefix(b"event:"));
@@ -81,8 +83,8 @@ impl<'a> Event<'a> {
         (event.kind, event.implied_service) = kind(name)?;
         let (mut has_start, mut has_end) = (false, false);
         for piece in pieces {
-            let colon = piece.iter().position(|&byte| byte == b':');
-            let (key, value) = piece.split_at_mut(colon.ok_or(Refused("a piece has no key"))?);
+            let colon = find(b':', piece).ok_or(Refused("a piece has no key"))?;
+            let (key, value) = piece.split_at_mut(colon);
             let value = &mut value[1..];
             match &*key {
                 b"start_time" if !has_start => {
@@ -107,8 +109,8 @@ impl<'a> Event<'a> {
     }
 
     fn push(&mut self, field: &'a mut [u8]) -> Result<(), Refused> {
-        let equals = field.iter().position(|&byte| byte == b'=');
-        let (name, value) = field.split_at_mut(equals.ok_or(Refused("a field has no value"))?);
+        let equals = find(b'=', field).ok_or(Refused("a field has no value"))?;
+        let (name, value) = field.split_at_mut(equals);
         let (name, value) = (&*name, unescape(&mut value[1..]));
         if self.get(name).is_some() {
             return Err(Refused("a field is repeated"));
@@ -162,6 +164,17 @@ impl<'a> Event<'a> {
         let given = self.get(b"service").or(self.get(b"protocol"));
         service_name(given.unwrap_or(self.implied_service))
     }
+}
+
+/// Takes what comes before the next TAB, or all, and that TAB.
+fn next_piece<'a>(rest: &mut Option<&'a mut [u8]>) -> Option<&'a mut [u8]> {
+    let line = rest.take()?;
+    let Some(tab) = find(b'\t', line) else {
+        return Some(line);
+    };
+    let (piece, behind) = line.split_at_mut(tab);
+    *rest = Some(&mut behind[1..]);
+    Some(piece)
 }
 
 /// The name of a service in statistics.

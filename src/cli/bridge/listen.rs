@@ -23,6 +23,7 @@ use crate::sys::fs::created::{Access, CreatedFile};
 use crate::sys::fs::socket::{bind_tcp, bind_unix, peer};
 use crate::sys::proc::user::{effective_uid, find_group, User};
 use crate::wire::{LineBuffer, LineReader};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -65,7 +66,7 @@ pub(super) struct Listener {
 struct Peer {
     stream: Stream,
     /// What came and is not taken yet.
-    backlog: Vec<u8>,
+    backlog: VecDeque<u8>,
     has_ended: bool,
     lines: LineBuffer,
     /// Its slot in this turn's poll set; `None` while it rests.
@@ -222,7 +223,7 @@ impl Listener {
         }
         self.peers.push(Peer {
             stream,
-            backlog: Vec::new(),
+            backlog: VecDeque::new(),
             has_ended: false,
             lines: LineBuffer::new(READ_BYTES),
             slot: None,
@@ -256,7 +257,7 @@ impl Peer {
             };
             came += count;
             match &mut self.stream {
-                Stream::Unix(_) => self.backlog.extend_from_slice(&room[..count]),
+                Stream::Unix(_) => self.backlog.extend(&room[..count]),
                 Stream::Http(stream, requests) => {
                     let is_open = answer(stream, requests, &mut self.lines, &room[..count], each);
                     self.has_ended |= !is_open;
@@ -272,16 +273,16 @@ impl Peer {
     /// Takes lines until that moment, or all.
     fn take(&mut self, until: Instant, each: &mut dyn FnMut(Option<&mut [u8]>, bool)) {
         let each = &mut |line: Option<&mut [u8]>| each(line, false);
-        let mut taken = 0;
-        for chunk in self.backlog.chunks(CHUNK_BYTES) {
-            self.lines.room()[..chunk.len()].copy_from_slice(chunk);
-            self.lines.filled(chunk.len(), &mut Each(each));
-            taken += chunk.len();
+        while !self.backlog.is_empty() {
+            let (front, _) = self.backlog.as_slices();
+            let count = front.len().min(CHUNK_BYTES);
+            self.lines.room()[..count].copy_from_slice(&front[..count]);
+            self.backlog.drain(..count);
+            self.lines.filled(count, &mut Each(each));
             if Instant::now() >= until {
                 break;
             }
         }
-        self.backlog.drain(..taken);
     }
 }
 

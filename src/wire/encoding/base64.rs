@@ -27,16 +27,23 @@ static VALUES: [u8; 256] = {
 
 /// Appends `bytes` as base64.
 pub fn push_encoded(out: &mut Vec<u8>, bytes: &[u8]) {
-    for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(group);
-        for place in 0..4 {
-            out.push(match place <= chunk.len() {
-                true => ALPHABET[(bits >> (18 - 6 * place) & 63) as usize],
-                false => b'=',
-            });
-        }
+    let begin = out.len();
+    out.resize(begin + bytes.len().div_ceil(3) * 4, b'=');
+    let letters = |[a, b, c]: [u8; 3]| {
+        let bits = u32::from_be_bytes([0, a, b, c]);
+        let letter = |shift: u32| ALPHABET[(bits >> shift & 63) as usize];
+        [letter(18), letter(12), letter(6), letter(0)]
+    };
+    let (groups, mut places) = (bytes.chunks_exact(3), out[begin..].chunks_exact_mut(4));
+    let last = groups.remainder();
+    for (group, place) in groups.zip(&mut places) {
+        place.copy_from_slice(&letters([group[0], group[1], group[2]]));
+    }
+    if let Some(place) = places.next() {
+        let mut group = [0; 3];
+        group[..last.len()].copy_from_slice(last);
+        let count = last.len() + 1;
+        place[..count].copy_from_slice(&letters(group)[..count]);
     }
 }
 
