@@ -16,7 +16,7 @@ use crate::store::{Level, Row, QUANTILES};
 use crate::wire::encoding::number::{push_digits, push_stat, push_usecs};
 use crate::wire::reply::TIMES;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// The longest part of a path that stands for a name. Receivers make it a
 /// directory, whose name may have 255 bytes.
@@ -60,7 +60,7 @@ fn fnv1a(name: &[u8]) -> u32 {
 pub struct CarbonPaths {
     /// The path in front of a level: `dovecot.NAME`.
     prefix: String,
-    used: HashSet<String>,
+    used: BTreeSet<String>,
 }
 
 impl CarbonPaths {
@@ -68,7 +68,7 @@ impl CarbonPaths {
     pub fn new(prefix: &str) -> CarbonPaths {
         CarbonPaths {
             prefix: prefix.to_owned(),
-            used: HashSet::new(),
+            used: BTreeSet::new(),
         }
     }
 

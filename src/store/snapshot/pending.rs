@@ -6,13 +6,13 @@ use crate::store::entries::entry::{Entry, Parent, Session};
 use crate::store::mem::arena::{Arena, Link};
 use crate::store::update::deferral::{chain, enchain, MOST};
 use crate::store::{Counters, Store};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 /// What entries of a level have not added and no restored session counted, by the
 /// number of their links; zeros are left out.
 #[derive(Debug, Default)]
-pub(super) struct Pending(HashMap<NonZeroU32, Counters>);
+pub(super) struct Pending(BTreeMap<NonZeroU32, Counters>);
 
 impl Pending {
     /// Notes what a restored entry has not added.

@@ -32,7 +32,7 @@ use crate::store::snapshot::pending::Pending;
 use crate::store::snapshot::save::by_creation;
 use crate::store::snapshot::values::{Basis, Kept, Listing, Saved, Unsound};
 use crate::store::{Full, Key, Level, Limits, Now, Store, WallTime, LEVELS};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The longest time between two processes that counts: what is idle that long
 /// is old by any setting worth the name.
@@ -49,7 +49,7 @@ const MAX_LEFT_OUT: usize = 10_000;
 /// Links the sessions of each id, by creation, to the newest, which is found by it.
 fn link_ids(store: &mut Store) {
     let sessions: Vec<Link<Session>> = by_creation(&store.sessions).collect();
-    let mut oldest = HashMap::new();
+    let mut oldest = BTreeMap::new();
     for link in sessions.into_iter().rev() {
         let session = &store.sessions.arena[link];
         if session.has(Flag::Indexed) {
