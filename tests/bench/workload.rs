@@ -113,7 +113,7 @@ impl Workload {
     }
 
     /// The records that are measured. Each round passes over all sessions in an
-    /// order of its own.
+    /// order of its own, and raises their totals; without sessions there are no rounds.
     pub fn measured(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut order: Vec<usize> = (0..self.sessions).collect();
@@ -121,7 +121,7 @@ impl Workload {
         let (mut step, mut at) = (1, order.len());
         let mut stats = totals(step);
         for n in 0..self.records {
-            if at >= order.len() {
+            if at >= order.len() && !order.is_empty() {
                 for i in (1..order.len()).rev() {
                     order.swap(i, random.index(i + 1));
                 }

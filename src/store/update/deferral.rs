@@ -234,18 +234,26 @@ impl Store {
     #[inline(never)]
     pub(crate) fn gathered<P: Parent>(&self, parent: &P) -> Counters {
         let mut sum = parent.common().contents.counters(&self.memory.heap);
-        sum.add(&self.pending(parent));
+        self.add_deferred(parent, &mut sum);
         sum
     }
 
     /// What the sessions that an entry defers counted.
-    #[inline(never)]
     pub(crate) fn pending<P: Parent>(&self, parent: &P) -> Counters {
         let mut sum = Counters::default();
-        for link in chain(&self.sessions.arena, parent) {
-            sum.add(&self.sessions.counters(&self.memory, link));
-        }
+        self.add_deferred(parent, &mut sum);
         sum
+    }
+
+    /// Adds what the sessions that an entry defers counted.
+    #[inline(always)]
+    fn add_deferred<P: Parent>(&self, parent: &P, sum: &mut Counters) {
+        for link in chain(&self.sessions.arena, parent) {
+            let mut counted = Counters::default();
+            let contents = self.sessions.arena[link].common.contents;
+            contents.unpack_to(&self.memory.heap, &mut counted);
+            sum.add(&counted);
+        }
     }
 
     /// When a record last reached an entry or a session that it defers.

@@ -12,7 +12,7 @@ use dovestat::wire::{
 };
 
 /// The most bytes read at once.
-const READ_BYTES: usize = 65536;
+const READ_BYTES: usize = 131_072;
 
 /// Takes the lines of a stream.
 struct Taken {
