@@ -11,7 +11,7 @@
 use crate::store::{CursorId, Level, Opening, Progress, Row, Store};
 
 /// The output at which a slice ends, in bytes; one row may pass it.
-pub(crate) const SLICE_BYTES: usize = 16384;
+pub(crate) const SLICE_BYTES: usize = 32_768;
 
 /// What is to be written next.
 pub(crate) enum Part<'a> {

@@ -1,9 +1,10 @@
 //! Rows: an entry as it is listed, with the names of what it belongs to.
 
 use super::{Level, Store};
+use crate::store::counters::packed::unpack_to;
 use crate::store::counters::Counters;
 use crate::store::entries::entry::{with_link, Flag, Node, Parent, Tally};
-use crate::store::entries::table::{key, rest};
+use crate::store::entries::table::key;
 use crate::store::filter::{Filter, Pattern};
 use crate::store::kinds::latency::Latency;
 use crate::store::kinds::{Count, ServiceId};
@@ -135,29 +136,32 @@ impl Store {
             Node::Command(link) => {
                 let command = &self.commands.arena[link];
                 let session = &self.sessions.arena[command.session];
-                command.common.contents.unpack_to(heap, &mut counters);
+                let (name, args, packed) = command.common.contents.parts(heap);
+                unpack_to(packed, &mut counters);
+                let (id, service, _) = session.common.contents.parts(heap);
                 Row::Command {
-                    name: key(heap, command),
-                    args: rest(heap, command),
-                    session: key(heap, session),
+                    name,
+                    args,
+                    session: id,
                     user: key(heap, &self.users.arena[session.user()]),
                     last_update: command.common.stamp.wall(),
                     counters: &counters,
-                    service: rest(heap, session),
+                    service,
                     is_over: self.is_over(link),
                 }
             }
             Node::Session(link) => {
                 let session = &self.sessions.arena[link];
-                session.common.contents.unpack_to(heap, &mut counters);
+                let (id, service, packed) = session.common.contents.parts(heap);
+                unpack_to(packed, &mut counters);
                 Row::Session {
-                    session: key(heap, session),
+                    session: id,
                     user: key(heap, &self.users.arena[session.user()]),
                     ip: session
                         .above
                         .ip
                         .map(|ip| address(key(heap, &self.ips.arena[ip]))),
-                    service: rest(heap, session),
+                    service,
                     pid: session.pid,
                     connected: session.has(Flag::Connected),
                     last_update: session.common.stamp.wall(),

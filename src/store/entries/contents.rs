@@ -93,6 +93,14 @@ impl Contents {
         &heap.bytes(self.blob)[..self.key_len.into()]
     }
 
+    /// Both texts, and the counters, packed, which a slot's slack may follow.
+    #[inline]
+    pub(crate) fn parts(self, heap: &Heap) -> (&[u8], &[u8], &[u8]) {
+        let (key, behind) = heap.bytes(self.blob).split_at(self.key_len.into());
+        let (rest, packed) = behind.split_at(self.rest_len.into());
+        (key, rest, packed)
+    }
+
     pub(crate) fn rest(self, heap: &Heap) -> &[u8] {
         &heap.bytes(self.blob)[self.key_len.into()..][..self.rest_len.into()]
     }
