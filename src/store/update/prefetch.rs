@@ -33,7 +33,7 @@ use crate::sys::mem::bytes::prefetch;
 pub const PREFETCH_BATCH: usize = 16;
 
 /// Rows of commands in a prefetch batch.
-pub(crate) const PREFETCH_ROWS: usize = 16;
+pub(crate) const PREFETCH_ROWS: usize = 8;
 
 /// How much of an entry's contents is fetched: a short key and the widest counters.
 const CONTENTS_BYTES: usize = 256;
