@@ -8,10 +8,9 @@
 //! was replaced on disk is opened anew as soon as it has a reader.
 //!
 //! A writer that gathers keeps records until PIPE_BUF bytes are full, or
-//! [`FifoWriter::flush`], so that many of them cost one write(2), and looks at the path no
-//! more often than each [`LOOK`]. Of what was gathered
-//! for a reader that left, the next one gets what names no session: sessions are told to
-//! it anew.
+//! [`FifoWriter::flush`], so that many of them cost one write(2), and looks at the path only
+//! once in each [`LOOK`]. Of what was gathered for a reader that left, the next one gets
+//! what names no session: sessions are told to it anew.
 //!
 //! Must not: keep more than PIPE_BUF bytes of records.
 
@@ -27,7 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a writer that gathers relies on what it found at the path.
+/// How long a writer that gathers relies on what it found at the path: one that was
+/// replaced there is read until its last writer closes it.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A FIFO of a daemon, shared by the sessions of a process.
@@ -50,7 +50,7 @@ struct End {
     /// The record that is being written; kept for its memory.
     line: Vec<u8>,
     gathers: bool,
-    /// When the one at the path was found to be this one.
+    /// When the path was looked at last.
     looked: Option<Instant>,
     /// Records that count as written and are not yet: of this generation, or of none.
     gathered: Vec<u8>,
