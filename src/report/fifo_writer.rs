@@ -310,6 +310,38 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_that_gathers_finds_the_fifo_that_replaced_another() {
+        let dir = Scratch::new("report-replaced");
+        let path = dir.join("fifo");
+        let old = Fifo::create(&path, None, ACCESS).unwrap();
+        let writer = FifoWriter::new(&path);
+        writer.gather();
+        let send = || {
+            let mut opened = writer.open().unwrap();
+            assert_eq!(opened.gather(b"x\n"), Delivery::Written);
+            assert_eq!(opened.flush(), Delivery::Written);
+        };
+        send();
+        fs::remove_file(&path).unwrap();
+        let new = Fifo::create(&path, None, ACCESS).unwrap();
+        let (begun, mut sent, mut at_old) = (Instant::now(), 1, 0);
+        let at_new = loop {
+            at_old += read(&old).len() / 2;
+            match read(&new).len() / 2 {
+                0 => assert!(
+                    begun.elapsed() < 50 * LOOK,
+                    "it still writes to the old one"
+                ),
+                count => break count,
+            }
+            send();
+            sent += 1;
+        };
+        assert_eq!(at_old + at_new, sent, "none is lost");
+        assert_eq!(writer.generation(), 2);
+    }
+
+    #[test]
     fn records_are_gathered_and_none_is_written_twice() {
         let dir = Scratch::new("report-gathered");
         let path = dir.join("fifo");

@@ -213,7 +213,7 @@ fn slices_are_whole_however_far_a_walk_goes() {
         let (sizes, whole) = chunks(&mut client);
         let (_, full) = sizes.split_last().expect("some");
         assert!(
-            full.iter().all(|size| (32_768..34_400).contains(size)),
+            full.iter().all(|size| (32_768..34_384).contains(size)),
             "{sizes:?}"
         );
         assert!(sizes.len() <= 2, "{sizes:?}");

@@ -20,11 +20,11 @@
 //! is reported by [`crate::report`]. Between events, the loop here looks at processes
 //! that are due, at most [`MAX_LOOKS`] in a turn.
 //!
-//! Invariants: one thread, one poll(2). A turn closes the FIFO first if its reader has left,
-//! as what events change is not for that one. Then it reads events, before it does anything
-//! else: a slow reader would cost events, if not logins. Where many come they rest, by the rule of the daemon's
-//! FIFOs and by what the socket holds. What a turn changed is reported at its end. Memory is
-//! bounded by the number of sessions.
+//! Invariants: one thread, one poll(2). A turn closes the FIFO if its reader has left, as what
+//! events change is not for that one, and then reads events before it does anything else: a
+//! slow reader would cost events, if not logins. Where many events come they rest, by the rule
+//! of the daemon's FIFOs and by what the socket holds. What a turn changed is reported at its
+//! end. Memory is bounded by the number of sessions.
 //!
 //! Must not: write to Dovecot, or keep it waiting.
 

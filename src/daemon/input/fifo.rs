@@ -10,8 +10,8 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-/// The most bytes of a read(2): some 500 records. With half as many a record takes 2 to 6%
-/// more time in a flood: each read wakes the writers.
+/// The most bytes of a read(2): some 500 records. With half as many a record takes up to 6%
+/// more time in a flood.
 const READ_BYTES: usize = 131_072;
 
 /// A FIFO and the line that is not complete yet.

@@ -9,11 +9,12 @@
 //!   and an idle daemon sleeps.
 //! - All FIFOs rest together. Each wake-up for them is charged [`WINDOW`] of time, and the
 //!   more is owed, the longer is the rest; so while records come there are 32 wake-ups in a
-//!   second, at most 48 where pipes are small or one for a record and one for an empty pipe
-//!   alternate, and [`MOST_OWED`] more after a quiet time. A record that comes alone costs
-//!   one. A burst after a quiet time finds short rests, and is over before they grow.
+//!   second, 48 where one for a record and one for an empty pipe alternate, and
+//!   [`MOST_OWED`] more after a quiet time. A record that comes alone costs one. A burst
+//!   after a quiet time finds short rests, and is over before they grow.
 //! - What a pipe holds bounds a rest: at most as much shorter as it is smaller than
-//!   [`LARGE_BYTES`], and at the rate of what came last, an eighth of the pipe is to come.
+//!   [`LARGE_BYTES`], and at the rate of what came last, an eighth of the pipe is to come;
+//!   so a small pipe, or one that fills fast, is read more often.
 //!   Where that leaves no [`LEAST`], as in a flood, the FIFOs are watched, and nothing is
 //!   owed.
 //! - Each turn of the loop that something else woke reads resting FIFOs as well: whatever

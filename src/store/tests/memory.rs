@@ -230,8 +230,8 @@ fn the_largest_share_of_min_time_is_freed_first() {
 
 /// Frees an entry and checks that it was the one to be freed: a user, domain or ip that had
 /// outlived more of its min_time than any other and than commands and sessions would have
-/// with a second more, or alone all of it, else the command or session that had outlived most. False when there
-/// is none to free.
+/// with a second more, or alone all of it; else the command or session that had outlived
+/// most. False when there is none to free.
 fn check_eviction(store: &mut Store, now: Now) -> bool {
     let of = |store: &Store, are_parents: bool, more_secs| {
         let is_small = |node: Node| matches!(node, Node::Command(_) | Node::Session(_));
