@@ -108,7 +108,6 @@ pub(super) enum Stage {
     Over(u64),
 }
 
-/// A session.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) report: Session,

@@ -156,7 +156,6 @@ impl FifoInput {
         }
     }
 
-    /// Reads once.
     fn read_once(
         &mut self,
         reader: &mut impl LineReader<PREFETCH_BATCH>,

@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 /// The usual rest, and what a wake-up is charged.
 const WINDOW: Duration = Duration::from_millis(32);
 
-/// The longest rest.
 const LONGEST: Duration = Duration::from_millis(42);
 
 /// The most that is owed, in windows.
@@ -46,7 +45,6 @@ const LARGE_BYTES: u32 = 1 << 20;
 /// What one turn of the loop read of the FIFOs.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// Anything came.
     has_come: bool,
     /// A pipe was not read to its end.
     has_more: bool,

@@ -70,7 +70,6 @@ impl Sessions {
         self.is_behind |= !self.fifo.flush();
     }
 
-    /// Reports an authentication.
     pub(in crate::cli::bridge) fn record_auth(&mut self, args: &[u8], used: &Stats, now: Now) {
         let fifo = &self.fifo;
         let auth = self
