@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A first connection that takes no longer is no trouble: it is not told, so that the
+/// picture does not move when rows come.
+const USUAL_CONNECT_TIME: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to connect.
 const MAX_BACKOFF: Duration = Duration::from_secs(8);
 /// Questions that may wait for an answer; when more do, none is added.
@@ -128,7 +131,7 @@ pub(crate) struct Server {
     /// Whether it was found to know `service=`.
     knows_service: bool,
     count: Count,
-    /// When something last came, or was asked after an answer.
+    /// When something last came, or was asked after an answer; before that, the start.
     heard: Instant,
     /// When the answer that is being read began.
     answered: Instant,
@@ -155,7 +158,8 @@ impl Server {
             }
             LinkState::Up(..) => None,
             LinkState::Connecting if self.global.sampled().is_none() => {
-                Some("connecting".to_owned())
+                let waited = now.saturating_duration_since(self.heard);
+                (waited >= USUAL_CONNECT_TIME).then(|| "connecting".to_owned())
             }
             LinkState::Connecting => Some("connecting again".to_owned()),
             LinkState::Down(until, why) => {

@@ -150,7 +150,8 @@ fn frame_title(frame: &mut Frame, view: &View, scene: &Scene<'_>) {
         .iter()
         .any(|server| server.trouble(scene.now).is_some());
     let (mark, style) = match (up, one_is_bad) {
-        (0, _) => (glyphs.cross, Style::Bad),
+        (0, true) => (glyphs.cross, Style::Bad),
+        (0, false) => (glyphs.dot, Style::Dim),
         (_, true) => (glyphs.dot, Style::Notice),
         (_, false) => (glyphs.dot, Style::Good),
     };
@@ -208,6 +209,7 @@ fn servers(frame: &mut Frame, row: usize, scene: &Scene<'_>) -> usize {
         let utf8 = scene.glyphs.utf8;
         let (mark, style) = match &trouble {
             Some(_) => (scene.glyphs.cross, Style::Bad),
+            None if !server.is_up() => (scene.glyphs.dot, Style::Dim),
             None => (scene.glyphs.dot, Style::Good),
         };
         column = frame.put(row, column, mark, style) + 1;

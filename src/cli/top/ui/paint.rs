@@ -75,6 +75,7 @@ fn empty(view: &View, scene: &Scene<'_>) -> &'static str {
                 "this server does not know this level: it is Dovecot's own or older"
             }
             true => "asking ...",
+            false if servers.iter().all(|s| s.trouble(scene.now).is_none()) => "connecting ...",
             false => "no server answers",
         };
     }
