@@ -18,18 +18,82 @@
 //!
 //! # The rooms
 //!
-//! In layer order; each imports only what stands below it:
+//! In layer order; each imports only what stands below it. Of each folder the files are
+//! listed whose names do not say it all.
 //!
-//! | room | what lives there |
+//! `cli`: the client, and the bridge from Dovecot 2.4.
+//!
+//! | folder | what lives there |
 //! |---|---|
-//! | `cli` | the client. `args`: command line, `filter` words, help, completions. `server`: addresses, connections, replies. `dump` (also `slow`), `format`: rows printed; `column` and `number`: what is known of columns, numbers as people read them. `top`: `data` (`link`: servers asked, silent ones given up; `model`: rows kept, rates; `column`: a column's title, text and target), `view` (what keys do; `levels`: the path from level to level), `ui` (drawn), `level` (what it knows of levels), `kick`. `check`: why nothing arrives (`daemon` asked by STATUS; `dovecot`'s configuration, and the daemon that its master starts; `bridge`, `writers`, `fifo`, `denials` by AppArmor and SELinux). `run`, `reset`, `demo` (`program`: which daemon it runs; `stage`: its directory). `bridge`: Dovecot 2.4 made into records: `listen` (events come), `asker` (anvil asked), `events` and `anvil` (lines taken apart), `apply` (what an event changes), `join` (which process serves a session), `processes` (what they use, and used before a restart), `resume` (the list of an earlier run's sessions), `sessions` (`delivery`: their records) |
-//! | `daemon` | the loop (`server`: what is done in which order, and when memory ran out), the settings read again (`reload`), FIFOs and sockets that vanish made again (`files`), the state written and read (`snapshot`), `faults`, `log`. `start`: from settings to listeners, privileges. `input`: records, when FIFOs are read (`rest`), the `slow` log. `serve`: `listener` is what clients connect to, `client` a connection; `clients` decides which are accepted and kept; the protocols, metrics. `push`: `carbon` (the connection), what is sent (`batch`), names of hosts by getent (`resolve`). `master`: Dovecot's own master as the starter |
-//! | [`report`] | for other programs: what they use, reported through a FIFO |
-//! | `config` | `table`: the one table of settings. `value`: kinds of values. `text`: files to items. `build`: items to settings; `dovecot`: those of Dovecot's own files; hints. `print`: back to text |
-//! | `wire` | bytes to values and back, pure: records, requests, replies, HTTP, metrics, carbon, `state` files. `encoding`: base64, `escape`, numbers, and `pen`, which writes rows |
-//! | `store` | the statistics, pure. `mem`: `slab`s of pages, which slots are vacant (`vacancies`), arenas, heap, indexes, the byte `budget`. `counters`: what an entry counts, and `packed` (in few bytes; groups and widths). `entries`: `entry` (the kinds of entries; with which widths new ones begin), `lifecycle` (found, created, linked, pinned, freed), `contents` (texts and counters). `kinds`: services and names of commands, `latency` (histograms), `slow` (commands to be logged). `update`: `apply` (a record), `over` (what counts when a command is over), `room` (when to evict and compact for it), `evict` (what is freed first), `compact` (moves), `deferral`, `prefetch`. `filter`, `query`: what a request selects, plans, cursors, ranking, `pick` (entries noted for later). `snapshot`: saved by importance, `restore`d, put in `order`, what they had not added yet (`pending`) |
-//! | `stats` | the one table of statistics fields; stats fields decoded and encoded, their arithmetic; `wire_struct`: where a value is in a C struct |
-//! | `sys` | the operating system, and the only unsafe code. `fd`: poll, descriptors. `fs`: FIFOs, sockets, owner and mode of what is made (`created`), directories, `path_walk` past other users' symlinks. `proc`: users, privileges, signals, children. `mem`: the kernel's `page`s, limits, the allocator (`reserve`), what an idle process gives back (`resident`), `vector` (base64 by AVX2). `terminal` (bytes of keys, size, modes), `syslog`, `local_time` |
+//! | `cli` | `mod` (the commands; that of the bridge executes its program), `run` (a program reported as a session), `reset`; `column` (what is known of a column by its name), `number` (as people read it), `order` (how lists are sorted), `width` (of text on a terminal) |
+//! | `cli/args` | the command line: `mod` (what each command takes), `table` (words and the phrases of help), `help` (the texts of help), `filter` (filters checked), `completion`, `raw` (words that are not UTF-8) |
+//! | `cli/server` | `mod` (connections to a daemon), `address` (connecting, and why it failed), `usual` (default paths), `reply` (taken apart) |
+//! | `cli/dump`, `cli/format` | `dump` and `slow`: `output` (columns chosen, rows sorted and printed), `diff`, `saved` (a dump read from a file); rows as text |
+//! | `cli/top` | `screen` and `batch` (the two loops), `keys` (from bytes), `level` (what it knows of levels), `kick`, `view_file` (what it remembers) |
+//! | `cli/top/data` | `link` (servers connected to in threads, asked, their states, silent ones given up), `column` (title, text, target), `values` (of a reading), `process` (since when it runs) |
+//! | `cli/top/data/model` | rows kept: `entry`, its `figures` (totals or rates), `moves`, `texts`, `spark` (lines); `line` (of a reply) |
+//! | `cli/top/view` | what keys do: `levels` (the path from level to level), `filter`, `rows`, `selection` (and clicks), `modes`, `typing`, `saved` (as text) |
+//! | `cli/top/ui` | what is drawn: `draw` (cells to bytes), `glyphs`, `paint` (the whole screen), `scene` (time and servers for it), `header` (servers, and whether their trouble is told; totals, levels), `table` (titles, rows), `popup` (help, pickers, details) |
+//! | `cli/check` | why no record arrives, and what to do: `daemon` (what STATUS says), `dovecot` (its configuration; the daemon that its master starts), `bridge` (whether it runs; Dovecot 2.4's exporter of events), `writers` (users of mail processes), `fifo`, `denials` (by AppArmor, SELinux) |
+//! | `cli/demo` | `program` (which daemon it runs), `stage` (its directory), `worker` |
+//! | `cli/bridge` | events made into records: `mod` (the loop: in which order it looks at the FIFO, events and anvil), `listen` (the socket that events come by; `http`), `events` (a line taken apart), `apply` (what an event changes), `asker` (when anvil is asked), `anvil` (its list of connections), `join` (these matched with sessions, so that a session's process is known), `processes` (when they are looked at, what they use and used before a restart), `sockets` (whom they are connected to), `resume` (sessions of an earlier run), `sessions` (those followed; `connections`: what a match changes; `delivery`: the records about them) |
+//!
+//! `daemon`: the loop, and everything that waits for it.
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `daemon` | `server` (what is done in which order, and which clients are closed when the system has no memory), `reload` (settings read again at HUP, changes that need a restart), `files` (FIFOs, sockets and a base_dir that vanish made again), `snapshot` (the state written and read, what did not fit logged), `level_walk` (rows in slices), `faults` (of peers, counted), `log` (and its files), `clocks` (read once a turn), `options` (its command line) |
+//! | `daemon/start` | from settings to listeners: `startup`, `listen`, `listing` (in the log), `identity` (user and privileges), `limits`, `preflight` (what `-t` finds missing), `pidfile`, `sd_notify` |
+//! | `daemon/input` | `fifo` (read, and looked for at its path), `records` (lines decoded and applied, with what is kept for that), `rest` (when FIFOs are read), `slow` (its log), `waiting` (the log line when nothing comes) |
+//! | `daemon/serve` | `listener` (what clients connect to), `client` (a connection: its requests, its output and what of that is held back, whether it is idle), `clients` (which are accepted and kept: `client_limit`, their memory), `context` (what they may change), `protocol` (the interface): `export`, `status`, `http` with `scrape` and `health` (metrics) |
+//! | `daemon/push` | `carbon` (the connection), `batch` (what is sent), `resolve` (names of hosts: getent and its environment) |
+//! | `daemon/master` | Dovecot's own master as the starter: its `environment`, `listeners` and `settings`, `handover` at a reload, `leaving` |
+//!
+//! [`report`], for other programs: `meter` and `children` (what they use), `sample` and
+//! `proc_files` (what another process uses), `session` (told to the daemon, and again to a
+//! new one) and its `session_id`, `fifo_writer` (which waits for no reader).
+//!
+//! `config`: settings.
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `config` | `table` (the one table of settings), `value` (kinds of values, as paths and addresses), `settings` (as the daemon sees them), `origin` (where each was given), `print` (settings back to text, which reads back the same), `reply` (of Dovecot's master), `mistake`, `fatal` (what ends a program), `own_files` |
+//! | `config/text`, `config/build` | files to items, those of `!include` by `glob`; items to settings: `dovecot` (Dovecot's own files), `check` (between settings), `hint` |
+//!
+//! `wire`: bytes to values and back, pure.
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `wire` | `lines` (of a FIFO, cut), `record` (a line taken apart: texts, addresses, numbers), `compose` (a record written), `request`, `reply` (header and rows), `http`, `metrics`, `carbon`, `getent` |
+//! | `wire/encoding` | `base64`, `escape`, `number` (digits written), `pen` (which writes rows, field by field) |
+//! | `wire/state` | a saved store as bytes: `item` (what there is), `field` (how a value is written) |
+//!
+//! `store`: the statistics, pure.
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `store` | `record` (the input, and what is remarkable in it), `row` (the output: an entry's or a kind's row, and whether it has any), `filter` (what a request selects), `wildcard` (patterns of filters and of includes), `time`, `check` (all invariants) |
+//! | `store/update` | `apply` (what a record changes, one function for each kind), `over` (what counts when a command is over), `room` (made for a record, and the reserve for growth given back: when to evict and compact), `evict` (what is freed first), `compact` (entries move), `deferral` (what sessions counted and their parents add later), `prefetch` (for records, and for rows of walks) |
+//! | `store/entries` | `entry` (the kinds, and in what they differ), `lifecycle` (entries found by their key's hash, created, linked, pinned, freed), `contents` (texts and counters), `table` (a level: order, key, age), `untracked` (sessions without room) |
+//! | `store/counters` | what an entry counts; `packed` (in few bytes: groups, widths, those for new entries), `packed/change` (changed in place) |
+//! | `store/kinds` | services and names of commands; `latency` (histograms), `slow` (which commands are logged) |
+//! | `store/query` | `plan` (where a walk goes, in which order), `cursor` (in slices), `filter_eval` (which entries fit, as by `since=`), `rank` (the biggest), `pick` (entries noted for later) |
+//! | `store/snapshot` | `values` (what is saved of an entry), `save` (by importance), `restore` (entries made of them), `order` (those of a level by number and by age), `pending` (what parents had not added yet) |
+//! | `store/mem` | `slab` (slots of pages taken and given back), `vacancies` (which are vacant, which page is the fullest), `arena` (entries by link), `heap` (blobs, in classes of sizes), `list`, `index` (by hash), `budget` (bytes used, pages kept, the reserve for growth) |
+//!
+//! `stats`: the one table of statistics fields; stats fields decoded (values of an item that
+//! is gone are cleared) and encoded, their arithmetic; `wire_struct`: where a value is in a
+//! C struct.
+//!
+//! `sys`: the operating system, and the only unsafe code.
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `sys` | `terminal` (its bytes, size, modes), `syslog`, `local_time` (dates) |
+//! | `sys/fd` | `poll`; descriptors `inherited` and `pass`ed on, `notify` (systemd), `output` (a line that never blocks) |
+//! | `sys/fs` | `fifo` (opened to be read), `socket` (listeners with their backlog, connections), `passed` (by a service manager), `created` (owner and mode of what is made), `path_walk` (the way to a directory, made where it is missing, past other users' symlinks), `dir` (files in it by name), `lock`, `lookup` (what lies at a path), `trust` (by owner and mode), `writer` (a FIFO opened for writing) |
+//! | `sys/proc` | `process` (itself), `user`, `privileges`, `signal`, `sigpipe` (writing without it), `child` (how it ended), `subprocess` (how a program is started for its output), `snapshot_child` (a copy that writes the state), `usage` |
+//! | `sys/mem` | `page` (frames from the kernel, and whether their bytes were written), `limits`, `reserve` (for when the system has no memory), `resident` (what an idle process gives back), `bytes` (search), `vector` (base64 by AVX2, many blocks at once) |
 //!
 //! `dovestatd` is `daemon::main`, `dovestat` is `cli::main`, and `dovestat bridge` executes
 //! `dovestat-bridge`, which is `cli::bridge_main`. Tests of one file are in it
