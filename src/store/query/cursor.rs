@@ -25,7 +25,7 @@ use crate::store::mem::arena::Link;
 use crate::store::mem::list::Hook;
 use crate::store::query::pick::Pick;
 use crate::store::query::rank::Ranking;
-use crate::store::update::prefetch::PREFETCH_ROWS;
+use crate::store::update::prefetch::RowsAhead;
 use crate::store::{Level, Row, Store};
 use std::ops::Range;
 
@@ -192,17 +192,14 @@ impl Store {
             }
         }
         let fits_all = walk.filter.is_empty();
-        let mut looked_at = 0;
+        let mut ahead = RowsAhead::default();
         while *steps > 0 {
             let Some(node) = self.next_node(&mut walk) else {
                 break;
             };
-            if let (Node::Command(link), 0, Scope::Table) =
-                (node, looked_at % PREFETCH_ROWS, walk.scope)
-            {
-                self.prefetch_rows(link);
+            if let (Node::Command(link), Scope::Table) = (node, walk.scope) {
+                self.prefetch_row(&mut ahead, link);
             }
-            looked_at += 1;
             let mut work = 1;
             let found;
             (found, walk.at) = match fits_all {
