@@ -204,7 +204,7 @@ fn chunks(client: &mut Client) -> (Vec<usize>, String) {
 
 #[test]
 fn slices_are_whole_however_far_a_walk_goes() {
-    let lines = "stats_metrics_levels = domain\nstats_metrics_limit = 10";
+    let lines = "stats_metrics_levels = domain\nstats_metrics_limit = 20";
     let (daemon, port) = daemon("metricsonewrite", with(lines), "");
     // To find the biggest of them takes several turns of the loop.
     fill(&daemon, 5000);
@@ -213,7 +213,7 @@ fn slices_are_whole_however_far_a_walk_goes() {
         let (sizes, whole) = chunks(&mut client);
         let (_, full) = sizes.split_last().expect("some");
         assert!(
-            full.iter().all(|size| (32_768..34_384).contains(size)),
+            full.iter().all(|size| (49_152..50_768).contains(size)),
             "{sizes:?}"
         );
         assert!(sizes.len() <= 2, "{sizes:?}");

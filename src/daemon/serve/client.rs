@@ -236,8 +236,12 @@ impl Client {
             }
         }
         if self.written == self.exchange.output.len() {
-            self.exchange.output = Vec::new();
             self.written = 0;
+            // The next slice is made where this one was.
+            match self.conversation.is_replying() {
+                true => self.exchange.output.clear(),
+                false => self.exchange.output = Vec::new(),
+            }
         }
         true
     }

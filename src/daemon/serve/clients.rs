@@ -36,7 +36,7 @@ const STUCK_SECS: u32 = 60;
 const OWN_BYTES: usize = 65536;
 
 /// The least that all clients together may hold, in bytes, however small the limit
-/// of the statistics is: enough for a hundred large replies at a time.
+/// of the statistics is: enough for sixty large replies at a time.
 const LEAST_BYTES: usize = 4 << 20;
 
 /// How often is looked for memory while a client waits for some.
