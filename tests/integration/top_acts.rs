@@ -3,7 +3,9 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use crate::client::printed;
@@ -124,6 +126,21 @@ fn the_mouse_selects_opens_sorts_and_scrolls() {
     top.keys("q");
     assert!(top.wait_end().success());
     top.assert_restored();
+}
+
+#[test]
+fn why_a_server_does_not_answer_is_shown_while_it_is_tried_again() {
+    let dir = TempDir::new("top-deaf");
+    let path = dir.at("stats");
+    let deaf = UnixListener::bind(&path).expect("bind");
+    // One connects, and is never accepted; who comes behind it waits.
+    // SAFETY: integers only.
+    assert_eq!(unsafe { libc::listen(deaf.as_raw_fd(), 0) }, 0, "listen");
+    let _first = UnixStream::connect(&path).expect("connect");
+    let mut top = start(&path, "/dev/null", &[], 80);
+    top.wait_text(": connecting");
+    top.wait_text(": timed out, again in 1s");
+    top.wait_text(": timed out, trying again");
 }
 
 #[test]

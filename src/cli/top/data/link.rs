@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A first connection that takes no longer is no trouble: it is not told, so that the
-/// picture does not move when rows come.
+/// Connecting that takes no longer, after no failure, is no trouble: it is not told, so that
+/// the picture does not move when rows come.
 const USUAL_CONNECT_TIME: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to connect.
 const MAX_BACKOFF: Duration = Duration::from_secs(8);
@@ -113,7 +113,8 @@ impl Count {
 /// How a server is doing.
 #[derive(Debug)]
 enum LinkState {
-    Connecting,
+    /// Why the last attempt failed; empty if it did not.
+    Connecting(String),
     Up(Connection, Box<ReplyParser>),
     /// To be tried again; why it is not connected.
     Down(Instant, String),
@@ -157,11 +158,11 @@ impl Server {
                 (silent >= 3).then(|| format!("no answer for {silent}s"))
             }
             LinkState::Up(..) => None,
-            LinkState::Connecting if self.global.sampled().is_none() => {
+            LinkState::Connecting(why) if why.is_empty() => {
                 let waited = now.saturating_duration_since(self.heard);
                 (waited >= USUAL_CONNECT_TIME).then(|| "connecting".to_owned())
             }
-            LinkState::Connecting => Some("connecting again".to_owned()),
+            LinkState::Connecting(why) => Some(format!("{why}, trying again")),
             LinkState::Down(until, why) => {
                 let left = until.saturating_duration_since(now);
                 let secs = left.as_millis().div_ceil(1000);
@@ -195,7 +196,7 @@ impl Server {
     /// Why it has no rows, once that is known: it is not connected, or lacks the level.
     pub(crate) fn failure(&self) -> Option<&str> {
         match &self.state {
-            LinkState::Down(_, why) => Some(why),
+            LinkState::Down(_, why) | LinkState::Connecting(why) if !why.is_empty() => Some(why),
             LinkState::Up(..) if self.lacks_level() == Some(true) => Some(LEVEL_UNKNOWN),
             _ => None,
         }
@@ -356,10 +357,13 @@ impl Link {
     /// Connects to servers whose backoff is over.
     pub(crate) fn connect(&mut self, now: Instant) {
         for (index, server) in self.servers.iter_mut().enumerate() {
-            if !matches!(&server.state, LinkState::Down(until, _) if *until <= now) {
+            let LinkState::Down(until, why) = &mut server.state else {
+                continue;
+            };
+            if *until > now {
                 continue;
             }
-            server.state = LinkState::Connecting;
+            server.state = LinkState::Connecting(std::mem::take(why));
             server.count = Count::default();
             let needs_service = self.question.needs_service();
             let (address, connected) = (server.address.clone(), Arc::clone(&self.connected));
