@@ -10,9 +10,9 @@
 
 use crate::store::{CursorId, Level, Opening, Progress, Row, Store};
 
-/// The output at which a slice ends, in bytes. One row may pass it; with most rows that
-/// still fits the 64 KiB that a buffer has which grows by doubling. With 32 KiB a row takes
-/// 6% more processor time: whoever reads is woken for each slice.
+/// The output at which a slice ends, in bytes. One row may pass it: the buffer, which grows by
+/// doubling, has 64 KiB by then. With 32 KiB a row takes 6% more processor time: whoever
+/// reads is woken for each slice.
 pub(crate) const SLICE_BYTES: usize = 49_152;
 
 /// What is to be written next.

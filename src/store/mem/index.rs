@@ -26,7 +26,7 @@ use std::num::NonZeroU32;
 /// Bytes of the limit to one bucket of an index. An entry costs about 150 bytes, so even a
 /// limit filled by one level alone has few entries to a bucket, and the four indexes take
 /// less than a thirtieth of the limit; buckets that no entry needs take address space alone.
-/// With 512, records of webmail under 16 M take 10 to 16% more processor time.
+/// With 512, records of webmail under 16 M take 10 to 17% more processor time.
 pub(crate) const INDEX_SHARE: usize = 256;
 
 /// The most buckets of an index, for limits past 64 G: no machine has more

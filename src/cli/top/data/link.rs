@@ -132,7 +132,7 @@ pub(crate) struct Server {
     /// Whether it was found to know `service=`.
     knows_service: bool,
     count: Count,
-    /// When something last came, or was asked after an answer; before that, the start.
+    /// When something last came, or was asked after an answer, or connecting began.
     heard: Instant,
     /// When the answer that is being read began.
     answered: Instant,
@@ -196,7 +196,7 @@ impl Server {
     /// Why it has no rows, once that is known: it is not connected, or lacks the level.
     pub(crate) fn failure(&self) -> Option<&str> {
         match &self.state {
-            LinkState::Down(_, why) | LinkState::Connecting(why) if !why.is_empty() => Some(why),
+            LinkState::Down(_, why) => Some(why),
             LinkState::Up(..) if self.lacks_level() == Some(true) => Some(LEVEL_UNKNOWN),
             _ => None,
         }
@@ -364,6 +364,7 @@ impl Link {
                 continue;
             }
             server.state = LinkState::Connecting(std::mem::take(why));
+            server.heard = now;
             server.count = Count::default();
             let needs_service = self.question.needs_service();
             let (address, connected) = (server.address.clone(), Arc::clone(&self.connected));
